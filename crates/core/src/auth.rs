@@ -531,6 +531,15 @@ impl<T: Statement> Certificate<T> {
         true
     }
 
+    /// Adds the signatures of another certificate of the same statement. False, and nothing changes, for another one.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let same = self.statement == other.statement;
+        if same {
+            self.proofs.extend(&other.proofs);
+        }
+        same
+    }
+
     /// What is certified.
     #[must_use]
     pub const fn statement(&self) -> &T {
