@@ -12,6 +12,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod codegen;
+pub mod tidy;
 
 /// The folder that holds the workspace's `Cargo.toml`.
 ///

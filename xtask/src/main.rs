@@ -6,7 +6,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
-  codegen    write crates/etcd/generated from crates/etcd/proto
+  codegen            write crates/etcd/generated from crates/etcd/proto
+  tidy               hold the rules of the house against the tree
+  tidy --tighten     lower the ratchet of lengths to what the tree measures
 ";
 
 fn main() -> ExitCode {
@@ -14,6 +16,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["codegen"] => codegen(),
+        ["tidy"] => tidy(),
+        ["tidy", "--tighten"] => tighten(),
         ["help" | "--help" | "-h"] | [] => {
             print!("{USAGE}");
             Ok(true)
@@ -41,5 +45,19 @@ fn codegen() -> io::Result<bool> {
     if changed.is_empty() {
         println!("The generated code is up to date.");
     }
+    Ok(true)
+}
+
+fn tidy() -> io::Result<bool> {
+    let findings = xtask::tidy::check(&xtask::workspace_root()).map_err(io::Error::other)?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    Ok(findings.is_empty())
+}
+
+fn tighten() -> io::Result<bool> {
+    let changed = xtask::tidy::tighten(&xtask::workspace_root()).map_err(io::Error::other)?;
+    println!("{changed} lines of the ratchet changed.");
     Ok(true)
 }
