@@ -1,1 +1,20 @@
+//! What each family of protocols promises to the layers around it.
+//!
+//! Drivers need not know what a protocol is for; users need not know how it is driven. So there is one trait for
+//! drivers ([`testudo_core::Protocol`]), and per family a fixed pair of input and output, with a profile that says
+//! what it costs and what it assumes: [`ordering`]. What replication replicates is a [`service`].
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod ordering;
+pub mod profile;
+pub mod service;
+
+pub use ordering::{
+    Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, ReplyRule,
+    ReplyVote, StableCheckpoint, Verdict, Waiting,
+};
+pub use profile::{Family, Profile};
+pub use service::{Moment, Service, Store};

@@ -1,0 +1,261 @@
+//! Ordering: replicas agree on one sequence of batches.
+//!
+//! What is ordered is a list of **bundle digests**. Bodies travel beside, from whoever has them, and the layer above
+//! votes ([`OrderInput::Judged`]) only for bodies that it holds durably. The ordering core never sees one.
+
+use crate::profile::Profile;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+use testudo_core::{
+    Certificate, Digest, Domain, Kind, Membership, Protocol, ProtocolId, ReplicaId, Slot,
+    Statement, Time, View, limits, wire_enum, wire_struct,
+};
+
+/// The protocol number of replication itself, which orderings need to name checkpoints.
+pub const REPLICATION: ProtocolId = ProtocolId(1);
+
+/// The kind of a checkpoint statement within [`REPLICATION`].
+pub const CHECKPOINT: Kind = Kind(1);
+
+/// What is decided for one slot.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Batch {
+    /// The digests of the bundles, in the order of their execution.
+    pub bundles: Vec<Digest>,
+    /// The proposer's clock. Execution takes the maximum of the last agreed time and this.
+    pub time: Time,
+    /// Whether the time since the batch before is not to be counted as elapsed (for leases): set on the first fresh
+    /// batch of a view, as nobody vouches for how long the change took.
+    pub gap_not_counted: bool,
+}
+wire_struct!(Batch { bundles, time, gap_not_counted });
+
+impl Batch {
+    /// The batch that a new view puts into slots where nothing was prepared: it does nothing, and adds no time.
+    #[must_use]
+    pub fn null() -> Self {
+        Self::default()
+    }
+
+    /// Its digest, which votes are for.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of_value(self)
+    }
+
+    /// Whether it keeps the limits: not too many bundles, none twice.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        let mut sorted: Vec<&Digest> = self.bundles.iter().collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        self.bundles.len() <= limits::BATCH_BUNDLES && sorted.len() == self.bundles.len()
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}{}", self.bundles, if self.gap_not_counted { "!" } else { "" })
+    }
+}
+
+/// "After executing this slot my whole replicated state has this digest." Signed; a quorum of it is stable.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Checkpoint {
+    /// The slot that was executed last.
+    pub slot: Slot,
+    /// The digest of all replicated state after it.
+    pub state: Digest,
+}
+wire_struct!(Checkpoint { slot, state });
+
+impl Statement for Checkpoint {
+    const PROTOCOL: ProtocolId = REPLICATION;
+    const KIND: Kind = CHECKPOINT;
+}
+
+/// A checkpoint with a quorum's signatures.
+pub type StableCheckpoint = Certificate<Checkpoint>;
+
+/// What an ordering is started with.
+#[derive(Clone, Debug)]
+pub struct OrderConfig {
+    /// Where its statements count.
+    pub domain: Domain,
+    /// Who orders. Checked against the bound before any protocol starts.
+    pub membership: Membership,
+    /// How long a request may wait before its primary is suspected. Doubled with each view that fails.
+    pub view_timeout: Duration,
+    /// How long to wait before what may have been lost is said or asked for again.
+    pub resend: Duration,
+    /// Slots between two checkpoints.
+    pub checkpoint_interval: u64,
+    /// Slots that may be ordered beyond the last stable checkpoint.
+    pub window: u64,
+}
+
+impl OrderConfig {
+    /// The settings of a cluster on one site.
+    #[must_use]
+    pub const fn new(domain: Domain, membership: Membership) -> Self {
+        Self {
+            domain,
+            membership,
+            view_timeout: Duration::from_millis(1000),
+            resend: Duration::from_millis(250),
+            checkpoint_interval: limits::CHECKPOINT_INTERVAL,
+            window: limits::WINDOW,
+        }
+    }
+}
+
+/// Whether a batch is proposed for the first time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Freshness {
+    /// A new view repeats it: its clock was judged before, perhaps long ago. Only its bodies must be there.
+    Repeated,
+    /// The first fresh batch of its view: it must bear the mark [`Batch::gap_not_counted`].
+    First,
+    /// A later fresh batch of its view: it must not bear the mark.
+    Later,
+}
+
+/// Whether accepted requests wait to be executed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Waiting {
+    /// None does.
+    Nothing,
+    /// At least one does. The number names the one that has waited longest; it changes when that one is executed. So
+    /// a primary that orders everything but one request is suspected too.
+    Oldest(u64),
+}
+
+/// What the layer above asks of an ordering.
+#[derive(Clone, Debug)]
+pub enum OrderInput {
+    /// Order this batch. Only sensible while [`Ordering::may_propose`] holds; otherwise it is ignored, and the layer
+    /// above still has what is in it.
+    Propose(Batch),
+    /// Every body of this batch is held durably here, and a fresh one's time and mark are right: a vote for it may be
+    /// cast. Those that are never judged get no vote.
+    Judged {
+        /// The view that it was proposed in.
+        view: View,
+        /// Its slot.
+        slot: Slot,
+        /// The batch's digest.
+        batch: Digest,
+    },
+    /// Whether requests wait. The ordering runs its own timer on it.
+    Waiting(Waiting),
+    /// This checkpoint is stable: the window moves, and what lies below may be let go.
+    Stable(StableCheckpoint),
+    /// The layer above has installed this state by transfer: nothing at or below it need be executed.
+    Restored(StableCheckpoint),
+    /// The epoch has ended: order nothing more, and answer what others ask of what was decided.
+    Stop,
+}
+
+/// How firm a decision is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mode {
+    /// It will never change.
+    Final,
+    /// It may be rolled back until [`OrderOutput::Commit`] covers it.
+    Speculative,
+}
+
+/// What an ordering tells the layer above.
+#[derive(Clone, Debug)]
+pub enum OrderOutput {
+    /// May I vote for this? Answered by [`OrderInput::Judged`], at once, later or never. Asked again after a restart
+    /// and in each view.
+    Judge {
+        /// The view that it is proposed in.
+        view: View,
+        /// Its slot.
+        slot: Slot,
+        /// What is proposed.
+        batch: Batch,
+        /// Whether its clock is to be judged, and which mark it must bear.
+        freshness: Freshness,
+    },
+    /// Execute this: slots come in order, each once (again in order after a rollback, and after a restart from what
+    /// the past's snapshot covers). Bodies may be missing when the vote of others decided it.
+    Execute {
+        /// Its slot.
+        slot: Slot,
+        /// What was decided.
+        batch: Batch,
+        /// How firm that is.
+        mode: Mode,
+    },
+    /// Everything executed up to this slot is final.
+    Commit(Slot),
+    /// Undo everything after this slot.
+    Rollback(Slot),
+    /// Others are known to have decided up to this slot, and it cannot be had from them by the ordering itself:
+    /// transfer the state.
+    Behind(Slot),
+    /// A view was installed, with this primary.
+    View(View, ReplicaId),
+}
+
+/// A protocol that orders batches.
+pub trait Ordering:
+    Protocol<Config = OrderConfig, Input = OrderInput, Output = OrderOutput>
+{
+    /// What it costs and assumes.
+    const PROFILE: Profile;
+    /// When a client may believe a reply.
+    type Reply: ReplyRule;
+
+    /// The view that it is in.
+    fn view(&self) -> View;
+    /// The primary of that view.
+    fn primary(&self) -> ReplicaId;
+    /// Whether this replica is the primary of an installed view and the window has room.
+    fn may_propose(&self) -> bool;
+    /// Slots proposed or accepted and not yet executed.
+    fn open_slots(&self) -> u64;
+    /// The last slot that was given out for execution.
+    fn executed(&self) -> Slot;
+    /// The last stable checkpoint's slot.
+    fn stable(&self) -> Slot;
+    /// Whether it is between views.
+    fn is_changing_view(&self) -> bool;
+    /// The highest slot that some peer provably decided: at least [`Ordering::executed`].
+    fn known(&self) -> Slot;
+}
+
+/// One replica's word on a client's bundle.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReplyVote {
+    /// The view that the replica was in.
+    pub view: View,
+    /// The slot that it executed the bundle in.
+    pub slot: Slot,
+    /// The digest of the results.
+    pub results: Digest,
+    /// Whether it says that this is final.
+    pub is_final: bool,
+}
+
+/// What replies add up to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Nothing yet.
+    Wait,
+    /// The results with this digest are right, executed in this slot.
+    Accept(Slot, Digest),
+}
+
+/// When a client that keeps no state may believe replies.
+pub trait ReplyRule: fmt::Debug {
+    /// Judges the votes that have come in, the latest of each replica.
+    fn judge(membership: &Membership, votes: &BTreeMap<ReplicaId, ReplyVote>) -> Verdict;
+}
+
+wire_enum!(Mode { 0 => Final, 1 => Speculative });

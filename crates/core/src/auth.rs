@@ -1,0 +1,568 @@
+//! What makes a message believable.
+//!
+//! [`Signed`] travels and cannot be read. [`Verified`] is made in three ways only: by verifying ([`Signed::verify`]), by
+//! sealing what one says oneself ([`Verified::seal`]), and by replaying one's own checksummed log
+//! ([`Verified::replay`]). It keeps the signed bytes, so that it can be embedded in a certificate or handed on.
+//!
+//! A signature is over the digest of header and body. The header names everything: format version, cluster, group,
+//! epoch, protocol, kind and sender. So no statement counts in a place where it was not made.
+
+use crate::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
+use crate::digest::Digest;
+use crate::fault::FaultModel;
+use crate::ids::{
+    ClusterId, Epoch, GroupId, Incarnation, Kind, Peer, ProtocolId, PublicKey, ReplicaId,
+};
+use crate::limits;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
+
+/// Where a statement counts: nowhere but in this epoch of this group of this cluster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Domain {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The group among those that the cluster's nodes host.
+    pub group: GroupId,
+    /// The configuration.
+    pub epoch: Epoch,
+}
+crate::wire_struct!(Domain { cluster, group, epoch });
+
+/// What every frame, record and signed statement says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Header {
+    /// Where it counts.
+    pub domain: Domain,
+    /// Which protocol it belongs to.
+    pub protocol: ProtocolId,
+    /// Which message of that protocol it is.
+    pub kind: Kind,
+    /// Who says it.
+    pub sender: Peer,
+}
+crate::wire_struct!(Header { domain, protocol, kind, sender });
+
+impl Header {
+    /// The digest that a signature on this header and `body` covers.
+    #[must_use]
+    pub fn digest(&self, body: &[u8]) -> Digest {
+        let mut head = Vec::with_capacity(80);
+        head.push(limits::FORMAT_VERSION);
+        self.encode(&mut head);
+        Digest::of_parts(&[&head, body])
+    }
+}
+
+/// An Ed25519 signature, or the simulator's keyed hash in its place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signature(pub [u8; 64]);
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sig:{:02x}{:02x}", self.0[0], self.0[1])
+    }
+}
+crate::wire_tuple!(Signature);
+
+/// How strongly a kind of message must be bound to its sender.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Strength {
+    /// The authenticated channel that it came by is enough: it is meant for its receiver alone.
+    Channel,
+    /// It may be handed on or enter a certificate, so it bears a signature that a third party can check.
+    Signature,
+}
+
+/// What binds a message to its sender.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proof {
+    /// The channel that it came by.
+    Channel,
+    /// A signature over the digest of header and body.
+    Signature(Signature),
+}
+crate::wire_enum!(Proof { 0 => Channel, 1 => Signature(signature) });
+
+/// Signs with one node's key.
+pub trait Signer {
+    /// A signature on `digest`. The same digest always gives the same signature.
+    fn sign(&self, digest: &Digest) -> Signature;
+}
+
+/// Checks signatures by the one acceptance predicate (cofactored Ed25519 after ZIP-215 in production).
+pub trait Verifier {
+    /// Whether `signature` on `digest` was made with `key`'s secret.
+    fn check(&self, key: &PublicKey, digest: &Digest, signature: &Signature) -> bool;
+
+    /// Whether all are right. A batch accepts exactly what single checks accept.
+    fn check_all(&self, items: &[(PublicKey, Digest, Signature)]) -> bool {
+        items.iter().all(|(key, digest, signature)| self.check(key, digest, signature))
+    }
+}
+
+/// A replica as its cluster knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its long-lived key, which its channels are pinned to and which evidence follows.
+    pub identity: PublicKey,
+    /// The key that its statements are signed with in this incarnation.
+    pub voting: PublicKey,
+    /// How often it has come back under a new voting key.
+    pub incarnation: Incarnation,
+}
+crate::wire_struct!(Member { identity, voting, incarnation });
+
+/// One configuration: who belongs to it, and what it claims to survive. Replica i is the i-th member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Membership {
+    /// The configuration's number.
+    pub epoch: Epoch,
+    /// The replicas, by id.
+    pub members: Vec<Member>,
+    /// What this configuration claims to survive; checked against the bounds before it is used.
+    pub model: FaultModel,
+}
+
+impl Membership {
+    /// n, the number of replicas.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.members.len()
+    }
+    /// The ids 0..n.
+    pub fn replicas(&self) -> impl DoubleEndedIterator<Item = ReplicaId> + use<> {
+        (0..self.members.len()).map(|i| ReplicaId(i as u16))
+    }
+    /// The member with that id.
+    #[must_use]
+    pub fn member(&self, id: ReplicaId) -> Option<&Member> {
+        self.members.get(usize::from(id.0))
+    }
+    /// The key that `peer` signs with: a replica's voting key, a client's own.
+    #[must_use]
+    pub fn key(&self, peer: Peer) -> Option<PublicKey> {
+        match peer {
+            Peer::Replica(id) => self.member(id).map(|member| member.voting),
+            Peer::Client(key) => Some(key),
+        }
+    }
+}
+
+/// What verification is a function of, beside the message: the domain, its members and their keys.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Where statements must belong to.
+    pub domain: Domain,
+    /// Whose statements count, and how many are a quorum.
+    pub membership: &'a Membership,
+    /// The acceptance predicate.
+    pub verifier: &'a dyn Verifier,
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+/// A message that is not what its kind promises; the sentence says how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Invalid(pub &'static str);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// What a protocol says to its peers.
+pub trait Message: Clone + fmt::Debug + Sized {
+    /// The protocol that it belongs to. A wrapper answers for what it wraps.
+    fn protocol(&self) -> ProtocolId;
+    /// Its kind within the protocol.
+    fn kind(&self) -> Kind;
+    /// A short name for traces and metrics.
+    fn name(&self) -> &'static str;
+    /// How strongly it must be bound to its sender.
+    fn strength(&self) -> Strength;
+    /// Appends its body, which the header's protocol and kind tell how to read.
+    fn encode_body(&self, out: &mut Vec<u8>);
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When there is no such kind, or the bytes are not that kind's one encoding.
+    fn decode_body(protocol: ProtocolId, kind: Kind, body: &[u8]) -> Result<Self, DecodeError>;
+    /// Checks all that can be checked without state: that its sender may say it, that it is well-formed and within
+    /// limits, and every certificate inside. A function of its arguments alone.
+    ///
+    /// # Errors
+    /// When it is not what its kind promises.
+    fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid>;
+}
+
+/// A statement that may enter certificates: one kind of signed message, on its own.
+pub trait Statement: Encode + Decode + Clone + Eq + fmt::Debug {
+    /// The protocol that says it.
+    const PROTOCOL: ProtocolId;
+    /// The kind of message that says it; that message's body is this statement's encoding.
+    const KIND: Kind;
+}
+
+/// Why a frame was not believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rejection {
+    /// It belongs to another cluster, group or epoch.
+    Domain,
+    /// Its bytes are no message of this format.
+    Malformed(DecodeError),
+    /// Its sender is not a member, or is not who the channel belongs to though no signature says so.
+    Sender,
+    /// It bears no signature, or a wrong one.
+    Proof,
+    /// It is well signed, but not what its kind promises.
+    Invalid(Invalid),
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain => f.write_str("it belongs to another cluster, group or epoch"),
+            Self::Malformed(error) => write!(f, "malformed: {error}"),
+            Self::Sender => f.write_str("its sender is not who brought it, or is unknown"),
+            Self::Proof => f.write_str("its signature is missing or wrong"),
+            Self::Invalid(what) => write!(f, "invalid: {what}"),
+        }
+    }
+}
+
+/// A message as it travels: it names its sender and kind, but what it says cannot be read before it is verified.
+pub struct Signed<M> {
+    header: Header,
+    body: Arc<[u8]>,
+    proof: Proof,
+    message: PhantomData<fn() -> M>,
+}
+
+impl<M> Clone for Signed<M> {
+    fn clone(&self) -> Self {
+        Self {
+            header: self.header,
+            body: self.body.clone(),
+            proof: self.proof,
+            message: PhantomData,
+        }
+    }
+}
+impl<M> PartialEq for Signed<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.header == other.header && self.body == other.body && self.proof == other.proof
+    }
+}
+impl<M> Eq for Signed<M> {}
+impl<M> fmt::Debug for Signed<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Signed({:?} from {:?}, {} bytes)",
+            self.header.kind,
+            self.header.sender,
+            self.body.len()
+        )
+    }
+}
+
+impl<M> Encode for Signed<M> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(limits::FORMAT_VERSION);
+        self.header.encode(out);
+        self.proof.encode(out);
+        encode_bytes(&self.body, out);
+    }
+}
+impl<M> Decode for Signed<M> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if u8::decode(reader)? != limits::FORMAT_VERSION {
+            return Err(DecodeError::Unknown("format version"));
+        }
+        Ok(Self {
+            header: Header::decode(reader)?,
+            proof: Proof::decode(reader)?,
+            body: reader.bytes()?.into(),
+            message: PhantomData,
+        })
+    }
+}
+
+impl<M: Message> Signed<M> {
+    /// What it says of itself. Unproven until verified.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// How many bytes its body has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Whether its body is empty, as it is for messages that say all by their kind.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// Verifies it: domain, sender, proof, form and everything that it embeds. `via` is the peer at the other end of
+    /// the channel that it came by.
+    ///
+    /// # Errors
+    /// When it is not to be believed, with the reason.
+    pub fn verify(self, via: Peer, context: &Context<'_>) -> Result<Verified<M>, Rejection> {
+        if self.header.domain != context.domain {
+            return Err(Rejection::Domain);
+        }
+        let key = context.membership.key(self.header.sender).ok_or(Rejection::Sender)?;
+        let digest = self.header.digest(&self.body);
+        let message = self.read().map_err(Rejection::Malformed)?;
+        match (message.strength(), self.proof) {
+            (Strength::Channel, Proof::Channel) if via == self.header.sender => {}
+            (Strength::Channel, _) => return Err(Rejection::Sender),
+            (Strength::Signature, Proof::Signature(signature)) => {
+                if !context.verifier.check(&key, &digest, &signature) {
+                    return Err(Rejection::Proof);
+                }
+            }
+            (Strength::Signature, Proof::Channel) => return Err(Rejection::Proof),
+        }
+        message.validate(self.header.sender, context).map_err(Rejection::Invalid)?;
+        Ok(Verified { message, digest, via, signed: self.rebind() })
+    }
+
+    fn read(&self) -> Result<M, DecodeError> {
+        let message = M::decode_body(self.header.protocol, self.header.kind, &self.body)?;
+        // The codec has one form per value; kinds that read the same body must not be mistaken for each other.
+        if message.kind() == self.header.kind && message.protocol() == self.header.protocol {
+            Ok(message)
+        } else {
+            Err(DecodeError::Unknown("kind"))
+        }
+    }
+}
+
+impl<M> Signed<M> {
+    fn rebind<N>(self) -> Signed<N> {
+        Signed { header: self.header, body: self.body, proof: self.proof, message: PhantomData }
+    }
+
+    /// The same frame, to be verified as another type of message: an adversary's and a router's tool, as a frame
+    /// proves nothing before it is verified.
+    #[must_use]
+    pub fn cast<N>(self) -> Signed<N> {
+        self.rebind()
+    }
+}
+
+/// A message that was verified, with the bytes that prove it.
+#[derive(Clone)]
+pub struct Verified<M> {
+    message: M,
+    digest: Digest,
+    via: Peer,
+    signed: Signed<()>,
+}
+
+impl<M: fmt::Debug> fmt::Debug for Verified<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} from {:?}", self.message, self.signed.header.sender)
+    }
+}
+
+impl<M: Message> Verified<M> {
+    /// Seals what one says oneself. Drivers call it when an effect is released, after everything that it rests on is
+    /// durable.
+    #[must_use]
+    pub fn seal(message: M, sender: Peer, domain: Domain, signer: &dyn Signer) -> Self {
+        let header = Header { domain, protocol: message.protocol(), kind: message.kind(), sender };
+        let mut body = Vec::new();
+        message.encode_body(&mut body);
+        let digest = header.digest(&body);
+        let proof = match message.strength() {
+            Strength::Channel => Proof::Channel,
+            Strength::Signature => Proof::Signature(signer.sign(&digest)),
+        };
+        let signed = Signed { header, body: body.into(), proof, message: PhantomData };
+        Self { message, digest, via: sender, signed }
+    }
+
+    /// Takes up again what one had verified before one wrote it to one's own checksummed log. Never for bytes that
+    /// came from anywhere else.
+    ///
+    /// # Errors
+    /// When the bytes are no such message: the log was written by another version.
+    pub fn replay(signed: Signed<M>) -> Result<Self, DecodeError> {
+        let message = signed.read()?;
+        let digest = signed.header.digest(&signed.body);
+        Ok(Self { message, digest, via: signed.header.sender, signed: signed.rebind() })
+    }
+}
+
+impl<M> Verified<M> {
+    /// What is said.
+    #[must_use]
+    pub const fn message(&self) -> &M {
+        &self.message
+    }
+    /// What is said, and nothing else of it.
+    #[must_use]
+    pub fn into_message(self) -> M {
+        self.message
+    }
+    /// Who says it: who signed it, or at whose end of the channel it came from.
+    #[must_use]
+    pub const fn sender(&self) -> Peer {
+        self.signed.header.sender
+    }
+    /// The replica who says it, if a replica does.
+    #[must_use]
+    pub const fn replica(&self) -> Option<ReplicaId> {
+        self.signed.header.sender.replica()
+    }
+    /// Who brought it, which is another than the sender where a signed message was handed on.
+    #[must_use]
+    pub const fn via(&self) -> Peer {
+        self.via
+    }
+    /// The digest that its proof covers: of header and body.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+    /// Its header.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.signed.header
+    }
+    /// The signature, if its kind bears one.
+    #[must_use]
+    pub const fn signature(&self) -> Option<Signature> {
+        match self.signed.proof {
+            Proof::Signature(signature) => Some(signature),
+            Proof::Channel => None,
+        }
+    }
+    /// The bytes that travel, to be handed on, stored or embedded.
+    #[must_use]
+    pub fn signed(&self) -> Signed<M> {
+        self.signed.clone().rebind()
+    }
+    /// Hands on the inner message of a wrapper together with its proof, or gives the whole back.
+    ///
+    /// # Errors
+    /// With the message unchanged when `open` finds another inside.
+    pub fn narrow<N>(self, open: impl FnOnce(M) -> Result<N, M>) -> Result<Verified<N>, Self> {
+        let Self { message, digest, via, signed } = self;
+        match open(message) {
+            Ok(message) => Ok(Verified { message, digest, via, signed }),
+            Err(message) => Err(Self { message, digest, via, signed }),
+        }
+    }
+}
+
+/// A statement with the signatures of replicas that made it: what convinces somebody who trusts none of them alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certificate<T> {
+    statement: T,
+    proofs: BTreeMap<ReplicaId, Signature>,
+}
+crate::wire_struct!(Certificate<T> { statement, proofs });
+
+impl<T: Statement> Certificate<T> {
+    /// The statement, nobody's yet.
+    #[must_use]
+    pub const fn new(statement: T) -> Self {
+        Self { statement, proofs: BTreeMap::new() }
+    }
+
+    /// Adds a replica's signature from its verified message. False, and nothing changes, when that message does not
+    /// make exactly this statement, bears no signature, or is not a replica's.
+    pub fn add<M>(&mut self, vote: &Verified<M>) -> bool {
+        let header = vote.header();
+        let same = header.protocol == T::PROTOCOL
+            && header.kind == T::KIND
+            && *vote.signed.body == *self.statement.to_bytes();
+        let (true, Some(replica), Some(signature)) = (same, vote.replica(), vote.signature())
+        else {
+            return false;
+        };
+        self.proofs.insert(replica, signature);
+        true
+    }
+
+    /// What is certified.
+    #[must_use]
+    pub const fn statement(&self) -> &T {
+        &self.statement
+    }
+    /// Who certifies it.
+    pub fn signers(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.proofs.keys().copied()
+    }
+    /// How many replicas certify it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.proofs.len()
+    }
+    /// Whether nobody certifies it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.proofs.is_empty()
+    }
+
+    /// Checks that at least `quorum` members signed it and that every signature in it is right.
+    ///
+    /// # Errors
+    /// When signers are too few or unknown, or a signature is wrong.
+    pub fn check(&self, quorum: usize, context: &Context<'_>) -> Result<(), Invalid> {
+        if self.proofs.len() < quorum {
+            return Err(Invalid("a certificate has too few signatures"));
+        }
+        if self.proofs.len() > context.membership.n() {
+            return Err(Invalid("a certificate has more signatures than there are members"));
+        }
+        let body = self.statement.to_bytes();
+        let mut items = Vec::with_capacity(self.proofs.len());
+        for (replica, signature) in &self.proofs {
+            let sender = Peer::Replica(*replica);
+            let key =
+                context.membership.key(sender).ok_or(Invalid("a certificate names a stranger"))?;
+            let header =
+                Header { domain: context.domain, protocol: T::PROTOCOL, kind: T::KIND, sender };
+            items.push((key, header.digest(&body), *signature));
+        }
+        if context.verifier.check_all(&items) {
+            Ok(())
+        } else {
+            Err(Invalid("a certificate holds a wrong signature"))
+        }
+    }
+}
+
+/// Signed statements that no correct replica makes together, whatever others do. A third party checks them with the
+/// public keys alone, by the protocol's `convicts`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Evidence {
+    /// Who is accused.
+    pub accused: ReplicaId,
+    /// The protocol whose rule was broken.
+    pub protocol: ProtocolId,
+    /// Which rule, in a word.
+    pub offence: String,
+    /// The statements, each a whole signed frame.
+    pub statements: Vec<Vec<u8>>,
+}
+crate::wire_struct!(Evidence { accused, protocol, offence, statements });

@@ -1,0 +1,1 @@
+//! Resilience bounds as data, asked by problem and fault model.

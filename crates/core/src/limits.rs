@@ -1,0 +1,69 @@
+//! Everything has a limit, and past it something defined happens. What happens is said beside each.
+
+use core::time::Duration;
+
+/// The version of every format that leaves a process: frames, records and signed statements.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// Bytes of one frame on a channel. A longer one ends the channel.
+pub const FRAME_BYTES: usize = 48 << 20;
+
+/// Bytes of one frame before the peer is known. A longer one ends the connection.
+pub const GREETING_BYTES: usize = 4 << 10;
+
+/// Bytes of one client operation. A longer one is refused by the client automaton.
+pub const OPERATION_BYTES: usize = 2 << 20;
+
+/// Operations in one bundle. More wait for the next one; a bundle that holds more is malformed.
+pub const BUNDLE_OPERATIONS: usize = 1024;
+
+/// Bytes of operations in one bundle. More wait for the next one; a bundle that holds more is malformed.
+pub const BUNDLE_BYTES: usize = 4 << 20;
+
+/// Bundles in one batch. More wait for the next slot; a batch that holds more is malformed.
+pub const BATCH_BUNDLES: usize = 256;
+
+/// Bundles that one client may have waiting at a replica. The newest beyond are dropped; the client sends them again.
+pub const WAITING_BUNDLES_PER_CLIENT: usize = 64;
+
+/// Bundles that a session may have outstanding, and replies that it remembers. An older one is answered `Stale`.
+pub const SESSION_WINDOW: u64 = 8;
+
+/// Sessions that one client key may hold. A further one evicts that key's least recently used.
+pub const SESSIONS_PER_CLIENT: usize = 16;
+
+/// Sessions in all. A further one evicts the least recently used.
+pub const SESSIONS: usize = 4096;
+
+/// Bytes of results of one bundle. The operations beyond are answered `TooLarge` and have no effect.
+pub const RESULT_BYTES: usize = 32 << 20;
+
+/// Slots between two checkpoints.
+pub const CHECKPOINT_INTERVAL: u64 = 128;
+
+/// Slots that may be ordered beyond the last stable checkpoint. A proposal beyond is ignored.
+pub const WINDOW: u64 = 2 * CHECKPOINT_INTERVAL;
+
+/// Slots that a primary keeps open at once before it lets requests gather into larger batches.
+pub const OPEN_SLOTS: u64 = 2;
+
+/// How far a proposer's clock may be from a voter's when the proposal is fresh. Beyond it the voter withholds its vote.
+pub const CLOCK_BOUND: Duration = Duration::from_secs(5);
+
+/// Digests or slots that one fetch may ask for. A longer list is malformed.
+pub const FETCH_ITEMS: usize = 64;
+
+/// Frames that wait for one peer before the oldest are dropped: protocols send again what still matters.
+pub const PEER_QUEUE_FRAMES: usize = 4096;
+
+/// Bytes that wait for one peer before the oldest frames are dropped.
+pub const PEER_QUEUE_BYTES: usize = 64 << 20;
+
+/// Verified messages that wait for one automaton, per sender, before the channel is read no further.
+pub const INBOX_PER_PEER: usize = 1024;
+
+/// Replicas in one membership.
+pub const REPLICAS: usize = 64;
+
+/// Sets of evidence that a node keeps, per accused and offence. More prove nothing new and are dropped.
+pub const EVIDENCE_PER_OFFENCE: usize = 1;
