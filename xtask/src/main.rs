@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 fn codegen() -> io::Result<bool> {
     let changed = xtask::codegen::write(&xtask::workspace_root())?;
     for name in &changed {
-        println!("wrote {name}");
+        println!("changed {name}");
     }
     if changed.is_empty() {
         println!("The generated code is up to date.");
