@@ -275,6 +275,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         replica.remember(own);
         replica.settle(outputs, fx);
         replica.replaying = false;
+        replica.let_in_the_unexecuted();
         replica.settle(Vec::new(), fx);
         replica
     }
@@ -396,16 +397,24 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             match record {
                 Record::Order(_) => {}
                 Record::Body(signed) => {
-                    if let Ok(body) = Verified::replay(signed)
-                        && let Peer::Client(client) = body.sender()
-                    {
-                        self.waiting.enter(body.digest(), client);
+                    if let Ok(body) = Verified::replay(signed) {
                         self.written.insert(body.digest(), position);
                         self.bodies.insert(body.digest(), body);
                     }
                 }
                 Record::Checkpointed(checkpoint) => self.checkpoints.said(&checkpoint),
                 Record::Stable(certificate) => self.checkpoints.stable_before(certificate),
+            }
+        }
+    }
+
+    /// After the past has executed again: what it left unexecuted waits, in the order in which it was written.
+    fn let_in_the_unexecuted(&mut self) {
+        let mut left: Vec<_> = self.bodies.values().collect();
+        left.sort_unstable_by_key(|body| self.written.get(&body.digest()));
+        for body in left {
+            if let Peer::Client(client) = body.sender() {
+                self.waiting.enter(body.digest(), client);
             }
         }
     }
@@ -486,8 +495,12 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if from_client && let Some(remembered) = self.remembered(client, &bundle) {
             return self.reply(client, &remembered, true, fx);
         }
-        let known = self.executed.contains(&digest) || self.bodies.contains_key(&digest);
-        if known || !self.state.clients.contains(&client) {
+        if self.executed.contains(&digest) || !self.state.clients.contains(&client) {
+            return;
+        }
+        if self.bodies.contains_key(&digest) {
+            // It may have come for a proposal's sake when its client had too many here.
+            self.waiting.enter(digest, client);
             return;
         }
         // What a proposal or a decision needs is taken whatever its client's quota.
