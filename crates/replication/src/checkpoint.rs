@@ -4,7 +4,9 @@
 //! that it has diverged. A stable checkpoint is used only after the replica itself has executed its slot.
 
 use crate::message::ReplicaMessage;
-use crate::replica::{Event, Fx, Health, Record, Replica, Timer};
+use crate::record::{Record, Timer};
+use crate::replica::{Fx, Replica};
+use crate::status::{Event, Health};
 use alloc::collections::BTreeMap;
 use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint};
 use testudo_core::{Digest, Peer, ReplicaId, Slot, Verified};

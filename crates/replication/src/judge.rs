@@ -4,7 +4,9 @@
 //! said yet waits here until the bodies have come, from the client or from another replica.
 
 use crate::message::{Bundle, ReplicaMessage};
-use crate::replica::{Event, Fx, Replica, Timer};
+use crate::record::Timer;
+use crate::replica::{Fx, Replica};
+use crate::status::Event;
 use crate::waiting::WaitingRoom;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec;

@@ -21,11 +21,15 @@ pub mod client;
 pub mod executor;
 mod judge;
 pub mod message;
+mod record;
 mod replica;
 pub mod sessions;
+mod status;
 pub mod waiting;
 
 pub use client::{Client, ClientConfig, ClientInput, ClientOutput, Outcome};
 pub use executor::Replicated;
 pub use message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
-pub use replica::{Config, Event, Health, Record, Replica, Status, Timer};
+pub use record::{Record, Timer};
+pub use replica::{Config, Replica};
+pub use status::{Event, Health, Status};

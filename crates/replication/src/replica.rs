@@ -4,20 +4,20 @@ use crate::checkpoint::Checkpoints;
 use crate::executor::{Decided, Replicated};
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage, Reply};
+use crate::record::{Record, Timer};
 use crate::sessions::{Admission, Remembered};
+use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::fmt;
-use core::time::Duration;
 use testudo_contracts::{
-    Batch, Checkpoint, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service,
-    StableCheckpoint, Waiting,
+    Batch, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service, Waiting,
 };
 use testudo_core::{
-    Digest, Done, Effects, Epoch, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId,
-    Signed, Slot, Time, Verified, View, limits, wire_enum,
+    Digest, Done, Effects, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Slot,
+    Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
 
@@ -30,147 +30,6 @@ pub struct Config<S> {
     pub clients: BTreeSet<PublicKey>,
     /// What is replicated.
     pub service: S,
-}
-
-/// What must survive a crash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record<R> {
-    /// The ordering's own.
-    Order(R),
-    /// A client's bundle that this replica may vote for.
-    Body(Signed<Bundle>),
-    /// A checkpoint that this replica signed. No slot's digest is ever signed twice.
-    Checkpointed(Checkpoint),
-    /// A checkpoint that became stable after this replica had executed it.
-    Stable(StableCheckpoint),
-}
-
-impl<R: testudo_core::Encode> testudo_core::Encode for Record<R> {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Order(record) => {
-                out.push(0);
-                record.encode(out);
-            }
-            Self::Body(body) => {
-                out.push(1);
-                body.encode(out);
-            }
-            Self::Checkpointed(checkpoint) => {
-                out.push(2);
-                checkpoint.encode(out);
-            }
-            Self::Stable(certificate) => {
-                out.push(3);
-                certificate.encode(out);
-            }
-        }
-    }
-}
-
-impl<R: testudo_core::Decode> testudo_core::Decode for Record<R> {
-    fn decode(reader: &mut testudo_core::Reader<'_>) -> Result<Self, testudo_core::DecodeError> {
-        Ok(match u8::decode(reader)? {
-            0 => Self::Order(R::decode(reader)?),
-            1 => Self::Body(Signed::decode(reader)?),
-            2 => Self::Checkpointed(Checkpoint::decode(reader)?),
-            3 => Self::Stable(StableCheckpoint::decode(reader)?),
-            _ => return Err(testudo_core::DecodeError::Unknown("record")),
-        })
-    }
-}
-
-/// A replica's timers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Timer<T> {
-    /// The ordering's own.
-    Order(T),
-    /// Hand bundles that wait too long to the primary.
-    Relay,
-    /// Ask for missing bodies.
-    Fetch,
-    /// Say again what should have become stable.
-    Checkpoint,
-}
-
-/// How a replica is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Health {
-    /// As it should be.
-    Well,
-    /// Its state after this slot differs from what a quorum signed. It orders on, and says nothing of its state.
-    Diverged(Slot),
-    /// No digest of this slot can reach a quorum any more. It has stopped there.
-    Halted(Slot),
-}
-wire_enum!(Health { 0 => Well, 1 => Diverged(slot), 2 => Halted(slot) });
-
-/// What a replica tells its driver.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// It executed a slot.
-    Executed {
-        /// The slot.
-        slot: Slot,
-        /// What was decided for it.
-        batch: Batch,
-        /// The bundles that were executed now, not repeated.
-        fresh: u32,
-        /// The chain over order after it.
-        chain: Digest,
-        /// The chain over results after it.
-        outcome: Digest,
-    },
-    /// A checkpoint is stable, and this replica's state is what it says.
-    Stable(Checkpoint),
-    /// A view was installed.
-    View(View, ReplicaId),
-    /// A fresh proposal's clock or mark was not plausible; no vote was cast.
-    Implausible {
-        /// Whose proposal it was.
-        proposer: ReplicaId,
-        /// Its slot.
-        slot: Slot,
-        /// How far its clock was from this replica's.
-        off: Duration,
-    },
-    /// Its health changed.
-    Health(Health),
-}
-
-/// What a replica shows of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Its id.
-    pub id: ReplicaId,
-    /// Its epoch.
-    pub epoch: Epoch,
-    /// The view that it is in, or moves to.
-    pub view: View,
-    /// That view's primary.
-    pub primary: ReplicaId,
-    /// Whether it is between views.
-    pub changing_view: bool,
-    /// The last slot executed.
-    pub slot: Slot,
-    /// The highest slot that somebody is known to have decided.
-    pub known: Slot,
-    /// The chain over order after that slot.
-    pub chain: Digest,
-    /// The chain over results after that slot.
-    pub outcome: Digest,
-    /// The last checkpoint that is stable and agrees with this replica's state.
-    pub stable: Option<Checkpoint>,
-    /// Agreed time.
-    pub time: Time,
-    /// Bundles that wait.
-    pub waiting: u64,
-    /// Sessions that are open.
-    pub sessions: u64,
-    /// Entries and bytes of the service's state.
-    pub state: (u64, u64),
-    /// How it is.
-    pub health: Health,
 }
 
 /// State machine replication over one ordering and one service.
