@@ -87,7 +87,7 @@ fn digits(scalar: &Scalar) -> [i8; 256] {
             window |= words[word + 1] << (64 - bit);
         }
         let digit = (window % RADIX) + carry;
-        if digit % 2 == 0 {
+        if digit.is_multiple_of(2) {
             place += 1;
             continue;
         }
