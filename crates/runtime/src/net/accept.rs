@@ -6,7 +6,9 @@ use super::hello::{Answer, Hello};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use rustls::ServerConfig;
 use testudo_core::{Message, Peer};
+use testudo_keys::peer_of;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -24,7 +26,9 @@ const CLIENTS: usize = 1024;
 pub(super) async fn run<M: Message + Send + Sync + 'static>(
     network: Arc<Network<M>>,
     listener: TcpListener,
+    config: Arc<ServerConfig>,
 ) {
+    let acceptor = TlsAcceptor::from(config);
     let strangers = Arc::new(Semaphore::new(STRANGERS));
     let clients = Arc::new(Semaphore::new(CLIENTS));
     let mut stopping = network.shared.stopping.clone();
@@ -36,8 +40,8 @@ pub(super) async fn run<M: Message + Send + Sync + 'static>(
         };
         match accepted {
             Ok((tcp, address)) => {
-                let (network, clients) = (network.clone(), clients.clone());
-                tokio::spawn(serve(network, tcp, address, stranger, clients));
+                let greeting = greet(network.clone(), acceptor.clone(), tcp, clients.clone());
+                tokio::spawn(serve(network.clone(), address, stranger, greeting));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: trying again at once would only burn time.
@@ -50,12 +54,11 @@ pub(super) async fn run<M: Message + Send + Sync + 'static>(
 
 async fn serve<M: Message + Send + Sync + 'static>(
     network: Arc<Network<M>>,
-    tcp: TcpStream,
     address: SocketAddr,
     stranger: OwnedSemaphorePermit,
-    clients: Arc<Semaphore>,
+    greeting: impl Future<Output = Result<Greeted, End>>,
 ) {
-    let end = match timeout(SETUP, greet(&network, tcp, &clients)).await {
+    let end = match timeout(SETUP, greeting).await {
         Err(_) => End::Timeout,
         Ok(Err(end)) => end,
         Ok(Ok((stream, peer, _client))) => {
@@ -84,25 +87,21 @@ async fn serve<M: Message + Send + Sync + 'static>(
 type Greeted = (TlsStream<TcpStream>, Peer, Option<OwnedSemaphorePermit>);
 
 async fn greet<M: Message + Send + Sync + 'static>(
-    network: &Network<M>,
+    network: Arc<Network<M>>,
+    acceptor: TlsAcceptor,
     tcp: TcpStream,
-    clients: &Arc<Semaphore>,
+    clients: Arc<Semaphore>,
 ) -> Result<Greeted, End> {
     tcp.set_nodelay(true)?;
-    let acceptor = TlsAcceptor::from(network.security.accept.clone());
     let mut stream = acceptor.accept(tcp).await.map_err(End::Tls)?;
     let (_, session) = stream.get_ref();
-    let key = session
-        .peer_certificates()
-        .and_then(<[_]>::first)
-        .and_then(network.security.key_of)
-        .ok_or(End::NoKey)?;
+    let key = peer_of(session).ok_or(End::NoKey)?;
     let hello: Hello = channel::read_greeting(&mut stream).await?;
     let scope = network.scope.get();
     let mut judged = hello.judge(key, network.me, &scope);
     let mut permit = None;
     if let Ok(Peer::Client(_)) = judged {
-        permit = clients.clone().try_acquire_owned().ok();
+        permit = clients.try_acquire_owned().ok();
         if permit.is_none() {
             judged = Err("this node has as many clients as it serves".to_owned());
         }

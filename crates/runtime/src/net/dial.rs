@@ -4,10 +4,11 @@ use super::channel::{self, End};
 use super::hello::Answer;
 use super::outbox::Outbox;
 use super::Network;
-use rustls::pki_types::ServerName;
+use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testudo_core::{Message, Peer, PublicKey, ReplicaId};
+use testudo_keys::channel as tls;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -30,11 +31,18 @@ pub(super) async fn run<M: Message + Send + Sync + 'static>(
     address: String,
     outbox: Arc<Outbox>,
 ) {
+    let config = match tls::client_config(&network.identity, key) {
+        Ok(config) => Arc::new(config),
+        Err(error) => {
+            tracing::error!(%replica, "this replica cannot be dialled: {error}");
+            return;
+        }
+    };
     let mut pause = PAUSE_FIRST;
     let mut complaint = String::new();
     loop {
         let begun = Instant::now();
-        let end = match timeout(SETUP, connect(&network, key, &address)).await {
+        let end = match timeout(SETUP, connect(&network, &config, &address)).await {
             Err(_) => End::Timeout,
             Ok(Err(end)) => end,
             Ok(Ok(stream)) => {
@@ -75,15 +83,13 @@ fn jittered(pause: Duration) -> Duration {
 
 async fn connect<M: Message + Send + Sync + 'static>(
     network: &Network<M>,
-    key: PublicKey,
+    config: &Arc<ClientConfig>,
     address: &str,
 ) -> Result<TlsStream<TcpStream>, End> {
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
-    // The name in the certificate means nothing: its key does.
-    let name = ServerName::try_from("testudo").map_err(|_| End::NoKey)?;
-    let connector = TlsConnector::from((network.security.dial)(key));
-    let mut stream = connector.connect(name, tcp).await.map_err(End::Tls)?;
+    let connector = TlsConnector::from(config.clone());
+    let mut stream = connector.connect(tls::server_name(), tcp).await.map_err(End::Tls)?;
     channel::write_greeting(&mut stream, &network.hello()).await?;
     let answer: Answer = channel::read_greeting(&mut stream).await?;
     let domain = network.scope.get().domain;

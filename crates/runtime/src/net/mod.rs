@@ -19,33 +19,16 @@ use crate::sync::lock;
 use crate::verify::Verification;
 use bytes::Bytes;
 use outbox::Outbox;
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ServerConfig};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use testudo_core::{Message, Peer, PublicKey};
+use testudo_keys::channel::{self as tls, ChannelError};
+use testudo_keys::SigningKey;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
-
-/// How channels are encrypted, and how keys are proved on them.
-#[derive(Clone)]
-pub struct Security {
-    /// For those who dial: proves this node's key, and asks for a key of theirs, whichever it is.
-    pub accept: Arc<ServerConfig>,
-    /// For dialling the holder of a key: proves this node's key, and goes through with no other than that.
-    pub dial: Arc<dyn Fn(PublicKey) -> Arc<ClientConfig> + Send + Sync>,
-    /// The key that a peer's certificate is of.
-    pub key_of: fn(&CertificateDer<'_>) -> Option<PublicKey>,
-}
-
-impl std::fmt::Debug for Security {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Security")
-    }
-}
 
 /// Connections that one client key may have. The oldest gives way to the newest.
 const CONNECTIONS_PER_CLIENT: usize = 16;
@@ -81,7 +64,8 @@ pub(crate) struct Network<M> {
     me: Peer,
     scope: Arc<CurrentScope>,
     addresses: Mutex<Addresses>,
-    security: Security,
+    /// Proved to everybody at the other end of a channel.
+    identity: SigningKey,
     metrics: Arc<Metrics>,
     shared: channel::Shared<M>,
     runtime: Handle,
@@ -97,7 +81,7 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
         me: Peer,
         scope: Arc<CurrentScope>,
         addresses: Addresses,
-        security: Security,
+        identity: SigningKey,
         verification: Arc<Verification<M>>,
         metrics: Arc<Metrics>,
         runtime: Handle,
@@ -113,7 +97,7 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
             me,
             scope,
             addresses: Mutex::new(addresses),
-            security,
+            identity,
             metrics,
             shared,
             runtime,
@@ -124,12 +108,18 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
         })
     }
 
-    /// Dials the replicas, and accepts whoever dials if there is a listener.
-    pub(crate) fn start(self: &Arc<Self>, listener: Option<TcpListener>) {
-        self.reconcile(&self.scope.get());
+    /// Dials the replicas, and accepts whoever dials if there is a listener. Any key may connect: whether a client's is
+    /// admitted is decided at execution, the same everywhere.
+    ///
+    /// # Errors
+    /// When no certificate can be made of the identity key.
+    pub(crate) fn start(self: &Arc<Self>, listener: Option<TcpListener>) -> Result<(), ChannelError> {
         if let Some(listener) = listener {
-            self.runtime.spawn(accept::run(self.clone(), listener));
+            let config = tls::server_config(&self.identity, Arc::new(|_| true))?;
+            self.runtime.spawn(accept::run(self.clone(), listener, Arc::new(config)));
         }
+        self.reconcile(&self.scope.get());
+        Ok(())
     }
 
     /// Writes what is queued, and ends all channels.
