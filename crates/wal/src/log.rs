@@ -51,7 +51,8 @@ impl Options {
         }
     }
 
-    fn capacity_for(&self, frame: usize) -> u64 {
+    /// The length of a segment whose first frame has this size.
+    pub(crate) fn capacity_for(&self, frame: usize) -> u64 {
         self.segment_bytes.max((HEADER_SIZE + frame) as u64).next_multiple_of(Self::PAGE)
     }
 }

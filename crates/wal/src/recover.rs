@@ -235,7 +235,9 @@ impl<F: DiskFile> Recovery<F> {
         visit: &mut dyn FnMut(Position, &[u8]),
     ) -> Result<(), OpenError> {
         let Candidate { first, size, header, .. } = candidate;
-        let capacity = header.map_or(size.min(SEGMENT_MAX), |header| header.capacity);
+        // Without a header nobody knows how long the file was, but no segment is made shorter than the options say.
+        let usual = self.foundation.options.capacity_for(0);
+        let capacity = header.map_or(size.clamp(usual, SEGMENT_MAX), |header| header.capacity);
         let readable = size.min(capacity) as usize;
         let unharmed = header.is_some() && size >= capacity;
         self.buffer.clear();
