@@ -5,6 +5,8 @@
 //! (what is seen of it), [`seeded`] (who decides what happens next), [`adversary`] and [`liar`] (who lies, and how).
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 pub mod adversary;
 pub mod disk;
 pub mod event;
@@ -12,9 +14,12 @@ pub mod host;
 pub mod idle;
 pub mod keys;
 pub mod liar;
+pub mod linear;
+pub mod oracle;
 pub mod plan;
 pub mod rng;
 pub mod seeded;
+pub mod service;
 pub mod world;
 
 pub use adversary::{Adversary, Misconduct};

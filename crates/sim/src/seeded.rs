@@ -6,7 +6,7 @@
 //! that it ends.
 
 use crate::adversary::Misconduct;
-use crate::event::{Event, Loss, NodeId};
+use crate::event::{Loss, NodeId};
 use crate::plan::{Climate, Trouble, Weather};
 use crate::rng::{Chance, Rng};
 use crate::world::{Pending, System, World};
@@ -367,10 +367,5 @@ impl<S: System> Seeded<S> {
         self.world.set_second_side(peers);
         let after = Duration::from_millis(self.rng.between(200, 5_000));
         self.plan(after, Act::SwapTwins);
-    }
-
-    /// Notes something of the caller's own in the run's events.
-    pub fn note(&mut self, event: Event) {
-        self.world.record(&event);
     }
 }
