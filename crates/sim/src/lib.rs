@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod adversary;
+pub mod conformance;
 pub mod disk;
 pub mod event;
 pub mod host;
@@ -17,6 +18,7 @@ pub mod liar;
 pub mod linear;
 pub mod oracle;
 pub mod plan;
+pub mod report;
 pub mod rng;
 pub mod seeded;
 pub mod service;
@@ -28,6 +30,7 @@ pub use idle::NoClient;
 pub use keys::{SimKeys, SimSigner};
 pub use liar::{Corrupt, Liar, Lie};
 pub use plan::{Climate, Plan, Trouble, Weather};
+pub use report::{Report, Summary};
 pub use rng::{Chance, Rng};
 pub use seeded::{Outcome, Seeded};
 pub use world::{Observer, Pending, Setup, Shape, System, World};

@@ -5,10 +5,12 @@
 //! every rule is about correct ones, who may crash but do not lie.
 
 mod blame;
+mod ledger;
 mod order;
 mod record;
 
 pub use blame::{Honesty, Justice};
+pub use ledger::settle;
 pub use order::{Agreement, Checkpoints, Once, TotalOrder, Views};
 pub use record::{Counts, Trace};
 
