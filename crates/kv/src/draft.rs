@@ -18,7 +18,7 @@ use testudo_contracts::Store;
 
 /// How many keys and versions one operation may look at. Beyond it is refused with [`Error::TooMuchWork`]: a request
 /// of a few bytes may look at the whole store, and a transaction of thousands of such requests would hold up everyone.
-/// A store as large as etcd suggests at most (8 GiB) of keys with 256-byte values is read through by one request.
+/// One request can still look through a store of 8 GiB, etcd's largest suggested, if its records average 512 bytes.
 pub const WORK: u64 = 1 << 24;
 
 /// What has become of a key.
