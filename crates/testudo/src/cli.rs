@@ -8,6 +8,9 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// The data folder of an `up` that names none.
+pub(crate) const DATA: &str = "testudo-data";
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done as asked (for `up`, `replica` and `gateway`: stopped as asked)
@@ -70,7 +73,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2379")]
     pub(crate) listen: SocketAddr,
     /// Where keys, logs and state are kept.
-    #[arg(long, value_name = "DIR", default_value = "testudo-data", conflicts_with = "ephemeral")]
+    #[arg(long, value_name = "DIR", default_value = DATA, conflicts_with = "ephemeral")]
     pub(crate) data: PathBuf,
     /// Keep everything in a new temporary folder and remove it at the end.
     #[arg(long)]

@@ -106,17 +106,22 @@ impl Cluster {
 
     /// Refuses what cannot work or would not survive what it claims to.
     pub(crate) fn check(&self) -> Outcome {
+        self.check_bound()?;
+        self.check_keys()?;
+        self.check_addresses()?;
+        self.check_liars()
+    }
+
+    /// Refuses a cluster that is too small for what it claims to survive, or too large for anybody.
+    pub(crate) fn check_bound(&self) -> Outcome {
         let profile = protocols::profile(&self.protocol)?;
         if self.replicas.len() > limits::REPLICAS {
             let (n, most) = (self.replicas.len(), limits::REPLICAS);
             return Err(Failure::refused(format!(
-                "{n} replicas are more than the {most} that a cluster may have; take fewer"
+                "{n} replicas are more than the {most} that a cluster may have; survive fewer faults"
             )));
         }
-        self.check_keys()?;
-        self.check_addresses()?;
-        self.check_liars()?;
-        bounds::check(bounds::Problem::Replication, &self.model(profile.faults), self.replicas.len())
+        bounds::check(bounds::Problem::StateMachineReplication, &self.model(profile.faults), self.replicas.len())
             .map_err(|refusal| Failure::refused(refusal.to_string()))
     }
 
@@ -156,7 +161,8 @@ impl Cluster {
         }
     }
 
-    fn check_liars(&self) -> Outcome {
+    /// Refuses liars where none may be, and more than are survived unless that is wanted.
+    pub(crate) fn check_liars(&self) -> Outcome {
         let liars = self.liars();
         if liars > 0 && !self.demonstration {
             return Err(Failure::refused(

@@ -18,7 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 /// The target of events that an operator must hear of, whatever is logged: `tracing::warn!(target: NOTICE, ...)`.
 pub(crate) const NOTICE: &str = "testudo::notice";
 
-/// Bytes of a log file. Past it the file becomes `log.1`, in the place of the one before, and another is begun.
+/// Bytes of a log file. Past it `log` becomes `log.1`, in the place of the one before, and another is begun.
 const FILE_BYTES: u64 = 16 << 20;
 
 fn filter(directives: &str) -> Outcome<EnvFilter> {
@@ -100,7 +100,9 @@ impl Write for Rotating {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.bytes >= FILE_BYTES {
-            std::fs::rename(&inner.path, inner.path.with_extension("1"))?;
+            let mut before = inner.path.clone().into_os_string();
+            before.push(".1");
+            std::fs::rename(&inner.path, before)?;
             (inner.file, inner.bytes) = append(&inner.path)?;
         }
         inner.file.write_all(bytes)?;

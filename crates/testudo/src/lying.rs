@@ -82,6 +82,12 @@ impl Assignment {
     }
 }
 
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.id, self.lie)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
