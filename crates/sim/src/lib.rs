@@ -18,6 +18,7 @@ pub mod liar;
 pub mod linear;
 pub mod oracle;
 pub mod plan;
+pub mod replicated;
 pub mod report;
 pub mod rng;
 pub mod seeded;
