@@ -22,12 +22,21 @@ pub fn request(number: u64) -> Digest {
     Digest::of(&number.to_le_bytes())
 }
 
+/// What the player of the upper layers must know of a replica.
+#[derive(Debug)]
+pub enum Told {
+    /// It said this.
+    Output(OrderOutput),
+    /// It crashed, and its upper layer with it.
+    Crashed,
+}
+
 /// A system of replicas that order, and nobody else.
 pub struct Bare<O> {
     /// Changes to the usual settings.
     settings: fn(&mut OrderConfig),
     /// What the replicas told their upper layers, for the runner that plays those.
-    told: VecDeque<(NodeId, OrderOutput)>,
+    told: VecDeque<(NodeId, Told)>,
     ordering: PhantomData<fn() -> O>,
 }
 
@@ -48,7 +57,7 @@ impl<O> Bare<O> {
     }
 
     /// The next thing that a replica told its upper layer, apart from questions whether it may vote.
-    pub fn take_told(&mut self) -> Option<(NodeId, OrderOutput)> {
+    pub fn take_told(&mut self) -> Option<(NodeId, Told)> {
         self.told.pop_front()
     }
 }
@@ -94,7 +103,7 @@ where
 
     fn above(&mut self, node: NodeId, output: OrderOutput) -> Vec<OrderInput> {
         let OrderOutput::Judge { view, slot, batch, freshness } = output else {
-            self.told.push_back((node, output));
+            self.told.push_back((node, Told::Output(output)));
             return Vec::new();
         };
         let has_right_mark = match freshness {
@@ -107,5 +116,9 @@ where
         } else {
             Vec::new()
         }
+    }
+
+    fn crashed(&mut self, node: NodeId) {
+        self.told.push_back((node, Told::Crashed));
     }
 }

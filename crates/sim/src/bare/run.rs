@@ -1,6 +1,6 @@
 //! A run of a bare ordering: requests come in through a storm, and in the end every correct replica has executed all.
 
-use super::{Bare, request};
+use super::{Bare, Told, request};
 use crate::conformance::Seeds;
 use crate::event::{Event, Fact, NodeId};
 use crate::papers::{Papers, guarded, place_liars, shape};
@@ -179,10 +179,19 @@ where
                     }
                 }
             }
-            while let Some((node, output)) = self.seeded.world.system.take_told() {
-                self.hear(node, output);
+            while let Some((node, told)) = self.seeded.world.system.take_told() {
+                match told {
+                    Told::Output(output) => self.hear(node, output),
+                    Told::Crashed => {
+                        self.uppers.remove(&node);
+                    }
+                }
             }
         }
+    }
+
+    fn upper(&mut self, node: NodeId) -> &mut Upper {
+        self.uppers.entry(node).or_insert_with(|| Upper { is_first: true, ..Upper::default() })
     }
 
     fn issue(&mut self) {
@@ -194,22 +203,22 @@ where
         match output {
             OrderOutput::Execute { slot, batch, .. } => self.execute(node, slot, &batch),
             OrderOutput::View(..) => {
-                let upper = self.uppers.entry(node).or_default();
+                let upper = self.upper(node);
                 upper.proposed.clear();
                 upper.is_first = true;
             }
             OrderOutput::Behind(slot) => {
-                self.uppers.entry(node).or_default().behind = Some(slot);
+                self.upper(node).behind = Some(slot);
             }
             OrderOutput::Rollback(slot) => {
-                self.uppers.entry(node).or_default().executed = slot;
+                self.upper(node).executed = slot;
             }
             OrderOutput::Judge { .. } | OrderOutput::Commit(_) => {}
         }
     }
 
     fn execute(&mut self, node: NodeId, slot: Slot, batch: &Batch) {
-        self.uppers.entry(node).or_default().executed = slot;
+        self.upper(node).executed = slot;
         if !self.seeded.world.is_correct(node) {
             return;
         }
@@ -244,17 +253,15 @@ where
     /// Each upper layer tells its ordering what is waiting and stable, and proposes what it may.
     fn look(&mut self) {
         for node in self.seeded.world.all().collect::<Vec<_>>() {
-            let Some(executed) = self.executed(node) else {
-                self.uppers.remove(&node);
-                continue;
-            };
-            let upper = self.uppers.entry(node).or_insert_with(|| Upper {
-                executed,
-                is_first: true,
-                ..Upper::default()
-            });
-            upper.executed = upper.executed.max(executed);
-            self.hand_down(node);
+            let Some(executed) = self.executed(node) else { continue };
+            // While writes are under way, what it executed may still wait behind the gate.
+            let is_settled = self.seeded.world.unflushed(node) == 0;
+            if is_settled {
+                self.upper(node).executed = executed;
+            }
+            if is_settled {
+                self.hand_down(node);
+            }
             self.tell_waiting(node);
             self.propose(node);
         }
