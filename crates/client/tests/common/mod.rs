@@ -117,19 +117,19 @@ impl Cluster {
         self.nodes[id] = Some(node);
     }
 
-    pub fn client_under(&self, key: SigningKey) -> Client {
+    pub fn client_under(&self, key: SigningKey, deadline: Duration) -> Client {
         let config = ClusterConfig {
             domain: self.domain,
             membership: self.membership.clone(),
             addresses: self.addresses.clone(),
             resend: Duration::from_millis(300),
-            deadline: Duration::from_secs(30),
+            deadline,
         };
         Client::connect::<Pbft>(config, key).unwrap()
     }
 
     pub fn client(&self) -> Client {
-        self.client_under(self.client_key.clone())
+        self.client_under(self.client_key.clone(), Duration::from_secs(30))
     }
 }
 
