@@ -1,0 +1,144 @@
+//! Why an operation was refused: etcd's own codes and texts, which its clients match byte for byte.
+
+use core::fmt;
+use testudo_core::wire_enum;
+
+/// Why an operation was refused. It then changed nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// A key, or a compare's key, is empty.
+    EmptyKey,
+    /// `ignore_value` or `ignore_lease` for a key that does not exist; a request of no kind in a transaction.
+    KeyNotFound,
+    /// A value beside `ignore_value`.
+    ValueProvided,
+    /// A lease beside `ignore_lease`.
+    LeaseProvided,
+    /// More compares or requests than a transaction may hold, or transactions nested too deeply.
+    TooManyOperations,
+    /// A transaction that puts a key twice, or puts a key that it deletes.
+    DuplicateKey,
+    /// A sort order or target that does not exist.
+    InvalidSortOption,
+    /// More bytes than one request may have.
+    RequestTooLarge,
+    /// A read at a revision that compaction has dropped.
+    Compacted,
+    /// A read at a revision that does not exist yet.
+    FutureRevision,
+    /// A put on a lease that does not exist.
+    LeaseNotFound,
+    /// The result would be larger than one reply may be ([`testudo_core::limits::RESULT_BYTES`]).
+    ResultTooLarge,
+    /// More keys and versions to look at than one operation may ([`crate::WORK`]).
+    TooMuchWork,
+    /// Bytes that are no operation of this version.
+    Undecodable,
+    /// The operation panicked and was undone.
+    Internal,
+}
+
+wire_enum!(Error {
+    0 => EmptyKey,
+    1 => KeyNotFound,
+    2 => ValueProvided,
+    3 => LeaseProvided,
+    4 => TooManyOperations,
+    5 => DuplicateKey,
+    6 => InvalidSortOption,
+    7 => RequestTooLarge,
+    8 => Compacted,
+    9 => FutureRevision,
+    10 => LeaseNotFound,
+    11 => ResultTooLarge,
+    12 => TooMuchWork,
+    13 => Undecodable,
+    14 => Internal,
+});
+
+/// gRPC's `INVALID_ARGUMENT`.
+const INVALID_ARGUMENT: u8 = 3;
+/// gRPC's `NOT_FOUND`.
+const NOT_FOUND: u8 = 5;
+/// gRPC's `RESOURCE_EXHAUSTED`.
+const RESOURCE_EXHAUSTED: u8 = 8;
+/// gRPC's `OUT_OF_RANGE`.
+const OUT_OF_RANGE: u8 = 11;
+/// gRPC's `INTERNAL`.
+const INTERNAL: u8 = 13;
+
+impl Error {
+    /// Every error there is.
+    pub const ALL: [Self; 15] = [
+        Self::EmptyKey,
+        Self::KeyNotFound,
+        Self::ValueProvided,
+        Self::LeaseProvided,
+        Self::TooManyOperations,
+        Self::DuplicateKey,
+        Self::InvalidSortOption,
+        Self::RequestTooLarge,
+        Self::Compacted,
+        Self::FutureRevision,
+        Self::LeaseNotFound,
+        Self::ResultTooLarge,
+        Self::TooMuchWork,
+        Self::Undecodable,
+        Self::Internal,
+    ];
+
+    /// The number of the gRPC status that etcd answers with.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::EmptyKey
+            | Self::KeyNotFound
+            | Self::ValueProvided
+            | Self::LeaseProvided
+            | Self::TooManyOperations
+            | Self::DuplicateKey
+            | Self::InvalidSortOption
+            | Self::RequestTooLarge
+            | Self::Undecodable => INVALID_ARGUMENT,
+            Self::LeaseNotFound => NOT_FOUND,
+            Self::ResultTooLarge | Self::TooMuchWork => RESOURCE_EXHAUSTED,
+            Self::Compacted | Self::FutureRevision => OUT_OF_RANGE,
+            Self::Internal => INTERNAL,
+        }
+    }
+
+    /// The text that etcd answers with; for what etcd does not know, our own.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::EmptyKey => "etcdserver: key is not provided",
+            Self::KeyNotFound => "etcdserver: key not found",
+            Self::ValueProvided => "etcdserver: value is provided",
+            Self::LeaseProvided => "etcdserver: lease is provided",
+            Self::TooManyOperations => "etcdserver: too many operations in txn request",
+            Self::DuplicateKey => "etcdserver: duplicate key given in txn request",
+            Self::InvalidSortOption => "etcdserver: invalid sort option",
+            Self::RequestTooLarge => "etcdserver: request is too large",
+            Self::Compacted => "etcdserver: mvcc: required revision has been compacted",
+            Self::FutureRevision => "etcdserver: mvcc: required revision is a future revision",
+            Self::LeaseNotFound => "etcdserver: requested lease not found",
+            Self::ResultTooLarge => {
+                "testudo: the result is larger than one reply may be; ask for less with limit, keys_only or a \
+                 narrower range"
+            }
+            Self::TooMuchWork => {
+                "testudo: the request looks at more keys and versions than one request may; ask for narrower ranges"
+            }
+            Self::Undecodable => "testudo: the operation cannot be decoded",
+            Self::Internal => "testudo: the operation failed inside the service and was undone",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for Error {}

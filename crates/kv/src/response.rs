@@ -1,0 +1,294 @@
+//! What the service answers.
+//!
+//! The types are for those who read results. The service writes the same encoding piece by piece ([`Reply`]), because
+//! what it answers with is mostly records that already lie encoded in the store.
+
+use crate::check::NESTING;
+use crate::error::Error;
+use crate::operation::{Bytes, TOO_DEEP, decode_list, encode_list, encode_tagged};
+use alloc::vec::Vec;
+use testudo_core::codec::encode_length;
+use testudo_core::limits::RESULT_BYTES;
+use testudo_core::{Decode, DecodeError, Encode, Reader, Time, wire_enum, wire_struct};
+
+/// The answer to one operation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Response {
+    /// The keys that were read.
+    Range(RangeResponse),
+    /// A key was set.
+    Put(PutResponse),
+    /// Keys were deleted.
+    DeleteRange(DeleteRangeResponse),
+    /// A transaction ran.
+    Txn(TxnResponse),
+    /// The store as a whole.
+    Status(StatusResponse),
+    /// The operation was refused and changed nothing.
+    Error(Error),
+}
+
+wire_enum!(Response {
+    0 => Range(range),
+    1 => Put(put),
+    2 => DeleteRange(delete),
+    3 => Txn(txn),
+    4 => Status(status),
+    5 => Error(error),
+});
+
+const RANGE: u8 = 0;
+const PUT: u8 = 1;
+const DELETE_RANGE: u8 = 2;
+const TXN: u8 = 3;
+
+/// A key with all that is known of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Bytes,
+    /// The revision that created it.
+    pub create_revision: i64,
+    /// The revision that put it last.
+    pub mod_revision: i64,
+    /// How often it was put since its creation: 1 after the first.
+    pub version: i64,
+    /// The lease that it hangs on; zero for none.
+    pub lease: i64,
+    /// Its value.
+    pub value: Bytes,
+}
+
+wire_struct!(KeyValue { key, create_revision, mod_revision, version, lease, value });
+
+/// The answer to [`crate::Range`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RangeResponse {
+    /// The store's revision, whichever revision was read.
+    pub revision: i64,
+    /// The keys, in the order asked for; none if only the count was asked for.
+    pub kvs: Vec<KeyValue>,
+    /// Whether the limit cut results off.
+    pub more: bool,
+    /// How many keys the range holds, before limit and filters.
+    pub count: i64,
+}
+
+wire_struct!(RangeResponse { revision, kvs, more, count });
+
+/// The answer to [`crate::Put`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PutResponse {
+    /// The store's revision after the put.
+    pub revision: i64,
+    /// The key as it was before, if that was asked for and it existed.
+    pub prev_kv: Option<KeyValue>,
+}
+
+wire_struct!(PutResponse { revision, prev_kv });
+
+/// The answer to [`crate::DeleteRange`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeleteRangeResponse {
+    /// The store's revision after the deletion.
+    pub revision: i64,
+    /// How many keys were deleted.
+    pub deleted: i64,
+    /// The keys as they were before, if that was asked for.
+    pub prev_kvs: Vec<KeyValue>,
+}
+
+wire_struct!(DeleteRangeResponse { revision, deleted, prev_kvs });
+
+/// The answer to [`crate::Txn`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TxnResponse {
+    /// The store's revision after the transaction; zero for one inside another, as etcd leaves it.
+    pub revision: i64,
+    /// Whether every compare held.
+    pub succeeded: bool,
+    /// The answers to the requests that ran.
+    pub responses: Vec<ResponseOp>,
+}
+
+/// The answer to one request inside a transaction. Its revision is the store's just after that request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ResponseOp {
+    /// The keys that were read.
+    Range(RangeResponse),
+    /// A key was set.
+    Put(PutResponse),
+    /// Keys were deleted.
+    DeleteRange(DeleteRangeResponse),
+    /// A transaction inside the transaction ran.
+    Txn(TxnResponse),
+}
+
+/// The answer to [`crate::Operation::Status`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StatusResponse {
+    /// The store's revision.
+    pub revision: i64,
+    /// How many keys exist now.
+    pub keys: u64,
+    /// Bytes of keys and values, history included, as they lie in the store.
+    pub bytes: u64,
+    /// Agreed time when this was asked.
+    pub time: Time,
+}
+
+wire_struct!(StatusResponse { revision, keys, bytes, time });
+
+impl Encode for TxnResponse {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Self { revision, succeeded, responses } = self;
+        revision.encode(out);
+        succeeded.encode(out);
+        encode_list(responses, out);
+    }
+}
+
+impl Decode for TxnResponse {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Self::decode_at(0, reader)
+    }
+}
+
+impl TxnResponse {
+    fn decode_at(depth: usize, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if depth > NESTING {
+            return Err(DecodeError::TooLong(TOO_DEEP));
+        }
+        let revision = Decode::decode(reader)?;
+        let succeeded = Decode::decode(reader)?;
+        let responses = decode_list(reader, |reader| ResponseOp::decode_at(depth, reader))?;
+        Ok(Self { revision, succeeded, responses })
+    }
+}
+
+impl Encode for ResponseOp {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Range(range) => encode_tagged(RANGE, range, out),
+            Self::Put(put) => encode_tagged(PUT, put, out),
+            Self::DeleteRange(delete) => encode_tagged(DELETE_RANGE, delete, out),
+            Self::Txn(txn) => encode_tagged(TXN, txn, out),
+        }
+    }
+}
+
+impl ResponseOp {
+    fn decode_at(depth: usize, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match u8::decode(reader)? {
+            RANGE => Self::Range(Decode::decode(reader)?),
+            PUT => Self::Put(Decode::decode(reader)?),
+            DELETE_RANGE => Self::DeleteRange(Decode::decode(reader)?),
+            TXN => Self::Txn(TxnResponse::decode_at(depth + 1, reader)?),
+            _ => return Err(DecodeError::Unknown("response in a transaction")),
+        })
+    }
+}
+
+/// A result in the writing: the encoding of a [`Response`], with stored records taken over as they are.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    bytes: Vec<u8>,
+}
+
+/// Where a revision stands in a reply that is not known until later.
+#[derive(Debug)]
+pub(crate) struct RevisionMark(usize);
+
+impl Reply {
+    /// A range's answer, `records` being stored records of which the values are left out if `keys_only`.
+    pub(crate) fn range(
+        &mut self,
+        revision: i64,
+        records: &[Bytes],
+        keys_only: bool,
+        more: bool,
+        count: i64,
+    ) -> Result<(), Error> {
+        self.bytes.push(RANGE);
+        revision.encode(&mut self.bytes);
+        if keys_only {
+            encode_length(records.len(), &mut self.bytes);
+            for record in records {
+                let head = crate::history::without_value(record);
+                self.reserve(head.len() + size_of::<u32>())?;
+                self.bytes.extend_from_slice(head);
+                encode_length(0, &mut self.bytes);
+            }
+        } else {
+            self.records(records)?;
+        }
+        more.encode(&mut self.bytes);
+        count.encode(&mut self.bytes);
+        Ok(())
+    }
+
+    /// A put's answer.
+    pub(crate) fn put(&mut self, revision: i64, previous: Option<&Bytes>) -> Result<(), Error> {
+        self.bytes.push(PUT);
+        revision.encode(&mut self.bytes);
+        self.bytes.push(u8::from(previous.is_some()));
+        if let Some(record) = previous {
+            self.reserve(record.len())?;
+            self.bytes.extend_from_slice(record);
+        }
+        Ok(())
+    }
+
+    /// A deletion's answer.
+    pub(crate) fn delete_range(
+        &mut self,
+        revision: i64,
+        deleted: i64,
+        previous: &[Bytes],
+    ) -> Result<(), Error> {
+        self.bytes.push(DELETE_RANGE);
+        revision.encode(&mut self.bytes);
+        deleted.encode(&mut self.bytes);
+        self.records(previous)
+    }
+
+    /// The beginning of a transaction's answer; `responses` answers must follow.
+    pub(crate) fn txn(&mut self, succeeded: bool, responses: usize) -> RevisionMark {
+        self.bytes.push(TXN);
+        let mark = RevisionMark(self.bytes.len());
+        0_i64.encode(&mut self.bytes);
+        succeeded.encode(&mut self.bytes);
+        encode_length(responses, &mut self.bytes);
+        mark
+    }
+
+    /// Writes the revision that a transaction made, once it is known.
+    pub(crate) fn set_revision(&mut self, mark: &RevisionMark, revision: i64) {
+        let bytes = revision.to_le_bytes();
+        self.bytes[mark.0..mark.0 + bytes.len()].copy_from_slice(&bytes);
+    }
+
+    /// The finished result.
+    pub(crate) fn finish(self) -> Result<Vec<u8>, Error> {
+        if self.bytes.len() > RESULT_BYTES { Err(Error::ResultTooLarge) } else { Ok(self.bytes) }
+    }
+
+    fn records(&mut self, records: &[Bytes]) -> Result<(), Error> {
+        self.reserve(records.iter().map(|record| record.len()).sum())?;
+        encode_length(records.len(), &mut self.bytes);
+        for record in records {
+            self.bytes.extend_from_slice(record);
+        }
+        Ok(())
+    }
+
+    /// Makes room for `more` bytes, unless the result would grow beyond its limit: that must show before anything is
+    /// copied, or a small request could make a replica copy its whole store.
+    fn reserve(&mut self, more: usize) -> Result<(), Error> {
+        if self.bytes.len().saturating_add(more) > RESULT_BYTES {
+            return Err(Error::ResultTooLarge);
+        }
+        self.bytes.reserve(more);
+        Ok(())
+    }
+}
