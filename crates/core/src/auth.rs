@@ -343,6 +343,22 @@ impl<M: Message> Signed<M> {
         Ok(Verified { message, digest, via, signed: self.rebind() })
     }
 
+    /// Verifies a signed message that another embeds, for that one's [`Message::validate`], and shows what it says.
+    /// Only kinds that bear signatures may be embedded.
+    ///
+    /// # Errors
+    /// When it is not to be believed.
+    pub fn verify_embedded(&self, context: &Context<'_>) -> Result<M, Invalid> {
+        if self.proof == Proof::Channel {
+            return Err(Invalid("an embedded message bears no signature"));
+        }
+        match self.clone().verify(self.header.sender, context) {
+            Ok(verified) => Ok(verified.into_message()),
+            Err(Rejection::Invalid(what)) => Err(what),
+            Err(_) => Err(Invalid("an embedded message is not to be believed")),
+        }
+    }
+
     fn read(&self) -> Result<M, DecodeError> {
         let message = M::decode_body(self.header.protocol, self.header.kind, &self.body)?;
         // The codec has one form per value; kinds that read the same body must not be mistaken for each other.
@@ -460,6 +476,18 @@ impl<M> Verified<M> {
     pub fn signed(&self) -> Signed<M> {
         self.signed.clone().rebind()
     }
+    /// A signed message that this one embeds, as verified as this one is. Only for what this kind's
+    /// [`Message::validate`] has verified (with [`Signed::verify_embedded`]): whoever embeds without checking breaks
+    /// the rule that cores see only what was verified.
+    ///
+    /// # Errors
+    /// When its bytes are no such message, which validation excludes.
+    pub fn embedded<N: Message>(&self, inner: &Signed<N>) -> Result<Verified<N>, DecodeError> {
+        let mut verified = Verified::replay(inner.clone())?;
+        verified.via = self.via;
+        Ok(verified)
+    }
+
     /// Hands on the inner message of a wrapper together with its proof, or gives the whole back.
     ///
     /// # Errors
@@ -501,6 +529,15 @@ impl<T: Statement> Certificate<T> {
         };
         self.proofs.insert(replica, signature);
         true
+    }
+
+    /// Adds the signatures of another certificate of the same statement. False, and nothing changes, for another one.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let same = self.statement == other.statement;
+        if same {
+            self.proofs.extend(&other.proofs);
+        }
+        same
     }
 
     /// What is certified.

@@ -1,0 +1,35 @@
+//! State machine replication, once for all orderings.
+//!
+//! [`Replica`] wraps an [`testudo_contracts::Ordering`] and a [`testudo_contracts::Service`], and is itself a protocol,
+//! so every driver can run it. The way of a request:
+//!
+//! 1. A client signs what it wants done as one [`Bundle`] and sends it to all replicas ([`client`]).
+//! 2. A replica writes the body to its log and lets it wait ([`waiting`]); the primary proposes a batch of digests.
+//! 3. The ordering asks whether it may vote; it may once every body is held durably and a fresh clock is plausible
+//!    ([`judge`]).
+//! 4. What is decided executes in slot order on the replicated state ([`executor`], [`sessions`]): exactly once, at
+//!    agreed time, every operation on an overlay of its own.
+//! 5. Each replica replies; the client believes what its protocol's reply rule accepts.
+//! 6. Every so often the digest of all replicated state is signed and compared ([`checkpoint`]).
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod checkpoint;
+pub mod client;
+pub mod executor;
+mod judge;
+pub mod message;
+mod record;
+mod replica;
+pub mod sessions;
+mod status;
+pub mod waiting;
+
+pub use client::{Client, ClientConfig, ClientInput, ClientOutput, Outcome};
+pub use executor::Replicated;
+pub use message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
+pub use record::{Record, Timer};
+pub use replica::{Config, Replica};
+pub use status::{Event, Health, Status};

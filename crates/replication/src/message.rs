@@ -1,0 +1,269 @@
+//! What replicas and clients say to each other, beside the ordering's own messages.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use testudo_contracts::ordering::{CHECKPOINT, REPLICATION};
+use testudo_contracts::{Checkpoint, StableCheckpoint};
+use testudo_core::{
+    Context, Decode, DecodeError, Digest, Encode, Header, Invalid, Kind, Message, Peer, ProtocolId,
+    ReplicaId, Signed, Slot, Strength, View, limits, wire_enum, wire_struct,
+};
+use testudo_quorum::Dissemination;
+
+const BUNDLE: Kind = Kind(2);
+const REPLY: Kind = Kind(3);
+const FETCH: Kind = Kind(4);
+const BODIES: Kind = Kind(5);
+const STABLE: Kind = Kind(6);
+
+/// What a client asks for in one signature.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Open a session. The nonce tells a retry of the same opening from another one.
+    Register {
+        /// Chosen by the client at random.
+        nonce: u64,
+    },
+    /// Execute these operations, in this order, exactly once.
+    Operations {
+        /// The session's number, which its opening gave.
+        session: u64,
+        /// The bundle's number in the session. Bundles within the window may execute in any order.
+        sequence: u64,
+        /// The operations. Each has an effect of its own, or none.
+        operations: Vec<Arc<[u8]>>,
+    },
+}
+wire_enum!(Request {
+    0 => Register { nonce },
+    1 => Operations { session, sequence, operations },
+});
+
+/// A client's request as it is signed, sent to all replicas, and ordered by its digest.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// Who is to send the results whole; the others send their digest.
+    pub replier: ReplicaId,
+    /// What is asked for.
+    pub request: Request,
+}
+wire_struct!(Bundle { replier, request });
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.request {
+            Request::Register { .. } => f.write_str("Bundle(register)"),
+            Request::Operations { session, sequence, operations } => {
+                write!(f, "Bundle({session}.{sequence}, {} operations)", operations.len())
+            }
+        }
+    }
+}
+
+impl Bundle {
+    /// The digest that it is ordered by when `client` signs it: that of its statement, so it binds the client too.
+    #[must_use]
+    pub fn digest(&self, client: Peer, domain: testudo_core::Domain) -> Digest {
+        let header = Header { domain, protocol: REPLICATION, kind: BUNDLE, sender: client };
+        header.digest(&self.to_bytes())
+    }
+}
+
+impl Message for Bundle {
+    fn protocol(&self) -> ProtocolId {
+        REPLICATION
+    }
+    fn kind(&self) -> Kind {
+        BUNDLE
+    }
+    fn name(&self) -> &'static str {
+        "bundle"
+    }
+    fn strength(&self) -> Strength {
+        Strength::Signature
+    }
+    fn encode_body(&self, out: &mut Vec<u8>) {
+        self.encode(out);
+    }
+    fn decode_body(protocol: ProtocolId, kind: Kind, body: &[u8]) -> Result<Self, DecodeError> {
+        match (protocol, kind) {
+            (REPLICATION, BUNDLE) => Self::from_bytes(body),
+            _ => Err(DecodeError::Unknown("kind")),
+        }
+    }
+    fn validate(&self, sender: Peer, _: &Context<'_>) -> Result<(), Invalid> {
+        if sender.replica().is_some() {
+            return Err(Invalid("a replica asks as a client"));
+        }
+        let Request::Operations { operations, .. } = &self.request else { return Ok(()) };
+        let bytes: usize = operations.iter().map(|operation| operation.len()).sum();
+        if operations.is_empty() || operations.len() > limits::BUNDLE_OPERATIONS {
+            Err(Invalid("a bundle has no operations, or too many"))
+        } else if bytes > limits::BUNDLE_BYTES {
+            Err(Invalid("a bundle has too many bytes"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What a bundle came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReplyBody {
+    /// The session is open, under this number.
+    Registered(u64),
+    /// The results, one for each operation.
+    Results(Vec<Arc<[u8]>>),
+    /// There is no such session of this client: it was never opened, or evicted. Nothing was executed.
+    NoSession,
+    /// The session has moved past this sequence number, which it had seen or not. Nothing was executed now.
+    Stale,
+    /// The client's key is not admitted. Nothing was executed.
+    NotAdmitted,
+}
+wire_enum!(ReplyBody {
+    0 => Registered(session),
+    1 => Results(results),
+    2 => NoSession,
+    3 => Stale,
+    4 => NotAdmitted,
+});
+
+/// One replica's answer to a bundle.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// The bundle's digest.
+    pub bundle: Digest,
+    /// The view that the replica is in.
+    pub view: View,
+    /// The slot that it executed the bundle in.
+    pub slot: Slot,
+    /// The digest of the encoded [`ReplyBody`].
+    pub results: Digest,
+    /// Whether this is final.
+    pub is_final: bool,
+    /// The encoded [`ReplyBody`] from the replier whom the client named, and from everybody when it asks again.
+    pub body: Option<Arc<[u8]>>,
+}
+wire_struct!(Reply { bundle, view, slot, results, is_final, body });
+
+/// Everything that is said in a replicated service whose ordering says `M`.
+#[derive(Clone, Debug)]
+pub enum ReplicaMessage<M> {
+    /// The ordering's own.
+    Order(M),
+    /// A signed digest of all replicated state.
+    Checkpoint(Checkpoint),
+    /// A client's bundle.
+    Bundle(Bundle),
+    /// A replica's answer to its client.
+    Reply(Reply),
+    /// "I lack these bodies."
+    Fetch(Vec<Digest>),
+    /// "Here are bodies": signed by their clients, so it matters not who brings them.
+    Bodies(Vec<Signed<Bundle>>),
+    /// "This checkpoint is stable": proves itself, so it matters not who says it.
+    Stable(StableCheckpoint),
+}
+
+impl<M: Message> Message for ReplicaMessage<M> {
+    fn protocol(&self) -> ProtocolId {
+        match self {
+            Self::Order(message) => message.protocol(),
+            _ => REPLICATION,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Order(message) => message.kind(),
+            Self::Checkpoint(_) => CHECKPOINT,
+            Self::Bundle(_) => BUNDLE,
+            Self::Reply(_) => REPLY,
+            Self::Fetch(_) => FETCH,
+            Self::Bodies(_) => BODIES,
+            Self::Stable(_) => STABLE,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Order(message) => message.name(),
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Bundle(_) => "bundle",
+            Self::Reply(_) => "reply",
+            Self::Fetch(_) => "fetch",
+            Self::Bodies(_) => "bodies",
+            Self::Stable(_) => "stable",
+        }
+    }
+
+    fn strength(&self) -> Strength {
+        match self {
+            Self::Order(message) => message.strength(),
+            Self::Checkpoint(_) | Self::Bundle(_) => Strength::Signature,
+            Self::Reply(_) | Self::Fetch(_) | Self::Bodies(_) | Self::Stable(_) => {
+                Strength::Channel
+            }
+        }
+    }
+
+    fn encode_body(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Order(message) => message.encode_body(out),
+            Self::Checkpoint(checkpoint) => checkpoint.encode(out),
+            Self::Bundle(bundle) => bundle.encode(out),
+            Self::Reply(reply) => reply.encode(out),
+            Self::Fetch(digests) => digests.encode(out),
+            Self::Bodies(bodies) => bodies.encode(out),
+            Self::Stable(certificate) => certificate.encode(out),
+        }
+    }
+
+    fn decode_body(protocol: ProtocolId, kind: Kind, body: &[u8]) -> Result<Self, DecodeError> {
+        if protocol != REPLICATION {
+            return M::decode_body(protocol, kind, body).map(Self::Order);
+        }
+        match kind {
+            CHECKPOINT => Decode::from_bytes(body).map(Self::Checkpoint),
+            BUNDLE => Decode::from_bytes(body).map(Self::Bundle),
+            REPLY => Decode::from_bytes(body).map(Self::Reply),
+            FETCH => Decode::from_bytes(body).map(Self::Fetch),
+            BODIES => Decode::from_bytes(body).map(Self::Bodies),
+            STABLE => Decode::from_bytes(body).map(Self::Stable),
+            _ => Err(DecodeError::Unknown("kind")),
+        }
+    }
+
+    fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid> {
+        let from_replica = || match sender {
+            Peer::Replica(_) => Ok(()),
+            Peer::Client(_) => Err(Invalid("a client speaks as a replica")),
+        };
+        match self {
+            Self::Order(message) => message.validate(sender, context),
+            Self::Bundle(bundle) => bundle.validate(sender, context),
+            Self::Checkpoint(_) | Self::Reply(_) => from_replica(),
+            Self::Fetch(digests) => {
+                from_replica()?;
+                at_most(digests.len(), limits::FETCH_ITEMS)
+            }
+            Self::Bodies(bodies) => {
+                from_replica()?;
+                at_most(bodies.len(), limits::FETCH_ITEMS)?;
+                bodies.iter().try_for_each(|body| body.verify_embedded(context).map(drop))
+            }
+            Self::Stable(certificate) => {
+                from_replica()?;
+                let quorums = Dissemination::of(context.membership)
+                    .ok_or(Invalid("this membership has no quorums"))?;
+                certificate.check(quorums.quorum(), context)
+            }
+        }
+    }
+}
+
+fn at_most(count: usize, limit: usize) -> Result<(), Invalid> {
+    if count <= limit { Ok(()) } else { Err(Invalid("a list is longer than its limit")) }
+}

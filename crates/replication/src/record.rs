@@ -1,0 +1,67 @@
+//! What a replica writes to its log, and the names of its timeouts.
+
+use crate::message::Bundle;
+use alloc::vec::Vec;
+use testudo_contracts::{Checkpoint, StableCheckpoint};
+use testudo_core::{Decode, DecodeError, Encode, Reader, Signed};
+
+/// What must survive a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record<R> {
+    /// The ordering's own.
+    Order(R),
+    /// A client's bundle that this replica may vote for.
+    Body(Signed<Bundle>),
+    /// A checkpoint that this replica signed. No slot's digest is ever signed twice.
+    Checkpointed(Checkpoint),
+    /// A checkpoint that became stable after this replica had executed it.
+    Stable(StableCheckpoint),
+}
+
+impl<R: Encode> Encode for Record<R> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Order(record) => {
+                out.push(0);
+                record.encode(out);
+            }
+            Self::Body(body) => {
+                out.push(1);
+                body.encode(out);
+            }
+            Self::Checkpointed(checkpoint) => {
+                out.push(2);
+                checkpoint.encode(out);
+            }
+            Self::Stable(certificate) => {
+                out.push(3);
+                certificate.encode(out);
+            }
+        }
+    }
+}
+
+impl<R: Decode> Decode for Record<R> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match u8::decode(reader)? {
+            0 => Self::Order(R::decode(reader)?),
+            1 => Self::Body(Signed::decode(reader)?),
+            2 => Self::Checkpointed(Checkpoint::decode(reader)?),
+            3 => Self::Stable(StableCheckpoint::decode(reader)?),
+            _ => return Err(DecodeError::Unknown("record")),
+        })
+    }
+}
+
+/// A replica's timers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Timer<T> {
+    /// The ordering's own.
+    Order(T),
+    /// Hand bundles that wait too long to the primary.
+    Relay,
+    /// Ask for missing bodies.
+    Fetch,
+    /// Say again what should have become stable.
+    Checkpoint,
+}

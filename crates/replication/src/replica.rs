@@ -1,0 +1,524 @@
+//! The replica: an ordering below, a service above, and what joins them.
+
+use crate::checkpoint::Checkpoints;
+use crate::executor::{Decided, Replicated};
+use crate::judge::Judgements;
+use crate::message::{Bundle, ReplicaMessage, Reply};
+use crate::record::{Record, Timer};
+use crate::sessions::{Admission, Remembered};
+use crate::status::{Event, Health, Status};
+use crate::waiting::WaitingRoom;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::convert::Infallible;
+use core::fmt;
+use testudo_contracts::{
+    Batch, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service, Waiting,
+};
+use testudo_core::{
+    Digest, Done, Effects, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Slot,
+    Verified, View, limits,
+};
+use testudo_quorum::Dissemination;
+
+/// What a replica is started with.
+#[derive(Clone, Debug)]
+pub struct Config<S> {
+    /// For the ordering.
+    pub order: OrderConfig,
+    /// The client keys that are admitted from the start.
+    pub clients: BTreeSet<PublicKey>,
+    /// What is replicated.
+    pub service: S,
+}
+
+/// State machine replication over one ordering and one service.
+pub struct Replica<O: Ordering, S: Service> {
+    pub(crate) me: ReplicaId,
+    pub(crate) config: OrderConfig,
+    pub(crate) quorums: Dissemination,
+    pub(crate) order: O,
+    service: S,
+    pub(crate) state: Replicated,
+    /// Bodies of bundles that are not executed, held durably or about to be.
+    pub(crate) bodies: BTreeMap<Digest, Verified<Bundle>>,
+    /// Where the log has each body that was ever written, executed or not.
+    pub(crate) written: BTreeMap<Digest, Position>,
+    /// Bundles that were executed. Invariant: disjoint from `bodies`.
+    executed: BTreeSet<Digest>,
+    pub(crate) waiting: WaitingRoom,
+    pub(crate) judgements: Judgements,
+    /// Decided batches whose turn has not come: a body is missing. In order, gapless from `state.slot + 1`.
+    pub(crate) decided: VecDeque<(Slot, Batch)>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) health: Health,
+    /// The view whose first fresh batch this replica has proposed as its primary.
+    opened_view: Option<View>,
+    /// What the ordering was told last.
+    told: Waiting,
+    /// The newest arrival when the relay timer was set: what had waited by then is handed on when it fires.
+    relay_mark: u64,
+    /// Whether the relay timer runs.
+    relaying: bool,
+    /// Whether the past is executing again. Nobody is answered then: they were answered, or will ask again.
+    replaying: bool,
+    /// Who was asked last for bodies.
+    pub(crate) asked: ReplicaId,
+    /// Whom recalled bodies go to.
+    pub(crate) lenders: BTreeMap<Position, BTreeSet<ReplicaId>>,
+}
+
+impl<O: Ordering, S: Service> fmt::Debug for Replica<O, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+pub(crate) type Fx<'a, O, S> = Effects<'a, Replica<O, S>>;
+
+fn lift<O: Ordering, S: Service>() -> Lift<O, Replica<O, S>> {
+    Lift {
+        message: ReplicaMessage::Order,
+        record: Record::Order,
+        snapshot: core::convert::identity,
+        timer: Timer::Order,
+        work: core::convert::identity,
+    }
+}
+
+impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
+    type Config = Config<S>;
+    type Message = ReplicaMessage<O::Message>;
+    type Record = Record<O::Record>;
+    type Snapshot = O::Snapshot;
+    type Timer = Timer<O::Timer>;
+    type Input = Infallible;
+    type Output = Event;
+    type Work = O::Work;
+
+    fn start(
+        config: Config<S>,
+        me: Peer,
+        past: Past<O::Snapshot, Self::Record>,
+        fx: &mut Fx<'_, O, S>,
+    ) -> Self {
+        const { assert!(!O::PROFILE.speculative, "replication does not roll back") };
+        let id = me.replica().expect("start: a replica's name is a replica's");
+        let quorums = Dissemination::of(&config.order.membership)
+            .expect("start: the membership was checked against its bound");
+        let (inner, own) = split(past);
+        let (order, outputs) = fx.nest(&lift(), |fx| O::start(config.order.clone(), me, inner, fx));
+        let mut replica = Self {
+            me: id,
+            quorums,
+            order,
+            state: Replicated::genesis(&config.service, config.clients),
+            service: config.service,
+            bodies: BTreeMap::new(),
+            written: BTreeMap::new(),
+            executed: BTreeSet::new(),
+            waiting: WaitingRoom::default(),
+            judgements: Judgements::default(),
+            decided: VecDeque::new(),
+            checkpoints: Checkpoints::default(),
+            health: Health::Well,
+            opened_view: None,
+            told: Waiting::Nothing,
+            relay_mark: 0,
+            relaying: false,
+            replaying: true,
+            asked: id,
+            lenders: BTreeMap::new(),
+            config: config.order,
+        };
+        replica.remember(own);
+        replica.settle(outputs, fx);
+        replica.replaying = false;
+        replica.let_in_the_unexecuted();
+        replica.settle(Vec::new(), fx);
+        replica
+    }
+
+    fn on_input(&mut self, input: Infallible, _: &mut Fx<'_, O, S>) {
+        match input {}
+    }
+
+    fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O, S>) {
+        let message = match message.narrow(|message| match message {
+            ReplicaMessage::Order(inner) => Ok(inner),
+            other => Err(other),
+        }) {
+            Ok(inner) => {
+                let ((), outputs) = fx.nest(&lift(), |fx| self.order.on_message(inner, fx));
+                return self.settle(outputs, fx);
+            }
+            Err(message) => message,
+        };
+        match message.message() {
+            ReplicaMessage::Order(_) | ReplicaMessage::Reply(_) => {}
+            ReplicaMessage::Bundle(_) => {
+                if let Ok(bundle) = message.narrow(|message| match message {
+                    ReplicaMessage::Bundle(bundle) => Ok(bundle),
+                    other => Err(other),
+                }) {
+                    self.on_bundle(bundle, true, fx);
+                }
+            }
+            ReplicaMessage::Bodies(bodies) => {
+                for body in bodies {
+                    if let Ok(bundle) = message.embedded(body) {
+                        self.on_bundle(bundle, false, fx);
+                    }
+                }
+            }
+            ReplicaMessage::Checkpoint(_) => self.on_checkpoint(&message, fx),
+            ReplicaMessage::Stable(certificate) => self.on_stable(certificate.clone(), fx),
+            ReplicaMessage::Fetch(digests) => self.on_fetch(message.replica(), digests, fx),
+        }
+        self.settle(Vec::new(), fx);
+    }
+
+    fn on_timer(&mut self, timer: Self::Timer, fx: &mut Fx<'_, O, S>) {
+        let outputs = match timer {
+            Timer::Order(timer) => fx.nest(&lift(), |fx| self.order.on_timer(timer, fx)).1,
+            Timer::Relay => {
+                self.relay(fx);
+                Vec::new()
+            }
+            Timer::Fetch => {
+                self.fetch(fx);
+                Vec::new()
+            }
+            Timer::Checkpoint => {
+                self.say_checkpoint_again(fx);
+                Vec::new()
+            }
+        };
+        self.settle(outputs, fx);
+    }
+
+    fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S>) {
+        let Done { stamp, output } = done;
+        let ((), outputs) = fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx));
+        self.settle(outputs, fx);
+    }
+
+    fn on_recalled(&mut self, position: Position, record: Self::Record, fx: &mut Fx<'_, O, S>) {
+        match record {
+            Record::Order(record) => {
+                let ((), outputs) =
+                    fx.nest(&lift(), |fx| self.order.on_recalled(position, record, fx));
+                self.settle(outputs, fx);
+            }
+            Record::Body(body) => self.lend(position, &body, fx),
+            Record::Checkpointed(_) | Record::Stable(_) => {}
+        }
+    }
+
+    fn invariants(&self) {
+        self.order.invariants();
+        assert!(self.state.slot <= self.order.executed(), "executed more than was decided");
+        assert_eq!(
+            self.state.slot.0 + self.decided.len() as u64,
+            self.order.executed().0,
+            "a decided slot is neither executed nor queued"
+        );
+        assert_eq!(self.waiting.waiting(), self.told, "the ordering was not told who waits");
+    }
+
+    fn audit(&self) {
+        self.order.audit();
+        self.waiting.audit();
+        for digest in self.bodies.keys() {
+            assert!(self.written.contains_key(digest), "a body is held that was not written");
+            assert!(!self.executed.contains(digest), "an executed body is still held");
+        }
+    }
+}
+
+/// The ordering's part of the past, and this layer's own.
+fn split<R, P>(past: Past<P, Record<R>>) -> (Past<P, R>, Vec<(Position, Record<R>)>) {
+    let Past { promise, snapshot, records, lost } = past;
+    let (mut inner, mut own) = (Vec::new(), Vec::new());
+    for (position, record) in records {
+        match record {
+            Record::Order(record) => inner.push((position, record)),
+            record => own.push((position, record)),
+        }
+    }
+    (Past { promise, snapshot, records: inner, lost }, own)
+}
+
+impl<O: Ordering, S: Service> Replica<O, S> {
+    /// Takes up this layer's own records, before anything of the past executes.
+    fn remember(&mut self, own: Vec<(Position, Record<O::Record>)>) {
+        for (position, record) in own {
+            match record {
+                Record::Order(_) => {}
+                Record::Body(signed) => {
+                    if let Ok(body) = Verified::replay(signed) {
+                        self.written.insert(body.digest(), position);
+                        self.bodies.insert(body.digest(), body);
+                    }
+                }
+                Record::Checkpointed(checkpoint) => self.checkpoints.said(&checkpoint),
+                Record::Stable(certificate) => self.checkpoints.stable_before(certificate),
+            }
+        }
+    }
+
+    /// After the past has executed again: what it left unexecuted waits, in the order in which it was written.
+    fn let_in_the_unexecuted(&mut self) {
+        let mut left: Vec<_> = self.bodies.values().collect();
+        left.sort_unstable_by_key(|body| self.written.get(&body.digest()));
+        for body in left {
+            if let Peer::Client(client) = body.sender() {
+                self.waiting.enter(body.digest(), client);
+            }
+        }
+    }
+
+    /// Carries out what the ordering said, tells it what that leads to, and so on until there is nothing left to say.
+    pub(crate) fn settle(&mut self, outputs: Vec<OrderOutput>, fx: &mut Fx<'_, O, S>) {
+        let mut outputs = VecDeque::from(outputs);
+        loop {
+            while let Some(output) = outputs.pop_front() {
+                self.on_output(output, fx);
+            }
+            self.execute_decided(fx);
+            let Some(input) = self.next_input(fx) else { return };
+            let ((), more) = fx.nest(&lift(), |fx| self.order.on_input(input, fx));
+            outputs.extend(more);
+        }
+    }
+
+    fn on_output(&mut self, output: OrderOutput, fx: &mut Fx<'_, O, S>) {
+        match output {
+            OrderOutput::Judge { view, slot, batch, freshness } => {
+                self.judge(view, slot, batch, freshness, fx);
+            }
+            OrderOutput::Execute { slot, batch, mode } => {
+                assert_eq!(mode, Mode::Final, "an ordering that does not speculate speculates");
+                self.decided.push_back((slot, batch));
+            }
+            OrderOutput::View(view, primary) => {
+                self.waiting.enter_view(view);
+                self.judgements.enter_view(view);
+                fx.output(Event::View(view, primary));
+            }
+            // The ordering fetches decisions by itself. A laggard whom it cannot help is shown as behind in its
+            // status until transfer exists; nothing is to be undone without speculation.
+            OrderOutput::Behind(_) | OrderOutput::Commit(_) | OrderOutput::Rollback(_) => {}
+        }
+    }
+
+    /// The next thing that the ordering ought to be told, if there is one.
+    fn next_input(&mut self, fx: &mut Fx<'_, O, S>) -> Option<OrderInput> {
+        if self.replaying {
+            return self.checkpoints.next_stable(self.state.slot).map(OrderInput::Stable);
+        }
+        if let Some(certificate) = self.next_stable(fx) {
+            return Some(OrderInput::Stable(certificate));
+        }
+        if let Some((view, slot, batch)) = self.judgements.next_judged() {
+            return Some(OrderInput::Judged { view, slot, batch });
+        }
+        let waiting = self.waiting.waiting();
+        if waiting != self.told {
+            self.told = waiting;
+            self.watch(fx);
+            return Some(OrderInput::Waiting(waiting));
+        }
+        self.next_proposal(fx).map(OrderInput::Propose)
+    }
+
+    /// The primary's next batch: at once while few slots are open, so that batches grow with the load and not before.
+    fn next_proposal(&mut self, fx: &mut Fx<'_, O, S>) -> Option<Batch> {
+        let ready = self.order.primary() == self.me
+            && self.order.may_propose()
+            && self.order.open_slots() < limits::OPEN_SLOTS
+            && !matches!(self.health, Health::Halted(_));
+        if !ready || !self.waiting.has_unproposed() {
+            return None;
+        }
+        let bundles = self.waiting.take(limits::BATCH_BUNDLES);
+        let view = self.order.view();
+        let gap_not_counted = self.opened_view != Some(view);
+        self.opened_view = Some(view);
+        Some(Batch { bundles, time: fx.clock(), gap_not_counted })
+    }
+
+    /// A client's bundle has come, from the client or from somebody who had it.
+    fn on_bundle(&mut self, bundle: Verified<Bundle>, from_client: bool, fx: &mut Fx<'_, O, S>) {
+        let (digest, Peer::Client(client)) = (bundle.digest(), bundle.sender()) else { return };
+        if from_client && let Some(remembered) = self.remembered(client, &bundle) {
+            return self.reply(client, &remembered, true, fx);
+        }
+        if self.executed.contains(&digest) || !self.state.clients.contains(&client) {
+            return;
+        }
+        if self.bodies.contains_key(&digest) {
+            // It may have come for a proposal's sake when its client had too many here.
+            self.waiting.enter(digest, client);
+            return;
+        }
+        // What a proposal or a decision needs is taken whatever its client's quota.
+        let needed = self.judgements.lacks(&digest) || self.decision_lacks(&digest);
+        if !self.waiting.enter(digest, client) && !needed {
+            return;
+        }
+        let position = fx.persist(Record::Body(bundle.signed()));
+        self.written.insert(digest, position);
+        self.bodies.insert(digest, bundle);
+        self.judgements.arrived(&digest, &mut self.waiting);
+    }
+
+    /// What a bundle came to, if it was executed and its session still knows.
+    fn remembered(&self, client: PublicKey, bundle: &Verified<Bundle>) -> Option<Remembered> {
+        use crate::message::Request;
+        match bundle.message().request {
+            Request::Register { nonce } => {
+                let opening = self.state.sessions.opening(client, nonce)?;
+                (opening.bundle == bundle.digest()).then(|| opening.clone())
+            }
+            Request::Operations { session, sequence, .. } => {
+                match self.state.sessions.admit(client, session, sequence, bundle.digest()) {
+                    Admission::Repeat(remembered) => Some(remembered),
+                    Admission::Execute | Admission::Refuse(_) => None,
+                }
+            }
+        }
+    }
+
+    fn decision_lacks(&self, digest: &Digest) -> bool {
+        self.decided.iter().any(|(_, batch)| batch.bundles.contains(digest))
+    }
+
+    /// Executes decided batches in the order of their slots, as far as all bodies are here.
+    fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
+        while let Some((_, batch)) = self.decided.front() {
+            let lacking = |digest: &&Digest| {
+                !self.bodies.contains_key(*digest) && !self.executed.contains(*digest)
+            };
+            if matches!(self.health, Health::Halted(_)) {
+                return;
+            }
+            if batch.bundles.iter().any(|digest| lacking(&digest)) {
+                return self.lack(fx);
+            }
+            let Some((slot, batch)) = self.decided.pop_front() else { return };
+            self.execute(slot, batch, fx);
+        }
+    }
+
+    fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
+        let moment = self.state.begin(slot, &batch);
+        let mut applied = Vec::new();
+        for digest in &batch.bundles {
+            // A bundle that an earlier slot executed is a repetition, which sessions would find out too.
+            let Some(body) = self.bodies.remove(digest) else { continue };
+            let Peer::Client(client) = body.sender() else { continue };
+            let decided = Decided { client, digest: *digest, bundle: body.message() };
+            let remembered =
+                self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
+            self.executed.insert(*digest);
+            self.waiting.leave(digest);
+            applied.push((*digest, remembered.results));
+            self.reply(client, &remembered, body.message().replier == self.me, fx);
+        }
+        let (chain, outcome) = (self.state.chain, self.state.outcome);
+        fx.output(Event::Executed { slot, batch, applied, chain, outcome });
+        self.checkpoint_if_due(fx);
+    }
+
+    /// Answers a client: the whole results if `whole`, their digest otherwise.
+    fn reply(
+        &self,
+        client: PublicKey,
+        remembered: &Remembered,
+        whole: bool,
+        fx: &mut Fx<'_, O, S>,
+    ) {
+        if self.replaying || self.health != Health::Well {
+            return;
+        }
+        let reply = Reply {
+            bundle: remembered.bundle,
+            view: self.order.view(),
+            slot: remembered.slot,
+            results: remembered.results,
+            is_final: true,
+            body: whole.then(|| remembered.body.clone()),
+        };
+        // EAGER: the order is final, so a quorum holds the batch and its bodies durably. If we crash before our own
+        // record of the decision is written, we execute the same again.
+        fx.send_eager(Peer::Client(client), ReplicaMessage::Reply(reply));
+    }
+
+    /// Sets the timer that hands waiting bundles to the primary.
+    fn watch(&mut self, fx: &mut Fx<'_, O, S>) {
+        if self.waiting.is_empty() {
+            self.relaying = false;
+            fx.cancel_timer(Timer::Relay);
+        } else if !self.relaying {
+            self.relaying = true;
+            self.relay_mark = self.waiting.newest();
+            fx.set_timer(Timer::Relay, self.config.resend);
+        }
+    }
+
+    /// Hands the primary what has waited a whole period and is in no open proposal: its client may not have reached it.
+    fn relay(&mut self, fx: &mut Fx<'_, O, S>) {
+        self.relaying = false;
+        if self.order.primary() != self.me {
+            let mut bytes = 0;
+            let bodies: Vec<_> = self
+                .waiting
+                .unproposed_since(self.relay_mark)
+                .filter_map(|digest| self.bodies.get(&digest))
+                .map(Verified::signed)
+                .take(limits::FETCH_ITEMS)
+                .take_while(|body| {
+                    bytes += body.len();
+                    bytes <= limits::FRAME_BYTES / 2
+                })
+                .collect();
+            if !bodies.is_empty() {
+                fx.send(Peer::Replica(self.order.primary()), ReplicaMessage::Bodies(bodies));
+            }
+        }
+        self.watch(fx);
+    }
+
+    /// What this replica shows of itself.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            id: self.me,
+            epoch: self.config.domain.epoch,
+            view: self.order.view(),
+            primary: self.order.primary(),
+            changing_view: self.order.is_changing_view(),
+            slot: self.state.slot,
+            known: self.order.known().max(self.state.slot),
+            chain: self.state.chain,
+            outcome: self.state.outcome,
+            stable: self.checkpoints.latest().cloned(),
+            time: self.state.time,
+            waiting: self.waiting.len() as u64,
+            sessions: self.state.sessions.len() as u64,
+            state: (self.state.map.len() as u64, self.state.map.bytes()),
+            health: self.health,
+        }
+    }
+
+    /// The ordering below.
+    pub const fn order(&self) -> &O {
+        &self.order
+    }
+
+    /// The replicated state.
+    pub const fn state(&self) -> &Replicated {
+        &self.state
+    }
+}

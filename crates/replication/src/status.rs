@@ -1,0 +1,87 @@
+//! What a replica tells its driver, and what it shows of itself.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+use testudo_contracts::{Batch, Checkpoint};
+use testudo_core::{Digest, Epoch, ReplicaId, Slot, Time, View, wire_enum};
+
+/// How a replica is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Health {
+    /// As it should be.
+    Well,
+    /// Its state after this slot differs from what a quorum signed. It orders on, and says nothing of its state.
+    Diverged(Slot),
+    /// No digest of this slot can reach a quorum any more. It has stopped there.
+    Halted(Slot),
+}
+wire_enum!(Health { 0 => Well, 1 => Diverged(slot), 2 => Halted(slot) });
+
+/// What a replica tells its driver.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// It executed a slot.
+    Executed {
+        /// The slot.
+        slot: Slot,
+        /// What was decided for it.
+        batch: Batch,
+        /// The bundles that had their effect now, with the digests of what they came to. Repetitions are not among
+        /// them.
+        applied: Vec<(Digest, Digest)>,
+        /// The chain over order after it.
+        chain: Digest,
+        /// The chain over results after it.
+        outcome: Digest,
+    },
+    /// A checkpoint is stable, and this replica's state is what it says.
+    Stable(Checkpoint),
+    /// A view was installed.
+    View(View, ReplicaId),
+    /// A fresh proposal's clock or mark was not plausible; no vote was cast.
+    Implausible {
+        /// Whose proposal it was.
+        proposer: ReplicaId,
+        /// Its slot.
+        slot: Slot,
+        /// How far its clock was from this replica's.
+        off: Duration,
+    },
+    /// Its health changed.
+    Health(Health),
+}
+
+/// What a replica shows of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its id.
+    pub id: ReplicaId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The view that it is in, or moves to.
+    pub view: View,
+    /// That view's primary.
+    pub primary: ReplicaId,
+    /// Whether it is between views.
+    pub changing_view: bool,
+    /// The last slot executed.
+    pub slot: Slot,
+    /// The highest slot that somebody is known to have decided.
+    pub known: Slot,
+    /// The chain over order after that slot.
+    pub chain: Digest,
+    /// The chain over results after that slot.
+    pub outcome: Digest,
+    /// The last checkpoint that is stable and agrees with this replica's state.
+    pub stable: Option<Checkpoint>,
+    /// Agreed time.
+    pub time: Time,
+    /// Bundles that wait.
+    pub waiting: u64,
+    /// Sessions that are open.
+    pub sessions: u64,
+    /// Entries and bytes of the service's state.
+    pub state: (u64, u64),
+    /// How it is.
+    pub health: Health,
+}

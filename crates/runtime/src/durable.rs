@@ -1,0 +1,254 @@
+//! Storage on a disk: the log, the superblock and the snapshots of `testudo-wal` as one.
+//!
+//! The superblock holds the promise and how far records are forgotten: the log lets go of whole segments only, and what
+//! an automaton had let go of must neither come back to it nor, when it rots, be taken for a loss.
+
+use crate::storage::{Recovered, SnapshotWriter, Storage, StorageError};
+use testudo_core::{Decode, Encode, Position, Promise, wire_struct};
+use testudo_wal::{
+    CHUNK_MAX, Disk, Identity, Loaded, Log, OpenError, Options, ReadError, SnapshotError,
+    Snapshots, Superblock,
+};
+
+/// Bytes of a segment of the log.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Lost positions that are told one by one. Where a damaged place may have held more, it is not a place but a disk that
+/// is gone.
+const LOST: u64 = 1 << 20;
+
+/// What the superblock holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Essentials {
+    promise: Option<Promise>,
+    forgotten: Position,
+}
+wire_struct!(Essentials { promise, forgotten });
+
+/// Log, superblock and snapshots on one disk.
+pub struct DurableStorage<D: Disk> {
+    disk: D,
+    identity: Identity,
+    log: Log<D>,
+    superblock: Superblock<D>,
+    essentials: Essentials,
+    /// The number of the next snapshot.
+    next_snapshot: u64,
+}
+
+impl<D: Disk> std::fmt::Debug for DurableStorage<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DurableStorage").field("essentials", &self.essentials).finish_non_exhaustive()
+    }
+}
+
+impl<D> DurableStorage<D>
+where
+    D: Disk + Clone + Send + Sync + 'static,
+    D::File: Send,
+{
+    /// Opens what belongs to this identity on the disk, or begins it, and reads all of it back.
+    ///
+    /// # Errors
+    /// When the disk fails, belongs to somebody else, was written by another version, or has lost what no replica may
+    /// go on without: its promise, its whole log, or the snapshot that its records rest on.
+    pub fn open(disk: D, identity: Identity) -> Result<(Self, Recovered), StorageError> {
+        let (mut superblock, loaded) = Superblock::open(disk.clone(), "superblock", identity)
+            .map_err(|error| StorageError::caused("open the superblock", error))?;
+        let known = match loaded {
+            Loaded::Absent => None,
+            Loaded::Lost => return Err(StorageError::new(
+                "both copies of the superblock are damaged: this replica has forgotten what it \
+                 promised, and may come back only under a new voting key",
+            )),
+            Loaded::Present { value, damaged } => {
+                if damaged {
+                    tracing::warn!("one copy of the superblock was damaged and is mended");
+                }
+                Some(Essentials::from_bytes(&value).map_err(|error| {
+                    StorageError::caused("read the superblock", error)
+                })?)
+            }
+        };
+        let forgotten = known.map_or(Position(0), |known| known.forgotten);
+        let mut records = Vec::new();
+        let (log, found) = Self::open_log(&disk, identity, forgotten, &mut records)?;
+        match known {
+            Some(_) if found.fresh => return Err(StorageError::new(
+                "the superblock is there and the log is gone: this replica has forgotten what it said",
+            )),
+            None if found.next > 0 => return Err(StorageError::new(
+                "the log is there and the superblock is gone: this replica has forgotten what it \
+                 promised, and may come back only under a new voting key",
+            )),
+            Some(_) => {}
+            None => superblock
+                .store(&Essentials::default().to_bytes())
+                .map_err(|error| StorageError::caused("begin the superblock", error))?,
+        }
+        let lost = lost(&found, forgotten);
+        let (snapshot, next_snapshot) = read_snapshot(&disk, identity)?;
+        let essentials = known.unwrap_or_default();
+        if snapshot.is_none() && essentials.forgotten > Position(0) {
+            return Err(StorageError::new(
+                "records are forgotten and the snapshot that stood for them is gone",
+            ));
+        }
+        let recovered = Recovered {
+            promise: essentials.promise,
+            snapshot,
+            records,
+            lost,
+            next: Position(found.next),
+        };
+        Ok((Self { disk, identity, log, superblock, essentials, next_snapshot }, recovered))
+    }
+
+    fn open_log(
+        disk: &D,
+        identity: Identity,
+        forgotten: Position,
+        records: &mut Vec<(Position, Vec<u8>)>,
+    ) -> Result<(Log<D>, testudo_wal::Recovered), StorageError> {
+        let salt = getrandom::u64()
+            .map_err(|error| StorageError::new(format!("no randomness from the system: {error}")))?;
+        let options = Options { segment_bytes: SEGMENT_BYTES, salt, ..Options::default() };
+        let opened: Result<_, OpenError> =
+            Log::open_with(disk.clone(), identity, options, &mut |position, bytes| {
+                if Position(position) >= forgotten {
+                    records.push((Position(position), bytes.to_vec()));
+                }
+            });
+        let (log, found) = opened.map_err(|error| StorageError::caused("open the log", error))?;
+        if found.torn_bytes > 0 {
+            tracing::info!(bytes = found.torn_bytes, "an unfinished write was removed from the log");
+        }
+        if found.mended > 0 {
+            tracing::warn!(places = found.mended, "damaged places of the log were mended");
+        }
+        for damage in &found.damaged {
+            tracing::error!(%damage, "the log is damaged");
+        }
+        Ok((log, found))
+    }
+
+    fn store_essentials(&mut self) -> Result<(), StorageError> {
+        self.superblock
+            .store(&self.essentials.to_bytes())
+            .map_err(|error| StorageError::caused("write the superblock", error))
+    }
+}
+
+/// The positions of records that matter and are lost.
+fn lost(found: &testudo_wal::Recovered, forgotten: Position) -> Vec<Position> {
+    let mut lost = Vec::new();
+    for damage in &found.damaged {
+        let Some(first) = damage.position else { continue };
+        let end = first.saturating_add(damage.records.min(LOST)).min(found.next);
+        lost.extend((first.max(forgotten.0)..end).map(Position));
+    }
+    lost
+}
+
+/// The newest snapshot, and the number of the next.
+fn read_snapshot<D: Disk + Clone>(
+    disk: &D,
+    identity: Identity,
+) -> Result<(Option<Vec<u8>>, u64), StorageError> {
+    let snapshots = Snapshots::new(disk.clone(), "snapshot", identity);
+    snapshots.clean().map_err(|error| StorageError::caused("clean up snapshots", error))?;
+    let latest =
+        snapshots.latest().map_err(|error| StorageError::caused("list snapshots", error))?;
+    let Some(number) = latest else { return Ok((None, 1)) };
+    let read = || -> Result<Vec<u8>, SnapshotError> {
+        let mut bytes = Vec::new();
+        let mut reader = snapshots.read(number)?;
+        while let Some(chunk) = reader.next_chunk()? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| StorageError::caused("read the newest snapshot", error))?;
+    Ok((Some(bytes), number + 1))
+}
+
+impl<D> Storage for DurableStorage<D>
+where
+    D: Disk + Clone + Send + Sync + 'static,
+    D::File: Send,
+    Log<D>: Send,
+    Superblock<D>: Send,
+{
+    fn append(&mut self, position: Position, record: &[u8]) -> Result<(), StorageError> {
+        let at = self
+            .log
+            .append(record)
+            .map_err(|error| StorageError::caused("append to the log", error))?;
+        if at == position.0 {
+            Ok(())
+        } else {
+            Err(StorageError::new(format!("the log took record {position} as record {at}")))
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.log.flush().map(drop).map_err(|error| StorageError::caused("flush the log", error))
+    }
+
+    fn promise(&mut self, promise: Promise) -> Result<(), StorageError> {
+        self.essentials.promise = Some(promise);
+        self.store_essentials()
+    }
+
+    fn read(&mut self, position: Position) -> Result<Option<Vec<u8>>, StorageError> {
+        match self.log.read(position.0) {
+            Ok(record) => Ok(Some(record)),
+            Err(ReadError::Disk(error)) => Err(StorageError::caused("read the log", error)),
+            Err(ReadError::Forgotten { .. } | ReadError::NotYet { .. }) => Ok(None),
+            Err(ReadError::Damaged) => {
+                tracing::error!(%position, "a record that was asked for is damaged");
+                Ok(None)
+            }
+        }
+    }
+
+    fn forget(&mut self, before: Position) -> Result<(), StorageError> {
+        if before <= self.essentials.forgotten {
+            return Ok(());
+        }
+        self.essentials.forgotten = before;
+        self.store_essentials()?;
+        self.log
+            .truncate_before(before.0)
+            .map_err(|error| StorageError::caused("remove old segments", error))
+    }
+
+    fn idle(&mut self) -> Result<(), StorageError> {
+        self.log.prepare().map_err(|error| StorageError::caused("prepare a segment", error))
+    }
+
+    fn snapshots(&mut self) -> Box<dyn SnapshotWriter> {
+        Box::new(Writer {
+            snapshots: Snapshots::new(self.disk.clone(), "snapshot", self.identity),
+            next: self.next_snapshot,
+        })
+    }
+}
+
+struct Writer<D> {
+    snapshots: Snapshots<D>,
+    next: u64,
+}
+
+impl<D: Disk + Send> SnapshotWriter for Writer<D> {
+    fn write(&mut self, snapshot: &[u8]) -> Result<(), StorageError> {
+        let number = self.next;
+        self.snapshots
+            .write(number, snapshot.chunks(CHUNK_MAX))
+            .map_err(|error| StorageError::caused("write a snapshot", error))?;
+        self.next += 1;
+        self.snapshots
+            .remove_before(number)
+            .map_err(|error| StorageError::caused("remove an old snapshot", error))
+    }
+}

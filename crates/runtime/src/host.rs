@@ -1,0 +1,524 @@
+//! The host: it owns one automaton and drives it.
+//!
+//! A turn takes all that waits, steps through it, and ends with three acts in an order that matters. First the writes
+//! of all steps go to the journal as one batch, if anything waits for them; the disk starts. Then everything that was
+//! said is sealed, held or not; that is the time the disk needs anyway. Then what may leave leaves, with one wake. What
+//! the gate holds leaves in the turn that hears of its durability. The automaton never waits.
+//!
+//! Records on which nothing waits stay in memory for a little while, and share the flush of the next that do.
+
+use crate::carrier::{Carrier, Scope};
+use crate::environment::Environment;
+use crate::inbox::{Burst, Inbox};
+use crate::journal::{Archivist, Batch, Journal, Report, Write};
+use crate::letters::{Letter, Outgoing, Sealer, SharedSigner};
+use crate::metrics::Metrics;
+use crate::storage::{Recovered, StorageError};
+use crate::timers::Timers;
+use crate::work::Workers;
+use prometheus_client::metrics::counter::Counter;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use testudo_core::gate::Gate;
+use testudo_core::{
+    Decode, Done, Effect, Effects, Encode, Evidence, Message, Past, Peer, Position, Protocol,
+    Stamp, Target, Verified, Work,
+};
+
+/// How long a record on which nothing waits may stay in memory.
+const LAZY: Duration = Duration::from_millis(10);
+
+/// Bytes of records that are handed over whether or not anything waits for them.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How often a turn looks again at what the automaton has said to itself before it looks at the outside.
+const ROUNDS: usize = 16;
+
+/// A protocol that this driver can run: what it says and asks crosses threads, and what it records has a binary form.
+pub trait Driven:
+    Protocol<
+        Config: Send + 'static,
+        Message: Message + Send + Sync + 'static,
+        Record: Encode + Decode + Send + 'static,
+        Snapshot: Encode + Decode + Send + 'static,
+        Timer: Send + 'static,
+        Input: Send + 'static,
+        Output: Send + 'static,
+    > + 'static
+{
+}
+
+impl<P> Driven for P where
+    P: Protocol<
+            Config: Send + 'static,
+            Message: Message + Send + Sync + 'static,
+            Record: Encode + Decode + Send + 'static,
+            Snapshot: Encode + Decode + Send + 'static,
+            Timer: Send + 'static,
+            Input: Send + 'static,
+            Output: Send + 'static,
+        > + 'static
+{
+}
+
+/// A look at the automaton, on its own thread.
+pub(crate) type Look<P> = Box<dyn FnOnce(&P) + Send>;
+
+/// What the node tells itself.
+pub(crate) enum Event<P: Protocol> {
+    /// The storage has something to say.
+    Report(Report),
+    /// Work is done.
+    Done(Stamp, <P::Work as Work>::Output),
+    /// Work did not come to an end: it panicked.
+    Broken(String),
+    /// The layer above asks for something.
+    Input(P::Input),
+    /// Somebody wants to look.
+    Look(Look<P>),
+    /// Make everything durable, say what may be said, and end.
+    Stop,
+}
+
+/// Why a node stopped of itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The disk failed. A replica that may forget what it said must say nothing more.
+    #[error("storage failed, and a replica must not say what it may forget: {0}")]
+    Storage(#[from] StorageError),
+    /// The log holds what this program cannot read.
+    #[error("the log cannot be read: {0}")]
+    Recovery(String),
+    /// An invariant of the automaton does not hold, or its work panicked: a bug.
+    #[error("the automaton broke down: {0}")]
+    Broken(String),
+}
+
+/// What the gate holds.
+enum Held<P: Protocol> {
+    /// The next of the letters.
+    Letter,
+    /// Something for the layer above.
+    Output(P::Output),
+}
+
+/// Everything around an automaton.
+pub(crate) struct Ports<P: Protocol> {
+    pub(crate) me: Peer,
+    pub(crate) scope: Scope,
+    pub(crate) carrier: Arc<dyn Carrier>,
+    pub(crate) signer: SharedSigner,
+    pub(crate) outgoing: Option<Outgoing<P::Message>>,
+    /// Without one, the automaton records nothing.
+    pub(crate) disk: Option<(Journal, Archivist)>,
+    pub(crate) workers: Workers<P>,
+    pub(crate) outputs: Box<dyn FnMut(P::Output) + Send>,
+    pub(crate) evidence: Box<dyn FnMut(Evidence) + Send>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Counters of steps, one a kind.
+struct Steps {
+    message: Counter,
+    own: Counter,
+    input: Counter,
+    timer: Counter,
+    work: Counter,
+    recalled: Counter,
+}
+
+/// One automaton and all that its driver keeps for it.
+pub(crate) struct Host<P: Driven> {
+    automaton: P,
+    scope: Scope,
+    carrier: Arc<dyn Carrier>,
+    sealer: Sealer<P::Message>,
+    disk: Option<(Journal, Archivist)>,
+    workers: Workers<P>,
+    outputs: Box<dyn FnMut(P::Output) + Send>,
+    evidence: Box<dyn FnMut(Evidence) + Send>,
+    metrics: Arc<Metrics>,
+    steps: Steps,
+
+    environment: Environment,
+    /// The position of the next record.
+    next: Position,
+    /// Kept between steps for its memory alone.
+    effects: Vec<Effect<P>>,
+    gate: Gate<Held<P>>,
+    /// What was said, and the gate holds. Invariant: as many as the gate holds [`Held::Letter`], in the same order.
+    held: VecDeque<Letter<P::Message>>,
+    /// How many of `held`, from the front, are sealed.
+    held_sealed: usize,
+    /// What was said, and nothing holds.
+    ready: VecDeque<Letter<P::Message>>,
+    /// What the automaton has said to itself, in order.
+    own: VecDeque<Verified<P::Message>>,
+    /// Writes of this turn, and of turns before on which nothing waits.
+    batch: Batch,
+    /// When the oldest of them was asked for.
+    batch_since: Option<Instant>,
+    timers: Timers<P::Timer>,
+    snapshots_asked: u64,
+    snapshots_durable: u64,
+    /// Records to let go of, each once the snapshot with that number is durable.
+    forgets: VecDeque<(u64, Position)>,
+    is_stopping: bool,
+}
+
+impl<P: Driven> Host<P> {
+    /// Starts the automaton from its past.
+    ///
+    /// # Errors
+    /// When the past cannot be read, or the operating system has no randomness.
+    pub(crate) fn start(
+        config: P::Config,
+        recovered: Recovered,
+        ports: Ports<P>,
+    ) -> Result<Self, Fatal> {
+        let mut environment = Environment::new()
+            .map_err(|error| Fatal::Recovery(format!("no randomness from the system: {error}")))?;
+        let mut next = recovered.next;
+        let past = past::<P>(recovered)?;
+        let mut effects = Vec::new();
+        let automaton =
+            P::start(config, ports.me, past, &mut Effects::new(&mut effects, &mut next, &mut environment));
+        let metrics = ports.metrics;
+        let steps = Steps {
+            message: metrics.steps("message"),
+            own: metrics.steps("own"),
+            input: metrics.steps("input"),
+            timer: metrics.steps("timer"),
+            work: metrics.steps("work"),
+            recalled: metrics.steps("recalled"),
+        };
+        let mut host = Self {
+            automaton,
+            scope: ports.scope,
+            carrier: ports.carrier,
+            sealer: Sealer { me: ports.me, signer: ports.signer, outgoing: ports.outgoing },
+            disk: ports.disk,
+            workers: ports.workers,
+            outputs: ports.outputs,
+            evidence: ports.evidence,
+            metrics,
+            steps,
+            environment,
+            next,
+            effects,
+            gate: Gate::new(),
+            held: VecDeque::new(),
+            held_sealed: 0,
+            ready: VecDeque::new(),
+            own: VecDeque::new(),
+            batch: Batch::default(),
+            batch_since: None,
+            timers: Timers::new(),
+            snapshots_asked: 0,
+            snapshots_durable: 0,
+            forgets: VecDeque::new(),
+            is_stopping: false,
+        };
+        host.after_step();
+        host.finish_turn();
+        Ok(host)
+    }
+
+    /// When the next turn is due though nothing comes in.
+    pub(crate) fn deadline(&mut self) -> Option<Instant> {
+        if !self.own.is_empty() {
+            return Some(Instant::now());
+        }
+        let lazy = self.batch_since.map(|since| since + LAZY);
+        [lazy, self.timers.next()].into_iter().flatten().min()
+    }
+
+    /// Runs on a thread of its own until it is told to stop.
+    ///
+    /// # Errors
+    /// When the replica must stop.
+    pub(crate) fn run(&mut self, inbox: &Inbox<P::Message, Event<P>>) -> Result<(), Fatal> {
+        let mut burst = Burst::default();
+        loop {
+            let deadline = self.deadline();
+            inbox.wait(&mut burst, deadline);
+            if self.turn(&mut burst, inbox.len())? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs as a task until it is told to stop: for automata that are few words and no disk, where a thread's wake
+    /// would cost more than the step.
+    ///
+    /// # Errors
+    /// When the automaton must stop.
+    pub(crate) async fn run_as_task(
+        &mut self,
+        inbox: &Inbox<P::Message, Event<P>>,
+    ) -> Result<(), Fatal> {
+        let mut burst = Burst::default();
+        loop {
+            let deadline = self.deadline();
+            inbox.wait_as_task(&mut burst, deadline).await;
+            if self.turn(&mut burst, inbox.len())? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One turn: what came in, what the automaton told itself, what was due. True when the host has come to its end.
+    fn turn(
+        &mut self,
+        burst: &mut Burst<P::Message, Event<P>>,
+        waiting: usize,
+    ) -> Result<bool, Fatal> {
+        self.metrics.bursts.inc();
+        if !burst.relieved.is_empty() {
+            self.carrier.relieve(&burst.relieved);
+            burst.relieved.clear();
+        }
+        for event in burst.control.drain(..) {
+            self.on_event(event)?;
+        }
+        for message in burst.messages.drain(..) {
+            if !self.is_stopping {
+                self.steps.message.inc();
+                self.step(|automaton, fx| automaton.on_message(message, fx));
+            }
+        }
+        if !self.is_stopping {
+            let now = Instant::now();
+            while let Some(timer) = self.timers.expire(now) {
+                self.steps.timer.inc();
+                self.step(|automaton, fx| automaton.on_timer(timer, fx));
+            }
+        }
+        self.finish_turn();
+        self.metrics.inbox.set(waiting as i64);
+        self.metrics.held.set(self.held.len() as i64);
+        Ok(self.is_stopping && !self.gate.is_waiting() && self.batch.writes.is_empty())
+    }
+
+    fn on_event(&mut self, event: Event<P>) -> Result<(), Fatal> {
+        match event {
+            Event::Report(report) => self.on_report(report)?,
+            Event::Broken(what) => return Err(Fatal::Broken(what)),
+            Event::Stop => self.is_stopping = true,
+            Event::Look(look) => look(&self.automaton),
+            _ if self.is_stopping => {}
+            Event::Input(input) => {
+                self.steps.input.inc();
+                self.step(|automaton, fx| automaton.on_input(input, fx));
+            }
+            Event::Done(stamp, output) => {
+                self.steps.work.inc();
+                self.step(|automaton, fx| automaton.on_work(Done { stamp, output }, fx));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_report(&mut self, report: Report) -> Result<(), Fatal> {
+        match report {
+            Report::Failed(error) => return Err(Fatal::Storage(error)),
+            Report::Durable(mark) => self.release(mark),
+            Report::Snapshot(number) => {
+                self.snapshots_durable = self.snapshots_durable.max(number);
+                while let Some((needs, before)) = self.forgets.front().copied() {
+                    if needs > self.snapshots_durable {
+                        break;
+                    }
+                    self.forgets.pop_front();
+                    self.write(Write::Forget(before));
+                }
+            }
+            Report::Recalled(position, None) => {
+                tracing::warn!(%position, "a record was asked for that the log does not hold");
+            }
+            Report::Recalled(..) if self.is_stopping => {}
+            Report::Recalled(position, Some(bytes)) => {
+                let record = P::Record::from_bytes(&bytes).map_err(|error| {
+                    Fatal::Recovery(format!("the record at {position} is of another form: {error}"))
+                })?;
+                self.steps.recalled.inc();
+                self.step(|automaton, fx| automaton.on_recalled(position, record, fx));
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: impl FnOnce(&mut P, &mut Effects<'_, P>)) {
+        let mut fx = Effects::new(&mut self.effects, &mut self.next, &mut self.environment);
+        step(&mut self.automaton, &mut fx);
+        self.after_step();
+    }
+
+    fn after_step(&mut self) {
+        self.automaton.invariants();
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            self.apply(effect);
+        }
+        self.effects = effects;
+    }
+
+    fn apply(&mut self, effect: Effect<P>) {
+        match effect {
+            Effect::Promise(promise) => self.write_marked(Write::Promise(promise)),
+            Effect::Persist(..) if self.disk.is_none() => {}
+            Effect::Persist(position, record) => {
+                record.encode(&mut self.batch.bytes);
+                let end = self.batch.bytes.len();
+                self.write_marked(Write::Record(position, end));
+            }
+            Effect::Forget(before) if self.snapshots_durable >= self.snapshots_asked => {
+                self.write(Write::Forget(before));
+            }
+            Effect::Forget(before) => self.forgets.push_back((self.snapshots_asked, before)),
+            Effect::Snapshot(snapshot) => {
+                self.snapshots_asked += 1;
+                match &self.disk {
+                    Some((_, archivist)) => archivist
+                        .write(self.snapshots_asked, Box::new(move || snapshot.to_bytes())),
+                    None => self.snapshots_durable = self.snapshots_asked,
+                }
+            }
+            Effect::Send(to, message) => {
+                let letter = self.letter(to, message);
+                match self.gate.pass(Held::Letter) {
+                    Some(_) => self.ready.push_back(letter),
+                    None => self.held.push_back(letter),
+                }
+            }
+            Effect::SendEager(to, message) => {
+                let letter = self.letter(to, message);
+                self.ready.push_back(letter);
+            }
+            Effect::SetTimer(timer, after) => self.timers.set(timer, Instant::now() + after),
+            Effect::CancelTimer(timer) => self.timers.cancel(timer),
+            Effect::Output(output) => {
+                if let Some(Held::Output(output)) = self.gate.pass(Held::Output(output)) {
+                    (self.outputs)(output);
+                }
+            }
+            Effect::Blame(evidence) => (self.evidence)(evidence),
+            Effect::Members(membership) => {
+                self.scope.domain.epoch = membership.epoch;
+                self.scope.membership = membership;
+                self.carrier.members(&self.scope);
+            }
+            Effect::Work(stamp, work) => self.workers.submit(stamp, work),
+            Effect::Recall(position) => self.write(Write::Recall(position)),
+        }
+    }
+
+    fn letter(&self, to: Target, message: P::Message) -> Letter<P::Message> {
+        let replicas = self.scope.membership.n();
+        Letter::Open { to, message, domain: self.scope.domain, replicas }
+    }
+
+    /// Asks for something that must be durable before what follows leaves. Without a disk nothing can be lost by
+    /// losing it, and the gate never holds.
+    fn write_marked(&mut self, write: Write) {
+        if self.disk.is_some() {
+            self.gate.write();
+            self.write(write);
+        }
+    }
+
+    fn write(&mut self, write: Write) {
+        if self.disk.is_none() {
+            return;
+        }
+        self.batch.writes.push(write);
+        self.batch_since.get_or_insert_with(Instant::now);
+    }
+
+    /// All writes up to this mark are durable.
+    fn release(&mut self, mark: u64) {
+        let released: Vec<_> = self.gate.durable(mark).collect();
+        for held in released {
+            match held {
+                Held::Output(output) => (self.outputs)(output),
+                Held::Letter => {
+                    let letter = self.held.pop_front();
+                    self.held_sealed = self.held_sealed.saturating_sub(1);
+                    self.ready.extend(letter);
+                }
+            }
+        }
+    }
+
+    /// Writes, seals and sends, and goes on with what the automaton has said to itself.
+    fn finish_turn(&mut self) {
+        for _ in 0..ROUNDS {
+            self.submit();
+            self.post();
+            if self.own.is_empty() || self.is_stopping {
+                break;
+            }
+            for message in std::mem::take(&mut self.own) {
+                self.steps.own.inc();
+                self.step(|automaton, fx| automaton.on_message(message, fx));
+            }
+        }
+        self.submit();
+        self.post();
+        self.carrier.flush();
+    }
+
+    /// Hands the writes over if something waits for them, or they have waited long enough.
+    fn submit(&mut self) {
+        let Some(since) = self.batch_since else { return };
+        let is_asked_for = self.gate.is_waiting()
+            || self.is_stopping
+            || self.batch.bytes.len() >= BATCH_BYTES
+            || self.batch.writes.iter().any(|write| matches!(write, Write::Recall(_)))
+            || since.elapsed() >= LAZY;
+        if !is_asked_for {
+            return;
+        }
+        self.batch_since = None;
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.mark = self.gate.written();
+        if let Some((journal, _)) = &self.disk {
+            journal.submit(batch);
+        }
+    }
+
+    /// Sends what may leave, and seals what may not yet.
+    fn post(&mut self) {
+        while let Some(letter) = self.ready.pop_front() {
+            let sealed = self.sealer.seal(letter);
+            for (peer, frame) in sealed.parcels {
+                self.carrier.send(peer, frame);
+            }
+            self.own.extend(sealed.own);
+        }
+        for letter in self.held.range_mut(self.held_sealed..) {
+            let open = std::mem::replace(letter, Letter::Sealed(crate::letters::Sealed::empty()));
+            *letter = Letter::Sealed(self.sealer.seal(open));
+        }
+        self.held_sealed = self.held.len();
+    }
+}
+
+/// What the automaton remembers, read from what the storage held.
+fn past<P: Driven>(recovered: Recovered) -> Result<Past<P::Snapshot, P::Record>, Fatal> {
+    let snapshot = match recovered.snapshot {
+        None => None,
+        Some(bytes) => Some(P::Snapshot::from_bytes(&bytes).map_err(|error| {
+            Fatal::Recovery(format!("the snapshot is of another form: {error}"))
+        })?),
+    };
+    let mut records = Vec::with_capacity(recovered.records.len());
+    for (position, bytes) in recovered.records {
+        let record = P::Record::from_bytes(&bytes).map_err(|error| {
+            Fatal::Recovery(format!("the record at {position} is of another form: {error}"))
+        })?;
+        records.push((position, record));
+    }
+    Ok(Past { promise: recovered.promise, snapshot, records, lost: recovered.lost })
+}

@@ -1,0 +1,226 @@
+//! Where events wait for the automaton.
+//!
+//! Messages wait in one lane per sender and are taken in turn, one of each sender at a time: whoever floods the node
+//! fills a lane of his own and delays nobody else. A full lane says so to whoever fills it ([`Inbox::room`]), and the
+//! sender's channel is read no further until the automaton has caught up. What the node tells itself (durable marks,
+//! finished work, input) goes before messages and is bounded by what the node has asked for.
+
+use crate::sync::{lock, wait};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex};
+use std::time::Instant;
+use testudo_core::{Peer, Verified, limits};
+use tokio::sync::Notify;
+
+/// Messages that are taken at once before timers and the disk are looked at again.
+pub(crate) const BURST: usize = 256;
+
+/// What was taken out at once.
+pub(crate) struct Burst<M, C> {
+    /// What the node tells itself, in order.
+    pub(crate) control: Vec<C>,
+    /// Messages, each sender's in order.
+    pub(crate) messages: Vec<Verified<M>>,
+    /// Senders whose lanes were full and have room again.
+    pub(crate) relieved: Vec<Peer>,
+}
+
+impl<M, C> Default for Burst<M, C> {
+    fn default() -> Self {
+        Self { control: Vec::new(), messages: Vec::new(), relieved: Vec::new() }
+    }
+}
+
+struct Lane<M> {
+    waiting: VecDeque<Verified<M>>,
+    /// Somebody was told that there is no room, and is to be told when there is.
+    is_blocked: bool,
+}
+
+impl<M> Default for Lane<M> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), is_blocked: false }
+    }
+}
+
+struct State<M, C> {
+    control: VecDeque<C>,
+    /// Invariant: a lane that is empty and not blocked is not kept.
+    lanes: HashMap<Peer, Lane<M>>,
+    /// Senders with something waiting, in the order of their turns. Invariant: each once.
+    turns: VecDeque<Peer>,
+    messages: usize,
+    /// The automaton's thread found nothing and waits to be woken.
+    is_asleep: bool,
+    is_closed: bool,
+}
+
+/// The bounded queue in front of one automaton. Many fill it, one empties it.
+pub(crate) struct Inbox<M, C> {
+    state: Mutex<State<M, C>>,
+    /// Wakes a host that has a thread.
+    thread: Condvar,
+    /// Wakes a host that is a task.
+    task: Notify,
+}
+
+impl<M, C> Inbox<M, C> {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                control: VecDeque::new(),
+                lanes: HashMap::new(),
+                turns: VecDeque::new(),
+                messages: 0,
+                is_asleep: false,
+                is_closed: false,
+            }),
+            thread: Condvar::new(),
+            task: Notify::new(),
+        }
+    }
+
+    /// One wake per burst: only a host that sleeps is woken, and only by the first that has something for it.
+    fn wake(&self, state: &mut State<M, C>) {
+        if std::mem::take(&mut state.is_asleep) {
+            self.thread.notify_one();
+            self.task.notify_one();
+        }
+    }
+
+    /// Adds what the node tells itself. False when the host has gone.
+    pub(crate) fn tell(&self, event: C) -> bool {
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return false;
+        }
+        state.control.push_back(event);
+        self.wake(&mut state);
+        true
+    }
+
+    /// How many more messages of this sender fit. When none do, the sender comes up in [`Burst::relieved`] later.
+    pub(crate) fn room(&self, sender: Peer) -> usize {
+        let mut state = lock(&self.state);
+        let waiting = state.lanes.get(&sender).map_or(0, |lane| lane.waiting.len());
+        let room = limits::INBOX_PER_PEER.saturating_sub(waiting);
+        if room == 0 {
+            state.lanes.entry(sender).or_default().is_blocked = true;
+        }
+        room
+    }
+
+    /// Adds messages that came from this peer. Callers have asked for [`Inbox::room`]; what they add beyond is bounded
+    /// by one read of theirs.
+    pub(crate) fn deliver(&self, via: Peer, messages: impl IntoIterator<Item = Verified<M>>) {
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return;
+        }
+        let state = &mut *state;
+        let lane = state.lanes.entry(via).or_default();
+        let before = lane.waiting.len();
+        lane.waiting.extend(messages);
+        let added = lane.waiting.len() - before;
+        if added == 0 {
+            if before == 0 && !lane.is_blocked {
+                state.lanes.remove(&via);
+            }
+            return;
+        }
+        if before == 0 {
+            state.turns.push_back(via);
+        }
+        state.messages += added;
+        self.wake(state);
+    }
+
+    /// How many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.state).messages
+    }
+
+    /// Takes what is there; at most [`BURST`] messages. False when nothing was.
+    pub(crate) fn take(&self, burst: &mut Burst<M, C>) -> bool {
+        Self::drain(&mut lock(&self.state), burst)
+    }
+
+    /// Waits until something is there or the deadline has passed, and takes it.
+    pub(crate) fn wait(&self, burst: &mut Burst<M, C>, deadline: Option<Instant>) -> bool {
+        let mut state = lock(&self.state);
+        loop {
+            if Self::drain(&mut state, burst) {
+                return true;
+            }
+            let limit = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                return false;
+            }
+            state.is_asleep = true;
+            state = wait(&self.thread, state, limit);
+            state.is_asleep = false;
+        }
+    }
+
+    /// As [`Inbox::wait`], for a host that is a task.
+    pub(crate) async fn wait_as_task(
+        &self,
+        burst: &mut Burst<M, C>,
+        deadline: Option<Instant>,
+    ) -> bool {
+        loop {
+            {
+                let mut state = lock(&self.state);
+                if Self::drain(&mut state, burst) {
+                    return true;
+                }
+                state.is_asleep = true;
+            }
+            match deadline {
+                None => self.task.notified().await,
+                Some(at) => {
+                    let timeout = tokio::time::timeout_at(at.into(), self.task.notified());
+                    if timeout.await.is_err() {
+                        return self.take(burst);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets go of everything and takes nothing more.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        state.is_closed = true;
+        let control = std::mem::take(&mut state.control);
+        let lanes = std::mem::take(&mut state.lanes);
+        state.turns.clear();
+        state.messages = 0;
+        drop(state);
+        // What is dropped here may itself hold on to the inbox (an input's answer), so the lock is open by now.
+        drop((control, lanes));
+    }
+
+    fn drain(state: &mut State<M, C>, burst: &mut Burst<M, C>) -> bool {
+        burst.control.extend(state.control.drain(..));
+        let room = BURST.saturating_sub(burst.messages.len());
+        for _ in 0..room {
+            let Some(sender) = state.turns.pop_front() else { break };
+            let Some(lane) = state.lanes.get_mut(&sender) else { continue };
+            if let Some(message) = lane.waiting.pop_front() {
+                state.messages -= 1;
+                burst.messages.push(message);
+            }
+            if lane.is_blocked && lane.waiting.len() <= limits::INBOX_PER_PEER / 2 {
+                lane.is_blocked = false;
+                burst.relieved.push(sender);
+            }
+            if !lane.waiting.is_empty() {
+                state.turns.push_back(sender);
+            } else if !lane.is_blocked {
+                state.lanes.remove(&sender);
+            }
+        }
+        !(burst.control.is_empty() && burst.messages.is_empty())
+    }
+}

@@ -1,0 +1,267 @@
+//! What a node counts and measures, in the names that Prometheus shows.
+//!
+//! Every name begins with `testudo_`. Reasons are short fixed words, so that no peer can make series up.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use crate::sync::lock;
+
+/// Why something was dropped, rejected or ended.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Reason {
+    reason: &'static str,
+}
+
+/// Which kind of thing was handled.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct KindOf {
+    kind: &'static str,
+}
+
+/// Counters, gauges and histograms of one node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    pub(crate) frames_received: Counter,
+    pub(crate) bytes_received: Counter,
+    pub(crate) frames_sent: Counter,
+    pub(crate) bytes_sent: Counter,
+    frames_dropped: Family<Reason, Counter>,
+    frames_rejected: Family<Reason, Counter>,
+    connections_ended: Family<Reason, Counter>,
+    pub(crate) connections: Gauge,
+    pub(crate) verification: Counter<f64, AtomicU64>,
+    pub(crate) batches_verified: Counter,
+    pub(crate) signatures_remembered: Counter,
+    pub(crate) records: Counter,
+    pub(crate) record_bytes: Counter,
+    pub(crate) flush_time: Histogram,
+    pub(crate) snapshots: Counter,
+    pub(crate) snapshot_bytes: Gauge,
+    steps: Family<KindOf, Counter>,
+    pub(crate) bursts: Counter,
+    pub(crate) inbox: Gauge,
+    pub(crate) held: Gauge,
+    pub(crate) evidence: Counter,
+    pub(crate) panics: Counter,
+    protocol: Mutex<Vec<(&'static str, Gauge)>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero, all registered.
+    #[must_use]
+    pub fn new() -> Self {
+        // From 50 microseconds to about 1.6 seconds.
+        let flush_time = Histogram::new(exponential_buckets(0.000_05, 2.0, 16));
+        let metrics = Self {
+            registry: Mutex::new(Registry::with_prefix("testudo")),
+            frames_received: Counter::default(),
+            bytes_received: Counter::default(),
+            frames_sent: Counter::default(),
+            bytes_sent: Counter::default(),
+            frames_dropped: Family::default(),
+            frames_rejected: Family::default(),
+            connections_ended: Family::default(),
+            connections: Gauge::default(),
+            verification: Counter::default(),
+            batches_verified: Counter::default(),
+            signatures_remembered: Counter::default(),
+            records: Counter::default(),
+            record_bytes: Counter::default(),
+            flush_time,
+            snapshots: Counter::default(),
+            snapshot_bytes: Gauge::default(),
+            steps: Family::default(),
+            bursts: Counter::default(),
+            inbox: Gauge::default(),
+            held: Gauge::default(),
+            evidence: Counter::default(),
+            panics: Counter::default(),
+            protocol: Mutex::new(Vec::new()),
+        };
+        metrics.register_channels();
+        metrics.register_host();
+        metrics
+    }
+
+    fn register_channels(&self) {
+        let mut guard = lock(&self.registry);
+        let registry = &mut *guard;
+        registry.register(
+            "frames_received",
+            "Frames read from peers",
+            self.frames_received.clone(),
+        );
+        registry.register_with_unit(
+            "received",
+            "Bytes of frames read from peers",
+            Unit::Bytes,
+            self.bytes_received.clone(),
+        );
+        registry.register("frames_sent", "Frames written to peers", self.frames_sent.clone());
+        registry.register_with_unit(
+            "sent",
+            "Bytes of frames written to peers",
+            Unit::Bytes,
+            self.bytes_sent.clone(),
+        );
+        registry.register(
+            "frames_dropped",
+            "Frames to peers that were not sent",
+            self.frames_dropped.clone(),
+        );
+        registry.register(
+            "frames_rejected",
+            "Frames from peers that were not believed",
+            self.frames_rejected.clone(),
+        );
+        registry.register(
+            "connections_ended",
+            "Connections that ended or never came up",
+            self.connections_ended.clone(),
+        );
+        registry.register("connections", "Connections that are up", self.connections.clone());
+        registry.register_with_unit(
+            "verification",
+            "Time spent on verifying frames",
+            Unit::Seconds,
+            self.verification.clone(),
+        );
+        registry.register(
+            "batches_verified",
+            "Batches of signatures that were checked at once",
+            self.batches_verified.clone(),
+        );
+        registry.register(
+            "signatures_remembered",
+            "Signatures that had been checked before",
+            self.signatures_remembered.clone(),
+        );
+    }
+
+    fn register_host(&self) {
+        let mut guard = lock(&self.registry);
+        let registry = &mut *guard;
+        registry.register("records", "Records written to the log", self.records.clone());
+        registry.register_with_unit(
+            "records",
+            "Bytes of records written to the log",
+            Unit::Bytes,
+            self.record_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "flush",
+            "Time that one flush of the log took",
+            Unit::Seconds,
+            self.flush_time.clone(),
+        );
+        registry.register("snapshots", "Snapshots written", self.snapshots.clone());
+        registry.register_with_unit(
+            "snapshot",
+            "Bytes of the last snapshot written",
+            Unit::Bytes,
+            self.snapshot_bytes.clone(),
+        );
+        registry.register("steps", "Steps of the automaton", self.steps.clone());
+        registry.register(
+            "bursts",
+            "Times that the automaton's thread took what was waiting",
+            self.bursts.clone(),
+        );
+        registry.register(
+            "inbox",
+            "Verified messages that wait for the automaton",
+            self.inbox.clone(),
+        );
+        registry.register("held", "Effects that wait for the disk", self.held.clone());
+        registry.register("evidence", "Sets of evidence kept", self.evidence.clone());
+        registry.register(
+            "operation_panics",
+            "Operations of the service that panicked and were undone",
+            self.panics.clone(),
+        );
+    }
+
+    /// A frame to a peer was not sent.
+    pub(crate) fn dropped(&self, reason: &'static str) {
+        self.frames_dropped.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A frame from a peer was not believed.
+    pub(crate) fn rejected(&self, reason: &'static str) {
+        self.frames_rejected.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A connection ended.
+    pub(crate) fn ended(&self, reason: &'static str) {
+        self.connections_ended.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A counter of the automaton's steps of one kind, to be kept by who counts often.
+    pub(crate) fn steps(&self, kind: &'static str) -> Counter {
+        self.steps.get_or_create(&KindOf { kind }).clone()
+    }
+
+    /// How many frames were rejected for this reason. Reasons are `domain`, `malformed`, `sender`, `proof`, `invalid`.
+    #[must_use]
+    pub fn rejections(&self, reason: &'static str) -> u64 {
+        self.frames_rejected.get_or_create(&Reason { reason }).get()
+    }
+
+    /// How many frames to peers were dropped for this reason. Reasons are `full`, `unreachable`.
+    #[must_use]
+    pub fn drops(&self, reason: &'static str) -> u64 {
+        self.frames_dropped.get_or_create(&Reason { reason }).get()
+    }
+
+    /// How many connections ended for this reason.
+    #[must_use]
+    pub fn ends(&self, reason: &'static str) -> u64 {
+        self.connections_ended.get_or_create(&Reason { reason }).get()
+    }
+
+    /// How many flushes the log has seen, as scraped by tests; the histogram is what is shown.
+    #[must_use]
+    pub fn live_connections(&self) -> i64 {
+        self.connections.get()
+    }
+
+    /// Shows a number of the protocol's under its own name, registering it when it first comes.
+    pub fn show(&self, name: &'static str, value: i64) {
+        let mut shown = lock(&self.protocol);
+        let gauge = match shown.iter().find(|(known, _)| *known == name) {
+            Some((_, gauge)) => gauge,
+            None => {
+                let gauge = Gauge::default();
+                lock(&self.registry).register(name, "A number of the protocol's", gauge.clone());
+                shown.push((name, gauge));
+                let Some((_, gauge)) = shown.last() else { return };
+                gauge
+            }
+        };
+        gauge.set(value);
+    }
+
+    /// Everything, in the text format of OpenMetrics.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &lock(&self.registry));
+        text
+    }
+}

@@ -1,0 +1,140 @@
+//! What the host asks of whatever keeps its records.
+//!
+//! The trait is small enough for a test to hold a flush back or to fail one. The log of `testudo-wal` stands behind it
+//! in production; [`Volatile`] stands behind it for automata that have nothing to lose, clients among them.
+
+use std::error::Error;
+use std::fmt;
+use testudo_core::{Position, Promise};
+
+/// Why storage could not do what it was asked. The replica stops: it must not say what it may forget.
+#[derive(Debug)]
+pub struct StorageError {
+    /// What was being done, and to what.
+    pub what: String,
+    /// What the disk or the format said.
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl StorageError {
+    /// An error without a deeper cause.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), source: None }
+    }
+
+    /// An error with its cause.
+    pub fn caused(what: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { what: what.into(), source: Some(Box::new(source)) }
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for StorageError {}
+
+/// What was found when storage was opened.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// The superblock's content.
+    pub promise: Option<Promise>,
+    /// The newest snapshot that reads back whole.
+    pub snapshot: Option<Vec<u8>>,
+    /// The records that are durable and not forgotten, in order.
+    pub records: Vec<(Position, Vec<u8>)>,
+    /// Positions whose records were durable and cannot be read any more.
+    pub lost: Vec<Position>,
+    /// The position of the next record.
+    pub next: Position,
+}
+
+/// Writes snapshots in the background, on a thread of its own.
+pub trait SnapshotWriter: Send {
+    /// Writes this snapshot. It is durable, and found by the next start, when this returns.
+    ///
+    /// # Errors
+    /// When the disk fails. The older snapshot is still there.
+    fn write(&mut self, snapshot: &[u8]) -> Result<(), StorageError>;
+}
+
+/// Durable records, promise and snapshots of one automaton. One thread owns it.
+pub trait Storage: Send + 'static {
+    /// Takes in a record. It is durable after the next [`Storage::flush`].
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn append(&mut self, position: Position, record: &[u8]) -> Result<(), StorageError>;
+
+    /// Makes all that was taken in durable.
+    ///
+    /// # Errors
+    /// When the disk fails: everything since the last success counts as lost.
+    fn flush(&mut self) -> Result<(), StorageError>;
+
+    /// Replaces the promise. It is durable, twice, when this returns.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn promise(&mut self, promise: Promise) -> Result<(), StorageError>;
+
+    /// Reads a record back. `None` when it is forgotten or damaged.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn read(&mut self, position: Position) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Lets go of the records before `before`.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn forget(&mut self, before: Position) -> Result<(), StorageError>;
+
+    /// Nothing waits: what will be needed later may be made ready.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn idle(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// The writer of snapshots, which another thread gets. Asked for once.
+    fn snapshots(&mut self) -> Box<dyn SnapshotWriter>;
+}
+
+/// Keeps nothing, and so has it durable at once: for automata that may forget.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Volatile;
+
+impl SnapshotWriter for Volatile {
+    fn write(&mut self, _: &[u8]) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+impl Storage for Volatile {
+    fn append(&mut self, _: Position, _: &[u8]) -> Result<(), StorageError> {
+        Ok(())
+    }
+    fn flush(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+    fn promise(&mut self, _: Promise) -> Result<(), StorageError> {
+        Ok(())
+    }
+    fn read(&mut self, _: Position) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(None)
+    }
+    fn forget(&mut self, _: Position) -> Result<(), StorageError> {
+        Ok(())
+    }
+    fn snapshots(&mut self) -> Box<dyn SnapshotWriter> {
+        Box::new(Self)
+    }
+}

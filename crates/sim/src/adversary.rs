@@ -1,0 +1,244 @@
+//! Liars in a world.
+//!
+//! An adversary stands between an automaton that behaves and the wire. It sees what its node says and hears, and may
+//! have anything else said instead, sealed with its own node's key and no other: the world hands it no other. What does
+//! not need the world (which lie, told to whom) is in [`crate::liar`], where production's demonstration of lying
+//! replicas finds it too.
+
+use crate::liar::{Liar, Lie, Tamper};
+use crate::rng::{Chance, Rng};
+use std::collections::VecDeque;
+use std::time::Duration;
+use testudo_core::{Message, Peer, Signed, Verified};
+
+/// Something that a liar has said.
+#[derive(Clone, Debug)]
+pub enum Words<M> {
+    /// A message of its own, to be sealed with its key.
+    Own(M),
+    /// A frame that it heard, handed on as it is, or bytes that it made up.
+    Frame(Signed<M>),
+}
+
+/// What a liar says to one peer.
+#[derive(Clone, Debug)]
+pub struct Saying<M> {
+    /// To whom.
+    pub to: Peer,
+    /// What.
+    pub words: Words<M>,
+    /// How long it holds it back first.
+    pub after: Duration,
+}
+
+impl<M> Saying<M> {
+    /// A message of its own, said at once.
+    pub const fn now(to: Peer, message: M) -> Self {
+        Self { to, words: Words::Own(message), after: Duration::ZERO }
+    }
+}
+
+/// What a faulty node does with what its automaton says and hears.
+pub trait Adversary<M: Message> {
+    /// Its name in traces and reports.
+    fn name(&self) -> &'static str;
+
+    /// The automaton wants to say this to `to`, which is never itself. What is returned is said instead.
+    fn outgoing(&mut self, to: Peer, message: M, chance: &mut Rng) -> Vec<Saying<M>>;
+
+    /// A verified message arrives. False keeps it from the automaton; `say` takes what is said in return.
+    fn incoming(
+        &mut self,
+        message: &Verified<M>,
+        chance: &mut Rng,
+        say: &mut Vec<Saying<M>>,
+    ) -> bool {
+        let _ = (message, chance, say);
+        true
+    }
+}
+
+/// How a Byzantine replica misbehaves.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Misconduct {
+    /// It says nothing.
+    Silent,
+    /// It holds everything back for a while, and long for some.
+    Slow,
+    /// It says nothing to some of its peers, now these, now those.
+    Selective,
+    /// It says again what it and others said before, to anybody.
+    Replay,
+    /// Two correct copies under one identity, each talking to a part of the cluster.
+    Twins,
+    /// It changes some of what it says.
+    Corrupt,
+    /// It says one thing to one half of its peers, and another to the other.
+    Equivocate,
+    /// It says what it had said earlier instead.
+    Stale,
+    /// Anything of all that, and noise.
+    Random,
+}
+
+impl Misconduct {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Silent,
+        Self::Slow,
+        Self::Selective,
+        Self::Replay,
+        Self::Twins,
+        Self::Corrupt,
+        Self::Equivocate,
+        Self::Stale,
+        Self::Random,
+    ];
+
+    /// Its name in reports and plans.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Slow => "slow",
+            Self::Selective => "selective",
+            Self::Replay => "replay",
+            Self::Twins => "twins",
+            Self::Corrupt => "corrupt",
+            Self::Equivocate => "equivocate",
+            Self::Stale => "stale",
+            Self::Random => "random",
+        }
+    }
+
+    /// The adversary of that kind; none for twins, who are two nodes and lie to nobody.
+    #[must_use]
+    pub fn adversary<M: Message + 'static>(
+        self,
+        me: Peer,
+        tamper: Tamper<M>,
+    ) -> Option<Box<dyn Adversary<M>>> {
+        let lie = match self {
+            Self::Twins => return None,
+            Self::Slow => return Some(Box::new(Slow)),
+            Self::Selective => return Some(Box::new(Selective::default())),
+            Self::Replay => return Some(Box::new(Replayer::new())),
+            Self::Silent => Lie::Silent,
+            Self::Corrupt => Lie::Corrupt,
+            Self::Equivocate => Lie::Equivocate,
+            Self::Stale => Lie::Stale,
+            Self::Random => Lie::Random,
+        };
+        Some(Box::new(Lying { liar: Liar::new(lie, me, tamper) }))
+    }
+}
+
+/// A [`Liar`] in a world.
+struct Lying<M> {
+    liar: Liar<M>,
+}
+
+impl<M: Message> Adversary<M> for Lying<M> {
+    fn name(&self) -> &'static str {
+        self.liar.lie().name()
+    }
+    fn outgoing(&mut self, to: Peer, message: M, chance: &mut Rng) -> Vec<Saying<M>> {
+        let said = self.liar.outgoing(to, message, chance);
+        said.into_iter().map(|(to, message)| Saying::now(to, message)).collect()
+    }
+}
+
+/// Holds everything back: mostly for tens of milliseconds, now and then for seconds.
+struct Slow;
+
+impl<M: Message> Adversary<M> for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+    fn outgoing(&mut self, to: Peer, message: M, chance: &mut Rng) -> Vec<Saying<M>> {
+        let millis =
+            if chance.per_mille(50) { chance.between(500, 4000) } else { chance.between(10, 150) };
+        vec![Saying { to, words: Words::Own(message), after: Duration::from_millis(millis) }]
+    }
+}
+
+/// Leaves some peers out, and after a while others.
+#[derive(Default)]
+struct Selective {
+    shunned: Vec<Peer>,
+    heard: Vec<Peer>,
+    until_change: u64,
+}
+
+impl<M: Message> Adversary<M> for Selective {
+    fn name(&self) -> &'static str {
+        "selective"
+    }
+    fn outgoing(&mut self, to: Peer, message: M, chance: &mut Rng) -> Vec<Saying<M>> {
+        if !self.heard.contains(&to) {
+            self.heard.push(to);
+        }
+        if self.until_change == 0 {
+            self.until_change = chance.between(50, 800);
+            self.shunned.clone_from(&self.heard);
+            self.shunned.retain(|_| chance.per_mille(400));
+        }
+        self.until_change -= 1;
+        if self.shunned.contains(&to) { Vec::new() } else { vec![Saying::now(to, message)] }
+    }
+}
+
+/// Remembers frames of everybody, and brings them up again: its own and others', whose signatures still hold.
+struct Replayer<M> {
+    frames: VecDeque<Signed<M>>,
+    own: VecDeque<M>,
+}
+
+/// How much a replaying node remembers.
+const MEMORY: usize = 256;
+
+impl<M> Replayer<M> {
+    const fn new() -> Self {
+        Self { frames: VecDeque::new(), own: VecDeque::new() }
+    }
+}
+
+fn remember<T>(memory: &mut VecDeque<T>, item: T, chance: &mut Rng) {
+    if memory.len() < MEMORY {
+        memory.push_back(item);
+    } else {
+        // A random one makes room, so that some very old ones stay.
+        let place = chance.below(MEMORY as u64) as usize;
+        memory[place] = item;
+    }
+}
+
+impl<M: Message> Adversary<M> for Replayer<M> {
+    fn name(&self) -> &'static str {
+        "replay"
+    }
+    fn outgoing(&mut self, to: Peer, message: M, chance: &mut Rng) -> Vec<Saying<M>> {
+        let mut say = vec![Saying::now(to, message.clone())];
+        remember(&mut self.own, message, chance);
+        if chance.per_mille(150) {
+            let place = chance.below(self.own.len() as u64) as usize;
+            say.push(Saying::now(to, self.own[place].clone()));
+        }
+        if chance.per_mille(150) && !self.frames.is_empty() {
+            let place = chance.below(self.frames.len() as u64) as usize;
+            let words = Words::Frame(self.frames[place].clone());
+            let after = Duration::from_millis(chance.below(50));
+            say.push(Saying { to, words, after });
+        }
+        say
+    }
+    fn incoming(
+        &mut self,
+        message: &Verified<M>,
+        chance: &mut Rng,
+        _: &mut Vec<Saying<M>>,
+    ) -> bool {
+        remember(&mut self.frames, message.signed(), chance);
+        true
+    }
+}

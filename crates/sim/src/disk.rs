@@ -1,0 +1,163 @@
+//! A node's disk: a log with an unflushed end, a superblock and snapshots.
+//!
+//! Writes are durable in the order in which they were asked for, and not before a flush says so. A crash loses the
+//! unflushed ones, or keeps the first few of them: a kernel may have written what nobody waited for.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use testudo_core::{Past, Position, Promise, Protocol};
+
+/// Something that must become durable in its turn.
+#[derive(Clone, Debug)]
+pub(crate) enum Write<R> {
+    /// A record of the log.
+    Record(Position, R),
+    /// The superblock.
+    Promise(Promise),
+}
+
+/// What one node has on disk.
+#[derive(Debug)]
+pub struct Disk<P: Protocol> {
+    promise: Option<Promise>,
+    records: BTreeMap<Position, P::Record>,
+    snapshot: Option<P::Snapshot>,
+    /// Records that were durable and rotted.
+    lost: BTreeSet<Position>,
+    /// The position after the last durable record.
+    end: Position,
+    unflushed: VecDeque<Write<P::Record>>,
+    /// Writes of this life that are durable: the gate's mark.
+    flushed: u64,
+    /// Snapshots asked for and finished in this life.
+    asked: u64,
+    finished: u64,
+    /// Positions below which records may go once that many snapshots are finished.
+    forgets: VecDeque<(u64, Position)>,
+}
+
+impl<P: Protocol> Default for Disk<P> {
+    fn default() -> Self {
+        Self {
+            promise: None,
+            records: BTreeMap::new(),
+            snapshot: None,
+            lost: BTreeSet::new(),
+            end: Position(0),
+            unflushed: VecDeque::new(),
+            flushed: 0,
+            asked: 0,
+            finished: 0,
+            forgets: VecDeque::new(),
+        }
+    }
+}
+
+impl<P: Protocol> Disk<P> {
+    /// How many writes wait for a flush.
+    #[must_use]
+    pub fn unflushed(&self) -> usize {
+        self.unflushed.len()
+    }
+
+    /// The positions of the durable records.
+    pub fn positions(&self) -> impl Iterator<Item = Position> + '_ {
+        self.records.keys().copied()
+    }
+
+    /// The durable superblock.
+    #[must_use]
+    pub const fn promise(&self) -> Option<Promise> {
+        self.promise
+    }
+
+    pub(crate) fn append(&mut self, write: Write<P::Record>) {
+        self.unflushed.push_back(write);
+    }
+
+    /// Makes all writes up to the gate's `mark` durable and says how many that were.
+    pub(crate) fn flush(&mut self, mark: u64) -> usize {
+        let count = mark.saturating_sub(self.flushed) as usize;
+        self.harden(count)
+    }
+
+    fn harden(&mut self, count: usize) -> usize {
+        let count = count.min(self.unflushed.len());
+        for write in self.unflushed.drain(..count) {
+            match write {
+                Write::Record(position, record) => {
+                    self.end = position.next();
+                    self.records.insert(position, record);
+                }
+                Write::Promise(promise) => self.promise = Some(promise),
+            }
+        }
+        self.flushed += count as u64;
+        self.apply_forgets();
+        count
+    }
+
+    pub(crate) fn ask_snapshot(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked
+    }
+
+    pub(crate) fn finish_snapshot(&mut self, number: u64, snapshot: P::Snapshot) {
+        // Snapshots may finish in any order; an older one must not replace a newer one.
+        if number > self.finished {
+            self.finished = number;
+            self.snapshot = Some(snapshot);
+            self.apply_forgets();
+        }
+    }
+
+    pub(crate) fn forget(&mut self, before: Position) {
+        self.forgets.push_back((self.asked, before));
+        self.apply_forgets();
+    }
+
+    fn apply_forgets(&mut self) {
+        while let Some((needs, before)) = self.forgets.front().copied() {
+            if needs > self.finished {
+                break;
+            }
+            self.forgets.pop_front();
+            self.records = self.records.split_off(&before);
+            self.lost = self.lost.split_off(&before);
+        }
+    }
+
+    pub(crate) fn recall(&self, position: Position) -> Option<P::Record> {
+        self.records.get(&position).cloned().or_else(|| {
+            self.unflushed.iter().find_map(|write| match write {
+                Write::Record(at, record) if *at == position => Some(record.clone()),
+                _ => None,
+            })
+        })
+    }
+
+    /// The power fails: of what was not flushed, the first `keep` writes are there all the same. Says how many are not.
+    pub(crate) fn crash(&mut self, keep: usize) -> usize {
+        self.harden(keep);
+        let lost = self.unflushed.len();
+        self.unflushed.clear();
+        self.forgets.clear();
+        (self.flushed, self.asked, self.finished) = (0, 0, 0);
+        lost
+    }
+
+    /// A durable record rots. True if there was one.
+    pub(crate) fn rot(&mut self, position: Position) -> bool {
+        self.records.remove(&position).is_some() && self.lost.insert(position)
+    }
+
+    /// What the node finds when it starts, and the position that its next record gets.
+    pub(crate) fn past(&self) -> (Past<P::Snapshot, P::Record>, Position) {
+        let past = Past {
+            promise: self.promise,
+            snapshot: self.snapshot.clone(),
+            records: self.records.iter().map(|(at, record)| (*at, record.clone())).collect(),
+            lost: self.lost.iter().copied().collect(),
+        };
+        (past, self.end)
+    }
+}

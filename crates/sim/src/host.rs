@@ -1,0 +1,374 @@
+//! One node: an automaton with its gate, disk, timers and clock.
+//!
+//! This is the simulator's counterpart of production's host loop, with the same gate: what was said after a write
+//! leaves when the write is durable. A host decides nothing; it keeps what a step asked for until the world says that
+//! a flush, a timer, a snapshot or a piece of work is through.
+
+use crate::disk::{Disk, Write};
+use crate::keys::SimSigner;
+use crate::rng::{Chance, Rng};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Once;
+use std::time::Duration;
+use testudo_core::gate::Gate;
+use testudo_core::{
+    Domain, Done, Effect, Effects, Evidence, Host as Hand, Membership, Panicked, Peer, Position,
+    Protocol, Stamp, Target, Time, Verified, Work,
+};
+
+/// What comes out of a host for the world to carry on.
+#[derive(Debug)]
+pub(crate) enum Emission<M, O> {
+    Say(Target, M),
+    Output(O),
+    Blame(Evidence),
+    /// A timer was set: its number, and how long it runs.
+    Timer(u64, Duration),
+    /// Writes up to this mark are on their way to the disk.
+    Flush(u64),
+    /// Something goes on in the background.
+    Chore(u64),
+}
+
+pub(crate) type Emissions<P> = Vec<Emission<<P as Protocol>::Message, <P as Protocol>::Output>>;
+
+enum Held<P: Protocol> {
+    Say(Target, P::Message),
+    Output(P::Output),
+    Snapshot(u64, P::Snapshot),
+    Blame(Evidence),
+}
+
+enum Chore<P: Protocol> {
+    Work(Stamp, P::Work),
+    Recall(Position),
+    Snapshot(u64, P::Snapshot),
+}
+
+/// What a finished chore was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finished {
+    Worked,
+    Snapshotted,
+    Nothing,
+}
+
+/// A node that runs an automaton.
+pub struct Host<P: Protocol> {
+    pub(crate) peer: Peer,
+    pub(crate) signer: SimSigner,
+    pub(crate) domain: Domain,
+    pub(crate) membership: Rc<Membership>,
+    /// Milliseconds that its wall clock is ahead of the world's.
+    pub(crate) clock_offset: i64,
+    pub(crate) disk: Disk<P>,
+    automaton: Option<P>,
+    next: Position,
+    gate: Gate<Held<P>>,
+    /// Whether a flush is on its way; one at a time, shared by all steps meanwhile.
+    flushing: bool,
+    /// The timers that run, with their numbers.
+    timers: BTreeMap<P::Timer, u64>,
+    chores: BTreeMap<u64, Chore<P>>,
+    /// Numbers of timers and chores: never reused, so that what an earlier life asked for is told apart.
+    numbers: u64,
+    rng: Rng,
+    scratch: Vec<Effect<P>>,
+}
+
+/// What is handed to an automaton at each step.
+struct InHand<'a> {
+    clock: Time,
+    rng: &'a mut Rng,
+}
+
+impl Hand for InHand<'_> {
+    fn clock(&self) -> Time {
+        self.clock
+    }
+    fn choose(&mut self, bound: u32) -> u32 {
+        self.rng.below(u64::from(bound)) as u32
+    }
+    fn secret(&mut self) -> [u8; 32] {
+        self.rng.bytes32()
+    }
+    fn guard(&mut self, operation: &mut dyn FnMut()) -> Result<(), Panicked> {
+        quietly(|| catch_unwind(AssertUnwindSafe(operation))).map_err(|_| Panicked)
+    }
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs something whose panic is part of the test, without its message on the terminal.
+pub(crate) fn quietly<R>(run: impl FnOnce() -> R) -> R {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    let before = QUIET.replace(true);
+    let result = run();
+    QUIET.set(before);
+    result
+}
+
+impl<P: Protocol> Host<P> {
+    pub(crate) fn new(
+        peer: Peer,
+        signer: SimSigner,
+        domain: Domain,
+        membership: Rc<Membership>,
+        rng: Rng,
+    ) -> Self {
+        Self {
+            peer,
+            signer,
+            domain,
+            membership,
+            clock_offset: 0,
+            disk: Disk::default(),
+            automaton: None,
+            next: Position(0),
+            gate: Gate::new(),
+            flushing: false,
+            timers: BTreeMap::new(),
+            chores: BTreeMap::new(),
+            numbers: 0,
+            rng,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The automaton, if the node is up.
+    #[must_use]
+    pub const fn automaton(&self) -> Option<&P> {
+        self.automaton.as_ref()
+    }
+
+    /// What the node has on disk.
+    #[must_use]
+    pub const fn disk(&self) -> &Disk<P> {
+        &self.disk
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.automaton.is_some()
+    }
+
+    /// The names of the timers that run.
+    pub fn timers(&self) -> impl Iterator<Item = String> + '_ {
+        self.timers.keys().map(|timer| format!("{timer:?}"))
+    }
+
+    /// Milliseconds that its wall clock is ahead of the world's.
+    #[must_use]
+    pub const fn clock_offset(&self) -> i64 {
+        self.clock_offset
+    }
+
+    fn clock(&self, now: Time) -> Time {
+        Time(now.0.saturating_add_signed(self.clock_offset))
+    }
+
+    /// Starts it from what is on its disk.
+    pub(crate) fn start(&mut self, config: P::Config, now: Time, out: &mut Emissions<P>) {
+        assert!(self.automaton.is_none(), "start: it runs already");
+        let (past, end) = self.disk.past();
+        self.next = end;
+        self.gate = Gate::new();
+        let clock = self.clock(now);
+        let mut effects = std::mem::take(&mut self.scratch);
+        let mut hand = InHand { clock, rng: &mut self.rng };
+        let mut fx = Effects::new(&mut effects, &mut self.next, &mut hand);
+        self.automaton = Some(P::start(config, self.peer, past, &mut fx));
+        self.carry_out(effects, out);
+    }
+
+    /// One step of the automaton, if it runs.
+    fn step(
+        &mut self,
+        now: Time,
+        out: &mut Emissions<P>,
+        run: impl FnOnce(&mut P, &mut Effects<'_, P>),
+    ) {
+        let clock = self.clock(now);
+        let Some(automaton) = &mut self.automaton else { return };
+        let mut effects = std::mem::take(&mut self.scratch);
+        let mut hand = InHand { clock, rng: &mut self.rng };
+        run(automaton, &mut Effects::new(&mut effects, &mut self.next, &mut hand));
+        automaton.invariants();
+        self.carry_out(effects, out);
+    }
+
+    pub(crate) fn input(&mut self, input: P::Input, now: Time, out: &mut Emissions<P>) {
+        self.step(now, out, |automaton, fx| automaton.on_input(input, fx));
+    }
+
+    pub(crate) fn message(
+        &mut self,
+        message: Verified<P::Message>,
+        now: Time,
+        out: &mut Emissions<P>,
+    ) {
+        self.step(now, out, |automaton, fx| automaton.on_message(message, fx));
+    }
+
+    /// The timer with this number runs out, if it still runs; its name is given back then.
+    pub(crate) fn fire(
+        &mut self,
+        number: u64,
+        now: Time,
+        out: &mut Emissions<P>,
+    ) -> Option<Rc<str>> {
+        let timer = *self.timers.iter().find(|(_, running)| **running == number)?.0;
+        self.timers.remove(&timer);
+        self.step(now, out, |automaton, fx| automaton.on_timer(timer, fx));
+        Some(format!("{timer:?}").into())
+    }
+
+    /// The number of the first running timer whose name begins like that, letter case aside.
+    pub(crate) fn timer_named(&self, name: &str) -> Option<u64> {
+        let wanted = name.to_lowercase();
+        self.timers
+            .iter()
+            .find(|(timer, _)| format!("{timer:?}").to_lowercase().starts_with(&wanted))
+            .map(|(_, number)| *number)
+    }
+
+    /// Writes up to `mark` are durable; what waited for them leaves. Says how many writes that were.
+    pub(crate) fn flush(&mut self, mark: u64, out: &mut Emissions<P>) -> usize {
+        let count = self.disk.flush(mark);
+        self.flushing = false;
+        let released: Vec<_> = self.gate.durable(mark).collect();
+        for held in released {
+            self.release(held, out);
+        }
+        self.begin_flush(out);
+        count
+    }
+
+    fn begin_flush(&mut self, out: &mut Emissions<P>) {
+        if !self.flushing && self.disk.unflushed() > 0 {
+            self.flushing = true;
+            out.push(Emission::Flush(self.gate.written()));
+        }
+    }
+
+    /// Something in the background is through, unless the node crashed meanwhile.
+    pub(crate) fn finish(&mut self, number: u64, now: Time, out: &mut Emissions<P>) -> Finished {
+        match self.chores.remove(&number) {
+            None => Finished::Nothing,
+            Some(Chore::Snapshot(number, snapshot)) => {
+                self.disk.finish_snapshot(number, snapshot);
+                Finished::Snapshotted
+            }
+            Some(Chore::Work(stamp, work)) => {
+                let done = Done { stamp, output: work.run() };
+                self.step(now, out, |automaton, fx| automaton.on_work(done, fx));
+                Finished::Worked
+            }
+            Some(Chore::Recall(position)) => {
+                // What was forgotten meanwhile is not answered: the asker's peer asks again, of somebody else.
+                let Some(record) = self.disk.recall(position) else { return Finished::Nothing };
+                self.step(now, out, |automaton, fx| automaton.on_recalled(position, record, fx));
+                Finished::Worked
+            }
+        }
+    }
+
+    /// The node stops. The first `keep` unflushed writes reached the disk all the same. Says how many writes and how
+    /// many held effects are lost.
+    pub(crate) fn crash(&mut self, keep: usize) -> (usize, usize) {
+        self.automaton = None;
+        self.timers.clear();
+        self.chores.clear();
+        self.flushing = false;
+        let mut gate = std::mem::take(&mut self.gate);
+        let held = gate.durable(gate.written()).count();
+        (self.disk.crash(keep), held)
+    }
+
+    /// The deep check.
+    pub(crate) fn audit(&self) {
+        if let Some(automaton) = &self.automaton {
+            automaton.audit();
+        }
+    }
+
+    fn carry_out(&mut self, mut effects: Vec<Effect<P>>, out: &mut Emissions<P>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Promise(promise) => {
+                    self.gate.write();
+                    self.disk.append(Write::Promise(promise));
+                }
+                Effect::Persist(position, record) => {
+                    self.gate.write();
+                    self.disk.append(Write::Record(position, record));
+                }
+                Effect::Forget(before) => self.disk.forget(before),
+                Effect::Snapshot(snapshot) => {
+                    let number = self.disk.ask_snapshot();
+                    self.pass(Held::Snapshot(number, snapshot), out);
+                }
+                Effect::Send(to, message) => self.pass(Held::Say(to, message), out),
+                Effect::SendEager(to, message) => out.push(Emission::Say(to, message)),
+                Effect::SetTimer(timer, after) => {
+                    let number = self.number();
+                    self.timers.insert(timer, number);
+                    out.push(Emission::Timer(number, after));
+                }
+                Effect::CancelTimer(timer) => {
+                    self.timers.remove(&timer);
+                }
+                Effect::Output(output) => self.pass(Held::Output(output), out),
+                Effect::Blame(evidence) => self.pass(Held::Blame(evidence), out),
+                Effect::Members(members) => {
+                    self.domain.epoch = members.epoch;
+                    self.membership = Rc::new(members);
+                }
+                Effect::Work(stamp, work) => self.chore(Chore::Work(stamp, work), out),
+                Effect::Recall(position) => self.chore(Chore::Recall(position), out),
+            }
+        }
+        self.scratch = effects;
+        self.begin_flush(out);
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn chore(&mut self, chore: Chore<P>, out: &mut Emissions<P>) {
+        let number = self.number();
+        self.chores.insert(number, chore);
+        out.push(Emission::Chore(number));
+    }
+
+    fn pass(&mut self, held: Held<P>, out: &mut Emissions<P>) {
+        if let Some(held) = self.gate.pass(held) {
+            self.release(held, out);
+        }
+    }
+
+    fn release(&mut self, held: Held<P>, out: &mut Emissions<P>) {
+        match held {
+            Held::Say(to, message) => out.push(Emission::Say(to, message)),
+            Held::Output(output) => out.push(Emission::Output(output)),
+            Held::Blame(evidence) => out.push(Emission::Blame(evidence)),
+            Held::Snapshot(number, snapshot) => self.chore(Chore::Snapshot(number, snapshot), out),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Chance, from a seed and nothing else.
+//!
+//! Everything that happens by chance in a run is drawn from streams that are split from one seed by name, so that a
+//! draw more in one place does not change what all others see.
+
+/// A source of chance. Liars and schedulers draw from it, so that a run can be repeated.
+pub trait Chance {
+    /// A number below `bound`, which is at least 1.
+    fn below(&mut self, bound: u64) -> u64;
+
+    /// True that many times in a thousand.
+    fn per_mille(&mut self, times: u32) -> bool {
+        times > 0 && self.below(1000) < u64::from(times)
+    }
+
+    /// A number from `low` to `high`, both included.
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low).saturating_add(1).max(1))
+    }
+}
+
+/// One step of SplitMix64 (Steele, Lea and Flood 2014): also a good mixer of 64 bits.
+#[must_use]
+pub const fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+/// xoshiro256++ (Blackman and Vigna 2021), seeded by SplitMix64. Fast, and no good for secrets.
+#[derive(Clone, Debug)]
+pub struct Rng {
+    state: [u64; 4],
+}
+
+impl Rng {
+    /// The stream of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut word = seed;
+        let state = core::array::from_fn(|_| {
+            word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            mix(word)
+        });
+        Self { state }
+    }
+
+    /// The stream of a seed that belongs to `name`.
+    #[must_use]
+    pub fn split(seed: u64, name: &str, index: u64) -> Self {
+        let name = name.bytes().fold(0, |word, byte| mix(word ^ u64::from(byte)));
+        Self::new(mix(seed ^ mix(name ^ mix(index))))
+    }
+
+    /// The next 64 bits.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> u64 {
+        let s = &mut self.state;
+        let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
+        let shifted = s[1] << 17;
+        s[2] ^= s[0];
+        s[3] ^= s[1];
+        s[1] ^= s[2];
+        s[0] ^= s[3];
+        s[2] ^= shifted;
+        s[3] = s[3].rotate_left(45);
+        result
+    }
+
+    /// Fresh bytes.
+    pub fn bytes32(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for chunk in bytes.chunks_exact_mut(8) {
+            chunk.copy_from_slice(&self.next().to_le_bytes());
+        }
+        bytes
+    }
+
+    /// A place in a list that is not empty.
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len() as u64) as usize]
+    }
+
+    /// Puts a list into a random order (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
+
+impl Chance for Rng {
+    fn below(&mut self, bound: u64) -> u64 {
+        // Multiply and shift: the bias is below 2^-32 for every bound that a simulation uses.
+        ((u128::from(self.next()) * u128::from(bound.max(1))) >> 64) as u64
+    }
+}

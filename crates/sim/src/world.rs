@@ -1,0 +1,466 @@
+//! A world that protocols run in.
+//!
+//! It holds nodes, the wire between them, their disks, timers, clocks and keys, and lets one thing happen at a time:
+//! deliver this message, fire that timer, flush, crash, restart. It decides nothing: which thing happens next is a
+//! scheduler's choice, be that a seeded one ([`crate::seeded`]) or a script's ([`crate::script`]). Whatever a step
+//! starts (a message under way, a timer that runs, a flush) is handed to the scheduler as [`Pending`].
+
+mod fault;
+mod speak;
+mod step;
+
+use crate::adversary::Adversary;
+use crate::event::{Audit, Event, Fact, Letter, NodeId};
+use crate::host::Host;
+use crate::keys::{SimKeys, SimSigner};
+use crate::liar::{Tamper, tamper_bytes};
+use crate::rng::Rng;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+use testudo_core::{
+    ClusterId, Context, Domain, Evidence, FaultModel, GroupId, Incarnation, Member, Membership,
+    Message, Peer, Protocol, PublicKey, Rejection, ReplicaId, Signed, Verified,
+};
+
+/// The automata of one protocol and how their outputs are read.
+///
+/// A protocol without clients uses [`crate::NoClient`] for them. A bare ordering has its upper layer played by
+/// [`System::above`].
+pub trait System: Sized {
+    /// What all of them say.
+    type Message: Message + 'static;
+    /// The replica.
+    type Replica: Protocol<Message = Self::Message>;
+    /// The client.
+    type Client: Protocol<Message = Self::Message>;
+
+    /// What the replica at `node` is started with.
+    fn replica_config(
+        &mut self,
+        setup: &Setup,
+        node: NodeId,
+        id: ReplicaId,
+    ) -> <Self::Replica as Protocol>::Config;
+
+    /// What the client with this index is started with.
+    fn client_config(&mut self, setup: &Setup, client: usize)
+    -> <Self::Client as Protocol>::Config;
+
+    /// What a replica's output tells oracles.
+    fn replica_facts(&self, output: &<Self::Replica as Protocol>::Output, facts: &mut Vec<Fact>) {
+        let _ = (output, facts);
+    }
+
+    /// What a client's output tells oracles.
+    fn client_facts(&self, output: &<Self::Client as Protocol>::Output, facts: &mut Vec<Fact>) {
+        let _ = (output, facts);
+    }
+
+    /// The layer above a replica: what it asks for, in return, when told this. It is lost with its node.
+    fn above(
+        &mut self,
+        node: NodeId,
+        output: <Self::Replica as Protocol>::Output,
+    ) -> Vec<<Self::Replica as Protocol>::Input> {
+        let _ = (node, output);
+        Vec::new()
+    }
+
+    /// A node crashed: what its upper layer had in memory is gone.
+    fn crashed(&mut self, node: NodeId) {
+        let _ = node;
+    }
+
+    /// Whether a third party with the public keys would be convinced.
+    fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
+        let _ = (evidence, context);
+        true
+    }
+
+    /// How liars change this system's messages.
+    fn tamper(&self) -> Tamper<Self::Message> {
+        tamper_bytes
+    }
+}
+
+/// Who there is at the beginning.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where statements count.
+    pub domain: Domain,
+    /// The replicas.
+    pub membership: Rc<Membership>,
+    /// The clients' keys, by index.
+    pub clients: Vec<PublicKey>,
+}
+
+/// The shape of a world.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// n.
+    pub replicas: u16,
+    /// How many clients.
+    pub clients: u16,
+    /// What the replicas claim to survive.
+    pub model: FaultModel,
+    /// Replicas that are run as twins: two copies under one identity.
+    pub twins: Vec<ReplicaId>,
+}
+
+impl Shape {
+    /// n = 3f+1 replicas that survive f liars.
+    #[must_use]
+    pub const fn byzantine(f: u16, clients: u16) -> Self {
+        Self { replicas: 3 * f + 1, clients, model: FaultModel::byzantine(f), twins: Vec::new() }
+    }
+}
+
+/// What a node is.
+pub enum Body<S: System> {
+    /// A replica.
+    Replica(Host<S::Replica>),
+    /// A client, by index.
+    Client(usize, Host<S::Client>),
+}
+
+/// A node and what ails it.
+pub(crate) struct Node<S: System> {
+    pub(crate) body: Body<S>,
+    pub(crate) peer: Peer,
+    pub(crate) adversary: Option<Box<dyn Adversary<S::Message>>>,
+    /// Which copy it is, where its identity has two.
+    pub(crate) side: Option<bool>,
+    pub(crate) is_correct: bool,
+}
+
+/// Runs the same expression on whichever host a node has.
+macro_rules! each_host {
+    ($body:expr, $host:ident => $do:expr) => {
+        match $body {
+            $crate::world::Body::Replica($host) => $do,
+            $crate::world::Body::Client(_, $host) => $do,
+        }
+    };
+}
+pub(crate) use each_host;
+
+/// What verification under some membership's keys came to.
+pub(crate) type Judgement<M> = (Rc<Membership>, Result<Verified<M>, Rejection>);
+
+/// A frame on the wire, verified once for all who get the same one under the same keys.
+pub(crate) struct Frame<M> {
+    pub(crate) signed: Signed<M>,
+    pub(crate) letter: Letter,
+    pub(crate) verified: RefCell<Option<Judgement<M>>>,
+}
+
+/// A message under way.
+pub(crate) struct Packet<M> {
+    pub(crate) frame: Rc<Frame<M>>,
+    pub(crate) letter: Letter,
+    /// One's own word to oneself: verified by sealing, and never lost.
+    pub(crate) own: Option<Verified<M>>,
+}
+
+/// Something that a step started and that a scheduler has to let happen.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Pending {
+    /// A message is under way; its sender holds it back for so long first.
+    Packet(u64, Duration),
+    /// A timer runs: node, number, how long.
+    Timer(NodeId, u64, Duration),
+    /// Writes up to this mark are on their way to the disk: node, its life, mark.
+    Flush(NodeId, u32, u64),
+    /// Something goes on in the background: node, its number.
+    Chore(NodeId, u64),
+}
+
+/// Whoever wants to hear of every event at once.
+pub trait Observer {
+    /// Something happened at this virtual time.
+    fn observe(&mut self, at: Duration, event: &Event);
+}
+
+/// The world.
+pub struct World<S: System> {
+    /// The protocol's own part: configurations, upper layers, facts.
+    pub system: S,
+    setup: Setup,
+    keys: SimKeys,
+    now: Duration,
+    /// Milliseconds since the Unix epoch at the start.
+    began: u64,
+    nodes: Vec<Node<S>>,
+    lives: Vec<u32>,
+    addresses: BTreeMap<Peer, Vec<NodeId>>,
+    /// For the two copies of a twin: the peers that the second one talks to.
+    second_side: BTreeSet<Peer>,
+    wire: BTreeMap<u64, Packet<S::Message>>,
+    letters: u64,
+    asked: u64,
+    cuts: BTreeSet<(NodeId, NodeId)>,
+    pending: Vec<Pending>,
+    answers: VecDeque<(usize, <S::Client as Protocol>::Output)>,
+    audit: Audit,
+    steps: u64,
+    observers: Vec<Rc<RefCell<dyn Observer>>>,
+    rng: Rng,
+}
+
+impl<S: System> World<S> {
+    /// Makes a world in which every node has just been started for the first time.
+    #[must_use]
+    pub fn new(system: S, shape: &Shape, seed: u64) -> Self {
+        let mut world = Self::asleep(system, shape, seed);
+        world.start_all();
+        world
+    }
+
+    /// Makes a world in which nobody has been started yet, so that observers and adversaries can be added first.
+    #[must_use]
+    pub fn asleep(system: S, shape: &Shape, seed: u64) -> Self {
+        let mut keys = SimKeys::new(seed);
+        let voting: Vec<SimSigner> = (0..shape.replicas).map(|_| keys.mint()).collect();
+        let clients: Vec<SimSigner> = (0..shape.clients).map(|_| keys.mint()).collect();
+        let members = voting
+            .iter()
+            .map(|signer| Member {
+                identity: signer.public(),
+                voting: signer.public(),
+                incarnation: Incarnation(0),
+            })
+            .collect();
+        let domain = Domain {
+            cluster: ClusterId(*b"simulated world."),
+            group: GroupId(0),
+            ..Domain::default()
+        };
+        let membership = Rc::new(Membership { epoch: domain.epoch, members, model: shape.model });
+        let setup =
+            Setup { domain, membership, clients: clients.iter().map(SimSigner::public).collect() };
+        let mut world = Self {
+            system,
+            setup,
+            keys,
+            now: Duration::ZERO,
+            began: 1_700_000_000_000,
+            nodes: Vec::new(),
+            lives: Vec::new(),
+            addresses: BTreeMap::new(),
+            second_side: BTreeSet::new(),
+            wire: BTreeMap::new(),
+            letters: 0,
+            asked: 0,
+            cuts: BTreeSet::new(),
+            pending: Vec::new(),
+            answers: VecDeque::new(),
+            audit: Audit::default(),
+            steps: 0,
+            observers: Vec::new(),
+            rng: Rng::split(seed, "adversary", 0),
+        };
+        for (index, signer) in voting.iter().enumerate() {
+            world.add_replica(ReplicaId(index as u16), signer, seed);
+        }
+        for (index, signer) in clients.iter().enumerate() {
+            let peer = Peer::Client(signer.public());
+            let rng = Rng::split(seed, "client", index as u64);
+            let host = world.host(peer, signer, rng);
+            world.add(Body::Client(index, host), peer);
+        }
+        for id in &shape.twins {
+            if let Some(signer) = voting.get(usize::from(id.0)) {
+                world.add_twin(*id, signer, seed);
+            }
+        }
+        world
+    }
+
+    fn host<P: Protocol>(&self, peer: Peer, signer: &SimSigner, rng: Rng) -> Host<P> {
+        let Setup { domain, membership, .. } = &self.setup;
+        Host::new(peer, signer.clone(), *domain, membership.clone(), rng)
+    }
+
+    fn add_replica(&mut self, id: ReplicaId, signer: &SimSigner, seed: u64) {
+        let rng = Rng::split(seed, "node", self.nodes.len() as u64);
+        let host = self.host(Peer::Replica(id), signer, rng);
+        self.add(Body::Replica(host), Peer::Replica(id));
+    }
+
+    fn add_twin(&mut self, id: ReplicaId, signer: &SimSigner, seed: u64) {
+        self.add_replica(id, signer, seed);
+        let (second, first) = (self.nodes.len() - 1, usize::from(id.0));
+        for (index, side) in [(first, false), (second, true)] {
+            self.nodes[index].side = Some(side);
+            self.nodes[index].is_correct = false;
+        }
+    }
+
+    fn add(&mut self, body: Body<S>, peer: Peer) {
+        let id = NodeId(self.nodes.len() as u16);
+        self.nodes.push(Node { body, peer, adversary: None, side: None, is_correct: true });
+        self.lives.push(0);
+        self.addresses.entry(peer).or_default().push(id);
+    }
+
+    /// Starts every node that does not run.
+    pub fn start_all(&mut self) {
+        for node in self.all() {
+            self.restart(node);
+        }
+    }
+
+    /// Has somebody hear of every event from now on.
+    pub fn watch(&mut self, observer: Rc<RefCell<dyn Observer>>) {
+        self.observers.push(observer);
+    }
+
+    /// Virtual time since the start.
+    #[must_use]
+    pub const fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Moves virtual time on; it never goes back.
+    pub fn advance_to(&mut self, to: Duration) {
+        self.now = self.now.max(to);
+    }
+
+    /// Who there was at the beginning.
+    #[must_use]
+    pub const fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// All keys, for checks that a third party could make.
+    #[must_use]
+    pub const fn keys(&self) -> &SimKeys {
+        &self.keys
+    }
+
+    /// The hash over all events so far.
+    #[must_use]
+    pub const fn audit_hash(&self) -> Audit {
+        self.audit
+    }
+
+    /// Steps of automata so far.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// All nodes: replicas, clients, second copies of twins.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<S> {
+        (0..self.nodes.len()).map(|index| NodeId(index as u16))
+    }
+
+    /// The first copies of all replicas.
+    pub fn replicas(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<S> {
+        (0..self.setup.membership.n()).map(|index| NodeId(index as u16))
+    }
+
+    /// The node of a client.
+    #[must_use]
+    pub fn client_node(&self, client: usize) -> NodeId {
+        NodeId((self.setup.membership.n() + client) as u16)
+    }
+
+    /// Whether it is a replica (or a twin of one).
+    #[must_use]
+    pub fn is_replica(&self, node: NodeId) -> bool {
+        matches!(self.nodes[node.index()].body, Body::Replica(_))
+    }
+
+    /// Whether it does what its protocol says: it may crash, but does not lie.
+    #[must_use]
+    pub fn is_correct(&self, node: NodeId) -> bool {
+        self.nodes[node.index()].is_correct
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_up(&self, node: NodeId) -> bool {
+        each_host!(&self.nodes[node.index()].body, host => host.is_up())
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Peer {
+        self.nodes[node.index()].peer
+    }
+
+    /// A replica's host, to look at its automaton and disk; none for clients.
+    #[must_use]
+    pub fn replica(&self, node: NodeId) -> Option<&Host<S::Replica>> {
+        match &self.nodes.get(node.index())?.body {
+            Body::Replica(host) => Some(host),
+            Body::Client(..) => None,
+        }
+    }
+
+    /// A client's host, by its index.
+    #[must_use]
+    pub fn client(&self, client: usize) -> Option<&Host<S::Client>> {
+        match &self.nodes.get(self.setup.membership.n() + client)?.body {
+            Body::Client(_, host) => Some(host),
+            Body::Replica(_) => None,
+        }
+    }
+
+    /// A node's name in traces: replicas by number, clients as c1 and on, a twin's second copy with a prime.
+    #[must_use]
+    pub fn name(&self, node: NodeId) -> String {
+        match &self.nodes[node.index()].body {
+            Body::Client(index, _) => format!("c{}", index + 1),
+            Body::Replica(host) => {
+                let id = host.peer.replica().unwrap_or_default();
+                let prime = if self.nodes[node.index()].side == Some(true) { "'" } else { "" };
+                format!("{id}{prime}")
+            }
+        }
+    }
+
+    /// What has been started since the last call.
+    pub fn take_pending(&mut self) -> Vec<Pending> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// The next answer that a client's automaton gave the layer above it.
+    pub fn take_answer(&mut self) -> Option<(usize, <S::Client as Protocol>::Output)> {
+        self.answers.pop_front()
+    }
+
+    /// The messages under way, in the order of sending.
+    pub fn letters(&self) -> impl Iterator<Item = &Letter> + '_ {
+        self.wire.values().map(|packet| &packet.letter)
+    }
+
+    /// A message under way.
+    #[must_use]
+    pub fn letter(&self, number: u64) -> Option<&Letter> {
+        self.wire.get(&number).map(|packet| &packet.letter)
+    }
+
+    /// Whether a message under way is a node's word to itself.
+    #[must_use]
+    pub fn is_own(&self, number: u64) -> bool {
+        self.wire.get(&number).is_some_and(|packet| packet.own.is_some())
+    }
+
+    /// Runs the deep check of every node that is up and correct.
+    pub fn audit(&self) {
+        for node in self.nodes.iter().filter(|node| node.is_correct) {
+            each_host!(&node.body, host => host.audit());
+        }
+    }
+
+    pub(crate) fn record(&mut self, event: &Event) {
+        self.audit.add(self.now, event);
+        for observer in &self.observers {
+            observer.borrow_mut().observe(self.now, event);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! From what a node wants to say to packets on the wire.
+
+use super::{Frame, Packet, Pending, System, World, each_host};
+use crate::adversary::{Saying, Words};
+use crate::event::{Event, Letter, NodeId};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+use testudo_core::{Digest, Message, Peer, Signed, Target, Verified};
+
+impl<S: System> World<S> {
+    pub(super) fn say(&mut self, node: NodeId, to: Target, message: S::Message) {
+        let me = self.nodes[node.index()].peer;
+        let peers: Vec<Peer> = match to {
+            Target::Peer(peer) => vec![peer],
+            Target::Replicas => self.members_of(node),
+            Target::Others => {
+                self.members_of(node).into_iter().filter(|peer| *peer != me).collect()
+            }
+        };
+        if self.nodes[node.index()].adversary.is_some() {
+            for peer in peers {
+                self.lie(node, peer, &message);
+            }
+            return;
+        }
+        let sealed = self.seal(node, message);
+        let frame = own_frame(node, &sealed);
+        for peer in peers {
+            self.post(node, peer, &frame, Some(&sealed), Duration::ZERO);
+        }
+    }
+
+    fn members_of(&self, node: NodeId) -> Vec<Peer> {
+        each_host!(&self.nodes[node.index()].body, host => {
+            host.membership.replicas().map(Peer::Replica).collect()
+        })
+    }
+
+    /// What a faulty node says instead. To itself it speaks the truth: its automaton is a correct one.
+    fn lie(&mut self, node: NodeId, to: Peer, message: &S::Message) {
+        let me = self.nodes[node.index()].peer;
+        if to == me {
+            self.say_own(node, to, message.clone(), Duration::ZERO);
+            return;
+        }
+        let Some(mut adversary) = self.nodes[node.index()].adversary.take() else { return };
+        let sayings = adversary.outgoing(to, message.clone(), &mut self.rng);
+        let name = adversary.name();
+        self.nodes[node.index()].adversary = Some(adversary);
+        if !is_truth(&sayings, to, message) {
+            self.record(&Event::Lied(node, name));
+        }
+        for saying in sayings {
+            self.say_falsely(node, saying);
+        }
+    }
+
+    pub(super) fn say_falsely(&mut self, node: NodeId, saying: Saying<S::Message>) {
+        match saying.words {
+            Words::Own(message) => self.say_own(node, saying.to, message, saying.after),
+            Words::Frame(signed) => {
+                let frame = foreign_frame(node, signed);
+                self.post(node, saying.to, &frame, None, saying.after);
+            }
+        }
+    }
+
+    fn say_own(&mut self, node: NodeId, to: Peer, message: S::Message, after: Duration) {
+        let sealed = self.seal(node, message);
+        let frame = own_frame(node, &sealed);
+        self.post(node, to, &frame, Some(&sealed), after);
+    }
+
+    fn seal(&self, node: NodeId, message: S::Message) -> Verified<S::Message> {
+        each_host!(&self.nodes[node.index()].body, host => {
+            Verified::seal(message, host.peer, host.domain, &host.signer)
+        })
+    }
+
+    /// Puts a frame on the wire, to each copy of the receiver that this sender talks to.
+    fn post(
+        &mut self,
+        from: NodeId,
+        to: Peer,
+        frame: &Rc<Frame<S::Message>>,
+        sealed: Option<&Verified<S::Message>>,
+        after: Duration,
+    ) {
+        for receiver in self.route(from, to) {
+            self.letters += 1;
+            let letter = Letter { number: self.letters, to: receiver, ..frame.letter };
+            let own = if receiver == from { sealed.cloned() } else { None };
+            self.record(&Event::Sent(letter));
+            self.wire.insert(letter.number, Packet { frame: frame.clone(), letter, own });
+            self.pending.push(Pending::Packet(letter.number, after));
+        }
+    }
+
+    /// Twins share the cluster between them: each peer talks to one copy, and hears of one.
+    fn route(&self, from: NodeId, to: Peer) -> Vec<NodeId> {
+        let sender = &self.nodes[from.index()];
+        if sender.peer == to {
+            return vec![from];
+        }
+        let with_second = |peer: &Peer| self.second_side.contains(peer);
+        if let Some(side) = sender.side
+            && with_second(&to) != side
+        {
+            return Vec::new();
+        }
+        let copies = self.addresses.get(&to).map(Vec::as_slice).unwrap_or_default();
+        let reached = |copy: &NodeId| {
+            self.nodes[copy.index()].side.is_none_or(|side| side == with_second(&sender.peer))
+        };
+        copies.iter().copied().filter(reached).collect()
+    }
+}
+
+fn own_frame<M: Message>(from: NodeId, sealed: &Verified<M>) -> Rc<Frame<M>> {
+    let letter = Letter {
+        number: 0,
+        from,
+        to: from,
+        sender: sealed.sender(),
+        name: sealed.message().name(),
+        digest: sealed.digest(),
+    };
+    Rc::new(Frame { signed: sealed.signed(), letter, verified: RefCell::new(None) })
+}
+
+/// Of a frame that is handed on only the bytes are known: what is in them, whoever gets it verifies.
+fn foreign_frame<M: Message>(from: NodeId, signed: Signed<M>) -> Rc<Frame<M>> {
+    let letter = Letter {
+        number: 0,
+        from,
+        to: from,
+        sender: signed.header().sender,
+        name: "handed on",
+        digest: Digest::of_value(&signed),
+    };
+    Rc::new(Frame { signed, letter, verified: RefCell::new(None) })
+}
+
+/// Whether what a faulty node says is exactly what its automaton wanted to say.
+fn is_truth<M: Message>(sayings: &[Saying<M>], to: Peer, message: &M) -> bool {
+    let [Saying { to: receiver, words: Words::Own(said), after }] = sayings else { return false };
+    let body = |message: &M| {
+        let mut body = Vec::new();
+        message.encode_body(&mut body);
+        body
+    };
+    *receiver == to
+        && after.is_zero()
+        && said.kind() == message.kind()
+        && body(said) == body(message)
+}

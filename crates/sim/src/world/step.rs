@@ -1,0 +1,251 @@
+//! One thing happens: a message arrives, a timer fires, a flush is through, somebody asks.
+
+use super::{Body, Packet, Pending, System, World, each_host};
+use crate::event::{Event, Fact, Loss, NodeId};
+use crate::host::{Emission, Emissions, Finished};
+use std::rc::Rc;
+use testudo_core::{Context, Evidence, Protocol, Rejection, Time, Verified};
+
+/// Runs a step on whichever host a node has, then `$after` with its result, and carries on what the step gave out.
+macro_rules! drive {
+    ($world:ident, $node:expr, |$host:ident, $out:ident| $do:expr, $result:pat => $after:block) => {
+        match &mut $world.nodes[$node.index()].body {
+            Body::Replica($host) => {
+                let mut out = Vec::new();
+                let $out = &mut out;
+                let $result = $do;
+                $after
+                $world.carry_replica($node, out);
+            }
+            Body::Client(_, $host) => {
+                let mut out = Vec::new();
+                let $out = &mut out;
+                let $result = $do;
+                $after
+                $world.carry_client($node, out);
+            }
+        }
+    };
+}
+
+impl<S: System> World<S> {
+    /// The true time, which no node need know.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        Time(self.began + self.now.as_millis() as u64)
+    }
+
+    /// Delivers a message that is under way; false if there is none of that number. It is lost where its receiver is
+    /// down or cut off.
+    pub fn deliver(&mut self, number: u64) -> bool {
+        let Some(packet) = self.wire.remove(&number) else { return false };
+        let letter = packet.letter;
+        if self.cuts.contains(&(letter.from, letter.to)) {
+            self.record(&Event::Dropped(letter, Loss::Partition));
+        } else if !self.is_up(letter.to) {
+            self.record(&Event::Dropped(letter, Loss::Down));
+        } else {
+            match self.verify(&packet) {
+                Err(why) => self.record(&Event::Rejected(letter, why.to_string().into())),
+                Ok(message) => {
+                    self.record(&Event::Delivered(letter));
+                    self.hear(letter.to, message);
+                }
+            }
+        }
+        true
+    }
+
+    /// As production does, by [`testudo_core::Signed::verify`]; once for all receivers of one frame that know the same
+    /// members.
+    fn verify(&self, packet: &Packet<S::Message>) -> Result<Verified<S::Message>, Rejection> {
+        if let Some(own) = &packet.own {
+            return Ok(own.clone());
+        }
+        let receiver = &self.nodes[packet.letter.to.index()].body;
+        let (domain, membership) =
+            each_host!(receiver, host => (host.domain, host.membership.clone()));
+        let via = self.nodes[packet.letter.from.index()].peer;
+        let is_direct = via == packet.letter.sender;
+        let mut known = packet.frame.verified.borrow_mut();
+        if is_direct
+            && let Some((by, result)) = &*known
+            && Rc::ptr_eq(by, &membership)
+        {
+            return result.clone();
+        }
+        let context = Context { domain, membership: &membership, verifier: &self.keys };
+        let result = packet.frame.signed.clone().verify(via, &context);
+        if is_direct {
+            *known = Some((membership.clone(), result.clone()));
+        }
+        result
+    }
+
+    fn hear(&mut self, node: NodeId, message: Verified<S::Message>) {
+        if let Some(mut adversary) = self.nodes[node.index()].adversary.take() {
+            let mut sayings = Vec::new();
+            let passes = adversary.incoming(&message, &mut self.rng, &mut sayings);
+            self.nodes[node.index()].adversary = Some(adversary);
+            for saying in sayings {
+                self.say_falsely(node, saying);
+            }
+            if !passes {
+                return;
+            }
+        }
+        let now = self.time();
+        self.steps += 1;
+        drive!(self, node, |host, out| host.message(message, now, out), () => {});
+    }
+
+    /// A timer runs out. False if it was stopped or set anew meanwhile.
+    pub fn fire(&mut self, node: NodeId, number: u64) -> bool {
+        let now = self.time();
+        let mut is_running = false;
+        drive!(self, node, |host, out| host.fire(number, now, out), name => {
+            if let Some(name) = name {
+                is_running = true;
+                self.steps += 1;
+                self.record(&Event::Fired(node, name));
+            }
+        });
+        is_running
+    }
+
+    /// The number of a node's running timer whose name begins like that, letter case aside.
+    #[must_use]
+    pub fn timer_named(&self, node: NodeId, name: &str) -> Option<u64> {
+        each_host!(&self.nodes[node.index()].body, host => host.timer_named(name))
+    }
+
+    /// The names of a node's running timers.
+    #[must_use]
+    pub fn timers(&self, node: NodeId) -> Vec<String> {
+        each_host!(&self.nodes[node.index()].body, host => host.timers().collect())
+    }
+
+    /// A flush is through, if the node still lives the life that began it.
+    pub fn flush(&mut self, node: NodeId, life: u32, mark: u64) {
+        if self.lives[node.index()] != life || !self.is_up(node) {
+            return;
+        }
+        drive!(self, node, |host, out| host.flush(mark, out), count => {
+            self.record(&Event::Flushed(node, count));
+        });
+    }
+
+    /// Something in the background is through, unless the node crashed meanwhile.
+    pub fn finish(&mut self, node: NodeId, number: u64) {
+        let now = self.time();
+        drive!(self, node, |host, out| host.finish(number, now, out), finished => {
+            match finished {
+                Finished::Nothing => {}
+                Finished::Snapshotted => self.record(&Event::Snapshotted(node)),
+                Finished::Worked => {
+                    self.steps += 1;
+                    self.record(&Event::Worked(node));
+                }
+            }
+        });
+    }
+
+    /// The layer above asks a replica for something.
+    pub fn ask_replica(&mut self, node: NodeId, input: <S::Replica as Protocol>::Input) {
+        let now = self.time();
+        let Body::Replica(host) = &mut self.nodes[node.index()].body else { return };
+        let mut out = Vec::new();
+        host.input(input, now, &mut out);
+        self.asked_something(node);
+        self.carry_replica(node, out);
+    }
+
+    /// The layer above asks a client, by index, for something.
+    pub fn ask_client(&mut self, client: usize, input: <S::Client as Protocol>::Input) {
+        let now = self.time();
+        let node = self.client_node(client);
+        let Some(Body::Client(_, host)) =
+            self.nodes.get_mut(node.index()).map(|node| &mut node.body)
+        else {
+            return;
+        };
+        let mut out = Vec::new();
+        host.input(input, now, &mut out);
+        self.asked_something(node);
+        self.carry_client(node, out);
+    }
+
+    fn asked_something(&mut self, node: NodeId) {
+        self.steps += 1;
+        self.asked += 1;
+        self.record(&Event::Asked(node, self.asked));
+    }
+
+    pub(super) fn carry_replica(&mut self, node: NodeId, out: Emissions<S::Replica>) {
+        let mut inputs = Vec::new();
+        for emission in out {
+            if let Emission::Output(output) = emission {
+                let mut facts = Vec::new();
+                self.system.replica_facts(&output, &mut facts);
+                self.tell(node, facts);
+                inputs.extend(self.system.above(node, output));
+            } else {
+                self.carry_on(node, emission);
+            }
+        }
+        let now = self.time();
+        for input in inputs {
+            let Body::Replica(host) = &mut self.nodes[node.index()].body else { return };
+            let mut out = Vec::new();
+            host.input(input, now, &mut out);
+            self.steps += 1;
+            self.carry_replica(node, out);
+        }
+    }
+
+    pub(super) fn carry_client(&mut self, node: NodeId, out: Emissions<S::Client>) {
+        for emission in out {
+            if let Emission::Output(output) = emission {
+                let mut facts = Vec::new();
+                self.system.client_facts(&output, &mut facts);
+                self.tell(node, facts);
+                if let Body::Client(index, _) = self.nodes[node.index()].body {
+                    self.answers.push_back((index, output));
+                }
+            } else {
+                self.carry_on(node, emission);
+            }
+        }
+    }
+
+    fn tell(&mut self, node: NodeId, facts: Vec<Fact>) {
+        for fact in facts {
+            self.record(&Event::Told(node, fact));
+        }
+    }
+
+    fn carry_on<O>(&mut self, node: NodeId, emission: Emission<S::Message, O>) {
+        match emission {
+            Emission::Say(to, message) => self.say(node, to, message),
+            Emission::Timer(number, after) => {
+                self.pending.push(Pending::Timer(node, number, after));
+            }
+            Emission::Flush(mark) => {
+                let life = self.lives[node.index()];
+                self.pending.push(Pending::Flush(node, life, mark));
+            }
+            Emission::Chore(number) => self.pending.push(Pending::Chore(node, number)),
+            Emission::Blame(evidence) => self.blame(node, &evidence),
+            Emission::Output(_) => {}
+        }
+    }
+
+    fn blame(&mut self, by: NodeId, evidence: &Evidence) {
+        let (domain, membership) = each_host!(
+            &self.nodes[by.index()].body, host => (host.domain, host.membership.clone()));
+        let context = Context { domain, membership: &membership, verifier: &self.keys };
+        let convincing = self.system.convicts(evidence, &context);
+        let offence = evidence.offence.as_str().into();
+        self.record(&Event::Blamed { by, accused: evidence.accused, offence, convincing });
+    }
+}

@@ -1,0 +1,370 @@
+//! A disk in memory that can do what real ones do: lose what was not flushed, in any part, fail, fill up, and rot.
+//!
+//! It keeps for each file what is durable, what was written since, and what a reader sees. A crash makes some of the unflushed
+//! writes durable, and drops or tears the rest, as the caller chooses. A flush that is made to fail does the same on its own,
+//! and reports it once, while readers go on seeing them and the next flush succeeds: that is what operating systems do, and
+//! why the log never flushes twice. Names are not dropped like that: they change through a journal, which stops when it fails.
+
+use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
+use crate::frame::SECTOR;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::mem;
+
+/// A disk in memory. Clones are handles on the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk {
+    state: Rc<RefCell<State>>,
+}
+
+/// An open file of a [`MemoryDisk`].
+#[derive(Clone, Debug)]
+pub struct MemoryFile {
+    state: Rc<RefCell<State>>,
+    id: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: Vec<Content>,
+    /// What a reader of the directory sees.
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    unflushed_names: Vec<NameChange>,
+    /// The bytes that all files together may have.
+    capacity: Option<u64>,
+    /// How many changes succeed before one fails.
+    fail_after: Option<u64>,
+    /// How many changes have been asked for.
+    changes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    /// What a reader sees.
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    unflushed: Vec<Write>,
+}
+
+#[derive(Debug)]
+enum Write {
+    Bytes { offset: usize, bytes: Vec<u8> },
+    Size(usize),
+}
+
+#[derive(Debug)]
+enum NameChange {
+    Set(String, usize),
+    Rename(String, String),
+    Remove(String),
+}
+
+impl MemoryDisk {
+    /// An empty disk that never fills up.
+    pub fn new() -> Self {
+        MemoryDisk::default()
+    }
+
+    /// From now on all files together may have that many bytes.
+    pub fn limit(&self, bytes: Option<u64>) {
+        self.state.borrow_mut().capacity = bytes;
+    }
+
+    /// Lets that many changes (writes, flushes, creations, renamings, removals) succeed and the one after them fail. A write
+    /// that fails has been carried out by half; a flush that fails has made some part of its writes durable and forgotten the rest.
+    pub fn fail_after(&self, changes: Option<u64>) {
+        self.state.borrow_mut().fail_after = changes;
+    }
+
+    /// How many changes have been asked for since the disk was made.
+    pub fn changes(&self) -> u64 {
+        self.state.borrow().changes
+    }
+
+    /// Power is lost. `choose(n)` is asked for numbers below `n`, and so decides what happened to each unflushed change:
+    /// a source that always says 0 drops all of them. Files already open stay usable, and see what is left.
+    pub fn crash(&self, choose: &mut dyn FnMut(u64) -> u64) {
+        let mut state = self.state.borrow_mut();
+        for content in &mut state.files {
+            for write in mem::take(&mut content.unflushed) {
+                content.survive(&write, choose);
+            }
+            content.seen = content.durable.clone();
+        }
+        let changes = mem::take(&mut state.unflushed_names);
+        // Names change through the file system's journal: what survives is a beginning.
+        let kept = choose(changes.len() as u64 + 1) as usize;
+        for change in changes.into_iter().take(kept) {
+            change.apply(&mut state.durable_names);
+        }
+        state.names = state.durable_names.clone();
+    }
+
+    /// Flips one bit of a file, for all readers and for good; `false` if the file has no such bit.
+    pub fn flip_bit(&self, name: &str, bit: u64) -> bool {
+        let (index, mask) = ((bit / 8) as usize, 1 << (bit % 8));
+        self.change(name, |bytes| bytes.get_mut(index).map(|byte| *byte ^= mask).is_some())
+    }
+
+    /// Overwrites bytes of a file, for all readers and for good, as far as the file reaches.
+    pub fn rot(&self, name: &str, offset: u64, rot: &[u8]) -> bool {
+        self.change(name, |bytes| {
+            let begin = (offset as usize).min(bytes.len());
+            for (byte, rotten) in bytes[begin..].iter_mut().zip(rot) {
+                *byte = *rotten;
+            }
+            begin < bytes.len()
+        })
+    }
+
+    /// Puts a file on the disk, durably.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let mut state = self.state.borrow_mut();
+        let id = state.files.len();
+        let content = Content { seen: bytes.into(), durable: bytes.into(), unflushed: Vec::new() };
+        state.files.push(content);
+        state.names.insert(name.into(), id);
+        state.durable_names.insert(name.into(), id);
+    }
+
+    /// What a reader sees of a file.
+    pub fn get(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state.borrow();
+        let id = *state.names.get(name)?;
+        Some(state.files[id].seen.clone())
+    }
+
+    /// Another disk with the same durable bytes and nothing else.
+    pub fn duplicate(&self) -> MemoryDisk {
+        let disk = MemoryDisk::new();
+        let state = self.state.borrow();
+        for (name, id) in &state.durable_names {
+            disk.put(name, &state.files[*id].durable);
+        }
+        disk
+    }
+
+    fn change(&self, name: &str, change: impl Fn(&mut [u8]) -> bool) -> bool {
+        let mut state = self.state.borrow_mut();
+        let Some(id) = state.names.get(name).copied() else {
+            return false;
+        };
+        let content = &mut state.files[id];
+        let seen = change(&mut content.seen);
+        let durable = change(&mut content.durable);
+        seen || durable
+    }
+}
+
+impl State {
+    /// Counts a change, and fails if it is the one to fail.
+    fn count(&mut self, what: &str) -> Result<(), DiskError> {
+        self.changes += 1;
+        match self.fail_after {
+            Some(0) => {
+                self.fail_after = None;
+                Err(DiskError::new(DiskErrorKind::Failed, what))
+            }
+            Some(left) => {
+                self.fail_after = Some(left - 1);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn reserve(&self, more: u64, what: &str) -> Result<(), DiskError> {
+        let used: u64 = self.names.values().map(|id| self.files[*id].seen.len() as u64).sum();
+        match self.capacity {
+            Some(capacity) if used.saturating_add(more) > capacity => {
+                Err(DiskError::new(DiskErrorKind::Full, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.unflushed_names.push(change);
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            NameChange::Set(name, id) => drop(names.insert(name.clone(), *id)),
+            NameChange::Rename(from, to) => {
+                if let Some(id) = names.remove(from) {
+                    names.insert(to.clone(), id);
+                }
+            }
+            NameChange::Remove(name) => drop(names.remove(name)),
+        }
+    }
+}
+
+impl Content {
+    fn write(&mut self, write: Write) {
+        write.apply(&mut self.seen);
+        self.unflushed.push(write);
+    }
+
+    /// Decides what a crash leaves of an unflushed write.
+    fn survive(&mut self, write: &Write, choose: &mut dyn FnMut(u64) -> u64) {
+        match (choose(4), write) {
+            (0, _) => {}
+            (2, Write::Bytes { offset, bytes }) => {
+                let kept = choose(bytes.len() as u64 + 1) as usize;
+                overwrite(&mut self.durable, *offset, &bytes[..kept]);
+            }
+            (3, Write::Bytes { offset, bytes }) => {
+                let mut at = *offset;
+                for sector in crate::frame::sectors(bytes, *offset) {
+                    if choose(2) == 1 {
+                        overwrite(&mut self.durable, at, sector);
+                    }
+                    at += sector.len();
+                }
+                debug_assert!(at.is_multiple_of(SECTOR) || at == offset + bytes.len());
+            }
+            (_, write) => write.apply(&mut self.durable),
+        }
+    }
+}
+
+impl Write {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Write::Bytes { offset, bytes: new } => overwrite(bytes, *offset, new),
+            Write::Size(size) => bytes.resize(*size, 0),
+        }
+    }
+}
+
+fn overwrite(bytes: &mut Vec<u8>, offset: usize, new: &[u8]) {
+    let end = offset + new.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(new);
+}
+
+fn not_found(what: &str, name: &str) -> DiskError {
+    DiskError::new(DiskErrorKind::NotFound, format!("{what} {name}"))
+}
+
+impl Disk for MemoryDisk {
+    type File = MemoryFile;
+
+    fn list(&self) -> Result<Vec<String>, DiskError> {
+        Ok(self.state.borrow().names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str, size: u64) -> Result<MemoryFile, DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.count("create")?;
+        state.reserve(size, name)?;
+        let id = state.files.len();
+        let mut content = Content::default();
+        content.write(Write::Size(size as usize));
+        state.files.push(content);
+        state.change_name(NameChange::Set(name.into(), id));
+        Ok(MemoryFile { state: self.state.clone(), id })
+    }
+
+    fn open(&self, name: &str) -> Result<MemoryFile, DiskError> {
+        let id = self.state.borrow().names.get(name).copied();
+        let id = id.ok_or_else(|| not_found("open", name))?;
+        Ok(MemoryFile { state: self.state.clone(), id })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.count("rename")?;
+        if !state.names.contains_key(from) {
+            return Err(not_found("rename", from));
+        }
+        state.change_name(NameChange::Rename(from.into(), to.into()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.count("remove")?;
+        if !state.names.contains_key(name) {
+            return Err(not_found("remove", name));
+        }
+        state.change_name(NameChange::Remove(name.into()));
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.count("flush of the directory")?;
+        let changes = mem::take(&mut state.unflushed_names);
+        for change in changes {
+            change.apply(&mut state.durable_names);
+        }
+        Ok(())
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn size(&self) -> Result<u64, DiskError> {
+        Ok(self.state.borrow().files[self.id].seen.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let state = self.state.borrow();
+        let seen = &state.files[self.id].seen;
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|begin| seen.get(begin..begin.checked_add(buffer.len())?))
+            .ok_or_else(|| DiskError::new(DiskErrorKind::Failed, "read past the end"))?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut state = self.state.borrow_mut();
+        let counted = state.count("write");
+        let (offset, size) = (offset as usize, state.files[self.id].seen.len());
+        let growth = (offset + bytes.len()).saturating_sub(size);
+        state.reserve(growth as u64, "write")?;
+        let done = if counted.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        state.files[self.id].write(Write::Bytes { offset, bytes: done.into() });
+        counted
+    }
+
+    fn truncate(&self, size: u64) -> Result<(), DiskError> {
+        let mut state = self.state.borrow_mut();
+        state.count("truncate")?;
+        let growth = size.saturating_sub(state.files[self.id].seen.len() as u64);
+        state.reserve(growth, "truncate")?;
+        state.files[self.id].write(Write::Size(size as usize));
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), DiskError> {
+        let mut state = self.state.borrow_mut();
+        let counted = state.count("flush");
+        let mut noise = state.changes.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let content = &mut state.files[self.id];
+        for write in mem::take(&mut content.unflushed) {
+            match counted {
+                Ok(()) => write.apply(&mut content.durable),
+                Err(_) => content.survive(&write, &mut |bound| {
+                    // Any spread will do, as long as one run is like the other.
+                    noise = noise.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+                    (noise >> 33) % bound
+                }),
+            }
+        }
+        counted
+    }
+}

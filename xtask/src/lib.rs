@@ -1,0 +1,24 @@
+//! The project's own tools, run as `cargo xtask COMMAND`. They belong to the workbench: nothing
+//! that a user installs depends on them, and they depend on none of the project's crates, so that
+//! a broken tree can still be examined.
+//!
+//! - [`codegen`] writes the Rust side of the etcd API from its protobuf files.
+//! - [`tidy`] holds the rules of the house that no compiler holds: which crate may depend on
+//!   which, how long a function may grow, what every protocol's folder has to contain.
+//!
+//! Both run as this crate's tests too, so that a change which breaks a rule fails where every
+//! other mistake fails.
+
+use std::path::{Path, PathBuf};
+
+pub mod codegen;
+pub mod tidy;
+
+/// The folder that holds the workspace's `Cargo.toml`.
+///
+/// It is known when this crate is compiled; the tools work on the tree that they were built from.
+#[must_use]
+pub fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
