@@ -1,0 +1,259 @@
+//! From a path to a method.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+use prost::Message;
+use tokio::time::timeout;
+use tonic::Status;
+
+use crate::budget::{Account, Charge};
+use crate::etcd_error;
+use crate::grpc::{self, ResponseBody};
+use crate::plain;
+use crate::service::{self, Patience, Shared};
+use crate::submit::Submit;
+use crate::translate;
+
+/// Every service and method that etcd has. What is asked for and is not here does not exist; what
+/// is here and has no arm in [`call`] is not there yet.
+pub(crate) const METHODS: &[(&str, &[&str])] = &[
+    ("etcdserverpb.KV", &["Range", "RangeStream", "Put", "DeleteRange", "Txn", "Compact"]),
+    ("etcdserverpb.Watch", &["Watch"]),
+    (
+        "etcdserverpb.Lease",
+        &["LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"],
+    ),
+    (
+        "etcdserverpb.Cluster",
+        &["MemberAdd", "MemberRemove", "MemberUpdate", "MemberList", "MemberPromote"],
+    ),
+    (
+        "etcdserverpb.Maintenance",
+        &["Alarm", "Status", "Defragment", "Hash", "HashKV", "Snapshot", "MoveLeader", "Downgrade"],
+    ),
+    (
+        "etcdserverpb.Auth",
+        &[
+            "AuthEnable",
+            "AuthDisable",
+            "AuthStatus",
+            "Authenticate",
+            "UserAdd",
+            "UserGet",
+            "UserList",
+            "UserDelete",
+            "UserChangePassword",
+            "UserGrantRole",
+            "UserRevokeRole",
+            "RoleAdd",
+            "RoleGet",
+            "RoleList",
+            "RoleDelete",
+            "RoleGrantPermission",
+            "RoleRevokePermission",
+        ],
+    ),
+    ("v3lockpb.Lock", &["Lock", "Unlock"]),
+    ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
+    ("grpc.health.v1.Health", &["Check", "Watch"]),
+];
+
+/// Answers a request, whatever it is.
+pub(crate) async fn answer<S: Submit>(
+    shared: &Arc<Shared<S>>,
+    account: &Arc<Account>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    if request.version() != Version::HTTP_2 || !grpc::is_grpc(request.headers()) {
+        return plain::answer(shared, request.method(), request.uri().path()).await;
+    }
+    match call(shared, account, request).await {
+        Ok(response) => response,
+        Err(status) => status.into_http(),
+    }
+}
+
+async fn call<S: Submit>(
+    shared: &Arc<Shared<S>>,
+    account: &Arc<Account>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Status> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let mut call = Call::new(shared, account, &head.headers, body).await?;
+    let patience = call.patience;
+    match path {
+        "/etcdserverpb.KV/Range" => {
+            let (request, _) = call.message(shared).await?;
+            call.answer(&service::range(shared, &request, patience).await?)
+        }
+        "/etcdserverpb.KV/Put" => {
+            let (request, size) = call.message(shared).await?;
+            call.answer(&service::put(shared, &request, size, patience).await?)
+        }
+        "/etcdserverpb.KV/DeleteRange" => {
+            let (request, size) = call.message(shared).await?;
+            call.answer(&service::delete_range(shared, &request, size, patience).await?)
+        }
+        "/etcdserverpb.KV/Txn" => {
+            let bytes = call.bytes(shared).await?;
+            let size = bytes.len();
+            let operations = translate::operations(&bytes).map_err(etcd_error::refused)?;
+            call.charge(operations.saturating_mul(translate::OPERATION_BYTES))?;
+            let request = grpc::decode(bytes)?;
+            call.answer(&service::txn(shared, &request, size, patience).await?)
+        }
+        "/etcdserverpb.Cluster/MemberList" => {
+            call.bytes(shared).await?;
+            call.answer(&service::member_list(shared))
+        }
+        "/etcdserverpb.Maintenance/Status" => {
+            call.bytes(shared).await?;
+            call.answer(&service::status(shared).await)
+        }
+        "/etcdserverpb.Maintenance/Alarm" => {
+            let (request, _) = call.message(shared).await?;
+            call.answer(&service::alarm(shared, &request)?)
+        }
+        "/grpc.health.v1.Health/Check" => {
+            let (request, _) = call.message(shared).await?;
+            call.answer(&service::health_check(shared, &request).await?)
+        }
+        "/grpc.health.v1.Health/Watch" => {
+            let (request, _) = call.message(shared).await?;
+            Ok(grpc::stream(service::health_watch(shared.clone(), request), call.charge))
+        }
+        _ => Err(missing(path)),
+    }
+}
+
+/// What a method that has no arm answers.
+fn missing(path: &str) -> Status {
+    let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'))
+    else {
+        return Status::unimplemented(format!("malformed method name: {path:?}"));
+    };
+    match METHODS.iter().find(|(name, _)| *name == service) {
+        None => Status::unimplemented(format!("unknown service {service}")),
+        Some((_, methods)) if methods.contains(&method) => {
+            etcd_error::not_implemented(service, method)
+        }
+        Some(_) => Status::unimplemented(format!("unknown method {method} for service {service}")),
+    }
+}
+
+/// A gRPC request in hand.
+struct Call {
+    body: Incoming,
+    charge: Charge,
+    patience: Patience,
+}
+
+impl Call {
+    async fn new<S: Submit>(
+        shared: &Shared<S>,
+        account: &Arc<Account>,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Result<Self, Status> {
+        let charge = account.charge(grpc::OVERHEAD).ok_or_else(etcd_error::too_many_requests)?;
+        grpc::check_encoding(headers)?;
+        let requires_leader =
+            headers.get("hasleader").map(HeaderValue::as_bytes) == Some(b"true".as_slice());
+        if requires_leader && shared.pulse.is_failing() && !shared.is_answering().await {
+            return Err(etcd_error::no_leader());
+        }
+        let patience = Patience::new(shared.limits.request, grpc::timeout(headers));
+        Ok(Self { body, charge, patience })
+    }
+
+    /// The request's message, undecoded.
+    async fn bytes<S>(&mut self, shared: &Shared<S>) -> Result<Bytes, Status> {
+        let read = grpc::read_message(&mut self.body, &mut self.charge);
+        match timeout(shared.limits.receive, read).await {
+            Ok(bytes) => bytes,
+            Err(_) => Err(etcd_error::deadline_exceeded()),
+        }
+    }
+
+    /// The request's message, and how many bytes it had.
+    async fn message<M: Message + Default, S>(
+        &mut self,
+        shared: &Shared<S>,
+    ) -> Result<(M, usize), Status> {
+        let bytes = self.bytes(shared).await?;
+        let size = bytes.len();
+        Ok((grpc::decode(bytes)?, size))
+    }
+
+    fn charge(&mut self, bytes: usize) -> Result<(), Status> {
+        self.charge.extend(bytes).ok_or_else(etcd_error::too_many_requests)
+    }
+
+    fn answer(self, message: &impl Message) -> Result<Response<ResponseBody>, Status> {
+        grpc::answer(message, self.charge)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The services and methods in the text of a protobuf file.
+    fn declared(proto: &str) -> Vec<(String, Vec<String>)> {
+        let word = |line: &str, index| line.split([' ', '(', ';']).nth(index).map(str::to_owned);
+        let mut package = String::new();
+        let mut services: Vec<(String, Vec<String>)> = Vec::new();
+        for line in proto.lines().map(str::trim) {
+            if line.starts_with("package ") {
+                package = word(line, 1).expect("a package has a name");
+            } else if line.starts_with("service ") {
+                let name = word(line, 1).expect("a service has a name");
+                services.push((format!("{package}.{name}"), Vec::new()));
+            } else if line.starts_with("rpc ") {
+                let name = word(line, 1).expect("a method has a name");
+                services.last_mut().expect("methods are in services").1.push(name);
+            }
+        }
+        services
+    }
+
+    #[test]
+    fn every_method_of_the_protocol_is_known() {
+        let protos = [
+            include_str!("../proto/rpc.proto"),
+            include_str!("../proto/lock.proto"),
+            include_str!("../proto/election.proto"),
+            include_str!("../proto/health.proto"),
+        ];
+        let declared: Vec<_> = protos.into_iter().flat_map(declared).collect();
+        let known: Vec<(String, Vec<String>)> = METHODS
+            .iter()
+            .map(|(service, methods)| {
+                ((*service).to_owned(), methods.iter().map(|&method| method.to_owned()).collect())
+            })
+            .collect();
+        assert_eq!(known, declared);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (path, text) in [
+            (
+                "/etcdserverpb.Watch/Watch",
+                "testudo: etcdserverpb.Watch/Watch is not implemented yet",
+            ),
+            ("/etcdserverpb.KV/Get", "unknown method Get for service etcdserverpb.KV"),
+            ("/etcdserverpb.Kv/Range", "unknown service etcdserverpb.Kv"),
+            ("/a/b/c", "unknown service a/b"),
+            ("/", "malformed method name: \"/\""),
+        ] {
+            let status = missing(path);
+            assert_eq!(status.code(), tonic::Code::Unimplemented, "{path}");
+            assert_eq!(status.message(), text);
+        }
+    }
+}

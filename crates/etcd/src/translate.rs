@@ -1,0 +1,12 @@
+//! From etcd's messages to the coordination service's operations, and back.
+//!
+//! Nothing is judged here. The service's types follow etcd's field by field, and its checks and
+//! answers are etcd's.
+
+mod request;
+mod response;
+mod shape;
+
+pub(crate) use request::{delete_range, put, range, txn};
+pub(crate) use response::{delete_range_response, put_response, range_response, txn_response};
+pub(crate) use shape::{OPERATION_BYTES, operations};
