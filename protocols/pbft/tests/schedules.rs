@@ -286,10 +286,11 @@ fn run(seed: u64, steps: usize) {
 
 #[test]
 fn random_schedules_agree_and_then_make_progress() {
-    let (first, count) = match std::env::var("TESTUDO_SEED") {
-        Ok(seed) => (seed.parse().expect("a seed is a number"), 1),
-        Err(_) => (0, 60),
+    let number = |name: &str, otherwise: u64| {
+        let value = std::env::var(name).ok();
+        value.map_or(otherwise, |value| value.parse().expect("seeds are numbers"))
     };
+    let (first, count) = (number("TESTUDO_SEED", 0), number("TESTUDO_SEEDS", 60));
     for seed in first..first + count {
         println!("TESTUDO_SEED={seed}");
         run(seed, 1500);
