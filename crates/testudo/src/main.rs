@@ -1,2 +1,51 @@
-//! The command.
-fn main() {}
+//! The command: a whole cluster on one machine, or one node of it on a host of its own.
+//!
+//! [`cli`] has what can be typed, [`cluster`] the file that all nodes share. [`up`] starts replicas as child processes
+//! and a gateway inside its own; [`node`] is what such a replica is, [`serve`] such a gateway. [`status`] asks all
+//! replicas and puts their claims beside what enough of them agree on. [`lying`] is for demonstrations.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod cluster;
+mod failure;
+mod init;
+mod logging;
+mod lying;
+mod node;
+mod protocols;
+mod serve;
+mod signals;
+mod status;
+mod up;
+mod words;
+
+use cli::Command;
+use failure::Outcome;
+use std::process::ExitCode;
+
+/// Buffers of many sizes live and die on many threads here, which the C library's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("testudo: {failure}");
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run() -> Outcome<ExitCode> {
+    let Some(cli) = cli::parse(std::env::args_os())? else { return Ok(ExitCode::SUCCESS) };
+    match &cli.command {
+        Command::Up(flags) => up::run(flags, &cli.log),
+        Command::Init(flags) => init::run(flags),
+        Command::Replica(flags) => node::run(flags, None, &cli.log),
+        Command::Liar(flags) => node::run(&flags.replica, Some(flags.kind), &cli.log),
+        Command::Gateway(flags) => serve::run(flags, &cli.log),
+        Command::Status(flags) => return status::run(flags).map(ExitCode::from),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}

@@ -1,1 +1,349 @@
+//! Practical Byzantine fault tolerance (Castro and Liskov, OSDI 1999), with signatures.
+//!
+//! n replicas, of which f < n/3 may lie, agree on one sequence of batches. Safety needs no assumption about time;
+//! liveness needs messages to arrive within some bound, in the end.
+//!
+//! In each view one replica, the *primary*, numbers batches. For each slot:
+//!
+//! 1. the primary says *pre-prepare*: this batch, here;
+//! 2. everybody says *prepare*: I have accepted that, and will accept nothing else here in this view;
+//! 3. whoever holds the votes of a quorum, the primary's among them, writes this certificate down and says *commit*;
+//! 4. whoever holds the commits of a quorum knows that the batch is decided, in this and every later view.
+//!
+//! When the oldest waiting request is not executed in time, replicas *change the view*: each tells all that it holds
+//! certificates for, and the next primary goes on from what a quorum has told. Everybody checks its reckoning.
+//!
+//! Read in this order: [`message`] (what is said), [`safety`] (why it is right), `normal` (the four steps), `view_change`
+//! (who comes next, and when), `catchup` (how nothing stays lost), `recovery` (how nothing is forgotten). What is known
+//! of each slot is in `log`.
+//!
+//! One's own messages come back to one through the driver, after all that they rest on is durable, and count only then.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod catchup;
+pub mod client;
+mod log;
+pub mod message;
+mod normal;
+mod recovery;
+pub mod safety;
+mod view_change;
+
+pub use client::Reply;
+pub use message::{Message, PBFT};
+pub use recovery::{Record, Snapshot};
+pub use safety::{Rules, Standard};
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use catchup::CatchUp;
+use core::marker::PhantomData;
+use log::{Decisions, Log};
+use message::{Attested, NewView, ViewChange, primary_of};
+use testudo_contracts::{
+    Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
+};
+use testudo_core::fault::{Authentication, FaultKind, Timing};
+use testudo_core::{
+    Effects, NoWork, Past, Peer, Position, Protocol, ReplicaId, Slot, Verified, View, limits,
+};
+use testudo_quorum::Dissemination;
+use view_change::Patience;
+
+/// What PBFT costs and assumes.
+pub const PROFILE: Profile = Profile {
+    name: "pbft",
+    family: Family::Ordering,
+    faults: FaultKind::Byzantine,
+    timing: Timing::PartiallySynchronous,
+    authentication: Authentication::Signatures,
+    replicas: |f| 3 * f + 1,
+    delays: 5,
+    messages: |n| {
+        let backups = n.saturating_sub(1);
+        backups + backups * backups + n * backups
+    },
+    speculative: false,
+    source: "Castro and Liskov, Practical Byzantine Fault Tolerance, OSDI 1999",
+};
+
+/// The named timeouts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Timer {
+    /// The view has lasted too long without what it is there for.
+    View,
+    /// It is time to say or ask for again what may have been lost.
+    Resend,
+}
+
+/// What a replica is fit for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It takes part.
+    Voting,
+    /// It has lost records, so it does not know what it has promised: it votes for nothing, and follows decisions.
+    Damaged,
+    /// Its epoch has ended: it orders nothing more, and answers what others ask of what was decided.
+    Stopped,
+}
+
+/// One replica.
+#[derive(Clone, Debug)]
+pub struct Pbft<R: Rules = Standard> {
+    config: OrderConfig,
+    me: ReplicaId,
+    /// The quorums. They intersect in f+1 replicas, whatever n > 3f is.
+    system: Dissemination,
+    /// Invariant: never Voting again once it was something else.
+    standing: Standing,
+
+    /// The view that it is in, or is changing to. Invariants: it never falls; the durable promise ≥ view before
+    /// anything is said in it; view ≥ installed view; active ⇔ view = installed view.
+    view: View,
+    /// What began the installed view; none in view 0, which needs no beginning.
+    installed: Option<Attested<NewView>>,
+    /// The first slot that the installed view does not repeat. Slots before it are taken from `installed` alone.
+    first_fresh: Slot,
+    /// The slot of the next proposal, should this replica be the primary. Invariant: next ≥ first_fresh; each slot is
+    /// proposed once in a view.
+    next: Slot,
+
+    /// Its own view change for `view`, on record. Invariants: own_change.view = view; changing and Voting ⇒ there;
+    /// active ⇒ none.
+    own_change: Option<ViewChange>,
+    /// The latest view change of each replica. Invariant: each is for a view > installed view and is filed under its
+    /// signer, so there are at most n.
+    changes: BTreeMap<ReplicaId, Attested<ViewChange>>,
+    /// Whether it has announced `view` as its primary.
+    announced: bool,
+    patience: Patience,
+
+    log: Log,
+    decisions: Decisions,
+    catchup: CatchUp,
+    /// Whom it has blamed for what. At most n times the number of offences.
+    blamed: BTreeSet<(ReplicaId, &'static str)>,
+    rules: PhantomData<fn() -> R>,
+}
+
+impl<R: Rules> Protocol for Pbft<R> {
+    type Config = OrderConfig;
+    type Message = Message;
+    type Record = Record;
+    type Snapshot = Snapshot;
+    type Timer = Timer;
+    type Input = OrderInput;
+    type Output = OrderOutput;
+    type Work = NoWork;
+
+    /// # Panics
+    /// When `me` is no member, or the membership is too small for what it claims: whoever makes a membership checks it
+    /// against the bounds first.
+    fn start(
+        config: OrderConfig,
+        me: Peer,
+        past: Past<Snapshot, Record>,
+        fx: &mut Effects<'_, Self>,
+    ) -> Self {
+        Self::new(config, me).recover(past, fx)
+    }
+
+    fn on_input(&mut self, input: OrderInput, fx: &mut Effects<'_, Self>) {
+        match input {
+            OrderInput::Propose(batch) => self.on_propose(batch, fx),
+            OrderInput::Judged { view, slot, batch } => self.on_judged(view, slot, batch, fx),
+            OrderInput::Waiting(waiting) => self.on_waiting(waiting, fx),
+            OrderInput::Stable(stable) => self.on_stable(stable, fx),
+            OrderInput::Restored(stable) => self.on_restored(stable, fx),
+            OrderInput::Stop => self.on_stop(fx),
+        }
+    }
+
+    fn on_message(&mut self, message: Verified<Message>, fx: &mut Effects<'_, Self>) {
+        let Some(from) = message.replica() else { return };
+        match message.message().clone() {
+            Message::PrePrepare(body) => {
+                if let Some(attested) = Attested::of(&message, body) {
+                    self.on_pre_prepare(attested, fx);
+                }
+            }
+            Message::Prepare(body) => self.on_vote(body.vote(), message, fx),
+            Message::Commit(body) => self.on_vote(body.vote(), message, fx),
+            Message::ViewChange(body) => {
+                if let Some(attested) = Attested::of(&message, body) {
+                    self.on_view_change(attested, fx);
+                }
+            }
+            Message::NewView(body) => {
+                if let Some(attested) = Attested::of(&message, body) {
+                    self.on_new_view(attested, fx);
+                }
+            }
+            Message::Status(body) => self.on_status(from, &body, fx),
+            Message::Fetch(body) => self.on_fetch(from, body, fx),
+            Message::Committed(body) => self.on_committed(body, fx),
+            Message::Proposal(body) => self.on_pre_prepare(body, fx),
+            Message::Installed(body) => self.on_new_view(body, fx),
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, fx: &mut Effects<'_, Self>) {
+        match timer {
+            Timer::View => self.on_view_timer(fx),
+            Timer::Resend => self.on_tick(fx),
+        }
+    }
+
+    fn on_recalled(&mut self, position: Position, record: Record, fx: &mut Effects<'_, Self>) {
+        self.on_record(position, record, fx);
+    }
+
+    fn invariants(&self) {
+        assert!(self.view >= self.installed_view(), "installed a view beyond its own");
+        assert!(self.next >= self.first_fresh, "would propose what the view repeats");
+        if self.is_active() {
+            assert!(self.own_change.is_none(), "active with a view change pending");
+        } else if self.standing == Standing::Voting {
+            let pending = self.own_change.as_ref().map(|change| change.view);
+            assert_eq!(pending, Some(self.view), "changes the view without having said so");
+        }
+        let first = self.log.entries.keys().next();
+        assert!(first.is_none_or(|slot| self.log.low() < *slot), "remembers a stable slot");
+        let ready = self.decisions.ready.keys().next();
+        let next = self.decisions.executed.next();
+        assert!(ready.is_none_or(|slot| next < *slot), "does not execute what is decided");
+        assert!(self.changes.len() <= self.system.n(), "more view changes than replicas");
+        assert!(self.catchup.known >= self.decisions.executed, "knows less than it executed");
+    }
+
+    fn audit(&self) {
+        self.invariants();
+        for (slot, entry) in &self.log.entries {
+            entry.audit(*slot, self.view, self.is_active());
+        }
+        for (signer, change) in &self.changes {
+            assert_eq!(*signer, change.signer, "a view change under another name");
+            assert!(change.statement.view > self.installed_view(), "an outdated view change");
+        }
+    }
+}
+
+impl<R: Rules> Ordering for Pbft<R> {
+    const PROFILE: Profile = PROFILE;
+    type Reply = Reply;
+
+    fn view(&self) -> View {
+        self.view
+    }
+    fn primary(&self) -> ReplicaId {
+        primary_of(self.view, self.system.n())
+    }
+    fn may_propose(&self) -> bool {
+        self.standing == Standing::Voting
+            && self.is_active()
+            && self.primary() == self.me
+            && self.log.contains(self.next)
+    }
+    fn open_slots(&self) -> u64 {
+        let executed = self.decisions.executed;
+        if self.is_active() && self.primary() == self.me {
+            return self.next.previous().0.saturating_sub(executed.0);
+        }
+        let beyond = self.log.entries.range(executed.next()..);
+        beyond.filter(|(_, entry)| entry.proposal.is_some()).count() as u64
+    }
+    fn executed(&self) -> Slot {
+        self.decisions.executed
+    }
+    fn stable(&self) -> Slot {
+        self.log.low()
+    }
+    fn is_changing_view(&self) -> bool {
+        !self.is_active()
+    }
+    fn known(&self) -> Slot {
+        self.catchup.known
+    }
+}
+
+impl<R: Rules> Pbft<R> {
+    fn new(config: OrderConfig, me: Peer) -> Self {
+        let system = Dissemination::of(&config.membership);
+        let system = system.expect("a membership is checked against the bounds before it is used");
+        let me = me.replica().filter(|me| config.membership.member(*me).is_some());
+        let me = me.expect("only members order");
+        let log = Log::new(config.window.clamp(1, limits::WINDOW));
+        Self {
+            config,
+            me,
+            system,
+            standing: Standing::Voting,
+            view: View(0),
+            installed: None,
+            first_fresh: Slot(1),
+            next: Slot(1),
+            own_change: None,
+            changes: BTreeMap::new(),
+            announced: false,
+            patience: Patience::new(),
+            log,
+            decisions: Decisions::default(),
+            catchup: CatchUp::default(),
+            blamed: BTreeSet::new(),
+            rules: PhantomData,
+        }
+    }
+
+    /// What it is fit for.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The last view that it installed. It is changing the view while this is lower than [`Ordering::view`].
+    #[must_use]
+    pub fn installed_view(&self) -> View {
+        self.installed.as_ref().map_or(View(0), |installed| installed.statement.view)
+    }
+
+    /// Its claim in a round of linearizable reads: no slot beyond it has this replica's commit of the last view that it
+    /// installed, is covered by that view's beginning, or was executed here. A decided slot has the commits of q
+    /// replicas, so among the claims of any q is one, of a correct replica, that is no smaller.
+    #[must_use]
+    pub fn read_claim(&self) -> Slot {
+        let view = self.installed_view();
+        let voted = self.log.entries.iter().rev().find(|(_, entry)| entry.is_prepared_in(view));
+        let voted = voted.map_or(Slot(0), |(slot, _)| *slot);
+        voted.max(self.first_fresh.previous()).max(self.decisions.executed).max(self.log.low())
+    }
+
+    fn is_active(&self) -> bool {
+        self.view == self.installed_view()
+    }
+
+    /// A checkpoint is stable: what it covers is let go.
+    fn on_stable(&mut self, stable: StableCheckpoint, fx: &mut Effects<'_, Self>) {
+        let slot = stable.statement().slot;
+        if self.log.advance(stable.clone()) {
+            fx.persist(Record::Stable(stable));
+            self.decisions.trim(slot);
+            self.learn(slot, fx);
+        }
+    }
+
+    /// The layer above has taken the state: execution goes on after it.
+    fn on_restored(&mut self, stable: StableCheckpoint, fx: &mut Effects<'_, Self>) {
+        let slot = stable.statement().slot;
+        self.decisions.skip_to(slot);
+        self.on_stable(stable, fx);
+        self.learn(slot, fx);
+        self.execute(fx);
+    }
+
+    fn on_stop(&mut self, fx: &mut Effects<'_, Self>) {
+        self.standing = Standing::Stopped;
+        self.stop_view_timer(fx);
+    }
+}

@@ -1,0 +1,276 @@
+//! What can be typed after `testudo`.
+
+use crate::failure::{Failure, Outcome};
+use crate::lying::{Assignment, Lie};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The data folder of an `up` that names none.
+pub(crate) const DATA: &str = "testudo-data";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done as asked (for `up`, `replica` and `gateway`: stopped as asked)
+  1  something failed while it ran; the sentence on standard error says what
+  2  refused: the flags, files or data do not fit, and trying again does not help
+  3  status: the cluster can answer, but something is amiss
+  4  up, status: no quorum of replicas answers";
+
+/// State machine replication that survives crashes, lies and rot, with a coordination service for every etcd v3 client.
+#[derive(Parser, Debug)]
+#[command(name = "testudo", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to log: error, warn, info, debug or trace, or directives like `warn,testudo_runtime=debug`.
+    #[arg(long, global = true, env = "TESTUDO_LOG", value_name = "LEVEL", default_value = "info")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Start a whole cluster on this machine and serve etcd v3 until Ctrl-C.
+    Up(Up),
+    /// Make the cluster file and the key files of a cluster on hosts of its own.
+    Init(Init),
+    /// Run one replica.
+    Replica(Replica),
+    /// Run one gateway, which serves etcd v3.
+    Gateway(Gateway),
+    /// Show how the replicas of a cluster are, and who was caught lying.
+    Status(Status),
+    /// Run one replica that lies. Only on a cluster that `up` made for it.
+    #[command(hide = true)]
+    Liar(Liar),
+}
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  testudo up                                  four replicas that survive one liar, etcd on 127.0.0.1:2379
+  testudo up --faults 2                       seven replicas that survive two
+  testudo up --ephemeral --liar 0=equivocate  the first primary lies, and nothing is kept
+  testudo up --listen 127.0.0.1:0             etcd on any free port: the ready line says which
+
+When the service answers, and not before, one line says so: `testudo ready etcd=ADDR data=DIR`.
+Ctrl-C stops everything; a second Ctrl-C does not wait. The same --data goes on where it was left.
+Kinds of liar: silent, equivocate, corrupt, stale, random.";
+
+/// Flags of `up`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = UP_EXAMPLES)]
+pub(crate) struct Up {
+    /// How many replicas may fail in any way, lying included [default: 1, or as the data has it]
+    #[arg(long, value_name = "F")]
+    pub(crate) faults: Option<u16>,
+    /// How many replicas to run [default: as few as survive the faults (3F+1), or as the data has it]
+    #[arg(long, value_name = "N")]
+    pub(crate) replicas: Option<u16>,
+    /// Where to serve etcd v3; port 0 takes any that is free.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2379")]
+    pub(crate) listen: SocketAddr,
+    /// Where keys, logs and state are kept.
+    #[arg(long, value_name = "DIR", default_value = DATA, conflicts_with = "ephemeral")]
+    pub(crate) data: PathBuf,
+    /// Keep everything in a new temporary folder and remove it at the end.
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
+    /// Do not start a replica again that has died.
+    #[arg(long)]
+    pub(crate) no_restart: bool,
+    /// Allow more liars than the cluster survives, to see what happens; no answer is promised then.
+    #[arg(long)]
+    pub(crate) beyond: bool,
+    /// Let a replica lie, for tests and demonstrations; may be given for several.
+    #[arg(long = "liar", value_name = "ID=KIND", value_parser = Assignment::read)]
+    pub(crate) liars: Vec<Assignment>,
+}
+
+const INIT_EXAMPLES: &str = "\
+Example:
+  testudo init --replicas a:7000,b:7000,c:7000,d:7000 --faults 1 --out cluster
+  scp cluster/cluster.toml cluster/replica-0.key a:      and so on for each host
+  testudo replica --cluster cluster.toml --key replica-0.key --data /var/lib/testudo      on each";
+
+/// Flags of `init`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = INIT_EXAMPLES)]
+pub(crate) struct Init {
+    /// Where the replicas reach each other: host:port of each, with commas between.
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', required = true)]
+    pub(crate) replicas: Vec<String>,
+    /// How many replicas may fail in any way, lying included.
+    #[arg(long, value_name = "F", default_value_t = 1)]
+    pub(crate) faults: u16,
+    /// How many gateways to make keys for.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) gateways: u16,
+    /// Where to write the files; must not hold a cluster yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Which protocol orders.
+    #[arg(long, value_name = "NAME", default_value = crate::protocols::DEFAULT)]
+    pub(crate) protocol: String,
+}
+
+/// What a node of any kind is told.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Node {
+    /// The cluster file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster: PathBuf,
+    /// This node's key file, which says who it is.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// Started by `up`: stop when standard input ends, and log to this file.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) supervised: Option<PathBuf>,
+}
+
+/// Flags of `replica`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Replica {
+    #[command(flatten)]
+    pub(crate) node: Node,
+    /// Where its log and state are kept; made when it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Where to listen for peers and gateways [default: the address that the cluster file gives it]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Where to serve /status and /metrics, in plain HTTP that only reads, or `off` [default: as the cluster file says]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<String>,
+}
+
+/// Flags of `gateway`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Gateway {
+    #[command(flatten)]
+    pub(crate) node: Node,
+    /// Where to serve etcd v3. There is no authentication on it: take loopback, or a network that you trust.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2379")]
+    pub(crate) listen: SocketAddr,
+    /// Where etcd clients reach it, to be told to those that ask [default: as the cluster file says, or --listen]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+}
+
+const STATUS_HELP: &str = "\
+What a replica says of itself is a claim: a liar claims what it likes. Beside the claims stands what at least f+1
+replicas agree on, one of which is honest.
+
+Exit codes: 0 every replica is well and agrees; 3 the cluster can answer, but a replica is unreachable, differs, or was
+caught lying; 4 no quorum of replicas answers.";
+
+/// Flags of `status`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = STATUS_HELP)]
+pub(crate) struct Status {
+    /// The cluster file.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub(crate) cluster: Option<PathBuf>,
+    /// The data folder of an `up` [default: testudo-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `liar`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Liar {
+    #[command(flatten)]
+    pub(crate) replica: Replica,
+    /// How it lies.
+    #[arg(long, value_name = "KIND", value_parser = Lie::read)]
+    pub(crate) kind: Lie,
+}
+
+/// What was typed; `None` when it was a question (for help or the version) that is answered now.
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Option<Cli>> {
+    let error = match Cli::try_parse_from(arguments) {
+        Ok(cli) => return Ok(Some(cli)),
+        Err(error) => error,
+    };
+    if !error.use_stderr() {
+        // A reader that has left needs no help.
+        let _ = error.print();
+        return Ok(None);
+    }
+    Err(Failure::refused(sentence(&error)))
+}
+
+/// One sentence of what clap would say in several lines.
+fn sentence(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "say what to do: `testudo up` starts a cluster, `testudo --help` shows the rest".into();
+    }
+    let text = error.to_string();
+    let said = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let said = said.split("\n\nFor more information").next().unwrap_or(said);
+    let said = said.split("\n\n  tip:").next().unwrap_or(said);
+    let mut words = said.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let near = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand]
+        .iter()
+        .find_map(|kind| match error.get(*kind) {
+            Some(ContextValue::String(near)) => Some(near.clone()),
+            Some(ContextValue::Strings(near)) => near.first().cloned(),
+            _ => None,
+        });
+    match near {
+        Some(near) => words.push_str(&format!("; did you mean `{near}`?")),
+        None => words.push_str("; `--help` shows what there is"),
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn refusal(words: &str) -> String {
+        let words = words.split_whitespace().map(OsString::from);
+        parse(std::iter::once("testudo".into()).chain(words)).unwrap_err().sentence
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_refusal_is_one_line_that_says_what_to_do() {
+        for (words, what) in [
+            ("", "testudo up"),
+            ("pu", "did you mean `up`"),
+            ("up --fault 1", "did you mean `--faults`"),
+            ("up --faults many", "invalid value 'many' for '--faults <F>'"),
+            ("up --faults -1", "-1"),
+            ("up --liar 0", "ID=KIND"),
+            ("up --liar 0=sly", "silent, equivocate, corrupt, stale and random"),
+            ("up --liar x=silent", "no number"),
+            ("up --listen nowhere", "invalid value 'nowhere'"),
+            ("up --ephemeral --data d", "cannot be used with"),
+            ("init --replicas a:1", "--out <DIR>"),
+            ("replica --cluster c --key k", "--data <DIR>"),
+            ("status --data d --cluster c", "cannot be used with"),
+        ] {
+            let refusal = refusal(words);
+            assert!(refusal.contains(what), "{words}: {refusal}");
+            assert!(!refusal.contains('\n'), "{words}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn the_command_for_liars_is_hidden() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(!help.contains("liar"), "{help}");
+        assert!(help.contains("gateway"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Replicas that lie, for tests and demonstrations.
+//!
+//! A liar runs the same automaton as everybody else; what it says is changed on its way out and sealed with its own
+//! key, so that it can lie about anything but who it is. Which lie is told to whom is the simulator's to say; what a
+//! plausible wrong reply, checkpoint or body looks like is said here ([`tamper`]).
+//!
+//! It exists on one's own machine only: no replica lies that is not named a liar in a cluster file that `up` marked
+//! as a demonstration.
+
+pub(crate) mod claims;
+pub(crate) mod tamper;
+
+use crate::words;
+use std::fmt;
+
+/// How a replica lies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Lie {
+    /// It says nothing.
+    Silent,
+    /// It says one thing to some and another to others.
+    Equivocate,
+    /// It says what is wrong, about results too.
+    Corrupt,
+    /// It says what was right once.
+    Stale,
+    /// It says anything.
+    Random,
+}
+
+impl Lie {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Silent, Self::Equivocate, Self::Corrupt, Self::Stale, Self::Random];
+
+    /// Its name in flags and files.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Equivocate => "equivocate",
+            Self::Corrupt => "corrupt",
+            Self::Stale => "stale",
+            Self::Random => "random",
+        }
+    }
+
+    /// The kind of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lie| lie.name() == name)
+    }
+
+    /// The kind of that name, or a sentence that names all.
+    pub(crate) fn read(name: &str) -> Result<Self, String> {
+        Self::named(name).ok_or_else(|| {
+            let all = words::list(&Self::ALL.map(Self::name));
+            format!("there is no liar of the kind `{name}`; there are {all}")
+        })
+    }
+}
+
+impl fmt::Display for Lie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which replica lies, and how: `ID=KIND`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Assignment {
+    /// The replica.
+    pub(crate) id: u16,
+    /// How it lies.
+    pub(crate) lie: Lie,
+}
+
+impl Assignment {
+    /// Reads `ID=KIND`.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        let (id, kind) =
+            text.split_once('=').ok_or("a liar is named as ID=KIND, as in 0=equivocate")?;
+        let id = id.parse().map_err(|_| format!("`{id}` is no number of a replica"))?;
+        Ok(Self { id, lie: Lie::read(kind)? })
+    }
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.id, self.lie)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assignments_are_read() {
+        let read = Assignment::read("3=stale");
+        assert_eq!(read, Ok(Assignment { id: 3, lie: Lie::Stale }));
+        for text in ["", "3", "=stale", "x=stale", "3=", "3=Stale", "-1=silent", "70000=silent"] {
+            assert!(Assignment::read(text).is_err(), "{text}");
+        }
+    }
+}

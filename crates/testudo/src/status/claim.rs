@@ -1,0 +1,149 @@
+//! What a replica says of itself, on `/status`.
+
+use serde::{Deserialize, Serialize};
+use testudo_core::Digest;
+use testudo_replication as replication;
+
+/// How many of the slots that it executed last a replica shows. Replicas that are asked at about the same time have
+/// some of them in common.
+pub(crate) const EXECUTED: usize = 64;
+
+/// Letters of any word that a replica chose and that is shown to people.
+const WORD: usize = 40;
+
+/// A replica's word on itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    /// The version of the program.
+    pub(crate) version: String,
+    /// Its cluster.
+    pub(crate) cluster: String,
+    /// Its id.
+    pub(crate) replica: u16,
+    /// Its process.
+    pub(crate) pid: u32,
+    /// Its epoch.
+    pub(crate) epoch: u64,
+    /// The view that it is in, or moves to.
+    pub(crate) view: u64,
+    /// That view's primary.
+    pub(crate) primary: u16,
+    /// Whether it is between views.
+    pub(crate) changing_view: bool,
+    /// The last slot that it executed.
+    pub(crate) slot: u64,
+    /// The highest slot that it knows to be decided.
+    pub(crate) known: u64,
+    /// What it executed last, in the order of slots: digests over the whole order and all results up to each.
+    pub(crate) executed: Vec<At>,
+    /// The last checkpoint that is stable and agrees with its state.
+    pub(crate) stable: Option<At>,
+    /// Agreed time, in milliseconds since 1970.
+    pub(crate) time: u64,
+    /// Bundles of operations that wait.
+    pub(crate) waiting: u64,
+    /// Sessions that are open.
+    pub(crate) sessions: u64,
+    /// Entries of its state.
+    pub(crate) entries: u64,
+    /// Bytes of its state.
+    pub(crate) bytes: u64,
+    /// How it is: `well`, or `diverged` or `halted` at a slot.
+    pub(crate) health: Health,
+    /// Whom it holds evidence against.
+    pub(crate) caught: Vec<Caught>,
+}
+
+/// A digest at a slot.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct At {
+    /// The slot.
+    pub(crate) slot: u64,
+    /// The digest, in hexadecimal digits.
+    pub(crate) digest: String,
+}
+
+/// How a replica says that it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "is", content = "slot")]
+pub(crate) enum Health {
+    /// As it should be.
+    Well,
+    /// Its state after this slot is not what a quorum signed.
+    Diverged(u64),
+    /// No digest of this slot can reach a quorum: it has stopped there.
+    Halted(u64),
+}
+
+/// Evidence against a replica.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(crate) struct Caught {
+    /// Who is accused.
+    pub(crate) accused: u16,
+    /// Of what, in a word.
+    pub(crate) offence: String,
+}
+
+impl Claim {
+    /// The claim of a replica with that status.
+    pub(crate) fn of(
+        cluster: &str,
+        status: &replication::Status,
+        executed: Vec<At>,
+        caught: Vec<Caught>,
+    ) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            cluster: cluster.into(),
+            replica: status.id.0,
+            pid: std::process::id(),
+            epoch: status.epoch.0,
+            view: status.view.0,
+            primary: status.primary.0,
+            changing_view: status.changing_view,
+            slot: status.slot.0,
+            known: status.known.0,
+            executed,
+            stable: status
+                .stable
+                .as_ref()
+                .map(|it| At { slot: it.slot.0, digest: it.state.to_string() }),
+            time: status.time.0,
+            waiting: status.waiting,
+            sessions: status.sessions,
+            entries: status.state.0,
+            bytes: status.state.1,
+            health: match status.health {
+                replication::Health::Well => Health::Well,
+                replication::Health::Diverged(slot) => Health::Diverged(slot.0),
+                replication::Health::Halted(slot) => Health::Halted(slot.0),
+            },
+            caught,
+        }
+    }
+
+    /// The same with nothing in it that could play tricks on a terminal, and no more of anything than belongs there.
+    pub(crate) fn cleaned(mut self) -> Self {
+        self.version = clean(&self.version);
+        self.executed.truncate(EXECUTED);
+        for at in self.executed.iter_mut().chain(&mut self.stable) {
+            at.digest = at.digest.chars().filter(char::is_ascii_hexdigit).take(64).collect();
+        }
+        self.executed.sort_by_key(|at| at.slot);
+        self.executed.dedup_by_key(|at| at.slot);
+        self.caught.truncate(4 * testudo_core::limits::REPLICAS);
+        for caught in &mut self.caught {
+            caught.offence = clean(&caught.offence);
+        }
+        self
+    }
+}
+
+fn clean(word: &str) -> String {
+    word.chars().filter(|c| !c.is_control()).take(WORD).collect()
+}
+
+/// One digest over order and results up to a slot.
+pub(crate) fn at(slot: u64, chain: &Digest, outcome: &Digest) -> At {
+    At { slot, digest: Digest::of_parts(&[&chain.0, &outcome.0]).to_string() }
+}

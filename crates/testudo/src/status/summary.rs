@@ -1,0 +1,230 @@
+//! Claims beside what enough of them agree on.
+
+use super::claim::{At, Claim, Health};
+use crate::cluster::Cluster;
+use crate::failure::{Failure, Outcome};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use testudo_quorum::Dissemination;
+
+/// How a replica's digests compare with those that f+1 replicas agree on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Comparison {
+    /// The newest slot that can be compared is this one, and it and all others are equal.
+    Equal(At),
+    /// At this slot it claims another digest.
+    Differs(At),
+    /// It claims no slot that f+1 replicas agree on.
+    Unknown,
+}
+
+/// One replica.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// Its id.
+    pub(crate) id: u16,
+    /// Where it is.
+    pub(crate) address: String,
+    /// What it says, or why it says nothing.
+    pub(crate) claim: Result<Claim, String>,
+    /// How many slots it is behind what f+1 replicas have executed.
+    pub(crate) lag: u64,
+    /// Whether what it has executed is what others have.
+    pub(crate) comparison: Comparison,
+    /// What it is accused of, and by whom.
+    pub(crate) caught: BTreeMap<String, BTreeSet<u16>>,
+}
+
+/// What at least f+1 replicas say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Agreed {
+    /// The view and its primary.
+    pub(crate) view: Option<(u64, u16)>,
+    /// The highest slot that so many have executed.
+    pub(crate) slot: Option<u64>,
+    /// The newest slot at which so many have the same digest, with it.
+    pub(crate) executed: Option<At>,
+    /// The newest checkpoint that so many hold stable.
+    pub(crate) stable: Option<At>,
+}
+
+/// How it all is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// Every replica is well and agrees.
+    Well,
+    /// A quorum is well and agrees, but not every replica, or one was caught lying.
+    Amiss,
+    /// There is no quorum that is well and agrees.
+    NoQuorum,
+}
+
+/// Everything that `status` has found out.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    /// The cluster's name.
+    pub(crate) cluster: String,
+    /// f.
+    pub(crate) faults: usize,
+    /// How many replicas are a quorum.
+    pub(crate) quorum: usize,
+    /// What f+1 replicas agree on.
+    pub(crate) agreed: Agreed,
+    /// The replicas, by id.
+    pub(crate) rows: Vec<Row>,
+    /// How it all is.
+    pub(crate) verdict: Verdict,
+}
+
+impl Summary {
+    /// Judges the claims of a cluster's replicas, in the order of their ids.
+    pub(crate) fn of(cluster: &Cluster, claims: Vec<Result<Claim, String>>) -> Outcome<Self> {
+        let quorums = Dissemination::of(&cluster.membership()?)
+            .ok_or_else(|| Failure::refused("a cluster of this size has no quorums"))?;
+        let heard: Vec<&Claim> = claims.iter().filter_map(|claim| claim.as_ref().ok()).collect();
+        let digests = agreed_digests(heard.iter().map(|it| it.executed.as_slice()), quorums.weak());
+        let agreed = agree(&heard, &digests, quorums.weak());
+        let accusations = accusations(&heard);
+        let mut rows = Vec::with_capacity(claims.len());
+        for (replica, claim) in cluster.replicas.iter().zip(claims) {
+            let slot = claim.as_ref().map_or(0, |it| it.slot);
+            let executed = claim.as_ref().map_or(&[][..], |it| &it.executed);
+            rows.push(Row {
+                id: replica.id,
+                address: replica.address.to_string(),
+                lag: agreed.slot.unwrap_or(0).saturating_sub(slot),
+                comparison: compare(executed, &digests),
+                caught: accusations.get(&replica.id).cloned().unwrap_or_default(),
+                claim,
+            });
+        }
+        Ok(Self {
+            cluster: cluster.id.to_string(),
+            faults: quorums.f(),
+            quorum: quorums.quorum(),
+            verdict: verdict(&rows, quorums.quorum()),
+            agreed,
+            rows,
+        })
+    }
+
+    /// For programs. Fields are only ever added.
+    pub(crate) fn json(&self) -> Value {
+        let replicas: Vec<Value> = self.rows.iter().map(row_json).collect();
+        let (view, primary) = (self.agreed.view.map(|it| it.0), self.agreed.view.map(|it| it.1));
+        json!({
+            "cluster": self.cluster,
+            "faults": self.faults,
+            "quorum": self.quorum,
+            "verdict": match self.verdict {
+                Verdict::Well => "well",
+                Verdict::Amiss => "amiss",
+                Verdict::NoQuorum => "no quorum",
+            },
+            "agreed": {
+                "view": view,
+                "primary": primary,
+                "slot": self.agreed.slot,
+                "executed": self.agreed.executed,
+                "stable": self.agreed.stable,
+            },
+            "replicas": replicas,
+        })
+    }
+}
+
+fn row_json(row: &Row) -> Value {
+    let (digest, compared) = match &row.comparison {
+        Comparison::Equal(at) => ("equal", Some(at.slot)),
+        Comparison::Differs(at) => ("differs", Some(at.slot)),
+        Comparison::Unknown => ("unknown", None),
+    };
+    let caught: Vec<Value> = row
+        .caught
+        .iter()
+        .map(|(offence, by)| json!({ "offence": offence, "evidence_at": by }))
+        .collect();
+    json!({
+        "id": row.id,
+        "address": row.address,
+        "reachable": row.claim.is_ok(),
+        "error": row.claim.as_ref().err(),
+        "claim": row.claim.as_ref().ok(),
+        "lag": row.claim.is_ok().then_some(row.lag),
+        "digest": digest,
+        "compared_at": compared,
+        "caught": caught,
+    })
+}
+
+/// The digests that at least `weak` replicas claim, by slot.
+fn agreed_digests<'a>(
+    claims: impl Iterator<Item = &'a [At]>,
+    weak: usize,
+) -> BTreeMap<u64, String> {
+    let mut votes: BTreeMap<(u64, &str), usize> = BTreeMap::new();
+    for at in claims.flatten() {
+        *votes.entry((at.slot, &at.digest)).or_default() += 1;
+    }
+    let enough = votes.into_iter().filter(|(_, count)| *count >= weak);
+    enough.map(|((slot, digest), _)| (slot, digest.to_owned())).collect()
+}
+
+fn agree(heard: &[&Claim], digests: &BTreeMap<u64, String>, weak: usize) -> Agreed {
+    let mut views: BTreeMap<(u64, u16), usize> = BTreeMap::new();
+    for claim in heard {
+        *views.entry((claim.view, claim.primary)).or_default() += 1;
+    }
+    let mut slots: Vec<u64> = heard.iter().map(|claim| claim.slot).collect();
+    slots.sort_unstable_by(|one, other| other.cmp(one));
+    let stable = agreed_digests(heard.iter().map(|claim| claim.stable.as_slice()), weak);
+    let last = |digests: &BTreeMap<u64, String>| {
+        digests.last_key_value().map(|(slot, digest)| At { slot: *slot, digest: digest.clone() })
+    };
+    let enough = views.into_iter().filter(|(_, count)| *count >= weak);
+    Agreed {
+        view: enough.max_by_key(|(view, count)| (*count, *view)).map(|(view, _)| view),
+        // That many have got there, so at least one honest replica has.
+        slot: weak.checked_sub(1).and_then(|place| slots.get(place).copied()),
+        executed: last(digests),
+        stable: last(&stable),
+    }
+}
+
+fn compare(claimed: &[At], agreed: &BTreeMap<u64, String>) -> Comparison {
+    let mut newest = Comparison::Unknown;
+    for at in claimed {
+        match agreed.get(&at.slot) {
+            Some(digest) if *digest == at.digest => newest = Comparison::Equal(at.clone()),
+            Some(_) => return Comparison::Differs(at.clone()),
+            None => {}
+        }
+    }
+    newest
+}
+
+/// By accused and offence, who holds evidence.
+fn accusations(heard: &[&Claim]) -> BTreeMap<u16, BTreeMap<String, BTreeSet<u16>>> {
+    let mut accusations: BTreeMap<u16, BTreeMap<String, BTreeSet<u16>>> = BTreeMap::new();
+    for claim in heard {
+        for caught in &claim.caught {
+            let offences = accusations.entry(caught.accused).or_default();
+            offences.entry(caught.offence.clone()).or_default().insert(claim.replica);
+        }
+    }
+    accusations
+}
+
+fn verdict(rows: &[Row], quorum: usize) -> Verdict {
+    let serves = |row: &&Row| {
+        let is_well = row.claim.as_ref().is_ok_and(|claim| claim.health == Health::Well);
+        is_well && !matches!(row.comparison, Comparison::Differs(_))
+    };
+    let serving = rows.iter().filter(serves).count();
+    let spotless = rows.iter().all(|row| serves(&row) && row.caught.is_empty());
+    match (serving >= quorum, spotless) {
+        (false, _) => Verdict::NoQuorum,
+        (true, false) => Verdict::Amiss,
+        (true, true) => Verdict::Well,
+    }
+}
