@@ -15,6 +15,8 @@ mod histogram;
 mod load;
 mod processors;
 mod report;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use args::BenchArgs;
 
