@@ -1,7 +1,6 @@
 //! One port: connections come in, are told apart by their first bytes, and are served until they
 //! end or the gateway does.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -160,10 +159,7 @@ async fn serve_connection<S: Submit>(shared: Arc<Shared<S>>, stream: TcpStream, 
     let account = Account::new(shared.budget.clone(), shared.limits.connection_bytes);
     let service = {
         let shared = shared.clone();
-        service_fn(move |request| {
-            let (shared, account) = (shared.clone(), account.clone());
-            async move { Ok::<_, Infallible>(route::answer(&shared, &account, request).await) }
-        })
+        service_fn(move |request| route::answer(shared.clone(), &account, request))
     };
     let io = TokioIo::new(stream);
     if is_http2 {

@@ -1,5 +1,7 @@
 //! From a path to a method.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,12 +15,11 @@ use crate::budget::{Account, Charge};
 use crate::etcd_error;
 use crate::grpc::{self, ResponseBody};
 use crate::plain;
-use crate::service::{self, Patience, Shared};
+use crate::service::{self, Method, Patience, Shared};
 use crate::submit::Submit;
-use crate::translate;
 
 /// Every service and method that etcd has. What is asked for and is not here does not exist; what
-/// is here and has no arm in [`call`] is not there yet.
+/// is here and nothing below calls is not there yet.
 pub(crate) const METHODS: &[(&str, &[&str])] = &[
     ("etcdserverpb.KV", &["Range", "RangeStream", "Put", "DeleteRange", "Txn", "Compact"]),
     ("etcdserverpb.Watch", &["Watch"]),
@@ -61,51 +62,76 @@ pub(crate) const METHODS: &[(&str, &[&str])] = &[
     ("grpc.health.v1.Health", &["Check", "Watch"]),
 ];
 
+/// How a request goes on.
+enum Way {
+    /// Nothing more is to be found out.
+    Refused(Status),
+    /// One operation of the service.
+    Operation(Method, Call),
+    /// Anything else. It is kept apart, so that those that are called often need not make room.
+    Rare(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
+type Answer = Result<Response<ResponseBody>, Status>;
+
 /// Answers a request, whatever it is.
-pub(crate) async fn answer<S: Submit>(
-    shared: &Arc<Shared<S>>,
+pub(crate) fn answer<S: Submit>(
+    shared: Arc<Shared<S>>,
     account: &Arc<Account>,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    if request.version() != Version::HTTP_2 || !grpc::is_grpc(request.headers()) {
-        return plain::answer(shared, request.method(), request.uri().path()).await;
-    }
-    match call(shared, account, request).await {
-        Ok(response) => response,
-        Err(status) => status.into_http(),
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<S> {
+    // The request's head is done with before the future begins: there may be thousands of them,
+    // and each lies as large as it ever gets.
+    let way = way(&shared, account, request);
+    async move {
+        let answer = match way {
+            Way::Refused(status) => Err(status),
+            Way::Operation(method, call) => operate(&shared, method, call).await,
+            Way::Rare(answer) => answer.await,
+        };
+        Ok(answer.unwrap_or_else(Status::into_http))
     }
 }
 
-async fn call<S: Submit>(
+fn way<S: Submit>(
     shared: &Arc<Shared<S>>,
     account: &Arc<Account>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Status> {
+) -> Way {
     let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    let mut call = Call::new(shared, account, &head.headers, body).await?;
-    let patience = call.patience;
+    let shared = shared.clone();
+    if head.version != Version::HTTP_2 || !grpc::is_grpc(&head.headers) {
+        return Way::Rare(Box::pin(async move {
+            Ok(plain::answer(&shared, &head.method, head.uri.path()).await)
+        }));
+    }
+    let call = match Call::new(&shared, account, &head.headers, body) {
+        Ok(call) => call,
+        Err(status) => return Way::Refused(status),
+    };
+    match Method::at(head.uri.path()) {
+        Some(method) => Way::Operation(method, call),
+        None => Way::Rare(Box::pin(async move {
+            call.check_leader(&shared).await?;
+            call_rarely(&shared, head.uri.path(), call).await
+        })),
+    }
+}
+
+async fn operate<S: Submit>(shared: &Arc<Shared<S>>, method: Method, mut call: Call) -> Answer {
+    call.check_leader(shared).await?;
+    let operation = {
+        let message = call.bytes(shared).await?;
+        let size = message.len();
+        service::encode(&method.operation(message, &mut call.charge)?, size)
+    };
+    let response = shared.execute(operation, call.patience).await?;
+    method.answer(shared, response, call.charge)
+}
+
+/// The methods that are no operation.
+async fn call_rarely<S: Submit>(shared: &Arc<Shared<S>>, path: &str, mut call: Call) -> Answer {
     match path {
-        "/etcdserverpb.KV/Range" => {
-            let (request, _) = call.message(shared).await?;
-            call.answer(&service::range(shared, &request, patience).await?)
-        }
-        "/etcdserverpb.KV/Put" => {
-            let (request, size) = call.message(shared).await?;
-            call.answer(&service::put(shared, &request, size, patience).await?)
-        }
-        "/etcdserverpb.KV/DeleteRange" => {
-            let (request, size) = call.message(shared).await?;
-            call.answer(&service::delete_range(shared, &request, size, patience).await?)
-        }
-        "/etcdserverpb.KV/Txn" => {
-            let bytes = call.bytes(shared).await?;
-            let size = bytes.len();
-            let operations = translate::operations(&bytes).map_err(etcd_error::refused)?;
-            call.charge(operations.saturating_mul(translate::OPERATION_BYTES))?;
-            let request = grpc::decode(bytes)?;
-            call.answer(&service::txn(shared, &request, size, patience).await?)
-        }
         "/etcdserverpb.Cluster/MemberList" => {
             call.bytes(shared).await?;
             call.answer(&service::member_list(shared))
@@ -115,15 +141,15 @@ async fn call<S: Submit>(
             call.answer(&service::status(shared).await)
         }
         "/etcdserverpb.Maintenance/Alarm" => {
-            let (request, _) = call.message(shared).await?;
+            let request = call.message(shared).await?;
             call.answer(&service::alarm(shared, &request)?)
         }
         "/grpc.health.v1.Health/Check" => {
-            let (request, _) = call.message(shared).await?;
+            let request = call.message(shared).await?;
             call.answer(&service::health_check(shared, &request).await?)
         }
         "/grpc.health.v1.Health/Watch" => {
-            let (request, _) = call.message(shared).await?;
+            let request = call.message(shared).await?;
             Ok(grpc::stream(service::health_watch(shared.clone(), request), call.charge))
         }
         _ => Err(missing(path)),
@@ -150,10 +176,12 @@ struct Call {
     body: Incoming,
     charge: Charge,
     patience: Patience,
+    /// The client would rather hear that no quorum answers than wait for one.
+    requires_leader: bool,
 }
 
 impl Call {
-    async fn new<S: Submit>(
+    fn new<S>(
         shared: &Shared<S>,
         account: &Arc<Account>,
         headers: &HeaderMap,
@@ -163,11 +191,17 @@ impl Call {
         grpc::check_encoding(headers)?;
         let requires_leader =
             headers.get("hasleader").map(HeaderValue::as_bytes) == Some(b"true".as_slice());
-        if requires_leader && shared.pulse.is_failing() && !shared.is_answering().await {
-            return Err(etcd_error::no_leader());
-        }
         let patience = Patience::new(shared.limits.request, grpc::timeout(headers));
-        Ok(Self { body, charge, patience })
+        Ok(Self { body, charge, patience, requires_leader })
+    }
+
+    /// Refuses, if the client wants that, while the cluster does not answer.
+    async fn check_leader<S: Submit>(&self, shared: &Shared<S>) -> Result<(), Status> {
+        if !self.requires_leader || !shared.pulse.is_failing() {
+            return Ok(());
+        }
+        // Seldom, and large.
+        if Box::pin(shared.is_answering()).await { Ok(()) } else { Err(etcd_error::no_leader()) }
     }
 
     /// The request's message, undecoded.
@@ -179,21 +213,11 @@ impl Call {
         }
     }
 
-    /// The request's message, and how many bytes it had.
-    async fn message<M: Message + Default, S>(
-        &mut self,
-        shared: &Shared<S>,
-    ) -> Result<(M, usize), Status> {
-        let bytes = self.bytes(shared).await?;
-        let size = bytes.len();
-        Ok((grpc::decode(bytes)?, size))
+    async fn message<M: Message + Default, S>(&mut self, shared: &Shared<S>) -> Result<M, Status> {
+        grpc::decode(self.bytes(shared).await?)
     }
 
-    fn charge(&mut self, bytes: usize) -> Result<(), Status> {
-        self.charge.extend(bytes).ok_or_else(etcd_error::too_many_requests)
-    }
-
-    fn answer(self, message: &impl Message) -> Result<Response<ResponseBody>, Status> {
+    fn answer(self, message: &impl Message) -> Answer {
         grpc::answer(message, self.charge)
     }
 }

@@ -7,7 +7,7 @@ mod maintenance;
 
 pub(crate) use cluster::member_list;
 pub(crate) use health::{check as health_check, watch as health_watch};
-pub(crate) use kv::{delete_range, put, range, txn};
+pub(crate) use kv::Method;
 pub(crate) use maintenance::{alarm, status};
 
 use std::sync::Arc;
@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use testudo_core::{Decode, Encode};
-use testudo_kv::{Operation, Response, StatusResponse, check};
+use testudo_kv::{Operation, Response, StatusResponse};
 use tokio::sync::watch;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -27,6 +28,9 @@ use crate::info::GatewayInfo;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::pulse::Pulse;
 use crate::submit::{Submit, SubmitError};
+
+/// Bytes that the encoding of an operation of few parts may have beyond its message's.
+const ENCODING_OVERHEAD: usize = 128;
 
 /// What all requests of a gateway share.
 pub(crate) struct Shared<S> {
@@ -91,17 +95,25 @@ impl<S: Submit> Shared<S> {
         self.cluster.position().view.0.saturating_add(1)
     }
 
-    /// Checks an operation and has the cluster execute it.
+    /// Has the cluster execute an operation, given by its encoding: the operation itself is better
+    /// gone before the waiting begins, of which there may be thousands.
     pub(crate) async fn execute(
         &self,
-        operation: &Operation,
+        operation: Arc<[u8]>,
         patience: Patience,
     ) -> Result<Response, Status> {
-        check::operation(operation).map_err(etcd_error::refused)?;
         let pending = Pending::new(&self.counters.pending);
-        let submitted = self.cluster.submit(operation.to_bytes().into());
-        let outcome = timeout(patience.duration, submitted).await;
+        let outcome = timeout(patience.duration, self.cluster.submit(operation)).await;
         drop(pending);
+        self.judge(outcome, patience)
+    }
+
+    /// What came of an operation, and what that says of the cluster.
+    fn judge(
+        &self,
+        outcome: Result<Result<Arc<[u8]>, SubmitError>, Elapsed>,
+        patience: Patience,
+    ) -> Result<Response, Status> {
         match outcome {
             Ok(Ok(result)) => {
                 self.pulse.beat();
@@ -133,7 +145,7 @@ impl<S: Submit> Shared<S> {
     /// Asks the cluster about the store as a whole, and remembers what it says.
     pub(crate) async fn store_status(&self) -> Result<StatusResponse, Status> {
         let patience = Patience { duration: self.limits.probe, is_the_clients: false };
-        match self.execute(&Operation::Status, patience).await? {
+        match self.execute(encode(&Operation::Status, 0), patience).await? {
             Response::Status(status) => {
                 self.counters.revision.store(status.revision, Ordering::Relaxed);
                 self.counters.bytes.store(status.bytes, Ordering::Relaxed);
@@ -152,6 +164,13 @@ impl<S: Submit> Shared<S> {
             })
             .await
     }
+}
+
+/// The encoding of an operation that came in a message of so many bytes, which is about as long.
+pub(crate) fn encode(operation: &Operation, size: usize) -> Arc<[u8]> {
+    let mut bytes = Vec::with_capacity(size + ENCODING_OVERHEAD);
+    operation.encode(&mut bytes);
+    bytes.into()
 }
 
 /// How long to wait for the cluster, and who says so.

@@ -1,83 +1,92 @@
-//! `etcdserverpb.KV`.
+//! `etcdserverpb.KV`: what a request asks for, and what its result answers. What lies between is
+//! the same for all.
 
-use testudo_kv::check::request_size;
+use bytes::Bytes;
+use testudo_kv::check::{self, request_size};
 use testudo_kv::{Operation, Response};
 use tonic::Status;
 
-use super::{Patience, Shared};
-use crate::etcd_error::{refused, unreadable_result};
-use crate::proto::etcdserverpb::{
-    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    TxnRequest, TxnResponse,
-};
+use super::Shared;
+use crate::budget::Charge;
+use crate::etcd_error::{refused, too_many_requests, unreadable_result};
+use crate::grpc::{self, ResponseBody};
 use crate::submit::Submit;
 use crate::translate;
 
-pub(crate) async fn range<S: Submit>(
-    shared: &Shared<S>,
-    request: &RangeRequest,
-    patience: Patience,
-) -> Result<RangeResponse, Status> {
-    let operation = Operation::Range(translate::range(request));
-    match shared.execute(&operation, patience).await? {
-        Response::Range(range) => {
-            Ok(translate::range_response(shared.header(range.revision), range))
+/// The methods that are one operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Method {
+    Range,
+    Put,
+    DeleteRange,
+    Txn,
+}
+
+impl Method {
+    /// The method at a path, if it is one of these.
+    pub(crate) fn at(path: &str) -> Option<Self> {
+        match path.strip_prefix("/etcdserverpb.KV/")? {
+            "Range" => Some(Self::Range),
+            "Put" => Some(Self::Put),
+            "DeleteRange" => Some(Self::DeleteRange),
+            "Txn" => Some(Self::Txn),
+            _ => None,
         }
-        _ => Err(unreadable_result()),
     }
-}
 
-pub(crate) async fn put<S: Submit>(
-    shared: &Shared<S>,
-    request: &PutRequest,
-    size: usize,
-    patience: Patience,
-) -> Result<PutResponse, Status> {
-    let operation = Operation::Put(translate::put(request));
-    match write(shared, &operation, size, patience).await? {
-        Response::Put(put) => Ok(translate::put_response(shared.header(put.revision), put)),
-        _ => Err(unreadable_result()),
-    }
-}
-
-pub(crate) async fn delete_range<S: Submit>(
-    shared: &Shared<S>,
-    request: &DeleteRangeRequest,
-    size: usize,
-    patience: Patience,
-) -> Result<DeleteRangeResponse, Status> {
-    let operation = Operation::DeleteRange(translate::delete_range(request));
-    match write(shared, &operation, size, patience).await? {
-        Response::DeleteRange(delete) => {
-            Ok(translate::delete_range_response(shared.header(delete.revision), delete))
+    /// The operation that a message asks for, checked by itself.
+    pub(crate) fn operation(
+        self,
+        message: Bytes,
+        charge: &mut Charge,
+    ) -> Result<Operation, Status> {
+        let size = message.len();
+        let operation = match self {
+            Self::Range => Operation::Range(translate::range(&grpc::decode(message)?)),
+            Self::Put => Operation::Put(translate::put(&grpc::decode(message)?)),
+            Self::DeleteRange => {
+                Operation::DeleteRange(translate::delete_range(&grpc::decode(message)?))
+            }
+            Self::Txn => {
+                let operations = translate::operations(&message).map_err(refused)?;
+                let bytes = operations.saturating_mul(translate::OPERATION_BYTES);
+                charge.extend(bytes).ok_or_else(too_many_requests)?;
+                Operation::Txn(translate::txn(&grpc::decode(message)?))
+            }
+        };
+        check::operation(&operation).map_err(refused)?;
+        // A message that may change something has a limit of its own, which comes last.
+        if !operation.is_read_only() {
+            request_size(size).map_err(refused)?;
         }
-        _ => Err(unreadable_result()),
+        Ok(operation)
     }
-}
 
-pub(crate) async fn txn<S: Submit>(
-    shared: &Shared<S>,
-    request: &TxnRequest,
-    size: usize,
-    patience: Patience,
-) -> Result<TxnResponse, Status> {
-    let operation = Operation::Txn(translate::txn(request));
-    match write(shared, &operation, size, patience).await? {
-        Response::Txn(txn) => Ok(translate::txn_response(shared.header(txn.revision), txn)),
-        _ => Err(unreadable_result()),
+    /// The answer that a result makes.
+    pub(crate) fn answer<S: Submit>(
+        self,
+        shared: &Shared<S>,
+        response: Response,
+        charge: Charge,
+    ) -> Result<http::Response<ResponseBody>, Status> {
+        match (self, response) {
+            (Self::Range, Response::Range(range)) => {
+                let header = shared.header(range.revision);
+                grpc::answer(&translate::range_response(header, range), charge)
+            }
+            (Self::Put, Response::Put(put)) => {
+                let header = shared.header(put.revision);
+                grpc::answer(&translate::put_response(header, put), charge)
+            }
+            (Self::DeleteRange, Response::DeleteRange(delete)) => {
+                let header = shared.header(delete.revision);
+                grpc::answer(&translate::delete_range_response(header, delete), charge)
+            }
+            (Self::Txn, Response::Txn(txn)) => {
+                let header = shared.header(txn.revision);
+                grpc::answer(&translate::txn_response(header, txn), charge)
+            }
+            _ => Err(unreadable_result()),
+        }
     }
-}
-
-/// Executes an operation that may change something: its message has a limit of its own, which etcd
-/// looks at after everything else.
-async fn write<S: Submit>(
-    shared: &Shared<S>,
-    operation: &Operation,
-    size: usize,
-    patience: Patience,
-) -> Result<Response, Status> {
-    if !operation.is_read_only() && request_size(size).is_err() {
-        testudo_kv::check::operation(operation).and(request_size(size)).map_err(refused)?;
-    }
-    shared.execute(operation, patience).await
 }
