@@ -16,8 +16,8 @@ use std::process::Command;
 
 use proc_macro2::TokenStream;
 
-use crate::tidy::syntax::words_of;
-use crate::tidy::workspace::has_extension;
+use crate::tidy::syntax::{protocol_numbers, words_of};
+use crate::tidy::workspace::{files_below, has_extension, read};
 
 mod names;
 mod weave;
@@ -101,20 +101,9 @@ fn templates(root: &Path, family: &str) -> Result<Files, String> {
     }
     let base = format!("{TEMPLATES}/{family}");
     let mut files = Files::new();
-    let mut open = vec![base.clone()];
-    while let Some(folder) = open.pop() {
-        let entries =
-            fs::read_dir(root.join(&folder)).map_err(|error| format!("{folder}: {error}"))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| format!("{folder}: {error}"))?;
-            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
-            if entry.path().is_dir() {
-                open.push(path);
-            } else {
-                let text = read(root, &path)?;
-                files.insert(path.trim_start_matches(&base).trim_start_matches('/').into(), text);
-            }
-        }
+    for path in files_below(root, &base)? {
+        let inside = path[base.len()..].trim_start_matches('/');
+        files.insert(inside.to_owned(), read(root, &path)?);
     }
     Ok(files)
 }
@@ -141,23 +130,14 @@ fn taken(root: &Path) -> Result<BTreeSet<String>, String> {
     Ok(taken)
 }
 
-/// The numbers that protocols have already, replication and the contracts of families among them.
+/// The numbers that protocols have already, replication among them.
 fn numbers(root: &Path) -> Result<BTreeSet<u8>, String> {
     let mut numbers = BTreeSet::new();
-    for folder in ["crates", "protocols"] {
-        for crate_folder in folders(root, folder)? {
-            let mut open = vec![root.join(folder).join(crate_folder).join("src")];
-            while let Some(path) = open.pop() {
-                if path.is_dir() {
-                    let entries =
-                        fs::read_dir(&path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-                    let entries =
-                        entries.map_err(|error| format!("{}: {error}", path.display()))?;
-                    open.extend(entries.into_iter().map(|entry| entry.path()));
-                } else if path.extension().is_some_and(|found| found == "rs") {
-                    let text = fs::read_to_string(&path)
-                        .map_err(|error| format!("{}: {error}", path.display()))?;
-                    numbers.extend(names::protocol_numbers(&text));
+    for parent in ["crates", "protocols"] {
+        for folder in folders(root, parent)? {
+            for path in files_below(root, &format!("{parent}/{folder}/src"))? {
+                if let Ok(file) = syn::parse_file(&read(root, &path)?) {
+                    numbers.extend(protocol_numbers(&file).into_iter().map(|(number, _)| number));
                 }
             }
         }
@@ -194,8 +174,4 @@ fn folders(root: &Path, parent: &str) -> Result<Vec<String>, String> {
     let entries = entries.map_err(|error| format!("{parent}: {error}"))?;
     let folders = entries.into_iter().filter(|entry| entry.path().is_dir());
     Ok(folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
-}
-
-fn read(root: &Path, path: &str) -> Result<String, String> {
-    fs::read_to_string(root.join(path)).map_err(|error| format!("{path}: {error}"))
 }

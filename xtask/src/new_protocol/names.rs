@@ -2,9 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use syn::Lit;
-use syn::visit::{self, Visit};
-
 /// Longer names break lines that nobody wants broken.
 const LONGEST: usize = 32;
 
@@ -132,32 +129,6 @@ pub(super) fn render(template: &str, words: &[(&str, String)]) -> Result<String,
     }
 }
 
-/// Every number that a source file gives to a protocol: the `2` of `ProtocolId(2)`. What only tests see counts too; a
-/// number that one of them borrowed is best left alone.
-#[must_use]
-pub(super) fn protocol_numbers(text: &str) -> Vec<u8> {
-    let mut numbers = Numbers(Vec::new());
-    if let Ok(file) = syn::parse_file(text) {
-        numbers.visit_file(&file);
-    }
-    numbers.0
-}
-
-struct Numbers(Vec<u8>);
-
-impl<'ast> Visit<'ast> for Numbers {
-    fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
-        if let syn::Expr::Path(path) = &*call.func
-            && path.path.segments.last().is_some_and(|last| last.ident == "ProtocolId")
-            && let Some(syn::Expr::Lit(literal)) = call.args.first()
-            && let Lit::Int(number) = &literal.lit
-        {
-            self.0.extend(number.base10_parse::<u8>());
-        }
-        visit::visit_expr_call(self, call);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,13 +186,5 @@ mod tests {
         );
         let refusal = render("struct __type__;", &words).expect_err("the word is misspelt");
         assert!(refusal.contains("__type__"), "{refusal}");
-    }
-
-    #[test]
-    fn numbers_are_read_from_code_alone() {
-        let text = "//! ProtocolId(9) in a comment.\nconst A: ProtocolId = ProtocolId(2);\n\
-            fn f() -> u8 { g(core::ProtocolId(3)); \"ProtocolId(4)\"; ProtocolId(x).0 }";
-        assert_eq!(protocol_numbers(text), [2, 3]);
-        assert!(protocol_numbers("not Rust at all").is_empty());
     }
 }

@@ -5,9 +5,9 @@ use crate::recovery::Record;
 use crate::safety::{Ground, Rules};
 use crate::{Accepted, __Type__, Standing};
 use alloc::string::ToString;
-use alloc::vec::Vec;
+use alloc::vec;
 use testudo_contracts::{Batch, Freshness, Mode, OrderOutput, Ordering as _};
-use testudo_core::{Digest, Effects, Encode, Evidence, ReplicaId, Slot, Target, Verified, View};
+use testudo_core::{Digest, Effects, Encode, Evidence, Slot, Target, Verified, View};
 
 impl<R: Rules> __Type__<R> {
     /// The primary proposes. Its proposal comes back to it like everybody's. It needs no record: a primary that
@@ -86,8 +86,10 @@ impl<R: Rules> __Type__<R> {
             }
             Some(first) => {
                 if let Some(offence) = R::convicts(first.message(), message.message()) {
-                    let statements = [first, &message].map(|said| said.signed().to_bytes());
-                    accuse(sender, offence, statements, fx);
+                    let statements = vec![first.signed().to_bytes(), message.signed().to_bytes()];
+                    let (accused, protocol) = (sender, crate::__CONST__);
+                    let offence = offence.to_string();
+                    fx.blame(Evidence { accused, protocol, offence, statements });
                 }
             }
         }
@@ -136,16 +138,4 @@ impl<R: Rules> __Type__<R> {
             fx.output(OrderOutput::Execute { slot: self.executed, batch, mode: Mode::Final });
         }
     }
-}
-
-/// Hands over evidence: two signed statements that no correct replica makes together.
-fn accuse<R: Rules>(
-    accused: ReplicaId,
-    offence: &'static str,
-    statements: [Vec<u8>; 2],
-    fx: &mut Effects<'_, __Type__<R>>,
-) {
-    let offence = offence.to_string();
-    let statements = statements.to_vec();
-    fx.blame(Evidence { accused, protocol: crate::__CONST__, offence, statements });
 }

@@ -3,15 +3,14 @@
 mod support;
 
 use __crate__::{__Type__, Rules, Standard};
-use support::{Lore, Stage};
+use support::Stage;
 use testudo_core::Digest;
 use testudo_quorum::Dissemination;
-use testudo_sim::conformance::{Seeds, conform};
-use testudo_sim::replicated::Replicated;
+use testudo_sim::bare::{Bare, conform};
+use testudo_sim::conformance::Seeds;
 use testudo_sim::{Plan, Summary};
 
-/// A batch counts as decided before any vote for it has come back: it is executed, and its client answered, before
-/// anything of it is durable.
+/// A batch counts as decided before any vote for it has come back: it is executed before anything of it is durable.
 #[derive(Clone, Debug)]
 enum CountsNoVotes {}
 
@@ -23,7 +22,7 @@ impl Rules for CountsNoVotes {
 
 fn storm<R: Rules>() -> Summary {
     let plan = Plan { f: 0, replicas: Some(1), ..Plan::default() }.beyond();
-    conform(Replicated::<__Type__<R>, Lore>::default, &Seeds::fixed(8), &[plan])
+    conform(Bare::<__Type__<R>>::default, &Seeds::fixed(8), &[plan])
 }
 
 #[test]

@@ -312,8 +312,8 @@ fn by_hand(
     membership: Membership,
     past: Past<Snapshot, Record>,
 ) -> (__Type__, Vec<Effect<__Type__>>) {
-    let (mut list, mut next) = (Vec::new(), Position(0));
-    let mut fx = Effects::new(&mut list, &mut next, &mut Still);
+    let (mut list, mut next, mut host) = (Vec::new(), Position(0), Still);
+    let mut fx = Effects::new(&mut list, &mut next, &mut host);
     let config = OrderConfig::new(Domain::default(), membership);
     let replica = __Type__::start(config, Peer::Replica(ReplicaId(0)), past, &mut fx);
     (replica, list)
