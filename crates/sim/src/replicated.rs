@@ -19,6 +19,9 @@ use testudo_replication::{
 
 /// What a protocol's own tests know of it, for its liars and its judges.
 pub trait Knowledge<O: Ordering>: 'static {
+    /// Whether liars also change bytes that they know nothing of. Without it they lie by [`Knowledge::corrupt`] alone,
+    /// and tell the truth where that has nothing to say.
+    const BLINDLY: bool = true;
     /// A message of the same kind that says something plausible and else; none if there is nothing to change.
     fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message>;
     /// Whether evidence convinces a third party.
@@ -97,7 +100,14 @@ where
 
     fn tamper(&self) -> Tamper<Self::Message> {
         |message, chance| {
-            if chance.per_mille(800) {
+            if !K::BLINDLY {
+                match message {
+                    ReplicaMessage::Order(order) => {
+                        K::corrupt(order, chance).map(ReplicaMessage::Order)
+                    }
+                    _ => None,
+                }
+            } else if chance.per_mille(800) {
                 corrupt::<O, K>(message, chance).or_else(|| tamper_bytes(message, chance))
             } else {
                 tamper_bytes(message, chance)
