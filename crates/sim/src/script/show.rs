@@ -1,6 +1,10 @@
 //! Messages as a reader wants them.
 
-/// The `Debug` form of a message without what a reader knows anyway: outer type names, braces, and commas.
+/// Brackets within brackets within brackets are cut.
+const DEEPEST: usize = 2;
+
+/// The `Debug` form of a message without what a reader knows anyway: outer type names, braces, and commas. What is
+/// nested deeper than a reader follows is cut.
 ///
 /// `Prepare(Prepare { view: v0, slot: s1, digest: 0123abcd })` becomes `view=v0 slot=s1 digest=0123abcd`.
 #[must_use]
@@ -11,8 +15,26 @@ pub fn compact(debug: &str) -> String {
         rest = inner;
     }
     let mut text = String::with_capacity(rest.len());
+    let mut depth = 0_usize;
     let mut letters = rest.chars().peekable();
     while let Some(letter) = letters.next() {
+        match letter {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => {
+                depth = depth.saturating_sub(1);
+                if depth == DEEPEST {
+                    text.push('…');
+                }
+            }
+            _ => {}
+        }
+        if depth > DEEPEST {
+            if matches!(letter, '(' | '[' | '{') && depth == DEEPEST + 1 {
+                text.truncate(text.trim_end().len());
+                text.push(letter);
+            }
+            continue;
+        }
         match letter {
             ':' if letters.peek() == Some(&' ') => {
                 letters.next();
@@ -72,6 +94,8 @@ mod tests {
         let debug = "Prepare(Prepare { view: v0, slot: s1, digest: 0123abcd })";
         assert_eq!(compact(debug), "view=v0 slot=s1 digest=0123abcd");
         assert_eq!(compact("Order(Vote { of: A { x: 1 }, list: [1, 2] })"), "of=A{x=1} list=[1 2]");
+        let nested = "V { a: [B { c: D { e: 1 }, f: (2, 3) }], g: 4 }";
+        assert_eq!(compact(nested), "a=[B{c=D{…} f=(…)}] g=4");
         assert_eq!(compact("Idle"), "Idle");
         assert_eq!(compact("A(1) B(2)"), "A(1) B(2)");
     }

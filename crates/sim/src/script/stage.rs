@@ -87,6 +87,8 @@ pub struct Stage<S: Scripted, F> {
     flushes: Vec<(NodeId, u32, u64)>,
     holds_disk: bool,
     is_quiet: bool,
+    /// Whether time passes, and timers run out by themselves.
+    is_passing: bool,
     printed: Vec<String>,
 }
 
@@ -108,6 +110,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             flushes: Vec::new(),
             holds_disk: false,
             is_quiet: false,
+            is_passing: false,
             printed: Vec::new(),
         }
     }
@@ -324,6 +327,13 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
     /// Time passes; timers run out in order, and messages arrive a millisecond after they are sent, or not at all.
     fn pass(&mut self, time: &str, delivers: bool) -> Done {
         let end = self.world()?.now() + duration(time)?;
+        self.is_passing = true;
+        let done = self.pass_until(end, delivers);
+        self.is_passing = false;
+        done
+    }
+
+    fn pass_until(&mut self, end: Duration, delivers: bool) -> Done {
         for _ in 0..MOST {
             let due = self.timers.first().copied().filter(|(due, ..)| *due <= end);
             let now = self.world()?.now();
@@ -409,11 +419,40 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
 
     fn print_events(&mut self) {
         let events = std::mem::take(&mut self.listener.borrow_mut().events);
-        for event in events {
-            if let Some(line) = self.line(&event) {
-                self.printed.push(line);
+        // A timer that only sets itself again is not worth a line, unless somebody fired it.
+        let is_tick = matches!(events[..], [Event::Fired(..)]) && self.is_passing;
+        let mut events = events.into_iter().filter(|_| !is_tick).peekable();
+        while let Some(event) = events.next() {
+            let Event::Sent(letter) = event else {
+                let line = self.line(&event);
+                self.printed.extend(line);
+                continue;
+            };
+            if letter.from == letter.to {
+                continue;
+            }
+            // What is said to many is one line.
+            let mut receivers = vec![self.name(letter.to)];
+            let said = self.said(&letter);
+            while let Some(Event::Sent(next)) = events.peek().cloned() {
+                let is_own = next.from == next.to;
+                if next.from != letter.from || (!is_own && self.said(&next) != said) {
+                    break;
+                }
+                if !is_own {
+                    receivers.push(self.name(next.to));
+                }
+                events.next();
+            }
+            if !self.is_quiet {
+                let (from, receivers) = (self.name(letter.from), receivers.join(" "));
+                self.printed.push(format!("  {from} → {receivers} {said}"));
             }
         }
+        self.print_answers();
+    }
+
+    fn print_answers(&mut self) {
         while let Some((client, output)) = self.world.as_mut().and_then(World::take_answer) {
             let Some(world) = &self.world else { return };
             let line = format!("c{} ← {}", client + 1, world.system.show_answer(&output));
@@ -422,29 +461,33 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         }
     }
 
-    fn letter(&mut self, arrow: &str, letter: &Letter) -> String {
+    fn name(&self, node: NodeId) -> String {
+        self.world.as_ref().map(|world| world.name(node)).unwrap_or_default()
+    }
+
+    /// What a message says, as it was when it was first seen under way.
+    fn said(&mut self, letter: &Letter) -> String {
         let Some(world) = &self.world else { return String::new() };
-        let (from, to) = (world.name(letter.from), world.name(letter.to));
-        if let Some(message) = world.message(letter.number) {
-            let said = format!("{} {}", letter.name, world.system.show_message(&message));
-            self.said.insert(letter.number, self.names.apply(&said));
+        if let Some(said) = self.said.get(&letter.number) {
+            return said.clone();
         }
-        let said = self.said.get(&letter.number).map_or(letter.name, String::as_str);
-        format!("{from} {arrow} {to} {said}")
+        let said = world
+            .message(letter.number)
+            .map(|message| format!("{} {}", letter.name, world.system.show_message(&message)))
+            .map_or_else(|| letter.name.to_string(), |said| self.names.apply(&said));
+        self.said.insert(letter.number, said.clone());
+        said
+    }
+
+    fn letter(&mut self, arrow: &str, letter: &Letter) -> String {
+        let (from, to) = (self.name(letter.from), self.name(letter.to));
+        format!("{from} {arrow} {to} {}", self.said(letter))
     }
 
     fn line(&mut self, event: &Event) -> Option<String> {
-        let name =
-            |node: &NodeId| self.world.as_ref().map(|world| world.name(*node)).unwrap_or_default();
         let line = match event {
             // One's word to oneself is heard at once, and says nothing new.
-            Event::Sent(letter) | Event::Delivered(letter) if letter.from == letter.to => {
-                return None;
-            }
-            Event::Sent(letter) => {
-                let line = self.letter("→", letter);
-                return (!self.is_quiet).then(|| format!("  {line}"));
-            }
+            Event::Delivered(letter) if letter.from == letter.to => return None,
             Event::Delivered(letter) => {
                 let line = self.letter("⇒", letter);
                 return (!self.is_quiet).then_some(line);
@@ -455,22 +498,25 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 format!("{} ({why})", self.letter("⇥", letter))
             }
             Event::Duplicated(letter) => self.letter("⇉", letter),
-            Event::Fired(node, timer) => format!("{} timer {timer}", name(node)),
+            Event::Fired(node, timer) => format!("{} timer {timer}", self.name(*node)),
             Event::Flushed(node, writes) if self.holds_disk => {
-                format!("{} flushed {writes}", name(node))
+                format!("{} flushed {writes}", self.name(*node))
             }
             Event::Crashed { node, writes, held } => {
-                format!("{} crashed, lost writes: {writes}, words: {held}", name(node))
+                format!("{} crashed, lost writes: {writes}, words: {held}", self.name(*node))
             }
-            Event::Started(node) => format!("{} started", name(node)),
-            Event::ClockSet(node, offset) => format!("{} clock off by {offset} ms", name(node)),
+            Event::Started(node) => format!("{} started", self.name(*node)),
+            Event::ClockSet(node, offset) => {
+                format!("{} clock off by {offset} ms", self.name(*node))
+            }
             Event::Told(_, Fact::Answered { .. }) => return None,
-            Event::Told(node, fact) => format!("  {} {}", name(node), fact_line(fact)),
+            Event::Told(node, fact) => format!("  {} {}", self.name(*node), fact_line(fact)),
             Event::Blamed { by, accused, offence, .. } => {
-                format!("  {} blames {accused}: {offence}", name(by))
+                format!("  {} blames {accused}: {offence}", self.name(*by))
             }
-            Event::Lied(node, how) => format!("  {} lies: {how}", name(node)),
-            Event::Flushed(..)
+            Event::Lied(node, how) => format!("  {} lies: {how}", self.name(*node)),
+            Event::Sent(_)
+            | Event::Flushed(..)
             | Event::Snapshotted(_)
             | Event::Worked(_)
             | Event::Cut(..)
