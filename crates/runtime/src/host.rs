@@ -183,8 +183,12 @@ impl<P: Driven> Host<P> {
         let mut next = recovered.next;
         let past = past::<P>(recovered)?;
         let mut effects = Vec::new();
-        let automaton =
-            P::start(config, ports.me, past, &mut Effects::new(&mut effects, &mut next, &mut environment));
+        let automaton = P::start(
+            config,
+            ports.me,
+            past,
+            &mut Effects::new(&mut effects, &mut next, &mut environment),
+        );
         let metrics = ports.metrics;
         let steps = Steps {
             message: metrics.steps("message"),
@@ -380,10 +384,11 @@ impl<P: Driven> Host<P> {
             Effect::Forget(before) => self.forgets.push_back((self.snapshots_asked, before)),
             Effect::Snapshot(snapshot) => {
                 self.snapshots_asked += 1;
-                match &self.disk {
-                    Some((_, archivist)) => archivist
-                        .write(self.snapshots_asked, Box::new(move || snapshot.to_bytes())),
-                    None => self.snapshots_durable = self.snapshots_asked,
+                if let Some((_, archivist)) = &self.disk {
+                    let render = Box::new(move || snapshot.to_bytes());
+                    archivist.write(self.snapshots_asked, render);
+                } else {
+                    self.snapshots_durable = self.snapshots_asked;
                 }
             }
             Effect::Send(to, message) => {
