@@ -413,7 +413,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
         let moment = self.state.begin(slot, &batch);
-        let mut fresh = 0;
+        let mut applied = Vec::new();
         for digest in &batch.bundles {
             // A bundle that an earlier slot executed is a repetition, which sessions would find out too.
             let Some(body) = self.bodies.remove(digest) else { continue };
@@ -423,11 +423,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
             self.executed.insert(*digest);
             self.waiting.leave(digest);
-            fresh += 1;
+            applied.push((*digest, remembered.results));
             self.reply(client, &remembered, body.message().replier == self.me, fx);
         }
         let (chain, outcome) = (self.state.chain, self.state.outcome);
-        fx.output(Event::Executed { slot, batch, fresh, chain, outcome });
+        fx.output(Event::Executed { slot, batch, applied, chain, outcome });
         self.checkpoint_if_due(fx);
     }
 

@@ -1,5 +1,6 @@
 //! What a replica tells its driver, and what it shows of itself.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 use testudo_contracts::{Batch, Checkpoint};
 use testudo_core::{Digest, Epoch, ReplicaId, Slot, Time, View, wire_enum};
@@ -25,8 +26,9 @@ pub enum Event {
         slot: Slot,
         /// What was decided for it.
         batch: Batch,
-        /// The bundles that were executed now, not repeated.
-        fresh: u32,
+        /// The bundles that had their effect now, with the digests of what they came to. Repetitions are not among
+        /// them.
+        applied: Vec<(Digest, Digest)>,
         /// The chain over order after it.
         chain: Digest,
         /// The chain over results after it.

@@ -5,6 +5,7 @@
 //! sender's channel is read no further until the automaton has caught up. What the node tells itself (durable marks,
 //! finished work, input) goes before messages and is bounded by what the node has asked for.
 
+use crate::carrier::Sink;
 use crate::sync::{lock, wait};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex};
@@ -222,5 +223,14 @@ impl<M, C> Inbox<M, C> {
             }
         }
         !(burst.control.is_empty() && burst.messages.is_empty())
+    }
+}
+
+impl<M: Send + Sync, C: Send> Sink<M> for Inbox<M, C> {
+    fn room(&self, sender: Peer) -> usize {
+        self.room(sender)
+    }
+    fn deliver(&self, via: Peer, messages: Vec<Verified<M>>) {
+        self.deliver(via, messages);
     }
 }

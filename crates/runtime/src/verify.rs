@@ -78,6 +78,8 @@ struct Lane {
     is_parked: bool,
     /// Wakes the readers that wait for room.
     space: Arc<Notify>,
+    /// Wakes the channels when the credit is used up.
+    doom: Arc<Notify>,
     credit: Credit,
     /// Channels that feed it.
     channels: usize,
@@ -92,6 +94,7 @@ impl Lane {
             is_queued: false,
             is_parked: false,
             space: Arc::new(Notify::new()),
+            doom: Arc::new(Notify::new()),
             credit: Credit::full(),
             channels: 0,
         }
@@ -278,6 +281,20 @@ impl<M: Message + Send + Sync + 'static> Verification<M> {
         }
     }
 
+    /// Waits until this sender's credit is used up, though he sends nothing more.
+    pub(crate) async fn doomed(&self, via: Peer) -> Condemned {
+        let doom = lock(&self.state).lanes.get(&via).map(|lane| lane.doom.clone());
+        let Some(doom) = doom else { return Condemned };
+        loop {
+            let mut woken = pin!(doom.notified());
+            woken.as_mut().enable();
+            if lock(&self.state).lanes.get(&via).is_none_or(Lane::is_condemned) {
+                return Condemned;
+            }
+            woken.await;
+        }
+    }
+
     /// Small frames without a signature, of a lane that is empty: no order can be broken and no time is lost.
     fn may_verify_on_the_spot(&self, via: Peer, frames: &[Bytes]) -> bool {
         let is_light = |frame: &Bytes| {
@@ -405,6 +422,7 @@ impl<M: Message + Send + Sync + 'static> Verification<M> {
             lane.frames.clear();
             lane.bytes = 0;
             lane.wake_readers();
+            lane.doom.notify_waiters();
         }
         Self::queue(&mut state, via);
     }

@@ -5,16 +5,26 @@
 //! (what is seen of it), [`seeded`] (who decides what happens next), [`adversary`] and [`liar`] (who lies, and how).
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 pub mod adversary;
+pub mod bare;
+pub mod conformance;
 pub mod disk;
 pub mod event;
 pub mod host;
 pub mod idle;
 pub mod keys;
 pub mod liar;
+pub mod linear;
+pub mod oracle;
+mod papers;
 pub mod plan;
+pub mod replicated;
+pub mod report;
 pub mod rng;
 pub mod seeded;
+pub mod service;
 pub mod world;
 
 pub use adversary::{Adversary, Misconduct};
@@ -23,6 +33,7 @@ pub use idle::NoClient;
 pub use keys::{SimKeys, SimSigner};
 pub use liar::{Corrupt, Liar, Lie};
 pub use plan::{Climate, Plan, Trouble, Weather};
+pub use report::{Report, Summary};
 pub use rng::{Chance, Rng};
 pub use seeded::{Outcome, Seeded};
 pub use world::{Observer, Pending, Setup, Shape, System, World};

@@ -5,7 +5,7 @@
 //! interesting.
 
 use crate::adversary::Misconduct;
-use crate::rng::{Chance, Rng};
+use crate::rng::{Chance, Rng, mix};
 use std::time::Duration;
 
 /// How network and disks behave while nothing in particular happens.
@@ -15,6 +15,8 @@ pub struct Weather {
     pub latency: Duration,
     /// What it takes beyond that, on average.
     pub jitter: Duration,
+    /// How many times slower than the fastest the slowest link may be, in one direction. Each keeps its own pace.
+    pub slowest_link: u32,
     /// How many of a thousand messages are delayed up to [`Weather::delay`].
     pub delayed_per_mille: u32,
     /// The longest delay.
@@ -36,6 +38,7 @@ impl Weather {
         Self {
             latency: Duration::from_micros(200),
             jitter: Duration::from_micros(300),
+            slowest_link: 1,
             delayed_per_mille: 0,
             delay: Duration::ZERO,
             lost_per_mille: 0,
@@ -49,25 +52,32 @@ impl Weather {
     #[must_use]
     pub fn drawn(rng: &mut Rng) -> Self {
         let mut sometimes = |high: u64| if rng.below(2) == 0 { 0 } else { rng.between(1, high) };
-        let (delayed, lost, doubled) = (sometimes(100), sometimes(100), sometimes(100));
+        let (delayed, mut lost, doubled) = (sometimes(100), sometimes(100), sometimes(100));
+        let slowest_link = sometimes(40).max(1) as u32;
+        let slow_disk = sometimes(10).max(1);
+        if sometimes(2) == 2 {
+            lost *= 4;
+        }
         Self {
             latency: Duration::from_micros(rng.between(50, 2_000)),
             jitter: Duration::from_micros(rng.between(50, 10_000)),
+            slowest_link,
             delayed_per_mille: delayed as u32,
             delay: Duration::from_millis(rng.between(20, 3_000)),
             lost_per_mille: lost as u32,
             doubled_per_mille: doubled as u32,
-            flush: Duration::from_micros(rng.between(50, 5_000)),
+            flush: Duration::from_micros(rng.between(50, 5_000) * slow_disk),
             chore: Duration::from_micros(rng.between(20, 5_000)),
         }
     }
 
-    /// How long a message takes this time.
-    pub(crate) fn travel(&self, rng: &mut Rng) -> Duration {
+    /// How long a message takes this time, on a link that is named by some number.
+    pub(crate) fn travel(&self, link: u64, rng: &mut Rng) -> Duration {
         let jitter = self.jitter.as_nanos() as u64;
         // The sum of two even draws: a hump around the mean, and no floating point.
         let extra = rng.below(jitter + 1) + rng.below(jitter + 1);
-        let mut time = self.latency + Duration::from_nanos(extra);
+        let pace = 1 + mix(link) as u32 % self.slowest_link.max(1);
+        let mut time = (self.latency + Duration::from_nanos(extra)) * pace;
         if rng.per_mille(self.delayed_per_mille) {
             time += Duration::from_nanos(rng.below(self.delay.as_nanos() as u64 + 1));
         }

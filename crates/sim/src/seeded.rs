@@ -6,7 +6,7 @@
 //! that it ends.
 
 use crate::adversary::Misconduct;
-use crate::event::{Event, Loss, NodeId};
+use crate::event::{Loss, NodeId};
 use crate::plan::{Climate, Trouble, Weather};
 use crate::rng::{Chance, Rng};
 use crate::world::{Pending, System, World};
@@ -24,11 +24,22 @@ enum Act {
     Finish(NodeId, u64),
     Trouble(usize),
     Restart(NodeId),
+    /// An ambush: this replica, or everybody, loses power.
+    Strike(Option<NodeId>),
     /// The partition with this number ends.
     Heal(u64),
     SwapTwins,
     /// A caller's own appointment.
     Call(u64),
+}
+
+/// Power that fails at a bad moment: when so many replicas have unflushed writes to lose, or a little later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ambush {
+    /// Who loses power; everybody if nobody is named.
+    victim: Option<NodeId>,
+    /// How many replicas must have unflushed writes, if it is everybody's.
+    writers: usize,
 }
 
 /// What came of one step.
@@ -50,12 +61,16 @@ pub struct Seeded<S: System> {
     /// Breaks ties in the order of asking.
     sequence: u64,
     rng: Rng,
+    /// What makes this run's links differ in pace.
+    links: u64,
     climate: Climate,
     is_calm: bool,
     f: usize,
     beyond: bool,
     /// Replicas that count as faulty, other than for being down.
     impaired: BTreeSet<NodeId>,
+    /// A power failure that waits for its moment.
+    ambush: Option<Ambush>,
     /// The number of the current partition.
     partition: u64,
     /// What befell nodes, counted when it did.
@@ -72,11 +87,13 @@ impl<S: System> Seeded<S> {
             queue: BinaryHeap::new(),
             sequence: 0,
             rng: Rng::split(seed, "scheduler", 0),
+            links: Rng::split(seed, "links", 0).next(),
             climate,
             is_calm: false,
             f: usize::from(f),
             beyond,
             impaired: BTreeSet::new(),
+            ambush: None,
             partition: 0,
             befallen: BTreeMap::new(),
         };
@@ -149,6 +166,7 @@ impl<S: System> Seeded<S> {
     /// Lets the next thing happen.
     pub fn step(&mut self) -> Outcome {
         self.plan_pending();
+        self.spring();
         let Some(Reverse((due, _, act))) = self.queue.pop() else { return Outcome::Idle };
         self.world.advance_to(due);
         match act {
@@ -161,6 +179,7 @@ impl<S: System> Seeded<S> {
             Act::Flush(node, life, mark) => self.world.flush(node, life, mark),
             Act::Finish(node, number) => self.world.finish(node, number),
             Act::Restart(node) => self.world.restart(node),
+            Act::Strike(victim) => self.strike(victim),
             Act::Heal(number) if number == self.partition => self.world.heal(),
             Act::Heal(_) => {}
             Act::Trouble(index) => self.trouble(index),
@@ -225,7 +244,7 @@ impl<S: System> Seeded<S> {
                 if self.rng.per_mille(weather.doubled_per_mille) {
                     self.world.duplicate(number);
                 }
-                let after = held + weather.travel(&mut self.rng);
+                let after = held + weather.travel(self.link(number), &mut self.rng);
                 self.plan(after, Act::Deliver(number));
             }
             Pending::Timer(node, number, after) => self.plan(after, Act::Fire(node, number)),
@@ -238,6 +257,14 @@ impl<S: System> Seeded<S> {
                 self.plan(after, Act::Finish(node, number));
             }
         }
+    }
+
+    fn link(&self, number: u64) -> u64 {
+        let ends = self
+            .world
+            .letter(number)
+            .map_or(0, |letter| u64::from(letter.from.0) << 16 | u64::from(letter.to.0));
+        self.links ^ ends
     }
 
     fn expect_trouble(&mut self, index: usize) {
@@ -254,12 +281,7 @@ impl<S: System> Seeded<S> {
         let (trouble, _) = self.climate.troubles[index];
         let bites = match trouble {
             Trouble::Crash => self.crash_one(),
-            Trouble::Blackout => {
-                if self.beyond {
-                    self.blackout(Duration::from_secs(1));
-                }
-                self.beyond
-            }
+            Trouble::Blackout => self.beyond && self.black_out(),
             Trouble::Partition => self.partition(),
             Trouble::OneWay => self.one_way(),
             Trouble::Clock => self.wrong_clock(),
@@ -299,11 +321,56 @@ impl<S: System> Seeded<S> {
 
     fn crash_one(&mut self) -> bool {
         let Some(node) = self.victim(self.beyond) else { return false };
+        if self.rng.below(2) == 0 {
+            self.ambush = Some(Ambush { victim: Some(node), writers: 1 });
+        } else {
+            self.crash_for_a_while(node);
+        }
+        true
+    }
+
+    fn black_out(&mut self) -> bool {
+        if self.rng.below(3) == 0 {
+            self.blackout(Duration::from_secs(1));
+        } else {
+            let writers = self.rng.between(1, self.world.setup().membership.n() as u64) as usize;
+            self.ambush = Some(Ambush { victim: None, writers });
+        }
+        true
+    }
+
+    /// Crashes at the worst moment are rare by chance, so some are waited for.
+    fn spring(&mut self) {
+        let Some(Ambush { victim, writers }) = self.ambush else { return };
+        let has_writes = |node: &NodeId| self.world.is_up(*node) && self.world.unflushed(*node) > 0;
+        let is_time = match victim {
+            Some(node) => has_writes(&node),
+            None => self.world.replicas().filter(has_writes).count() >= writers,
+        };
+        if is_time {
+            self.ambush = None;
+            let reach = 4 * self.climate.weather.latency.as_nanos() as u64;
+            let after = Duration::from_nanos(self.rng.below(reach + 1));
+            self.plan(after, Act::Strike(victim));
+        }
+    }
+
+    fn strike(&mut self, victim: Option<NodeId>) {
+        match victim {
+            _ if self.is_calm => {}
+            None => self.blackout(Duration::from_secs(1)),
+            Some(node) if self.beyond || self.faulty().len() < self.f => {
+                self.crash_for_a_while(node);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn crash_for_a_while(&mut self, node: NodeId) {
         self.crash(node);
         let down = if self.rng.below(4) == 0 { 5_000 } else { 300 };
         let after = self.rng.between(1, down);
         self.plan(Duration::from_millis(after), Act::Restart(node));
-        true
     }
 
     fn partition(&mut self) -> bool {
@@ -367,10 +434,5 @@ impl<S: System> Seeded<S> {
         self.world.set_second_side(peers);
         let after = Duration::from_millis(self.rng.between(200, 5_000));
         self.plan(after, Act::SwapTwins);
-    }
-
-    /// Notes something of the caller's own in the run's events.
-    pub fn note(&mut self, event: Event) {
-        self.world.record(&event);
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! - `batch` says how many records of the same flush stand before this one. A record of a later flush was written only
 //!   after this one's flush had succeeded, and so proves that this one had been whole.
-//! - `blank` counts the sectors of the payload that hold (almost) nothing but zeros. A segment is all zeros before it is
+//! - `blank` counts the sectors of the frame that hold (almost) nothing but zeros. A segment is all zeros before it is
 //!   written, so a sector that a crash kept from the disk reads as zeros: more blank sectors than the fields say means a
 //!   write that was not finished.
 //!
@@ -93,7 +93,7 @@ pub(crate) struct Fields {
     pub(crate) length: u32,
     /// How many records of the same flush stand before this one.
     pub(crate) batch: u32,
-    /// How many sectors of the payload were blank but for at most one bit.
+    /// How many sectors of the frame were blank but for at most one bit.
     pub(crate) blank: u32,
     /// The checksum of position and payload.
     pub(crate) payload_check: u32,
@@ -181,9 +181,9 @@ impl Fields {
             && seal.payload_check(self.position, payload) == self.payload_check
     }
 
-    /// Whether sectors of this payload, which stands at `offset` of its file, were never written.
-    pub(crate) fn misses_sectors(&self, payload: &[u8], offset: usize) -> bool {
-        let blank = sectors(payload, offset).filter(|unit| is_blank(unit)).count();
+    /// Whether sectors of this frame, which stands at `offset` of its file, were never written.
+    pub(crate) fn misses_sectors(&self, frame: &[u8], offset: usize) -> bool {
+        let blank = sectors(frame, offset).filter(|unit| is_blank(unit)).count();
         blank > self.blank as usize
     }
 }
@@ -197,12 +197,12 @@ pub(crate) fn encode_frame(
     batch: u32,
     payload: &[u8],
 ) {
-    let blank = sectors(payload, offset + EDGE).filter(|unit| is_nearly_blank(unit)).count();
-    let fields = Fields {
+    let begin = buffer.len();
+    let mut fields = Fields {
         position,
         length: payload.len() as u32,
         batch,
-        blank: blank as u32,
+        blank: 0,
         payload_check: seal.payload_check(position, payload),
     };
     buffer.reserve(fields.frame_size());
@@ -210,6 +210,14 @@ pub(crate) fn encode_frame(
     buffer.extend_from_slice(payload);
     buffer.resize(buffer.len() + payload.len().next_multiple_of(ALIGN) - payload.len(), 0);
     buffer.extend_from_slice(&fields.tail(seal));
+    let units = sectors(&buffer[begin..], offset);
+    fields.blank = units.filter(|unit| is_nearly_blank(unit)).count() as u32;
+    if fields.blank > 0 {
+        // The edges are in sectors too, but a number in them makes no sector blank that was not.
+        let tail = buffer.len() - EDGE;
+        buffer[begin..begin + EDGE].copy_from_slice(&fields.head(seal));
+        buffer[tail..].copy_from_slice(&fields.tail(seal));
+    }
 }
 
 /// The payload of the frame that fills `frame`, for the record at `position`: by its head, or else by its tail.
@@ -309,14 +317,14 @@ mod tests {
     fn missing_sectors_are_told_from_payloads_of_zeros() {
         let (seal, bytes) = frame(&vec![0; 4 * SECTOR]);
         let fields = Fields::read_head(&bytes, 0, &seal).unwrap();
-        assert_eq!(fields.blank, 5);
-        assert!(!fields.misses_sectors(&bytes[fields.payload_range(0)], 1024 + EDGE));
+        assert_eq!(fields.blank, 3, "the edges keep the first and the last from being blank");
+        assert!(!fields.misses_sectors(&bytes, 1024));
 
         let (seal, mut bytes) = frame(&vec![9; 4 * SECTOR]);
         let fields = Fields::read_head(&bytes, 0, &seal).unwrap();
         assert_eq!(fields.blank, 0);
         bytes[SECTOR..2 * SECTOR].fill(0);
-        assert!(fields.misses_sectors(&bytes[fields.payload_range(0)], 1024 + EDGE));
+        assert!(fields.misses_sectors(&bytes, 1024));
     }
 
     #[test]
@@ -326,7 +334,7 @@ mod tests {
         let (seal, mut bytes) = frame(&payload);
         let fields = Fields::read_head(&bytes, 0, &seal).unwrap();
         bytes[EDGE + 700] = 0;
-        assert!(!fields.misses_sectors(&bytes[fields.payload_range(0)], 1024 + EDGE));
+        assert!(!fields.misses_sectors(&bytes, 1024));
     }
 
     #[test]

@@ -51,7 +51,8 @@ impl Options {
         }
     }
 
-    fn capacity_for(&self, frame: usize) -> u64 {
+    /// The length of a segment whose first frame has this size.
+    pub(crate) fn capacity_for(&self, frame: usize) -> u64 {
         self.segment_bytes.max((HEADER_SIZE + frame) as u64).next_multiple_of(Self::PAGE)
     }
 }
@@ -212,6 +213,14 @@ impl<D: Disk> Log<D> {
             spare: None,
             poison: None,
         }
+    }
+
+    /// Makes the first segment of a new log, so that from now on the log is seen to exist.
+    pub(crate) fn begin(&mut self) -> Result<(), DiskError> {
+        self.guarded(|log| {
+            let first = log.segment_with_room(0);
+            log.make_file(first)
+        })
     }
 
     /// The position of the first record that the log still has; equal to [`Log::next`] if it has none.

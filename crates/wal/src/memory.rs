@@ -1,9 +1,9 @@
 //! A disk in memory that can do what real ones do: lose what was not flushed, in any part, fail, fill up, and rot.
 //!
 //! It keeps for each file what is durable, what was written since, and what a reader sees. A crash makes some of the unflushed
-//! writes durable, and drops or tears the rest, as the caller chooses. A flush that is made to fail drops the unflushed writes
+//! writes durable, and drops or tears the rest, as the caller chooses. A flush that is made to fail does the same on its own,
 //! and reports it once, while readers go on seeing them and the next flush succeeds: that is what operating systems do, and
-//! why the log never flushes twice.
+//! why the log never flushes twice. Names are not dropped like that: they change through a journal, which stops when it fails.
 
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use crate::frame::SECTOR;
@@ -76,7 +76,7 @@ impl MemoryDisk {
     }
 
     /// Lets that many changes (writes, flushes, creations, renamings, removals) succeed and the one after them fail. A write
-    /// that fails has been carried out by half, a flush that fails has dropped what it should have made durable.
+    /// that fails has been carried out by half; a flush that fails has made some part of its writes durable and forgotten the rest.
     pub fn fail_after(&self, changes: Option<u64>) {
         self.state.borrow_mut().fail_after = changes;
     }
@@ -305,9 +305,8 @@ impl Disk for MemoryDisk {
 
     fn flush(&self) -> Result<(), DiskError> {
         let mut state = self.state.borrow_mut();
-        let counted = state.count("flush of the directory");
+        state.count("flush of the directory")?;
         let changes = mem::take(&mut state.unflushed_names);
-        counted?;
         for change in changes {
             change.apply(&mut state.durable_names);
         }
@@ -354,12 +353,18 @@ impl DiskFile for MemoryFile {
     fn flush(&self) -> Result<(), DiskError> {
         let mut state = self.state.borrow_mut();
         let counted = state.count("flush");
+        let mut noise = state.changes.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let content = &mut state.files[self.id];
-        let writes = mem::take(&mut content.unflushed);
-        counted?;
-        for write in writes {
-            write.apply(&mut content.durable);
+        for write in mem::take(&mut content.unflushed) {
+            match counted {
+                Ok(()) => write.apply(&mut content.durable),
+                Err(_) => content.survive(&write, &mut |bound| {
+                    // Any spread will do, as long as one run is like the other.
+                    noise = noise.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+                    (noise >> 33) % bound
+                }),
+            }
         }
-        Ok(())
+        counted
     }
 }

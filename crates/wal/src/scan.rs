@@ -9,8 +9,8 @@
 //! | not whole, and a record of a *later* flush stands further on    | rot: p had been durable |
 //! | not whole, in a segment that has a successor                    | rot: a segment is flushed before its successor is made |
 //! | one edge, but zeros where the other should be                   | torn |
-//! | an edge, and more blank sectors in the payload than it counted  | torn |
-//! | neither edge, but zeros for a head, or a blank sector before whatever is next | torn |
+//! | an edge, and more blank sectors in the frame than it counted    | torn |
+//! | neither edge, and zeros for a head, or a blank sector before whatever is next, or too little to have been a frame | torn |
 //! | anything else                                                   | rot |
 //!
 //! So rot in the last flushed record is found as rot as long as it does not look exactly like sectors that were never
@@ -238,12 +238,12 @@ impl Scanner<'_> {
         let region_end = later.as_ref().map_or(self.written, |later| later.offset);
         let looks_torn = match fields {
             Some(fields) => {
-                let payload = fields.payload_range(offset);
-                edge_blank || fields.misses_sectors(&bytes[payload.clone()], payload.start)
+                let frame = &bytes[offset..offset + fields.frame_size()];
+                edge_blank || fields.misses_sectors(frame, offset)
             }
             None => {
                 let region = &bytes[offset..region_end];
-                region.len() < EDGE
+                region.len() < FRAME_MIN
                     || is_blank(&region[..EDGE])
                     || sectors(region, offset).any(is_blank)
             }

@@ -120,11 +120,14 @@ impl<R: Rules> Pbft<R> {
     pub(crate) fn status(&self) -> Status {
         let executed = self.decisions.executed;
         let (first, last) = (executed.max(self.log.low()).next(), self.log.last());
-        let lacks = (first.0..=last.0).map(Slot).filter(|slot| {
+        let is_lacking = |slot: &Slot| {
             let entry = self.log.entries.get(slot);
             entry.is_none_or(|entry| entry.proposal.is_none() && entry.decided.is_none())
-        });
-        let lacks = lacks.take(limits::FETCH_ITEMS).collect();
+        };
+        let lacks = (first.0..=last.0).map(Slot).filter(is_lacking);
+        // Between views nothing can be accepted, so nothing is asked for.
+        let limit = if self.is_active() { limits::FETCH_ITEMS } else { 0 };
+        let lacks = lacks.take(limit).collect();
         Status { view: self.installed_view(), executed, stable: self.log.low(), lacks }
     }
 

@@ -308,6 +308,17 @@ impl<R: Rules> Pbft<R> {
         self.installed.as_ref().map_or(View(0), |installed| installed.statement.view)
     }
 
+    /// Its claim in a round of linearizable reads: no slot beyond it has this replica's commit of the last view that it
+    /// installed, is covered by that view's beginning, or was executed here. A decided slot has the commits of q
+    /// replicas, so among the claims of any q is one, of a correct replica, that is no smaller.
+    #[must_use]
+    pub fn read_claim(&self) -> Slot {
+        let view = self.installed_view();
+        let voted = self.log.entries.iter().rev().find(|(_, entry)| entry.is_prepared_in(view));
+        let voted = voted.map_or(Slot(0), |(slot, _)| *slot);
+        voted.max(self.first_fresh.previous()).max(self.decisions.executed).max(self.log.low())
+    }
+
     fn is_active(&self) -> bool {
         self.view == self.installed_view()
     }

@@ -212,13 +212,14 @@ impl<R: Rules> Pbft<R> {
     fn resume(&mut self, is_blank: bool, fx: &mut Effects<'_, Self>) {
         if self.standing == Standing::Damaged {
             self.tell_behind(fx);
+        } else if self.primary() == self.me && !is_blank {
+            // Also of a view that it was about to begin: it may have announced that already.
+            self.change_to(self.view.next(), fx);
         } else if !self.is_active() {
             match self.own_change.clone() {
                 Some(change) => fx.send(Target::Replicas, Message::ViewChange(change)),
                 None => self.say_change(fx),
             }
-        } else if self.primary() == self.me && !is_blank {
-            self.change_to(self.view.next(), fx);
         } else {
             let open: Vec<Slot> = self.log.entries.keys().copied().collect();
             for slot in open {

@@ -157,6 +157,7 @@ pub(crate) async fn run<M: Message + Send + Sync + 'static>(
     let end = tokio::select! {
         end = read(reading, peer, shared) => end,
         end = write(writing, outbox, shared) => end,
+        Condemned = shared.verification.doomed(peer) => Err(End::Condemned),
     };
     match end {
         Ok(()) => End::Stopping,

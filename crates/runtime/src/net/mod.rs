@@ -108,17 +108,19 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
         })
     }
 
-    /// Dials the replicas, and accepts whoever dials if there is a listener. Any key may connect: whether a client's is
-    /// admitted is decided at execution, the same everywhere.
+    /// Dials the members, and keeps dialling.
+    pub(crate) fn dial_members(self: &Arc<Self>) {
+        self.reconcile(&self.scope.get());
+    }
+
+    /// Accepts whoever dials. Any key may connect: whether a client's is admitted is decided at execution, the same
+    /// everywhere.
     ///
     /// # Errors
     /// When no certificate can be made of the identity key.
-    pub(crate) fn start(self: &Arc<Self>, listener: Option<TcpListener>) -> Result<(), ChannelError> {
-        if let Some(listener) = listener {
-            let config = tls::server_config(&self.identity, Arc::new(|_| true))?;
-            self.runtime.spawn(accept::run(self.clone(), listener, Arc::new(config)));
-        }
-        self.reconcile(&self.scope.get());
+    pub(crate) fn accept(self: &Arc<Self>, listener: TcpListener) -> Result<(), ChannelError> {
+        let config = tls::server_config(&self.identity, Arc::new(|_| true))?;
+        self.runtime.spawn(accept::run(self.clone(), listener, Arc::new(config)));
         Ok(())
     }
 

@@ -8,20 +8,20 @@ use testudo_core::{Context, Evidence, Protocol, Rejection, Time, Verified};
 
 /// Runs a step on whichever host a node has, then `$after` with its result, and carries on what the step gave out.
 macro_rules! drive {
-    ($world:ident, $node:expr, |$host:ident, $out:ident| $do:expr, $result:pat => $after:expr) => {
+    ($world:ident, $node:expr, |$host:ident, $out:ident| $do:expr, $result:pat => $after:block) => {
         match &mut $world.nodes[$node.index()].body {
             Body::Replica($host) => {
                 let mut out = Vec::new();
                 let $out = &mut out;
                 let $result = $do;
-                $after;
+                $after
                 $world.carry_replica($node, out);
             }
             Body::Client(_, $host) => {
                 let mut out = Vec::new();
                 let $out = &mut out;
                 let $result = $do;
-                $after;
+                $after
                 $world.carry_client($node, out);
             }
         }
@@ -96,7 +96,7 @@ impl<S: System> World<S> {
         }
         let now = self.time();
         self.steps += 1;
-        drive!(self, node, |host, out| host.message(message, now, out), () => ());
+        drive!(self, node, |host, out| host.message(message, now, out), () => {});
     }
 
     /// A timer runs out. False if it was stopped or set anew meanwhile.

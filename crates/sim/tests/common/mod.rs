@@ -10,6 +10,8 @@ use testudo_core::{
     Context, Decode, DecodeError, Digest, Effects, Encode, Invalid, Kind, Message, NoWork, Past,
     Peer, Protocol, ProtocolId, PublicKey, Reader, ReplicaId, Signed, Strength, Target, Verified,
 };
+use testudo_sim::conformance::Serving;
+use testudo_sim::service::{self, Answer, Mix};
 use testudo_sim::{Fact, NodeId, Setup, System};
 
 /// What is wrong with the toy.
@@ -368,5 +370,25 @@ impl System for Register {
     }
     fn client_facts(&self, (request, answer): &(u64, String), facts: &mut Vec<Fact>) {
         facts.push(Fact::Answered { request: *request, answer: Digest::of(answer.as_bytes()) });
+    }
+}
+
+impl Serving for Register {
+    const MIX: Mix = Mix::Registers;
+
+    fn submit(&mut self, _: usize, id: u64, operation: Vec<u8>) -> Ask {
+        match service::Ask::from_bytes(&operation) {
+            Ok(service::Ask::Put { key, value }) => Ask { id, key, write: Some(value) },
+            Ok(ask) => Ask { id, key: ask.key().into(), write: None },
+            Err(error) => panic!("{error}"),
+        }
+    }
+    fn answered(&mut self, _: usize, (id, text): (u64, String)) -> Vec<(u64, Vec<u8>)> {
+        let answer = match text.as_str() {
+            "ok" => Answer::Done,
+            "" => Answer::Value(None),
+            _ => Answer::Value(Some(text)),
+        };
+        vec![(id, answer.to_bytes())]
     }
 }

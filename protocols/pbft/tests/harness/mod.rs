@@ -474,7 +474,11 @@ impl<R: Rules> Cluster<R> {
             }
             for evidence in &node.evidence {
                 let accused = usize::from(evidence.accused.0);
-                assert!(self.nodes[accused].is_faulty, "a correct replica is blamed: {evidence:?}");
+                assert!(
+                    self.nodes[accused].is_faulty,
+                    "a correct replica is blamed for {}",
+                    evidence.offence
+                );
                 assert!(safety::is_convicted(evidence, &self.context()), "nothing is proven");
             }
         }

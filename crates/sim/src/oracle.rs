@@ -1,0 +1,159 @@
+//! Judges of runs.
+//!
+//! An oracle reads events and nothing else, and does its own arithmetic: it shares no predicate with the protocols that
+//! it judges, so that a wrong idea of theirs is not repeated here. What a faulty node says or does convicts nobody;
+//! every rule is about correct ones, who may crash but do not lie.
+
+mod blame;
+mod ledger;
+mod order;
+mod record;
+
+pub use blame::{Honesty, Justice};
+pub use ledger::settle;
+pub use order::{Agreement, Checkpoints, Once, TotalOrder, Views};
+pub use record::{Counts, Trace};
+
+use crate::event::{Event, NodeId};
+use crate::world::{Observer, System, World};
+use std::fmt;
+use std::time::Duration;
+use testudo_core::{Peer, ReplicaId};
+
+/// Who is who in a run.
+#[derive(Clone, Debug, Default)]
+pub struct Cast {
+    peers: Vec<Peer>,
+    liars: Vec<bool>,
+    names: Vec<String>,
+}
+
+impl Cast {
+    /// The nodes of a world as they are now.
+    #[must_use]
+    pub fn of<S: System>(world: &World<S>) -> Self {
+        let mut cast = Self::default();
+        for node in world.all() {
+            cast.add(world.peer(node), world.is_correct(node), world.name(node));
+        }
+        cast
+    }
+
+    /// One more node.
+    pub fn add(&mut self, peer: Peer, is_correct: bool, name: String) {
+        self.peers.push(peer);
+        self.liars.push(!is_correct);
+        self.names.push(name);
+    }
+
+    /// Whether a node does not lie.
+    #[must_use]
+    pub fn is_correct(&self, node: NodeId) -> bool {
+        self.liars.get(node.index()).is_some_and(|liar| !liar)
+    }
+
+    /// Whether no node of this identity lies.
+    #[must_use]
+    pub fn is_correct_peer(&self, peer: Peer) -> bool {
+        let mut nodes = self.peers.iter().zip(&self.liars).filter(|(of, _)| **of == peer);
+        nodes.clone().next().is_some() && nodes.all(|(_, liar)| !liar)
+    }
+
+    /// Whether a replica does not lie.
+    #[must_use]
+    pub fn is_correct_replica(&self, id: ReplicaId) -> bool {
+        self.is_correct_peer(Peer::Replica(id))
+    }
+
+    /// A node's name.
+    #[must_use]
+    pub fn name(&self, node: NodeId) -> &str {
+        self.names.get(node.index()).map_or("?", String::as_str)
+    }
+}
+
+/// A rule that was broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Whose rule.
+    pub oracle: &'static str,
+    /// When it was found out.
+    pub at: Duration,
+    /// What happened.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:?}: {}", self.oracle, self.at, self.what)
+    }
+}
+
+/// One rule.
+pub trait Oracle {
+    /// What it is called in reports.
+    fn name(&self) -> &'static str;
+
+    /// Takes in an event.
+    ///
+    /// # Errors
+    /// When it breaks the rule, with a sentence that says how.
+    fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String>;
+}
+
+/// All rules together, listening to a world.
+pub struct Jury {
+    cast: Cast,
+    oracles: Vec<Box<dyn Oracle>>,
+    violations: Vec<Violation>,
+}
+
+/// A broken rule tends to stay broken; the first few say all.
+const MOST: usize = 8;
+
+impl Jury {
+    /// The rules that hold for every protocol. The cast must be final: who lies is known.
+    #[must_use]
+    pub fn new(cast: Cast) -> Self {
+        let oracles: Vec<Box<dyn Oracle>> = vec![
+            Box::new(Agreement::default()),
+            Box::new(TotalOrder::default()),
+            Box::new(Once::default()),
+            Box::new(Checkpoints::default()),
+            Box::new(Views::default()),
+            Box::new(Justice),
+            Box::new(Honesty),
+        ];
+        Self { cast, oracles, violations: Vec::new() }
+    }
+
+    /// One more rule.
+    pub fn add(&mut self, oracle: Box<dyn Oracle>) {
+        self.oracles.push(oracle);
+    }
+
+    /// Notes a broken rule that was found out otherwise.
+    pub fn violate(&mut self, violation: Violation) {
+        if self.violations.len() < MOST {
+            self.violations.push(violation);
+        }
+    }
+
+    /// What was broken so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+}
+
+impl Observer for Jury {
+    fn observe(&mut self, at: Duration, event: &Event) {
+        for oracle in &mut self.oracles {
+            if let Err(what) = oracle.see(event, &self.cast)
+                && self.violations.len() < MOST
+            {
+                self.violations.push(Violation { oracle: oracle.name(), at, what });
+            }
+        }
+    }
+}

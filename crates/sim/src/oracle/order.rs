@@ -1,0 +1,244 @@
+//! Rules of ordering: one batch per slot, no gaps, each request once, equal states, one primary per view.
+
+use super::{Cast, Oracle};
+use crate::event::{Event, Fact, NodeId};
+use std::collections::BTreeMap;
+use testudo_core::{Digest, ReplicaId, Slot, View};
+
+/// The node and fact of a correct node's [`Event::Told`]; other events break no rule.
+macro_rules! told {
+    ($event:expr, $cast:expr) => {
+        match $event {
+            Event::Told(node, fact) if $cast.is_correct(*node) => (*node, fact),
+            _ => return Ok(()),
+        }
+    };
+}
+
+/// No two correct replicas finally execute different batches in one slot, and none changes its mind.
+#[derive(Default, Debug)]
+pub struct Agreement {
+    decided: BTreeMap<Slot, (Digest, NodeId)>,
+    /// What each replica executed and may still roll back.
+    speculative: BTreeMap<NodeId, BTreeMap<Slot, Digest>>,
+}
+
+impl Agreement {
+    fn decide(
+        &mut self,
+        node: NodeId,
+        slot: Slot,
+        batch: Digest,
+        cast: &Cast,
+    ) -> Result<(), String> {
+        match self.decided.get(&slot) {
+            None => {
+                self.decided.insert(slot, (batch, node));
+                Ok(())
+            }
+            Some((other, _)) if *other == batch => Ok(()),
+            Some((other, by)) => Err(format!(
+                "in {slot:?} {} executed {batch:?}, but {} {other:?}",
+                cast.name(node),
+                cast.name(*by)
+            )),
+        }
+    }
+}
+
+impl Oracle for Agreement {
+    fn name(&self) -> &'static str {
+        "agreement"
+    }
+    fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
+        if let Event::Started(node) = event {
+            self.speculative.remove(node);
+        }
+        let (node, fact) = told!(event, cast);
+        match fact {
+            Fact::Executed { slot, batch, is_final: true } => {
+                self.decide(node, *slot, *batch, cast)?;
+            }
+            Fact::Executed { slot, batch, is_final: false } => {
+                self.speculative.entry(node).or_default().insert(*slot, *batch);
+            }
+            Fact::RolledBack(to) => {
+                self.speculative.entry(node).or_default().split_off(&to.next());
+            }
+            Fact::Committed(upto) => {
+                let mine = self.speculative.entry(node).or_default();
+                let rest = mine.split_off(&upto.next());
+                let settled = std::mem::replace(mine, rest);
+                for (slot, batch) in settled {
+                    self.decide(node, slot, batch, cast)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Each correct replica executes slots in order, without gaps, each once in a life.
+#[derive(Default, Debug)]
+pub struct TotalOrder {
+    /// Per replica: the slot expected next in this life, and the highest that was ever executed or restored.
+    places: BTreeMap<NodeId, (Option<Slot>, Slot)>,
+}
+
+impl Oracle for TotalOrder {
+    fn name(&self) -> &'static str {
+        "total order"
+    }
+    fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
+        if let Event::Started(node) = event {
+            self.places.entry(*node).or_default().0 = None;
+        }
+        let (node, fact) = told!(event, cast);
+        let (next, highest) = self.places.entry(node).or_default();
+        match fact {
+            Fact::Executed { slot, .. } => {
+                // A new life begins where its snapshot ends, which is not beyond what an earlier life reached.
+                let is_right =
+                    next.map_or(*slot > Slot(0) && *slot <= highest.next(), |next| next == *slot);
+                let expected = *next;
+                *next = Some(slot.next());
+                *highest = (*slot).max(*highest);
+                if !is_right {
+                    let name = cast.name(node);
+                    return Err(format!("{name} executed {slot:?} where {expected:?} was due"));
+                }
+            }
+            Fact::Restored(slot) => {
+                *next = Some(slot.next());
+                *highest = (*slot).max(*highest);
+            }
+            Fact::RolledBack(to) => *next = Some(to.next()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// No request takes effect twice, and each has the same result in the same slot everywhere.
+#[derive(Default, Debug)]
+pub struct Once {
+    /// Per replica, in its present history: where each request took effect.
+    applied: BTreeMap<NodeId, BTreeMap<Digest, Slot>>,
+    /// Where a request took effect finally, with its result.
+    effects: BTreeMap<Digest, (Slot, Digest, NodeId)>,
+    /// Replicas that began a new life and have executed nothing in it yet.
+    fresh: BTreeMap<NodeId, bool>,
+}
+
+impl Once {
+    fn forget_from(&mut self, node: NodeId, slot: Slot) {
+        self.applied.entry(node).or_default().retain(|_, at| *at < slot);
+    }
+
+    fn apply(
+        &mut self,
+        node: NodeId,
+        slot: Slot,
+        request: Digest,
+        result: Digest,
+        cast: &Cast,
+    ) -> Result<(), String> {
+        let name = cast.name(node);
+        if let Some(before) = self.applied.entry(node).or_default().insert(request, slot) {
+            return Err(format!("{name} applied {request:?} in {before:?} and in {slot:?}"));
+        }
+        match self.effects.get(&request) {
+            None => {
+                self.effects.insert(request, (slot, result, node));
+                Ok(())
+            }
+            Some((at, same, _)) if *at == slot && *same == result => Ok(()),
+            Some((at, other, by)) => Err(format!(
+                "{name} applied {request:?} in {slot:?} with {result:?}, but {} in {at:?} with {other:?}",
+                cast.name(*by)
+            )),
+        }
+    }
+}
+
+impl Oracle for Once {
+    fn name(&self) -> &'static str {
+        "exactly once"
+    }
+    fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
+        if let Event::Started(node) = event {
+            self.fresh.insert(*node, true);
+        }
+        let (node, fact) = told!(event, cast);
+        match fact {
+            // A new life executes again what its snapshot does not cover.
+            Fact::Executed { slot, .. } if self.fresh.insert(node, false) == Some(true) => {
+                self.forget_from(node, *slot);
+            }
+            Fact::RolledBack(to) => self.forget_from(node, to.next()),
+            Fact::Restored(_) => {
+                self.fresh.insert(node, false);
+            }
+            Fact::Applied { slot, request, result } => {
+                self.apply(node, *slot, *request, *result, cast)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// All correct replicas have the same state after the same slot.
+#[derive(Default, Debug)]
+pub struct Checkpoints {
+    states: BTreeMap<Slot, (Digest, NodeId)>,
+}
+
+impl Oracle for Checkpoints {
+    fn name(&self) -> &'static str {
+        "equal checkpoints"
+    }
+    fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
+        let (node, fact) = told!(event, cast);
+        let Fact::Checkpoint { slot, state } = fact else { return Ok(()) };
+        let (first, by) = *self.states.entry(*slot).or_insert((*state, node));
+        if first == *state {
+            return Ok(());
+        }
+        let (name, other) = (cast.name(node), cast.name(by));
+        Err(format!("after {slot:?} {name} has state {state:?}, but {other} {first:?}"))
+    }
+}
+
+/// A correct replica's view never falls within a life, and a view has one primary.
+#[derive(Default, Debug)]
+pub struct Views {
+    installed: BTreeMap<NodeId, View>,
+    primaries: BTreeMap<View, ReplicaId>,
+}
+
+impl Oracle for Views {
+    fn name(&self) -> &'static str {
+        "views"
+    }
+    fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
+        if let Event::Started(node) = event {
+            self.installed.remove(node);
+        }
+        let (node, fact) = told!(event, cast);
+        let Fact::View(view, primary) = fact else { return Ok(()) };
+        let name = cast.name(node);
+        if let Some(before) = self.installed.insert(node, *view)
+            && before > *view
+        {
+            return Err(format!("{name} went back from {before:?} to {view:?}"));
+        }
+        let first = *self.primaries.entry(*view).or_insert(*primary);
+        if first == *primary {
+            Ok(())
+        } else {
+            Err(format!("{name} has {primary:?} as primary of {view:?}, others {first:?}"))
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a run leaves on paper: counts of what really happened, and the last events before the end.
+
+use super::Cast;
+use crate::event::{Event, Fact, Letter, Loss};
+use crate::world::Observer;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use testudo_core::View;
+
+/// How often each thing happened. A fault counts when it bites: a message lost, not a message that might have been.
+#[derive(Clone, Default, Debug)]
+pub struct Counts {
+    counts: BTreeMap<&'static str, u64>,
+    views: BTreeSet<View>,
+    /// Who was convicted of what; many accuse one.
+    convicted: BTreeSet<(u16, String)>,
+}
+
+impl Counts {
+    /// The counts by name.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = self.counts.clone();
+        counts.insert("view changes", self.views.iter().filter(|view| view.0 > 0).count() as u64);
+        counts.insert("lies convicted", self.convicted.len() as u64);
+        counts
+    }
+
+    fn name(event: &Event) -> Option<&'static str> {
+        Some(match event {
+            Event::Sent(_) => "messages sent",
+            Event::Delivered(_) => "messages delivered",
+            Event::Rejected(..) => "messages refused",
+            Event::Dropped(_, Loss::Network) => "messages lost",
+            Event::Dropped(_, Loss::Partition) => "messages cut off",
+            Event::Dropped(_, Loss::Down) => "messages to the dead",
+            Event::Dropped(_, Loss::Script) => "messages dropped",
+            Event::Duplicated(_) => "messages doubled",
+            Event::Fired(..) => "timers fired",
+            Event::Flushed(..) => "flushes",
+            Event::Snapshotted(_) => "snapshots",
+            Event::Crashed { .. } => "crashes",
+            Event::Rotted(_) => "records rotted",
+            Event::Lied(..) => "lies told",
+            Event::Told(_, Fact::Executed { .. }) => "slots executed",
+            Event::Told(_, Fact::RolledBack(_)) => "rollbacks",
+            Event::Told(_, Fact::Restored(_)) => "states transferred",
+            Event::Told(_, Fact::Answered { .. }) => "requests answered",
+            _ => return None,
+        })
+    }
+
+    fn add(&mut self, name: &'static str, count: u64) {
+        if count > 0 {
+            *self.counts.entry(name).or_default() += count;
+        }
+    }
+}
+
+impl Observer for Counts {
+    fn observe(&mut self, _: Duration, event: &Event) {
+        if let Some(name) = Self::name(event) {
+            self.add(name, 1);
+        }
+        match event {
+            Event::Told(_, Fact::View(view, _)) => {
+                self.views.insert(*view);
+            }
+            Event::Blamed { accused, offence, convincing: true, .. } => {
+                self.convicted.insert((accused.0, offence.to_string()));
+            }
+            Event::Crashed { writes, held, .. } => {
+                self.add("writes lost in crashes", *writes as u64);
+                self.add("words lost in crashes", *held as u64);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The last events of a run, as lines.
+#[derive(Debug)]
+pub struct Trace {
+    cast: Cast,
+    most: usize,
+    events: VecDeque<(Duration, Event)>,
+}
+
+impl Trace {
+    /// Keeps the last `most` events.
+    #[must_use]
+    pub const fn new(cast: Cast, most: usize) -> Self {
+        Self { cast, most, events: VecDeque::new() }
+    }
+
+    /// The events as lines, oldest first.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.events
+            .iter()
+            .map(|(at, event)| format!("{:>12.6} {}", at.as_secs_f64(), self.line(event)))
+            .collect()
+    }
+
+    fn letter(&self, arrow: &str, letter: &Letter) -> String {
+        let (from, to) = (self.cast.name(letter.from), self.cast.name(letter.to));
+        format!("{from}{arrow}{to} {} {:?}", letter.name, letter.digest)
+    }
+
+    fn line(&self, event: &Event) -> String {
+        let name = |node| self.cast.name(node);
+        match event {
+            Event::Sent(letter) => self.letter("->", letter),
+            Event::Delivered(letter) => self.letter("=>", letter),
+            Event::Rejected(letter, why) => format!("{}: {why}", self.letter("=|", letter)),
+            Event::Dropped(letter, why) => format!("{} {why:?}", self.letter("-x", letter)),
+            Event::Duplicated(letter) => self.letter("-=", letter),
+            Event::Fired(node, timer) => format!("{} timer {timer}", name(*node)),
+            Event::Flushed(node, writes) => format!("{} flushed {writes}", name(*node)),
+            Event::Snapshotted(node) => format!("{} snapshot durable", name(*node)),
+            Event::Worked(node) => format!("{} work done", name(*node)),
+            Event::Crashed { node, writes, held } => {
+                format!("{} crashed, lost {writes} writes and {held} words", name(*node))
+            }
+            Event::Started(node) => format!("{} started", name(*node)),
+            Event::Rotted(node) => format!("{} has a rotten record", name(*node)),
+            Event::ClockSet(node, offset) => format!("{} clock off by {offset} ms", name(*node)),
+            Event::Cut(from, to) => format!("{}-/->{}", name(*from), name(*to)),
+            Event::Healed => "the network is whole".into(),
+            Event::Asked(node, number) => format!("{} asked #{number}", name(*node)),
+            Event::Told(node, fact) => format!("{} {fact:?}", name(*node)),
+            Event::Blamed { by, accused, offence, .. } => {
+                format!("{} blames {accused:?}: {offence}", name(*by))
+            }
+            Event::Lied(node, how) => format!("{} lied: {how}", name(*node)),
+        }
+    }
+}
+
+impl Observer for Trace {
+    fn observe(&mut self, at: Duration, event: &Event) {
+        if self.most == 0 {
+            return;
+        }
+        if self.events.len() == self.most {
+            self.events.pop_front();
+        }
+        self.events.push_back((at, event.clone()));
+    }
+}

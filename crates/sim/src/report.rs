@@ -1,0 +1,125 @@
+//! What a run, and many runs, came to.
+
+use crate::oracle::Violation;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// What one seed came to.
+#[derive(Clone, Default, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// In a word, who lied.
+    pub title: String,
+    /// The hash over all events: the same for the same seed and code.
+    pub audit: String,
+    /// Steps of automata.
+    pub steps: u64,
+    /// Virtual time that passed.
+    pub time: Duration,
+    /// Operations that were answered.
+    pub answered: usize,
+    /// How often everything happened that is counted.
+    pub counts: BTreeMap<String, u64>,
+    /// Rules that were broken.
+    pub violations: Vec<Violation>,
+    /// The last events before the end, where a rule was broken.
+    pub trace: Vec<String>,
+}
+
+impl Report {
+    /// Whether no rule was broken.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// A count by name; none of it is zero of it.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, title, audit, steps, time, answered, .. } = self;
+        writeln!(
+            f,
+            "seed {seed} ({title}): {answered} answered, {steps} steps, {time:.1?}, {audit}"
+        )?;
+        for line in &self.trace {
+            writeln!(f, "  {line}")?;
+        }
+        for violation in &self.violations {
+            writeln!(f, "  VIOLATED {violation}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What many seeds came to.
+#[derive(Clone, Default, Debug)]
+pub struct Summary {
+    /// Runs per title.
+    pub runs: BTreeMap<String, u64>,
+    /// Sums of all counts.
+    pub counts: BTreeMap<String, u64>,
+    /// Operations answered.
+    pub answered: u64,
+    /// Steps of automata.
+    pub steps: u64,
+    /// Virtual time.
+    pub time: Duration,
+    /// The reports of runs that broke a rule.
+    pub failures: Vec<Report>,
+    /// The seeds, in the order of running.
+    pub seeds: Vec<u64>,
+}
+
+impl Summary {
+    /// Adds one run.
+    pub fn add(&mut self, report: Report) {
+        *self.runs.entry(report.title.clone()).or_default() += 1;
+        for (name, count) in &report.counts {
+            *self.counts.entry(name.clone()).or_default() += count;
+        }
+        self.answered += report.answered as u64;
+        self.steps += report.steps;
+        self.time += report.time;
+        self.seeds.push(report.seed);
+        if !report.is_clean() {
+            self.failures.push(report);
+        }
+    }
+
+    /// A count by name; none of it is zero of it.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
+    /// Panics with every failure, if there is one.
+    pub fn assert_clean(&self) {
+        let failures: String = self.failures.iter().map(ToString::to_string).collect();
+        assert!(self.failures.is_empty(), "{self}\n{failures}");
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total: u64 = self.runs.values().sum();
+        writeln!(f, "{total} runs, {} failed", self.failures.len())?;
+        writeln!(f, "  {} operations answered, {} steps", self.answered, self.steps)?;
+        writeln!(f, "  {:.0?} of virtual time", self.time)?;
+        for (title, runs) in &self.runs {
+            writeln!(f, "  {runs:>8} runs: {title}")?;
+        }
+        for (name, count) in &self.counts {
+            writeln!(f, "  {count:>8} {name}")?;
+        }
+        let seeds: Vec<String> = self.seeds.iter().map(ToString::to_string).collect();
+        writeln!(f, "  seeds {}", seeds.join(" "))
+    }
+}

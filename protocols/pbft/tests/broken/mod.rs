@@ -1,0 +1,61 @@
+//! The rules with one of them broken. Whatever tests the protocol must find out each of these.
+#![allow(dead_code, unreachable_pub)]
+
+use testudo_contracts::Batch;
+use testudo_core::Slot;
+use testudo_pbft::Rules;
+use testudo_pbft::message::{NewView, ViewChange};
+use testudo_pbft::safety::Adopted;
+use testudo_quorum::Dissemination;
+
+/// Quorums are one replica short: two of them may share liars only.
+#[derive(Clone, Debug)]
+pub enum ShortQuorum {}
+
+impl Rules for ShortQuorum {
+    fn quorum(system: &Dissemination) -> usize {
+        system.quorum() - 1
+    }
+}
+
+/// A new view takes up no prepared certificate: what was decided may be decided again, otherwise.
+#[derive(Clone, Debug)]
+pub enum DropsPrepared {}
+
+impl Rules for DropsPrepared {
+    fn adopt(changes: &[&ViewChange]) -> Adopted {
+        let bare = |change: &&ViewChange| ViewChange { prepared: Vec::new(), ..(*change).clone() };
+        let bare: Vec<ViewChange> = changes.iter().map(bare).collect();
+        testudo_pbft::Standard::adopt(&bare.iter().collect::<Vec<_>>())
+    }
+}
+
+/// A new view takes up the certificate of the lowest view where there are several.
+#[derive(Clone, Debug)]
+pub enum LowestView {}
+
+impl Rules for LowestView {
+    fn adopt(changes: &[&ViewChange]) -> Adopted {
+        let mut adopted = testudo_pbft::Standard::adopt(changes);
+        for (slot, batch) in &mut adopted.ordered {
+            let all = changes.iter().flat_map(|change| &change.prepared);
+            let lowest = all.filter(|one| one.slot() == *slot).min_by_key(|one| one.view());
+            *batch = lowest.map_or_else(Batch::null, |one| one.batch.clone());
+        }
+        adopted
+    }
+}
+
+/// Backups believe what the primary says that follows from the view changes.
+#[derive(Clone, Debug)]
+pub enum TrustsPrimary {}
+
+impl Rules for TrustsPrimary {
+    fn derive(new_view: &NewView) -> Option<Adopted> {
+        let highest = new_view.changes.iter().max_by_key(|change| change.statement.base());
+        let stable = highest.and_then(|change| change.statement.stable.clone());
+        let base = stable.as_ref().map_or(Slot(0), |stable| stable.statement().slot);
+        let ordered = new_view.ordered.iter().filter(|(slot, _)| *slot > base).cloned().collect();
+        Some(Adopted { stable, ordered })
+    }
+}
