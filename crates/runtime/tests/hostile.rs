@@ -170,7 +170,7 @@ fn a_node_under_another_key_is_not_spoken_to() {
     };
     let impostor = common::run(config).unwrap();
     node.ask(Ask::Whisper(replica(1), 1));
-    ended(&node, "tls", 1);
+    ended(&node, "key", 1);
     assert_eq!(impostor.heard(), []);
 }
 
