@@ -274,8 +274,9 @@ fn a_peer_that_does_not_read_costs_bounded_memory() {
         assert_eq!(deaf.greet(site.domain, None).await, None);
         let piece = 8 << 20;
         let pieces = 3 * limits::PEER_QUEUE_BYTES / piece;
-        for _ in 0..pieces {
-            node.ask(Ask::Bulk(me, piece));
+        for number in 0..pieces {
+            // Of different lengths: what is large and still waits is not queued again.
+            node.ask(Ask::Bulk(me, piece + number));
         }
         until("the oldest are dropped", || {
             node.handle.metrics().drops("full") as usize
