@@ -50,19 +50,17 @@ async fn what_is_refused_says_why() {
     let patience = Duration::from_millis(300);
     let stranger = cluster.client_under(SigningKey::generate().unwrap(), patience);
     assert_eq!(stranger.submit(vec![1]).await, Err(ClientError::Unknown));
-    let mut out = Vec::new();
-    for _ in 0..40 {
+    // What is unanswered is bounded: of so much at once the last is refused, at once.
+    let (fitting, more) = (31, 4);
+    let submit = |_| {
         let client = client.clone();
-        out.push(tokio::spawn(async move { client.submit(vec![0; 2 << 20]).await }));
+        tokio::spawn(async move { client.submit(vec![0; limits::OPERATION_BYTES]).await })
+    };
+    let tasks: Vec<_> = (0..fitting + more).map(submit).collect();
+    for task in tasks.into_iter().skip(fitting) {
+        assert_eq!(task.await.unwrap(), Err(ClientError::Overloaded));
     }
-    let mut refused = 0;
-    for task in out {
-        match task.await.unwrap() {
-            Err(ClientError::Overloaded) => refused += 1,
-            answer => assert!(answer.is_ok(), "{answer:?}"),
-        }
-    }
-    assert!(refused > 0, "what is unanswered is bounded");
+    assert_eq!(client.unanswered(), fitting);
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ pub(crate) trait Carrier: Send + Sync + 'static {
     fn flush(&self);
     /// The members have changed.
     fn members(&self, scope: &Scope);
+    /// Nothing more comes from this node: its channels end once what is queued is written.
+    fn stop(&self);
     /// The inbox has room again for these senders.
     fn relieve(&self, senders: &[Peer]);
 }

@@ -175,7 +175,12 @@ pub fn start_on<P: Driven>(
         metrics: metrics.clone(),
     };
     let (fate, fatal) = watch::channel(None);
-    running.host = Some(start_host(name, protocol, recovered, ports, inbox.clone(), fate)?);
+    let host = start_host(name, protocol, recovered, ports, inbox.clone(), fate);
+    running.host = Some(host.map_err(|error| match &*fatal.borrow() {
+        // It broke down while it took up its past, and has said how.
+        Some(fatal) => Fatal::Broken(fatal.to_string()).into(),
+        None => error,
+    })?);
     // Nobody is heard before the past is taken up.
     running.network.accept(running.engine.listener(config.listener)?)?;
     let mut watched = None;
@@ -219,17 +224,19 @@ fn start_host<P: Driven>(
 ) -> Result<JoinHandle<()>, StartError> {
     let (started, starting) = mpsc::channel();
     let span = tracing::info_span!("node", name = %name);
+    let carrier = ports.carrier.clone();
     let run = move || {
         let _entered = span.entered();
+        let starting_host = started.clone();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut host = match Host::start(protocol, recovered, ports) {
                 Ok(host) => host,
                 Err(fatal) => {
-                    let _ = started.send(Err(fatal));
+                    let _ = starting_host.send(Err(fatal));
                     return Ok(());
                 }
             };
-            let _ = started.send(Ok(()));
+            let _ = starting_host.send(Ok(()));
             host.run(&inbox)
         }));
         let outcome = outcome.unwrap_or_else(|panic| Err(Fatal::Broken(words(&*panic))));
@@ -238,7 +245,10 @@ fn start_host<P: Driven>(
         if let Err(fatal) = outcome {
             tracing::error!("the node stops: {fatal}");
             fate.send_replace(Some(Arc::new(fatal)));
+            carrier.stop();
         }
+        // Whoever waits for the start hears of its failure only now that the reason can be read.
+        drop(started);
     };
     let thread = std::thread::Builder::new()
         .name(format!("{name}-host"))
