@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use testudo_client::ClientError;
 use testudo_core::limits;
 use testudo_keys::SigningKey;
+use testudo_replication::Replica;
 
 #[tokio::test]
 async fn operations_execute_once_each_and_in_one_order() {
@@ -77,7 +78,7 @@ async fn the_cluster_goes_on_without_one_replica_and_takes_it_back() {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let node = cluster.nodes[0].as_ref().unwrap();
-        let status = node.inspect(|replica| replica.status()).await.unwrap();
+        let status = node.inspect(Replica::status).await.unwrap();
         if status.sessions == 1 && status.slot.0 >= 3 {
             break;
         }

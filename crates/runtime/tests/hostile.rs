@@ -278,7 +278,8 @@ fn a_peer_that_does_not_read_costs_bounded_memory() {
             node.ask(Ask::Bulk(me, piece));
         }
         until("the oldest are dropped", || {
-            node.handle.metrics().drops("full") as usize >= pieces - limits::PEER_QUEUE_BYTES / piece - 4
+            node.handle.metrics().drops("full") as usize
+                >= pieces - limits::PEER_QUEUE_BYTES / piece - 4
         });
     });
     still_works(&site, &node);
