@@ -47,7 +47,10 @@ fn killed_replicas() {
             is_time
         });
         let next = eventually("the replica runs again", || {
-            cluster.claim(id).and_then(|claim| claim["pid"].as_u64()).filter(|it| *it != u64::from(pid))
+            cluster
+                .claim(id)
+                .and_then(|claim| claim["pid"].as_u64())
+                .filter(|it| *it != u64::from(pid))
         });
         assert_ne!(next, u64::from(pid));
         cluster.agree_but(&[]);
@@ -97,6 +100,16 @@ fn liar(kind: &str, id: usize) {
     cluster.agree_but(&[id]);
     workload.verify();
     cluster.agree_but(&[id]);
+    let status = cluster.status();
+    assert_ne!(status["agreed"]["primary"], id, "a liar is still in office: {status:#}");
+    for (other, row) in status["replicas"].as_array().unwrap().iter().enumerate() {
+        let caught = row["caught"].as_array().unwrap();
+        assert!(other == id || caught.is_empty(), "an honest replica is accused: {status:#}");
+        let contradicts_itself = matches!(kind, "equivocate" | "corrupt" | "random");
+        if other == id && contradicts_itself {
+            assert!(caught.iter().any(|it| it["proved"] == true), "not convicted: {status:#}");
+        }
+    }
     let log = std::fs::read_to_string(cluster.data.join(format!("replica-{id}.log"))).unwrap();
     assert!(log.contains(&format!("this replica lies ({kind})")), "{log}");
 }

@@ -159,7 +159,9 @@ impl Cluster {
             let places: Vec<_> = rows
                 .map(|(_, row)| {
                     (row["digest"] == "equal" && row["claim"]["health"]["is"] == "well")
-                        .then(|| row["compared_at"].as_u64().filter(|at| row["claim"]["slot"] == *at))
+                        .then(|| {
+                            row["compared_at"].as_u64().filter(|at| row["claim"]["slot"] == *at)
+                        })
                         .flatten()
                 })
                 .collect();
@@ -193,6 +195,40 @@ impl Drop for Cluster {
             let _ = self.child.wait();
         }
     }
+}
+
+/// One node that runs by itself.
+pub(crate) struct Node(Child);
+
+impl Node {
+    /// Starts one.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(TESTUDO);
+        command.args(arguments).env_remove("TESTUDO_LOG").stdin(Stdio::null());
+        Self(command.stdout(Stdio::null()).spawn().expect("the command starts"))
+    }
+
+    /// Stops it in good order, and gives its exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        signal(self.0.id(), "TERM");
+        eventually("a node ends", || self.0.try_wait().expect("it is our child")).code()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Ports one after the other that nobody listens on, out of the range that outgoing connections take theirs from.
+pub(crate) fn free_ports(count: u16) -> Vec<u16> {
+    let start = 10_000 + (std::process::id() % 8_000) as u16;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let first = (start..20_000).find(|first| (*first..first + count).all(|port| is_free(&port)));
+    let first = first.expect("some ports are free");
+    (first..first + count).collect()
 }
 
 fn collect(mut from: impl std::io::Read + Send + 'static, into: Arc<Mutex<String>>) {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What clients share, and what they have seen so far. Several rounds on one cluster make one history.
 pub(crate) struct Workload {
-    endpoint: String,
+    endpoint: Mutex<String>,
     history: Mutex<Vec<Step>>,
     clock: AtomicU64,
     values: AtomicU64,
@@ -34,7 +34,7 @@ impl Workload {
     /// A workload for the etcd endpoint, which serves an empty store.
     pub(crate) fn new(etcd: &str) -> Arc<Self> {
         Arc::new(Self {
-            endpoint: format!("http://{etcd}"),
+            endpoint: Mutex::new(format!("http://{etcd}")),
             history: Mutex::default(),
             clock: AtomicU64::new(0),
             values: AtomicU64::new(0),
@@ -42,6 +42,11 @@ impl Workload {
             enough: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
         })
+    }
+
+    /// The same store is served there from now on.
+    pub(crate) fn moved(&self, etcd: &str) {
+        *self.endpoint.lock().unwrap_or_else(PoisonError::into_inner) = format!("http://{etcd}");
     }
 
     /// Operations answered so far.
@@ -76,7 +81,10 @@ impl Workload {
         while !is_done || self.answered() - before < count {
             is_done = is_done || meanwhile(self.answered() - before);
             let got = self.answered() - before;
-            assert!(Instant::now() < deadline, "only {got} of {count} operations were answered in time");
+            assert!(
+                Instant::now() < deadline,
+                "only {got} of {count} operations were answered in time"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         self.enough.store(true, Ordering::SeqCst);
@@ -116,7 +124,8 @@ impl Workload {
     }
 
     fn connect(&self) -> KvClient<Channel> {
-        let endpoint = Endpoint::from_shared(self.endpoint.clone()).expect("an address");
+        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let endpoint = Endpoint::from_shared(endpoint).expect("an address");
         KvClient::new(endpoint.connect_lazy())
     }
 
@@ -146,7 +155,8 @@ impl Workload {
             let mut kv = self.connect();
             for (revision, writes) in &written {
                 for (key, value) in writes {
-                    let found = read(&mut kv, *key, *revision).await.expect("a last read is answered");
+                    let found =
+                        read(&mut kv, *key, *revision).await.expect("a last read is answered");
                     let Answer::Read(found, _) = found else { panic!("a read is answered as one") };
                     assert_eq!(found, Some((*value, *revision)), "an acknowledged write is lost");
                 }
@@ -185,7 +195,11 @@ fn put(key: Key, value: Value) -> pb::PutRequest {
     }
 }
 
-async fn read(kv: &mut KvClient<Channel>, key: Key, revision: i64) -> Result<Answer, tonic::Status> {
+async fn read(
+    kv: &mut KvClient<Channel>,
+    key: Key,
+    revision: i64,
+) -> Result<Answer, tonic::Status> {
     let request = pb::RangeRequest { key: name(key).into(), revision, ..Default::default() };
     let response = kv.range(request).await?.into_inner();
     Ok(as_read(&response.kvs, revision_of(response.header)))
