@@ -204,7 +204,7 @@ impl<'a> Intervals<'a> {
         if let Some((before, until)) = self.ends.range::<&[u8], _>(..=start).next_back()
             && *until >= (End { key: start, included: false })
         {
-            (start, end) = (before, end.max(*until));
+            start = before;
         }
         while let Some((&next, &until)) = self.ends.range::<&[u8], _>(start..).next()
             && (End { key: next, included: false }) <= end

@@ -99,42 +99,36 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// Visits the records of `keys` in ascending order of keys until `visit` says false.
+    /// Visits the records of `keys` in ascending order of keys.
     pub(crate) fn visit(
         &self,
         keys: Keys<'_>,
         at: At,
-        visit: &mut dyn FnMut(&Bytes) -> bool,
+        visit: &mut dyn FnMut(&Bytes),
     ) -> Result<(), Error> {
-        let mut exhausted = false;
-        match (keys, at) {
-            (Keys::Nothing, _) => {}
+        let enough = match (keys, at) {
+            (Keys::Nothing, _) => true,
             (Keys::One(key), At::Newest) => {
-                self.newest(key)?.iter().for_each(|record| {
-                    visit(record);
-                });
+                self.newest(key)?.iter().for_each(visit);
+                true
             }
             (Keys::One(key), At::Before) => {
-                exhausted = !self.look();
-                self.store.get(&current_key(key)).iter().for_each(|record| {
-                    visit(record);
-                });
+                self.store.get(&current_key(key)).iter().for_each(visit);
+                self.look()
             }
             (Keys::One(key), At::Past(revision)) => {
-                exhausted = !self.look();
                 self.past_of_one(key, revision, visit);
+                self.look()
             }
-            (Keys::Span(from, to), At::Newest) => {
-                exhausted = !self.newest_of_span(from, to, visit);
-            }
+            (Keys::Span(from, to), At::Newest) => self.newest_of_span(from, to, visit),
             (Keys::Span(from, to), At::Before) => {
-                exhausted = !self.scan_current(from, to, &mut |_, record| visit(record));
+                self.scan_current(from, to, &mut |_, record| visit(record))
             }
             (Keys::Span(from, to), At::Past(revision)) => {
-                exhausted = !self.past_of_span(from, to, revision, visit);
+                self.past_of_span(from, to, revision, visit)
             }
-        }
-        if exhausted { Err(Error::TooMuchWork) } else { Ok(()) }
+        };
+        if enough { Ok(()) } else { Err(Error::TooMuchWork) }
     }
 
     /// Sets the record of `key`.
@@ -172,7 +166,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The newest version of `key` that is not after `revision`.
-    fn past_of_one(&self, key: &[u8], revision: i64, visit: &mut dyn FnMut(&Bytes) -> bool) {
+    fn past_of_one(&self, key: &[u8], revision: i64, visit: &mut dyn FnMut(&Bytes)) {
         let (from, to) = (version_key(key, 0), version_key(key, revision));
         let (from, to) = (Bound::Included(&from[..]), Bound::Included(&to[..]));
         self.store.scan(from, to, true, &mut |_, version| {
@@ -189,30 +183,30 @@ impl<'a> Draft<'a> {
         from: &[u8],
         to: Option<&[u8]>,
         revision: i64,
-        visit: &mut dyn FnMut(&Bytes) -> bool,
+        visit: &mut dyn FnMut(&Bytes),
     ) -> bool {
         let (from, to) = version_bounds(from, to);
         let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        // A key's versions come oldest first: which one counts is known when another key begins, or none.
         let mut candidate: Option<(Vec<u8>, Bytes)> = None;
-        let (mut enough, mut going) = (true, true);
+        let mut finish = |candidate: Option<(Vec<u8>, Bytes)>| {
+            if let Some((_, version)) = candidate.filter(|(_, version)| !version.is_empty()) {
+                visit(&version);
+            }
+        };
+        let mut enough = true;
         self.store.scan(from, to, false, &mut |store_key, version| {
             enough = self.look();
             let (prefix, written) = split_version_key(store_key);
-            if written > revision {
-                return enough;
-            }
-            match &mut candidate {
-                Some((key, newest)) if key == prefix => newest.clone_from(version),
-                _ => {
-                    let done = candidate.replace((prefix.to_vec(), version.clone()));
-                    going = done.is_none_or(|(_, newest)| newest.is_empty() || visit(&newest));
+            if written <= revision {
+                match &mut candidate {
+                    Some((key, newest)) if key == prefix => newest.clone_from(version),
+                    _ => finish(candidate.replace((prefix.to_vec(), version.clone()))),
                 }
             }
-            enough && going
+            enough
         });
-        if let Some((_, newest)) = candidate.filter(|(_, newest)| going && !newest.is_empty()) {
-            visit(&newest);
-        }
+        finish(candidate);
         enough
     }
 
@@ -221,14 +215,15 @@ impl<'a> Draft<'a> {
         &self,
         from: &[u8],
         to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+        visit: &mut dyn FnMut(&[u8], &Bytes),
     ) -> bool {
         let (from, to) = current_bounds(from, to);
         let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
         let mut enough = true;
         self.store.scan(from, to, false, &mut |store_key, record| {
+            visit(key_of_current(store_key), record);
             enough = self.look();
-            enough && visit(key_of_current(store_key), record)
+            enough
         });
         enough
     }
@@ -238,28 +233,27 @@ impl<'a> Draft<'a> {
         &self,
         from: &[u8],
         to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&Bytes) -> bool,
+        visit: &mut dyn FnMut(&Bytes),
     ) -> bool {
         let end = to.map_or(Bound::Unbounded, Bound::Excluded);
         let mut own = self.changes.range::<[u8], _>((Bound::Included(from), end)).peekable();
-        let mut going = true;
         let mut enough = self.scan_current(from, to, &mut |key, record| {
             while let Some((_, change)) = own.next_if(|(own, _)| &own[..] < key) {
-                going = going && change.record.as_ref().is_none_or(&mut *visit);
+                self.look();
+                change.record.iter().for_each(&mut *visit);
             }
-            going = going
-                && match own.next_if(|(own, _)| &own[..] == key) {
-                    Some((_, change)) => change.record.as_ref().is_none_or(&mut *visit),
-                    None => visit(record),
-                };
-            going
+            match own.next_if(|(own, _)| &own[..] == key) {
+                Some((_, change)) => change.record.iter().for_each(&mut *visit),
+                None => visit(record),
+            }
         });
+        // Changes count too: one transaction can make thousands, and read each of them thousands of times.
         for (_, change) in own {
             enough = enough && self.look();
-            going = going && enough && change.record.as_ref().is_none_or(&mut *visit);
-            if !going {
+            if !enough {
                 break;
             }
+            change.record.iter().for_each(&mut *visit);
         }
         enough
     }

@@ -52,7 +52,6 @@ pub(crate) fn delete_range(
     let mut previous: Vec<Bytes> = Vec::new();
     draft.visit(Keys::new(&delete.key, &delete.range_end), At::Newest, &mut |record| {
         previous.push(record.clone());
-        true
     })?;
     for record in &previous {
         draft.delete(&Record::read(record).key.into());

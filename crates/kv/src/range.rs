@@ -45,7 +45,6 @@ pub(crate) fn answer(range: &Range, draft: &Draft<'_>, reply: &mut Reply) -> Res
         if !range.count_only && found.len() < wanted && passes(range, record) {
             found.push(record.clone());
         }
-        true
     })?;
     sort(range, &mut found);
     let more = limit.is_some_and(|limit| found.len() > limit);

@@ -89,9 +89,7 @@ fn apply(plan: &Plan<'_>, draft: &mut Draft<'_>, reply: &mut Reply) -> Result<()
 fn holds(compare: &Compare, draft: &Draft<'_>) -> Result<bool, Error> {
     let mut result = None;
     draft.visit(Keys::new(&compare.key, &compare.range_end), At::Newest, &mut |record| {
-        let holds = holds_for(compare, &Record::read(record));
-        result = Some(holds);
-        holds
+        result = Some(result.unwrap_or(true) && holds_for(compare, &Record::read(record)));
     })?;
     Ok(result.unwrap_or_else(|| {
         // No value is the value of a key that does not exist, not even the empty one.

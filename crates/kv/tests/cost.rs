@@ -129,44 +129,43 @@ fn results_have_a_largest_size() {
     assert!(matches!(kv.execute(&Operation::DeleteRange(delete(false))), Response::DeleteRange(_)));
 }
 
+/// A transaction that holds `outer` transactions that hold `inner` requests each.
+fn square(outer: usize, inner: usize, request: impl Fn(usize) -> RequestOp) -> Txn {
+    let success = (0..outer).map(|at| {
+        let success = (0..inner).map(|index| request(at * inner + index)).collect();
+        RequestOp::Txn(Txn { success, ..Txn::default() })
+    });
+    Txn { success: success.collect(), ..Txn::default() }
+}
+
+fn put_number(index: usize) -> RequestOp {
+    RequestOp::Put(Put { key: index.to_string().as_bytes().into(), ..Put::default() })
+}
+
+fn count(_: usize) -> RequestOp {
+    RequestOp::Range(Range { count_only: true, ..all() })
+}
+
 #[test]
 fn one_operation_looks_at_so_much_and_no_more() {
     let mut kv = Instance::new();
-    let keys = 120;
-    for part in 0..33 {
-        let one = |index: usize| {
-            RequestOp::Put(Put {
-                key: format!("{part}-{index}").as_bytes().into(),
-                ..Put::default()
-            })
-        };
-        let success = (0..keys).map(one).collect();
-        kv.execute(&Operation::Txn(Txn { success, ..Txn::default() }));
-    }
-    // 64 times 64 counts of everything, in a request of a few hundred kilobytes.
-    let counts = |inner: usize| {
-        let count = || RequestOp::Range(Range { count_only: true, ..all() });
-        let txn = || {
-            let success = (0..inner).map(|_| count()).collect();
-            RequestOp::Txn(Txn { success, ..Txn::default() })
-        };
-        Operation::Txn(Txn { success: (0..64).map(|_| txn()).collect(), ..Txn::default() })
-    };
-    let looks = |inner: u64| 64 * inner * 33 * keys as u64;
-    assert!(looks(64) <= WORK, "a request just within the limit");
-    assert!(matches!(kv.execute(&counts(64)), Response::Txn(_)));
-    for part in 33..40 {
-        let one = |index: usize| {
-            RequestOp::Put(Put {
-                key: format!("{part}-{index}").as_bytes().into(),
-                ..Put::default()
-            })
-        };
-        let success = (0..keys).map(one).collect();
-        kv.execute(&Operation::Txn(Txn { success, ..Txn::default() }));
-    }
-    assert!(64 * 64 * 40 * keys as u64 > WORK, "and one beyond");
-    assert_eq!(kv.execute(&counts(64)), Response::Error(Error::TooMuchWork));
+    // 4096 counts of everything, in a request of a few hundred kilobytes: just within the limit, and just beyond.
+    let counts = Operation::Txn(square(64, 64, count));
+    kv.execute(&Operation::Txn(square(64, 63, put_number)));
+    const { assert!(64 * 64 * (64 * 63 + 1) <= WORK) };
+    assert!(matches!(kv.execute(&counts), Response::Txn(_)));
+    kv.execute(&Operation::Txn(square(64, 64, |index| put_number(10_000 + index))));
+    assert_eq!(kv.execute(&counts), Response::Error(Error::TooMuchWork));
+}
+
+#[test]
+fn what_a_transaction_itself_has_put_counts_as_looked_at() {
+    let mut kv = Instance::new();
+    let (puts, counts) = (square(62, 63, put_number), square(62, 63, count));
+    const { assert!(2 * (62 * 63) * (62 * 63) > WORK) };
+    let success = [puts, counts.clone(), counts].map(RequestOp::Txn).into();
+    let operation = Operation::Txn(Txn { success, ..Txn::default() });
+    assert_eq!(kv.execute(&operation), Response::Error(Error::TooMuchWork));
 }
 
 /// Each put of one list against each deletion of the other would be billions of comparisons.

@@ -15,7 +15,7 @@ use testudo_kv::{Operation, Response};
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: 400,
+        cases: 1500,
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(1),
         ..ProptestConfig::default()

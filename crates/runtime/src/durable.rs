@@ -38,7 +38,9 @@ pub struct DurableStorage<D: Disk> {
 
 impl<D: Disk> std::fmt::Debug for DurableStorage<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DurableStorage").field("essentials", &self.essentials).finish_non_exhaustive()
+        f.debug_struct("DurableStorage")
+            .field("essentials", &self.essentials)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,30 +59,37 @@ where
             .map_err(|error| StorageError::caused("open the superblock", error))?;
         let known = match loaded {
             Loaded::Absent => None,
-            Loaded::Lost => return Err(StorageError::new(
-                "both copies of the superblock are damaged: this replica has forgotten what it \
+            Loaded::Lost => {
+                return Err(StorageError::new(
+                    "both copies of the superblock are damaged: this replica has forgotten what it \
                  promised, and may come back only under a new voting key",
-            )),
+                ));
+            }
             Loaded::Present { value, damaged } => {
                 if damaged {
                     tracing::warn!("one copy of the superblock was damaged and is mended");
                 }
-                Some(Essentials::from_bytes(&value).map_err(|error| {
-                    StorageError::caused("read the superblock", error)
-                })?)
+                Some(
+                    Essentials::from_bytes(&value)
+                        .map_err(|error| StorageError::caused("read the superblock", error))?,
+                )
             }
         };
         let forgotten = known.map_or(Position(0), |known| known.forgotten);
         let mut records = Vec::new();
         let (log, found) = Self::open_log(&disk, identity, forgotten, &mut records)?;
         match known {
-            Some(_) if found.fresh => return Err(StorageError::new(
-                "the superblock is there and the log is gone: this replica has forgotten what it said",
-            )),
-            None if found.next > 0 => return Err(StorageError::new(
-                "the log is there and the superblock is gone: this replica has forgotten what it \
+            Some(_) if found.fresh => {
+                return Err(StorageError::new(
+                    "the superblock is there and the log is gone: this replica has forgotten what it said",
+                ));
+            }
+            None if found.next > 0 => {
+                return Err(StorageError::new(
+                    "the log is there and the superblock is gone: this replica has forgotten what it \
                  promised, and may come back only under a new voting key",
-            )),
+                ));
+            }
             Some(_) => {}
             None => superblock
                 .store(&Essentials::default().to_bytes())
@@ -110,8 +119,9 @@ where
         forgotten: Position,
         records: &mut Vec<(Position, Vec<u8>)>,
     ) -> Result<(Log<D>, testudo_wal::Recovered), StorageError> {
-        let salt = getrandom::u64()
-            .map_err(|error| StorageError::new(format!("no randomness from the system: {error}")))?;
+        let salt = getrandom::u64().map_err(|error| {
+            StorageError::new(format!("no randomness from the system: {error}"))
+        })?;
         let options = Options { segment_bytes: SEGMENT_BYTES, salt, ..Options::default() };
         let opened: Result<_, OpenError> =
             Log::open_with(disk.clone(), identity, options, &mut |position, bytes| {
@@ -121,7 +131,10 @@ where
             });
         let (log, found) = opened.map_err(|error| StorageError::caused("open the log", error))?;
         if found.torn_bytes > 0 {
-            tracing::info!(bytes = found.torn_bytes, "an unfinished write was removed from the log");
+            tracing::info!(
+                bytes = found.torn_bytes,
+                "an unfinished write was removed from the log"
+            );
         }
         if found.mended > 0 {
             tracing::warn!(places = found.mended, "damaged places of the log were mended");

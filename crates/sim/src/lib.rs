@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod adversary;
+pub mod bare;
 pub mod conformance;
 pub mod disk;
 pub mod event;
@@ -17,10 +18,12 @@ pub mod keys;
 pub mod liar;
 pub mod linear;
 pub mod oracle;
+mod papers;
 pub mod plan;
 pub mod replicated;
 pub mod report;
 pub mod rng;
+pub mod script;
 pub mod seeded;
 pub mod service;
 pub mod world;

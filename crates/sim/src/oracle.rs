@@ -132,6 +132,13 @@ impl Jury {
         self.oracles.push(oracle);
     }
 
+    /// Notes a broken rule that was found out otherwise.
+    pub fn violate(&mut self, violation: Violation) {
+        if self.violations.len() < MOST {
+            self.violations.push(violation);
+        }
+    }
+
     /// What was broken so far.
     #[must_use]
     pub fn violations(&self) -> &[Violation] {

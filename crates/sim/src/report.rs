@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// What one seed came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Report {
     /// The seed.
     pub seed: u64,

@@ -20,8 +20,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{
-    ClusterId, Context, Domain, Evidence, FaultModel, GroupId, Incarnation, Member, Membership,
-    Message, Peer, Protocol, PublicKey, Rejection, ReplicaId, Signed, Verified,
+    Certificate, ClusterId, Context, DecodeError, Domain, Evidence, FaultModel, GroupId,
+    Incarnation, Invalid, Kind, Member, Membership, Message, Peer, Protocol, ProtocolId, PublicKey,
+    Rejection, ReplicaId, Signed, Statement, Strength, Verified,
 };
 
 /// The automata of one protocol and how their outputs are read.
@@ -181,6 +182,34 @@ pub enum Pending {
 pub trait Observer {
     /// Something happened at this virtual time.
     fn observe(&mut self, at: Duration, event: &Event);
+}
+
+/// A statement as a message of its own, for [`World::certify`].
+#[derive(Clone, Debug)]
+struct Stated<T>(T);
+
+impl<T: Statement> Message for Stated<T> {
+    fn protocol(&self) -> ProtocolId {
+        T::PROTOCOL
+    }
+    fn kind(&self) -> Kind {
+        T::KIND
+    }
+    fn name(&self) -> &'static str {
+        "statement"
+    }
+    fn strength(&self) -> Strength {
+        Strength::Signature
+    }
+    fn encode_body(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+    fn decode_body(_: ProtocolId, _: Kind, body: &[u8]) -> Result<Self, DecodeError> {
+        T::from_bytes(body).map(Self)
+    }
+    fn validate(&self, _: Peer, _: &Context<'_>) -> Result<(), Invalid> {
+        Ok(())
+    }
 }
 
 /// The world.
@@ -444,6 +473,13 @@ impl<S: System> World<S> {
         self.wire.get(&number).map(|packet| &packet.letter)
     }
 
+    /// What a message under way says, as far as it reads as one: for people, who may look where no node may.
+    #[must_use]
+    pub fn message(&self, number: u64) -> Option<S::Message> {
+        let packet = self.wire.get(&number)?;
+        Verified::replay(packet.frame.signed.clone()).ok().map(Verified::into_message)
+    }
+
     /// Whether a message under way is a node's word to itself.
     #[must_use]
     pub fn is_own(&self, number: u64) -> bool {
@@ -455,6 +491,24 @@ impl<S: System> World<S> {
         for node in self.nodes.iter().filter(|node| node.is_correct) {
             each_host!(&node.body, host => host.audit());
         }
+    }
+
+    /// A certificate of these nodes for a statement: what their upper layers would have gathered, where a test plays
+    /// those. Liars' tools do not reach here.
+    pub fn certify<T: Statement>(&self, nodes: &[NodeId], statement: &T) -> Certificate<T> {
+        let mut certificate = Certificate::new(statement.clone());
+        for node in nodes {
+            let (peer, signer) = each_host!(
+                &self.nodes[node.index()].body, host => (host.peer, &host.signer));
+            let vote = Stated(statement.clone());
+            certificate.add(&Verified::seal(vote, peer, self.setup.domain, signer));
+        }
+        certificate
+    }
+
+    /// Notes something that only a run's own driver knows.
+    pub fn note(&mut self, event: &Event) {
+        self.record(event);
     }
 
     pub(crate) fn record(&mut self, event: &Event) {

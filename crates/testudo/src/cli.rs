@@ -81,6 +81,9 @@ pub(crate) struct Up {
     /// Do not start a replica again that has died.
     #[arg(long)]
     pub(crate) no_restart: bool,
+    /// How many seconds to wait for the first answer before giving up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) wait: u32,
     /// Allow more liars than the cluster survives, to see what happens; no answer is promised then.
     #[arg(long)]
     pub(crate) beyond: bool,
@@ -248,7 +251,7 @@ mod tests {
     fn every_refusal_is_one_line_that_says_what_to_do() {
         for (words, what) in [
             ("", "testudo up"),
-            ("pu", "did you mean `up`"),
+            ("statsu", "did you mean `status`"),
             ("up --fault 1", "did you mean `--faults`"),
             ("up --faults many", "invalid value 'many' for '--faults <F>'"),
             ("up --faults -1", "-1"),

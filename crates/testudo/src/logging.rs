@@ -40,7 +40,9 @@ pub(crate) fn to_stderr(directives: &str) -> Outcome {
 }
 
 /// Logs errors and notices only, to standard error: for commands whose output is theirs.
-pub(crate) fn quietly() -> Outcome {
+pub(crate) fn quietly(directives: &str) -> Outcome {
+    // They are for children; a slip in them is told before any is started.
+    filter(directives)?;
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(false)

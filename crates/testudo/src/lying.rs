@@ -7,6 +7,7 @@
 //! It exists on one's own machine only: no replica lies that is not named a liar in a cluster file that `up` marked
 //! as a demonstration.
 
+pub(crate) mod claims;
 pub(crate) mod tamper;
 
 use crate::words;

@@ -11,7 +11,11 @@ mod failure;
 mod init;
 mod logging;
 mod lying;
+mod node;
 mod protocols;
+mod serve;
+mod signals;
+mod status;
 mod up;
 mod words;
 
@@ -35,10 +39,13 @@ fn main() -> ExitCode {
 
 fn run() -> Outcome<ExitCode> {
     let Some(cli) = cli::parse(std::env::args_os())? else { return Ok(ExitCode::SUCCESS) };
-    match cli.command {
+    match &cli.command {
         Command::Up(flags) => up::run(flags, &cli.log),
-        Command::Init(flags) => init::run(&flags),
-        _ => Ok(()),
+        Command::Init(flags) => init::run(flags),
+        Command::Replica(flags) => node::run(flags, None, &cli.log),
+        Command::Liar(flags) => node::run(&flags.replica, Some(flags.kind), &cli.log),
+        Command::Gateway(flags) => serve::run(flags, &cli.log),
+        Command::Status(flags) => return status::run(flags).map(ExitCode::from),
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -215,6 +215,14 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Makes the first segment of a new log, so that from now on the log is seen to exist.
+    pub(crate) fn begin(&mut self) -> Result<(), DiskError> {
+        self.guarded(|log| {
+            let first = log.segment_with_room(0);
+            log.make_file(first)
+        })
+    }
+
     /// The position of the first record that the log still has; equal to [`Log::next`] if it has none.
     pub fn first(&self) -> Position {
         self.segments.keys().next().copied().unwrap_or(self.next)

@@ -44,7 +44,8 @@ impl fmt::Display for Damage {
 /// What [`Log::open`] found.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Recovered {
-    /// Whether there was no log. Whoever knows that there should have been one has lost it.
+    /// Whether there was no log; there is one now, and no later opening says this again. Whoever knows that there should have
+    /// been one has lost it.
     pub fresh: bool,
     /// The position of the first record.
     pub first: Position,
@@ -124,7 +125,7 @@ struct Candidate<F> {
 }
 
 impl<D: Disk> Log<D> {
-    /// Opens the log of this identity on the disk, or begins one where there is none.
+    /// Opens the log of this identity on the disk, or begins one, durably, where there is none.
     ///
     /// All segments are read and checked. What an unfinished write left at the end is removed, the last flush is made durable
     /// again (its success may have been lost with the process), damaged heads and tails with a good twin are written again,
@@ -178,7 +179,11 @@ impl<D: Disk> Log<D> {
         // The name of the last segment may not have been durable when the process ended.
         disk.flush()?;
         recovery.recovered.next = recovery.foundation.next;
-        Ok((Log::on(disk, recovery.foundation), recovery.recovered))
+        let mut log = Log::on(disk, recovery.foundation);
+        if recovery.recovered.fresh {
+            log.begin()?;
+        }
+        Ok((log, recovery.recovered))
     }
 }
 

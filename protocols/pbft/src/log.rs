@@ -10,9 +10,9 @@ use testudo_core::{
     Certificate, Digest, Domain, Encode, Position, ReplicaId, Slot, Statement, Verified, View,
 };
 
-/// Slots below the stable checkpoint whose decisions are still found for laggards: a few dozen megabytes of positions.
-/// Who lags further behind takes the state instead.
-pub(crate) const HISTORY: u64 = 1 << 20;
+/// Slots below the stable checkpoint whose decisions are still found for laggards, in the node's own log. Who lags
+/// further behind takes the state instead. A place takes some 20 bytes of memory.
+pub(crate) const HISTORY: u64 = 1 << 22;
 
 /// The batch that a replica accepted for a slot of its view.
 #[derive(Clone, Debug)]

@@ -3,10 +3,10 @@
 use super::Network;
 use super::channel::{self, End};
 use super::hello::{Answer, Hello};
+use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use rustls::ServerConfig;
 use testudo_core::{Message, Peer};
 use testudo_keys::peer_of;
 use tokio::net::{TcpListener, TcpStream};

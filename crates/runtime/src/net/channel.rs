@@ -157,6 +157,7 @@ pub(crate) async fn run<M: Message + Send + Sync + 'static>(
     let end = tokio::select! {
         end = read(reading, peer, shared) => end,
         end = write(writing, outbox, shared) => end,
+        Condemned = shared.verification.doomed(peer) => Err(End::Condemned),
     };
     match end {
         Ok(()) => End::Stopping,
@@ -218,7 +219,8 @@ async fn read<M: Message + Send + Sync + 'static>(
             return Err(End::Endless);
         }
         buffer.reserve(READ_BYTES);
-        let count = timeout(SILENCE, stream.read_buf(&mut buffer)).await.map_err(|_| End::Silent)??;
+        let count =
+            timeout(SILENCE, stream.read_buf(&mut buffer)).await.map_err(|_| End::Silent)??;
         if count == 0 {
             return Err(if buffer.is_empty() { End::Closed } else { End::Truncated });
         }

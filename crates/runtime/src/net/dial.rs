@@ -1,9 +1,9 @@
 //! Dialling a replica, again and again.
 
+use super::Network;
 use super::channel::{self, End};
 use super::hello::Answer;
 use super::outbox::Outbox;
-use super::Network;
 use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -19,12 +19,13 @@ use crate::sync::lock;
 use crate::verify::Verification;
 use bytes::Bytes;
 use outbox::Outbox;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use testudo_core::{Message, Peer, PublicKey};
-use testudo_keys::channel::{self as tls, ChannelError};
 use testudo_keys::SigningKey;
+use testudo_keys::channel::{self as tls, ChannelError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -108,17 +109,19 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
         })
     }
 
-    /// Dials the replicas, and accepts whoever dials if there is a listener. Any key may connect: whether a client's is
-    /// admitted is decided at execution, the same everywhere.
+    /// Dials the members, and keeps dialling.
+    pub(crate) fn dial_members(self: &Arc<Self>) {
+        self.reconcile(&self.scope.get());
+    }
+
+    /// Accepts whoever dials. Any key may connect: whether a client's is admitted is decided at execution, the same
+    /// everywhere.
     ///
     /// # Errors
     /// When no certificate can be made of the identity key.
-    pub(crate) fn start(self: &Arc<Self>, listener: Option<TcpListener>) -> Result<(), ChannelError> {
-        if let Some(listener) = listener {
-            let config = tls::server_config(&self.identity, Arc::new(|_| true))?;
-            self.runtime.spawn(accept::run(self.clone(), listener, Arc::new(config)));
-        }
-        self.reconcile(&self.scope.get());
+    pub(crate) fn accept(self: &Arc<Self>, listener: TcpListener) -> Result<(), ChannelError> {
+        let config = tls::server_config(&self.identity, Arc::new(|_| true))?;
+        self.runtime.spawn(accept::run(self.clone(), listener, Arc::new(config)));
         Ok(())
     }
 
@@ -162,18 +165,17 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
                 peers.routes.push(None);
                 continue;
             }
-            if !peers.dialled.contains_key(&member.identity) {
-                match addresses.get(&member.identity) {
-                    Some(address) => {
-                        let dialled = self.dial(member.identity, index, address.clone());
-                        peers.dialled.insert(member.identity, dialled);
-                    }
-                    None => tracing::error!(
-                        replica = index,
-                        key = %member.identity,
-                        "no address of this replica is known: it is not dialled"
-                    ),
+            let address = addresses.get(&member.identity);
+            match (peers.dialled.entry(member.identity), address) {
+                (Entry::Occupied(_), _) => {}
+                (Entry::Vacant(place), Some(address)) => {
+                    place.insert(self.dial(member.identity, index, address.clone()));
                 }
+                (Entry::Vacant(_), None) => tracing::error!(
+                    replica = index,
+                    key = %member.identity,
+                    "no address of this replica is known: it is not dialled"
+                ),
             }
             let route = peers.dialled.get(&member.identity).map(|dialled| dialled.outbox.clone());
             peers.routes.push(route);

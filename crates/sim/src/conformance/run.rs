@@ -1,104 +1,30 @@
 //! One run of one seed.
 
 use super::Serving;
-use crate::adversary::Misconduct;
 use crate::event::NodeId;
 use crate::linear::{Linearity, Operation, check};
-use crate::oracle::{Cast, Counts, Jury, Trace, Violation, settle};
+use crate::oracle::settle;
+use crate::papers::{Papers, guarded, place_liars, shape};
 use crate::plan::{Climate, Plan};
 use crate::report::Report;
 use crate::rng::{Chance, Rng};
 use crate::seeded::{Outcome, Seeded};
 use crate::service::{Answer, Ask, KeyModel, Mix};
-use crate::world::{Shape, World};
-use std::any::Any;
-use std::cell::RefCell;
+use crate::world::World;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::time::Duration;
-use testudo_core::{Decode, Encode, FaultModel, ReplicaId};
+use testudo_core::{Decode, Encode};
 
 /// Runs one seed under a plan. A panic of a replica is a violation like any other.
 pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) -> Report {
     let papers = Papers::default();
-    let result = catch_unwind(AssertUnwindSafe(|| {
+    guarded(&papers.clone(), seed, plan, || {
         let mut run = Run::new(make(), seed, plan, papers.clone());
         run.play();
-        run
-    }));
-    let mut report = papers.report(seed, plan);
-    match result {
-        Ok(run) => run.finish(&mut report),
-        Err(panic) => report.violations.push(Violation {
-            oracle: "no panic",
-            at: Duration::ZERO,
-            what: panic_text(panic.as_ref()),
-        }),
-    }
-    if report.is_clean() {
-        report.trace.clear();
-    }
-    report
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
-}
-
-/// What is written down while a run goes on, and survives its panic.
-#[derive(Clone, Default)]
-struct Papers {
-    jury: Rc<RefCell<Option<Rc<RefCell<Jury>>>>>,
-    trace: Rc<RefCell<Option<Rc<RefCell<Trace>>>>>,
-    counts: Rc<RefCell<Counts>>,
-}
-
-impl Papers {
-    fn open<S: Serving>(&self, world: &mut World<S>, plan: &Plan) {
-        let cast = Cast::of(world);
-        let jury = Rc::new(RefCell::new(Jury::new(cast.clone())));
-        let trace = Rc::new(RefCell::new(Trace::new(cast, plan.trace)));
-        world.watch(self.counts.clone());
-        world.watch(trace.clone());
-        world.watch(jury.clone());
-        self.jury.replace(Some(jury));
-        self.trace.replace(Some(trace));
-    }
-
-    fn is_violated(&self) -> bool {
-        let jury = self.jury.borrow();
-        jury.as_ref().is_some_and(|jury| !jury.borrow().violations().is_empty())
-    }
-
-    fn report(&self, seed: u64, plan: &Plan) -> Report {
-        let liars: Vec<&str> = plan.liars.iter().map(|liar| liar.name()).collect();
-        let liars = if liars.is_empty() { "no liar".into() } else { liars.join(" and ") };
-        let beyond = if plan.beyond { ", beyond f" } else { "" };
-        let counts = self.counts.borrow().all();
-        Report {
-            seed,
-            title: format!("n={}, {liars}{beyond}", plan.n()),
-            audit: String::new(),
-            steps: 0,
-            time: Duration::ZERO,
-            answered: 0,
-            counts: counts.into_iter().map(|(name, count)| (name.into(), count)).collect(),
-            violations: self
-                .jury
-                .borrow()
-                .as_ref()
-                .map(|jury| jury.borrow().violations().to_vec())
-                .unwrap_or_default(),
-            trace: self
-                .trace
-                .borrow()
-                .as_ref()
-                .map(|trace| trace.borrow().lines())
-                .unwrap_or_default(),
-        }
-    }
+        run.judge_history();
+        let answered = run.history.iter().filter(|op| op.returned.is_some()).count();
+        run.papers.close(&run.seeded, answered);
+    })
 }
 
 /// Appointments beyond this number are not those of clients.
@@ -115,21 +41,13 @@ struct Run<'a, S: Serving> {
     issued: usize,
     /// Orders calls and returns.
     moment: u64,
-    /// What went wrong that no event tells.
-    violations: Vec<Violation>,
 }
 
 impl<'a, S: Serving> Run<'a, S> {
     fn new(system: S, seed: u64, plan: &'a Plan, papers: Papers) -> Self {
         let mut rng = Rng::split(seed, "run", 0);
         let liars = place_liars(plan, &mut rng);
-        let twins = liars.iter().filter(|(_, liar)| *liar == Misconduct::Twins);
-        let shape = Shape {
-            replicas: plan.n(),
-            clients: plan.clients,
-            model: FaultModel::byzantine(plan.f),
-            twins: twins.map(|(id, _)| *id).collect(),
-        };
+        let shape = shape(plan, plan.clients, &liars);
         let world = World::asleep(system, &shape, seed);
         let climate = plan
             .climate
@@ -154,7 +72,6 @@ impl<'a, S: Serving> Run<'a, S> {
             open: BTreeMap::new(),
             issued: 0,
             moment: 0,
-            violations: Vec::new(),
         }
     }
 
@@ -193,7 +110,7 @@ impl<'a, S: Serving> Run<'a, S> {
                 format!("{patience:?} after {what} still unanswered: {}", waiting.join(", ")),
             );
         }
-        self.violations.is_empty() && !self.papers.is_violated()
+        !self.papers.is_violated()
     }
 
     fn waiting(&self, client: usize, operation: usize) -> String {
@@ -201,14 +118,14 @@ impl<'a, S: Serving> Run<'a, S> {
         format!("c{} {input:?}", client + 1)
     }
 
-    fn violate(&mut self, oracle: &'static str, what: String) {
+    fn violate(&self, oracle: &'static str, what: String) {
         let at = self.seeded.world.now();
-        self.violations.push(Violation { oracle, at, what });
+        self.papers.violate(oracle, at, what);
     }
 
     /// Steps while `more` says so, until a rule is broken or nothing is left to happen.
     fn run_while(&mut self, more: impl Fn(&Self) -> bool) {
-        while self.violations.is_empty() && !self.papers.is_violated() && more(self) {
+        while !self.papers.is_violated() && more(self) {
             match self.seeded.step() {
                 Outcome::Idle => return,
                 Outcome::Happened => {}
@@ -286,25 +203,9 @@ impl<'a, S: Serving> Run<'a, S> {
         }
     }
 
-    fn finish(mut self, report: &mut Report) {
-        if self.papers.is_violated() || !self.violations.is_empty() {
-            self.judge_history(false);
-        } else {
-            self.judge_history(true);
-        }
-        let world = &self.seeded.world;
-        report.audit = world.audit_hash().hex();
-        report.steps = world.steps();
-        report.time = world.now();
-        report.answered = self.history.iter().filter(|op| op.returned.is_some()).count();
-        for (name, count) in self.seeded.befallen() {
-            report.counts.insert(format!("trouble: {name}"), *count);
-        }
-        report.violations.append(&mut self.violations);
-    }
-
-    /// The ledger balances only at the end of a whole run; linearizable is every part of one.
-    fn judge_history(&mut self, is_whole: bool) {
+    /// Linearizable must be every part of a run; the ledger balances only at the end of a whole one.
+    fn judge_history(&self) {
+        let is_whole = !self.papers.is_violated();
         match check(&KeyModel, &self.history) {
             Linearity::Holds => {}
             Linearity::Broken(how) => self.violate("linearizability", how),
@@ -316,15 +217,4 @@ impl<'a, S: Serving> Run<'a, S> {
             self.violate("ledger", what);
         }
     }
-}
-
-/// Which replicas lie. The first primary is one of them half of the time.
-fn place_liars(plan: &Plan, rng: &mut Rng) -> Vec<(ReplicaId, Misconduct)> {
-    let mut ids: Vec<ReplicaId> = (0..plan.n()).map(ReplicaId).collect();
-    rng.shuffle(&mut ids);
-    if rng.below(2) == 0 {
-        ids.retain(|id| id.0 != 0);
-        ids.insert(0, ReplicaId(0));
-    }
-    ids.into_iter().zip(plan.liars.iter().copied()).collect()
 }

@@ -15,6 +15,15 @@ impl Address {
         Self { host: host.into(), port }
     }
 
+    /// The address of a socket.
+    pub(crate) fn of(socket: std::net::SocketAddr) -> Self {
+        let host = match socket.ip() {
+            std::net::IpAddr::V4(ip) => ip.to_string(),
+            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        Self::new(host, socket.port())
+    }
+
     /// Reads `host:port`; an IPv6 address stands in brackets. The error is the rest of a sentence that begins with
     /// what was read.
     pub(crate) fn read(text: &str) -> Result<Self, String> {

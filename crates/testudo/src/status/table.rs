@@ -12,7 +12,7 @@ const DIGITS: usize = 8;
 /// A table of all replicas, and a sentence or two.
 pub(super) fn table(summary: &Summary) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header([
+    table.load_style(presets::NOTHING).set_header([
         "replica", "address", "view", "role", "slot", "lag", "digest", "health", "caught lying",
     ]);
     for row in &summary.rows {

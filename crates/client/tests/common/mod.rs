@@ -1,0 +1,148 @@
+//! A cluster of PBFT replicas in this process, over real channels and real disks, replicating a counter.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use testudo_client::{Client, ClusterConfig};
+use testudo_contracts::{Moment, OrderConfig, Service, Store};
+use testudo_core::fault::FaultModel;
+use testudo_core::{ClusterId, Domain, Epoch, GroupId, Membership, ReplicaId};
+use testudo_keys::{NodeKey, SigningKey};
+use testudo_pbft::Pbft;
+use testudo_replication::{Config, Replica};
+use testudo_runtime::{Addresses, NodeConfig, NodeHandle, Probe, node};
+
+/// Adds the operation's first byte to a sum, and answers the sum.
+#[derive(Clone, Debug)]
+pub struct Sum;
+
+impl Service for Sum {
+    const VERSION: u32 = 1;
+    fn genesis(&self, _: &mut dyn Store) {}
+    fn execute(&self, store: &mut dyn Store, operation: &[u8], _: &Moment) -> Vec<u8> {
+        let old =
+            store.get(b"sum").map_or(0, |bytes| u64::from_le_bytes(bytes[..].try_into().unwrap()));
+        let Some(added) = operation.first() else { panic!("an operation of no bytes") };
+        let sum = old + u64::from(*added);
+        store.put(b"sum", sum.to_le_bytes()[..].into());
+        sum.to_le_bytes().to_vec()
+    }
+    fn internal_error(&self) -> Vec<u8> {
+        b"internal".to_vec()
+    }
+    fn too_large(&self) -> Vec<u8> {
+        b"too large".to_vec()
+    }
+}
+
+pub type Node = NodeHandle<Replica<Pbft, Sum>>;
+
+pub struct Cluster {
+    pub keys: Vec<NodeKey>,
+    pub client_key: SigningKey,
+    pub domain: Domain,
+    pub membership: Membership,
+    pub addresses: Addresses,
+    pub ports: Vec<u16>,
+    pub folder: tempfile::TempDir,
+    pub verifiers: usize,
+    pub nodes: Vec<Option<Node>>,
+}
+
+impl Cluster {
+    pub fn start(n: usize, verifiers: usize) -> Self {
+        let keys: Vec<NodeKey> = (0..n).map(|_| NodeKey::generate().unwrap()).collect();
+        let client_key = SigningKey::generate().unwrap();
+        let domain = Domain { cluster: ClusterId([9; 16]), group: GroupId(0), epoch: Epoch(0) };
+        let membership = Membership {
+            epoch: Epoch(0),
+            members: keys.iter().map(NodeKey::member).collect(),
+            model: FaultModel::byzantine(((n - 1) / 3) as u16),
+        };
+        let listeners: Vec<_> =
+            keys.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<u16> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        let addresses = keys
+            .iter()
+            .zip(&ports)
+            .map(|(key, port)| (key.identity.public(), format!("127.0.0.1:{port}")))
+            .collect();
+        let folder = tempfile::tempdir().unwrap();
+        let mut cluster = Self {
+            keys,
+            client_key,
+            domain,
+            membership,
+            addresses,
+            ports,
+            folder,
+            verifiers,
+            nodes: Vec::new(),
+        };
+        for (id, listener) in listeners.into_iter().enumerate() {
+            let node = cluster.node(id, listener);
+            cluster.nodes.push(Some(node));
+        }
+        cluster
+    }
+
+    fn node(&self, id: usize, listener: TcpListener) -> Node {
+        let config = NodeConfig {
+            name: format!("n{id}"),
+            data: self.folder.path().join(format!("node{id}")),
+            key: self.keys[id].clone(),
+            domain: self.domain,
+            membership: self.membership.clone(),
+            me: ReplicaId(id as u16),
+            addresses: self.addresses.clone(),
+            listener,
+            metrics: None,
+            verifiers: self.verifiers,
+            outgoing: None,
+            probe: Probe::default(),
+        };
+        let protocol = Config {
+            order: OrderConfig::new(self.domain, self.membership.clone()),
+            clients: BTreeSet::from([self.client_key.public()]),
+            service: Sum,
+        };
+        node::start(config, protocol, |_| ()).unwrap()
+    }
+
+    pub fn kill(&mut self, id: usize) {
+        self.nodes[id].take().unwrap().shutdown();
+    }
+
+    pub fn restart(&mut self, id: usize) {
+        let listener = loop {
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", self.ports[id])) {
+                break listener;
+            }
+            std::thread::yield_now();
+        };
+        let node = self.node(id, listener);
+        self.nodes[id] = Some(node);
+    }
+
+    pub fn client_under(&self, key: SigningKey, deadline: Duration) -> Client {
+        let config = ClusterConfig {
+            domain: self.domain,
+            membership: self.membership.clone(),
+            addresses: self.addresses.clone(),
+            resend: Duration::from_millis(300),
+            deadline,
+        };
+        Client::connect::<Pbft>(config, key).unwrap()
+    }
+
+    pub fn client(&self) -> Client {
+        self.client_under(self.client_key.clone(), Duration::from_secs(30))
+    }
+}
+
+pub fn number(result: &Arc<[u8]>) -> u64 {
+    u64::from_le_bytes(result[..].try_into().unwrap())
+}

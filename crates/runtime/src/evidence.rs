@@ -1,0 +1,136 @@
+//! Evidence is kept as files, for whoever has to act on it.
+
+use crate::metrics::Metrics;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use testudo_core::{Decode, Digest, Encode, Evidence, ReplicaId, limits};
+
+/// The folder within a data folder.
+const FOLDER: &str = "evidence";
+
+/// Keeps sets of evidence, as many of each accused and offence as the limits say.
+pub(crate) struct Keeper {
+    folder: PathBuf,
+    kept: BTreeMap<(ReplicaId, String), usize>,
+    metrics: Arc<Metrics>,
+}
+
+impl Keeper {
+    /// Takes up what is in the folder already.
+    pub(crate) fn open(data: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let folder = data.join(FOLDER);
+        fs::create_dir_all(&folder)?;
+        let mut kept = BTreeMap::new();
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            match read_evidence(&path) {
+                Ok(evidence) => {
+                    *kept.entry((evidence.accused, evidence.offence)).or_insert(0) += 1;
+                }
+                Err(error) => tracing::warn!(path = %path.display(), "no evidence: {error}"),
+            }
+        }
+        Ok(Self { folder, kept, metrics })
+    }
+
+    /// Keeps and shows a set of evidence. Writing it happens elsewhere: the automaton does not wait for it.
+    pub(crate) fn keep(&mut self, evidence: &Evidence) {
+        let kept = self.kept.entry((evidence.accused, evidence.offence.clone())).or_insert(0);
+        if *kept >= limits::EVIDENCE_PER_OFFENCE {
+            return;
+        }
+        *kept += 1;
+        self.metrics.evidence.inc();
+        let bytes = encode(evidence);
+        let path = self.folder.join(format!("{}.evidence", Digest::of(&bytes)));
+        tracing::error!(
+            accused = %evidence.accused,
+            offence = evidence.offence,
+            file = %path.display(),
+            "a replica is convicted by what it signed"
+        );
+        let written = std::thread::Builder::new().name("evidence".to_owned()).spawn(move || {
+            if let Err(error) = write(&path, &bytes) {
+                tracing::error!(file = %path.display(), "evidence could not be written: {error}");
+            }
+        });
+        if let Err(error) = written {
+            tracing::error!("evidence could not be written: {error}");
+        }
+    }
+}
+
+fn encode(evidence: &Evidence) -> Vec<u8> {
+    let mut bytes = vec![limits::FORMAT_VERSION];
+    evidence.encode(&mut bytes);
+    bytes
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// Reads a file of evidence. What it says is to be judged by the protocol's `convicts`.
+///
+/// # Errors
+/// When it cannot be read, or is no evidence of this version.
+pub fn read_evidence(path: &Path) -> io::Result<Evidence> {
+    let bytes = fs::read(path)?;
+    match bytes.split_first() {
+        Some((&limits::FORMAT_VERSION, evidence)) => Evidence::from_bytes(evidence)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not evidence of this version")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+    use testudo_core::ProtocolId;
+
+    fn evidence(accused: u16, statement: u8) -> Evidence {
+        Evidence {
+            accused: ReplicaId(accused),
+            protocol: ProtocolId(9),
+            offence: "equivocation".to_owned(),
+            statements: vec![vec![statement; 3]],
+        }
+    }
+
+    fn files(folder: &Path) -> usize {
+        let is_whole = |entry: &io::Result<fs::DirEntry>| {
+            entry.as_ref().unwrap().path().extension().is_some_and(|kind| kind == "evidence")
+        };
+        fs::read_dir(folder.join(FOLDER)).unwrap().filter(is_whole).count()
+    }
+
+    #[test]
+    fn one_set_for_each_accused_and_offence_is_kept_and_readable() {
+        let data = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let mut keeper = Keeper::open(data.path(), metrics.clone()).unwrap();
+        for statement in 0..3 {
+            keeper.keep(&evidence(2, statement));
+        }
+        keeper.keep(&evidence(3, 0));
+        assert_eq!(metrics.evidence.get(), 2);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while files(data.path()) < 2 {
+            assert!(Instant::now() < deadline, "evidence was not written");
+            std::thread::yield_now();
+        }
+        let mut keeper = Keeper::open(data.path(), metrics.clone()).unwrap();
+        keeper.keep(&evidence(2, 7));
+        assert_eq!(metrics.evidence.get(), 2, "what is kept is remembered over a restart");
+        let path = fs::read_dir(data.path().join(FOLDER)).unwrap().next().unwrap().unwrap().path();
+        assert_eq!(read_evidence(&path).unwrap().offence, "equivocation");
+    }
+}

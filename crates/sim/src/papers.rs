@@ -1,0 +1,134 @@
+//! What all runs share: who lies, who judges, what is written down, and that a panic is a violation like any other.
+
+use crate::adversary::Misconduct;
+use crate::oracle::{Cast, Counts, Jury, Trace, Violation};
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::rng::{Chance, Rng};
+use crate::seeded::Seeded;
+use crate::world::{Shape, System, World};
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+use testudo_core::{FaultModel, ReplicaId};
+
+/// What is written down while a run goes on, and survives its panic.
+#[derive(Clone)]
+pub(crate) struct Papers {
+    jury: Rc<RefCell<Jury>>,
+    trace: Rc<RefCell<Trace>>,
+    counts: Rc<RefCell<Counts>>,
+    result: Rc<RefCell<Report>>,
+}
+
+impl Default for Papers {
+    fn default() -> Self {
+        Self {
+            jury: Rc::new(RefCell::new(Jury::new(Cast::default()))),
+            trace: Rc::new(RefCell::new(Trace::new(Cast::default(), 0))),
+            counts: Rc::default(),
+            result: Rc::default(),
+        }
+    }
+}
+
+impl Papers {
+    /// Listens to a world whose liars are known.
+    pub(crate) fn open<S: System>(&self, world: &mut World<S>, plan: &Plan) {
+        let cast = Cast::of(world);
+        self.jury.replace(Jury::new(cast.clone()));
+        self.trace.replace(Trace::new(cast, plan.trace));
+        world.watch(self.counts.clone());
+        world.watch(self.trace.clone());
+        world.watch(self.jury.clone());
+    }
+
+    /// Notes a broken rule that no event tells of.
+    pub(crate) fn violate(&self, oracle: &'static str, at: Duration, what: String) {
+        self.jury.borrow_mut().violate(Violation { oracle, at, what });
+    }
+
+    pub(crate) fn is_violated(&self) -> bool {
+        !self.jury.borrow().violations().is_empty()
+    }
+
+    /// Takes down what the run came to.
+    pub(crate) fn close<S: System>(&self, seeded: &Seeded<S>, answered: usize) {
+        let mut result = self.result.borrow_mut();
+        result.audit = seeded.world.audit_hash().hex();
+        result.steps = seeded.world.steps();
+        result.time = seeded.world.now();
+        result.answered = answered;
+        let behind = self.behind(&seeded.world);
+        result.counts.insert("replicas behind at the end".into(), behind);
+        for (name, count) in seeded.befallen() {
+            result.counts.insert(format!("trouble: {name}"), *count);
+        }
+    }
+
+    /// Correct replicas that have not got as far as others. That is no fault: nobody need tell them before there is
+    /// something new to tell.
+    fn behind<S: System>(&self, world: &World<S>) -> u64 {
+        let counts = self.counts.borrow();
+        let correct: Vec<_> = world.replicas().filter(|node| world.is_correct(*node)).collect();
+        let furthest = correct.iter().map(|node| counts.reached(*node)).max().unwrap_or_default();
+        correct.iter().filter(|node| counts.reached(**node) < furthest).count() as u64
+    }
+
+    fn report(&self, seed: u64, plan: &Plan) -> Report {
+        let mut report = self.result.borrow().clone();
+        report.seed = seed;
+        report.title = title(plan);
+        let counts = self.counts.borrow().all();
+        report.counts.extend(counts.into_iter().map(|(name, count)| (name.to_string(), count)));
+        report.violations = self.jury.borrow().violations().to_vec();
+        if !report.is_clean() {
+            report.trace = self.trace.borrow().lines();
+        }
+        report
+    }
+}
+
+/// Runs something that writes its papers, and reports on it even if it panics.
+pub(crate) fn guarded(papers: &Papers, seed: u64, plan: &Plan, run: impl FnOnce()) -> Report {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+        papers.violate("no panic", Duration::ZERO, panic_text(panic.as_ref()));
+    }
+    papers.report(seed, plan)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+fn title(plan: &Plan) -> String {
+    let liars: Vec<&str> = plan.liars.iter().map(|liar| liar.name()).collect();
+    let liars = if liars.is_empty() { "no liar".into() } else { liars.join(" and ") };
+    let beyond = if plan.beyond { ", beyond f" } else { "" };
+    format!("n={}, {liars}{beyond}", plan.n())
+}
+
+/// Which replicas lie. The first primary is one of them half of the time.
+pub(crate) fn place_liars(plan: &Plan, rng: &mut Rng) -> Vec<(ReplicaId, Misconduct)> {
+    let mut ids: Vec<ReplicaId> = (0..plan.n()).map(ReplicaId).collect();
+    rng.shuffle(&mut ids);
+    if rng.below(2) == 0 {
+        ids.retain(|id| id.0 != 0);
+        ids.insert(0, ReplicaId(0));
+    }
+    ids.into_iter().zip(plan.liars.iter().copied()).collect()
+}
+
+/// The world's shape under a plan.
+pub(crate) fn shape(plan: &Plan, clients: u16, liars: &[(ReplicaId, Misconduct)]) -> Shape {
+    let twins = liars.iter().filter(|(_, liar)| *liar == Misconduct::Twins);
+    Shape {
+        replicas: plan.n(),
+        clients,
+        model: FaultModel::byzantine(plan.f),
+        twins: twins.map(|(id, _)| *id).collect(),
+    }
+}

@@ -1,0 +1,235 @@
+//! `testudo replica` and `testudo liar`: one replica, on a host of its own or as a child of `up`.
+
+mod history;
+mod identity;
+
+pub(crate) use identity::Identity;
+
+use crate::cli;
+use crate::cluster::Address;
+use crate::failure::{Failure, Outcome, plain};
+use crate::logging::{self, NOTICE};
+use crate::lying::{self, Lie};
+use crate::protocols::{self, Runnable, Visit};
+use crate::signals::Ends;
+use crate::status::claim::Claim;
+use history::History;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use testudo_contracts::OrderConfig;
+use testudo_core::{Peer, ReplicaId};
+use testudo_kv::Kv;
+use testudo_replication::{Config, Replica};
+use testudo_runtime::{NodeConfig, NodeHandle, Probe, StartError, node};
+
+/// How long a replica that was told to stop may take before it is ended all the same.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Runs a replica until it is told to stop.
+pub(crate) fn run(flags: &cli::Replica, lie: Option<Lie>, log: &str) -> Outcome {
+    match &flags.node.supervised {
+        Some(file) => logging::to_file(log, file)?,
+        None => logging::to_stderr(log)?,
+    }
+    let identity = Identity::load(&flags.node)?;
+    let me = identity.replica()?;
+    if lie.is_some() {
+        refuse_honest_company(flags, &identity, me, lie)?;
+    }
+    let protocol = identity.cluster.protocol.clone();
+    protocols::visit(&protocol, Run { flags, lie, identity, me })?
+}
+
+/// Nobody lies but who was told to by `up`, on a cluster that `up` made for it.
+fn refuse_honest_company(
+    flags: &cli::Replica,
+    identity: &Identity,
+    me: ReplicaId,
+    lie: Option<Lie>,
+) -> Outcome {
+    let file = flags.node.cluster.display();
+    if !identity.cluster.demonstration {
+        return Err(Failure::refused(format!(
+            "{file} is not marked as a demonstration, and nobody lies on a real cluster; \
+             `testudo up --liar` makes one to lie on"
+        )));
+    }
+    if identity.cluster.replica(me.0).and_then(|replica| replica.liar) != lie {
+        return Err(Failure::refused(format!(
+            "{file} does not say that replica {me} lies like that; `testudo up --liar` decides who lies"
+        )));
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    flags: &'a cli::Replica,
+    lie: Option<Lie>,
+    identity: Identity,
+    me: ReplicaId,
+}
+
+impl Visit for Run<'_> {
+    type Output = Outcome;
+
+    fn visit<O: Runnable>(self) -> Outcome {
+        let ends = Ends::watch(self.flags.node.supervised.is_some())?;
+        let data = self.flags.data.clone();
+        let node = self.start::<O>().map_err(|error| refine(error, &data))?;
+        tracing::info!(address = %node.address(), "the replica runs");
+        let outcome = ends.wait(async {
+            let fatal = node.failed().await;
+            Failure::failed(format!("the replica stops: {fatal}"))
+        });
+        // Whatever hangs on the way out must not keep the process alive.
+        std::thread::spawn(|| {
+            std::thread::sleep(PATIENCE);
+            eprintln!("testudo: the replica did not stop in good order, and is ended");
+            std::process::exit(1);
+        });
+        node.shutdown();
+        tracing::info!("the replica has stopped");
+        outcome
+    }
+}
+
+/// What went wrong at the start, as a failure. What no second attempt would mend is a refusal.
+fn refine(error: Starting, data: &Path) -> Failure {
+    let error = match error {
+        Starting::Refused(failure) => return failure,
+        Starting::Node(error) => error,
+    };
+    let text: Vec<String> = error.to_string().lines().map(|line| line.trim().to_owned()).collect();
+    let sentence = format!("cannot start on {}: {}", data.display(), text.join("; "));
+    match error {
+        StartError::Keys(_) | StartError::Folder(testudo_runtime::FolderError::Foreign { .. }) => {
+            Failure::refused(sentence)
+        }
+        _ => Failure::failed(sentence),
+    }
+}
+
+enum Starting {
+    Refused(Failure),
+    Node(StartError),
+}
+
+impl From<Failure> for Starting {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
+    }
+}
+
+impl From<StartError> for Starting {
+    fn from(error: StartError) -> Self {
+        Self::Node(error)
+    }
+}
+
+impl Run<'_> {
+    fn start<O: Runnable>(self) -> Result<NodeHandle<Replica<O, Kv>>, Starting> {
+        let Run { flags, lie, identity, me } = self;
+        let cluster = &identity.cluster;
+        let entry = cluster.replica(me.0).ok_or_else(|| Failure::refused("no such replica"))?;
+        let listener = listen(flags.listen.as_deref(), &entry.address)?;
+        let admin = match (flags.admin.as_deref(), &entry.admin) {
+            (Some("off"), _) | (None, None) => None,
+            (given, own) => Some(listen(given, own.as_ref().unwrap_or(&entry.address))?),
+        };
+        let outgoing = match lie {
+            None => None,
+            Some(lie) => {
+                tracing::warn!("this replica lies ({lie}): it is a demonstration");
+                let says = lying::tamper::outgoing::<O::Message>(lie, Peer::Replica(me))?;
+                Some(node::Lie(says))
+            }
+        };
+        let history = Arc::new(History::open(&flags.data));
+        let membership = cluster.membership()?;
+        let config = NodeConfig {
+            name: format!("replica-{me}"),
+            data: flags.data.clone(),
+            key: identity.key.clone(),
+            domain: cluster.domain(),
+            membership: membership.clone(),
+            me,
+            addresses: identity.addresses(),
+            listener,
+            metrics: admin,
+            verifiers: 0,
+            outgoing,
+            probe: probe::<O>(cluster.id.to_string(), history.clone(), lie),
+        };
+        let order = OrderConfig::new(cluster.domain(), membership);
+        let clients = cluster.gateways.iter().map(|gateway| gateway.key).collect();
+        let automaton = Config { order, clients, service: Kv };
+        let outputs = move |event| history.take(event);
+        Ok(node::start::<Replica<O, Kv>>(config, automaton, outputs)?)
+    }
+}
+
+/// How the automaton is looked at.
+fn probe<O: Runnable>(
+    cluster: String,
+    history: Arc<History>,
+    lie: Option<Lie>,
+) -> Probe<Replica<O, Kv>> {
+    let lies = lying::claims::Claims::new(lie);
+    Probe {
+        status: Box::new(move |replica| {
+            let (executed, caught) = history.show();
+            lies.told(Claim::of(&cluster, &replica.status(), executed, caught))
+        }),
+        ready: Box::new(|replica| {
+            let status = replica.status();
+            !status.changing_view && status.slot == status.known
+        }),
+        numbers: Box::new(|replica| {
+            let status = replica.status();
+            let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+            vec![
+                ("view", number(status.view.0)),
+                ("slot", number(status.slot.0)),
+                ("known_slot", number(status.known.0)),
+                ("waiting_bundles", number(status.waiting)),
+                ("sessions", number(status.sessions)),
+                ("state_entries", number(status.state.0)),
+                ("state_bytes", number(status.state.1)),
+            ]
+        }),
+    }
+}
+
+/// Listens at the address that was given, or else at the cluster file's.
+fn listen(given: Option<&str>, own: &Address) -> Outcome<TcpListener> {
+    let address = match given {
+        None => own.to_string(),
+        Some(text) => match text.rsplit_once(':') {
+            Some(_) => text.to_owned(),
+            None => {
+                return Err(Failure::refused(format!("`{text}` has no port; write host:port")));
+            }
+        },
+    };
+    TcpListener::bind(&address).map_err(|error| {
+        Failure::failed(format!("cannot listen on {address}: {}", plain(&error)))
+    })
+}
+
+/// Tells an operator what a replica's health has become.
+fn notice_health(health: testudo_replication::Health) {
+    use testudo_replication::Health;
+    match health {
+        Health::Well => tracing::info!(target: NOTICE, "is well again"),
+        Health::Diverged(slot) => tracing::warn!(
+            target: NOTICE,
+            "has a state after slot {slot} that is not what a quorum signed; its disk or memory may be failing"
+        ),
+        Health::Halted(slot) => tracing::warn!(
+            target: NOTICE,
+            "has stopped at slot {slot}: no digest of its state can reach a quorum any more"
+        ),
+    }
+}

@@ -1,0 +1,91 @@
+//! What a replica executed last and whom it holds evidence against, kept for those who ask.
+
+use super::notice_health;
+use crate::logging::NOTICE;
+use crate::status::claim::{At, Caught, EXECUTED, at};
+use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+use testudo_core::Digest;
+use testudo_replication::Event;
+use testudo_runtime::read_evidence;
+
+/// Where a node keeps evidence within its data folder.
+const EVIDENCE: &str = "evidence";
+
+/// A replica's recent past.
+pub(super) struct History {
+    evidence: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    executed: VecDeque<(u64, Digest, Digest)>,
+    caught: BTreeSet<Caught>,
+    /// When the folder of evidence had changed last, as far as it was read.
+    read: Option<SystemTime>,
+}
+
+impl History {
+    /// The past of a replica with that data folder.
+    pub(super) fn open(data: &Path) -> Self {
+        Self { evidence: data.join(EVIDENCE), inner: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what the replica tells.
+    pub(super) fn take(&self, event: Event) {
+        match event {
+            Event::Executed { slot, chain, outcome, .. } => {
+                let mut inner = self.lock();
+                // A replica that restarts executes its past again.
+                while inner.executed.back().is_some_and(|(last, ..)| *last >= slot.0) {
+                    inner.executed.pop_back();
+                }
+                if inner.executed.len() == EXECUTED {
+                    inner.executed.pop_front();
+                }
+                inner.executed.push_back((slot.0, chain, outcome));
+            }
+            Event::Health(health) => notice_health(health),
+            other => tracing::debug!(?other, "event"),
+        }
+    }
+
+    /// What was executed last, and who was caught.
+    pub(super) fn show(&self) -> (Vec<At>, Vec<Caught>) {
+        let mut inner = self.lock();
+        self.read_evidence(&mut inner);
+        let executed = inner.executed.iter().map(|(slot, chain, outcome)| at(*slot, chain, outcome));
+        (executed.collect(), inner.caught.iter().cloned().collect())
+    }
+
+    /// Reads the folder of evidence again if it has changed. There are a few files in it at most.
+    fn read_evidence(&self, inner: &mut Inner) {
+        let changed = std::fs::metadata(&self.evidence).and_then(|it| it.modified()).ok();
+        if changed.is_none() || changed == inner.read {
+            return;
+        }
+        inner.read = changed;
+        let Ok(entries) = std::fs::read_dir(&self.evidence) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|kind| kind != "evidence") {
+                continue;
+            }
+            match read_evidence(&path) {
+                Ok(evidence) => {
+                    let (accused, offence) = (evidence.accused.0, evidence.offence);
+                    inner.caught.insert(Caught { accused, offence });
+                }
+                Err(error) => {
+                    tracing::warn!(target: NOTICE, "cannot read {}: {error}", path.display());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Many seeds, each with one Byzantine replica, under everything else that goes wrong at once.
+//!
+//! `TESTUDO_SEEDS=500 TESTUDO_COMMIT=$(git rev-parse HEAD)` runs 500 fixed seeds and as many drawn from the commit.
+//! `TESTUDO_SEED=N` runs one.
+
+mod support;
+
+use support::Lore;
+use testudo_pbft::Pbft;
+use testudo_sim::conformance::{Seeds, conform};
+use testudo_sim::replicated::Replicated;
+use testudo_sim::{Misconduct, Plan};
+
+/// Every kind of liar among four replicas, and each again among five, where a quorum is four and not 2f+1.
+fn plans() -> Vec<Plan> {
+    let liars = [
+        Misconduct::Equivocate,
+        Misconduct::Silent,
+        Misconduct::Twins,
+        Misconduct::Corrupt,
+        Misconduct::Selective,
+        Misconduct::Random,
+        Misconduct::Stale,
+        Misconduct::Slow,
+        Misconduct::Replay,
+    ];
+    let of = |liar: &Misconduct| Plan { operations: 210, ..Plan::default() }.with_liar(*liar);
+    let four = liars.iter().map(of);
+    let five = liars.iter().map(|liar| Plan { replicas: Some(5), ..of(liar) });
+    // Correct replicas with intact disks may be down in any number for a while: nothing may be lost by it.
+    let crashing = liars.iter().map(|liar| of(liar).beyond());
+    four.zip(five)
+        .zip(crashing)
+        .flat_map(|((four, five), crashing)| [four, crashing, five])
+        .collect()
+}
+
+#[test]
+fn seeds_with_one_liar() {
+    let seeds = Seeds::for_tests(27);
+    let summary = conform(Replicated::<Pbft, Lore>::default, &seeds, &plans());
+    let drawn: Vec<String> = seeds.all().iter().map(ToString::to_string).collect();
+    println!("seeds: {}\n{summary}", drawn.join(" "));
+    summary.assert_clean();
+    let runs = seeds.all().len() as u64;
+    assert!(summary.answered >= runs * 200, "every run answers at least 200 operations");
+    if runs < 27 {
+        return;
+    }
+    // Trouble that was asked for and never came proves nothing.
+    for name in [
+        "crashes",
+        "lies convicted",
+        "lies told",
+        "messages cut off",
+        "messages doubled",
+        "messages lost",
+        "messages refused",
+        "messages to the dead",
+        "trouble: one-way",
+        "trouble: partition",
+        "view changes",
+        "words lost in crashes",
+        "writes lost in crashes",
+    ] {
+        assert!(summary.count(name) > 0, "{name} never happened");
+    }
+}
