@@ -149,7 +149,7 @@ impl Workspace {
 }
 
 /// Whether a path ends in `.extension`.
-pub(super) fn has_extension(path: &str, extension: &str) -> bool {
+pub(crate) fn has_extension(path: &str, extension: &str) -> bool {
     Path::new(path).extension().is_some_and(|found| found == extension)
 }
 
