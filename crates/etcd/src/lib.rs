@@ -7,12 +7,12 @@
 //!
 //! # The way of a request
 //!
-//! 1. [`gateway`] accepts a connection, looks at its first bytes, and speaks HTTP/2 or HTTP/1.1.
-//! 2. [`route`] finds the method by its path; [`grpc`] reads the one message of the request.
-//! 3. [`service`] has the method: [`translate`] turns the message into an operation of the
+//! 1. `gateway` accepts a connection, looks at its first bytes, and speaks HTTP/2 or HTTP/1.1.
+//! 2. `route` finds the method by its path; `grpc` reads the one message of the request.
+//! 3. `service` has the method: `translate` turns the message into an operation of the
 //!    coordination service, whose own checks refuse nonsense before it costs an agreement.
 //! 4. [`Submit`] has the operation ordered and gives the result that the replicas agree on.
-//! 5. [`translate`] turns the result back, and [`grpc`] frames the answer.
+//! 5. `translate` turns the result back, and `grpc` frames the answer.
 //!
 //! Every read is ordered like a write here, the serializable ones too: they are stronger than asked
 //! for, and dearer.
@@ -20,7 +20,7 @@
 //! # What a stranger can cost
 //!
 //! Connections, streams and bytes are limited ([`Limits`]). A request is charged to a budget
-//! before its bytes are read, and an answer until its last byte is gone ([`budget`]); who exceeds
+//! before its bytes are read, and an answer until its last byte is gone (`budget`); who exceeds
 //! it hears `etcdserver: too many requests`. Whatever comes in on the port, nothing panics.
 //!
 //! # Why not a generated server

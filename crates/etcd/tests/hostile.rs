@@ -75,6 +75,7 @@ async fn silence_is_closed() {
     send_until_closed(&gateway, &PREFACE[..1]).await;
     send_until_closed(&gateway, &PREFACE[..23]).await;
     send_until_closed(&gateway, b"GET /version HTTP/1.1\r\nHost: ").await;
+    send_until_closed(&gateway, b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n").await;
     gateway.assert_alive().await;
 }
 

@@ -1,0 +1,157 @@
+//! The bench against a gateway whose cluster answers from a table.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use testudo_core::{ClusterId, Decode, Encode, ReplicaId};
+use testudo_etcd::{Gateway, GatewayInfo, Position, Submit, SubmitError};
+use testudo_kv::{
+    KeyValue, Operation, PutResponse, RangeResponse, Response, ResponseOp, TxnResponse,
+};
+use tokio::net::TcpListener;
+use tokio::task::LocalSet;
+
+use super::{BenchArgs, Load, Processes, report::Report, run};
+
+/// Every key is there, at revision 7, and whether swaps succeed is a matter of what is expected.
+struct Table {
+    refuses: bool,
+}
+
+impl Submit for Table {
+    async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
+        if self.refuses {
+            return Err(SubmitError::Overloaded);
+        }
+        let range = |key| RangeResponse {
+            revision: 7,
+            kvs: vec![KeyValue { key, mod_revision: 7, version: 1, ..KeyValue::default() }],
+            more: false,
+            count: 1,
+        };
+        let response = match Operation::from_bytes(&operation).expect("a gateway sends operations")
+        {
+            Operation::Range(request) => Response::Range(range(request.key)),
+            Operation::Put(_) => Response::Put(PutResponse { revision: 7, prev_kv: None }),
+            Operation::Txn(request) => {
+                let succeeded = request.compare[0].operand == testudo_kv::Operand::Mod(7);
+                let key = request.compare[0].key.clone();
+                let answer = if succeeded {
+                    ResponseOp::Put(PutResponse { revision: 7, prev_kv: None })
+                } else {
+                    ResponseOp::Range(range(key))
+                };
+                Response::Txn(TxnResponse { revision: 7, succeeded, responses: vec![answer] })
+            }
+            other => panic!("the bench does not ask for {other:?}"),
+        };
+        Ok(response.to_bytes().into())
+    }
+
+    fn position(&self) -> Position {
+        Position::default()
+    }
+}
+
+/// Serves a table and gives its address.
+async fn serve(refuses: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let info = GatewayInfo::new(ClusterId::default(), ReplicaId(0), [], &[]);
+    tokio::spawn(Gateway::serve(listener, Table { refuses }, info, std::future::pending()));
+    address
+}
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    bench: BenchArgs,
+}
+
+fn args(address: &str, flags: &str) -> BenchArgs {
+    let line = format!("bench --endpoints {address} --warmup 0s --keys 20 {flags}");
+    Line::try_parse_from(line.split_whitespace()).expect("flags that exist").bench
+}
+
+/// Runs the four parts as [`run`] does and gives the report instead of printing it.
+async fn report(args: &BenchArgs) -> Report {
+    let processes = Processes::of(&[std::process::id()]).expect("this process is there");
+    let local = LocalSet::new();
+    let measured = local.run_until(async {
+        let load = Load::connect(args).await.expect("it listens");
+        load.preload().await.expect("keys can be set");
+        load.warm_up().await;
+        let measured = load.measure().await;
+        load.drain().await;
+        measured
+    });
+    let measured = measured.await;
+    let times = processes.times().expect("this process is there");
+    Report::new(args, &measured, &processes, &times, &times)
+}
+
+#[tokio::test]
+async fn every_workload_counts_what_it_is_told_to() {
+    let address = serve(false).await;
+    for workload in ["put", "get", "get-serializable", "txn", "mixed"] {
+        let flags = format!("--workload {workload} --operations 300 --outstanding 7");
+        let report = report(&args(&address, &flags)).await;
+        assert!(!report.has_errors(), "{report}");
+        let json = report.json();
+        assert_eq!((&json["workload"], &json["operations"]), (&workload.into(), &300.into()));
+        assert_eq!(json["connections"], 7);
+        // The first to swap a key does not know its revision, and learns it.
+        let lost = json["lost_swaps"].as_u64().expect("a number");
+        assert_eq!(lost > 0, workload == "txn");
+        assert!(lost < 50, "{lost} for 20 keys");
+        assert!(json["latency_us"]["p50"].as_f64().expect("a number") > 0.0);
+        assert!(report.to_string().contains("errors      0\n"), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn a_window_may_be_a_time() {
+    let address = serve(false).await;
+    let report = report(&args(&address, "--workload put --for 50ms")).await;
+    let seconds = report.json()["seconds"].as_f64().expect("a number");
+    assert!((0.05..5.0).contains(&seconds), "{seconds}");
+    assert!(!report.has_errors());
+}
+
+#[tokio::test]
+async fn failures_are_counted_and_the_first_is_shown() {
+    let address = serve(true).await;
+    let flags = args(&address, "--workload put --operations 20");
+    let report = report(&flags).await;
+    let json = report.json();
+    assert_eq!((&json["operations"], &json["errors"]), (&0.into(), &20.into()));
+    let text = "the server answered 8: etcdserver: too many requests";
+    assert_eq!(json["first_error"], text);
+    assert!(report.to_string().contains(text));
+    assert_eq!(run(flags).await, Ok(ExitCode::FAILURE));
+
+    let error = run(args(&address, "--workload get")).await.expect_err("no key can be set");
+    assert!(error.contains(text), "{error}");
+}
+
+#[tokio::test]
+async fn what_cannot_begin_says_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    drop(listener);
+    for (flags, text) in [
+        ("--outstanding 0", "--outstanding is 0"),
+        ("--connections 0", "--connections is 0"),
+        ("--keys 0", "--keys is 0"),
+        ("--value-size 9999999", "--value-size is 9999999"),
+        ("--for 0s", "--for is 0"),
+        ("--pids 4294967295", "/proc/4294967295/stat"),
+        ("", "cannot connect to 127.0.0.1:"),
+    ] {
+        let line = format!("bench --endpoints {address} {flags}");
+        let parsed = Line::try_parse_from(line.split_whitespace()).expect("flags that exist").bench;
+        let error = run(parsed).await.expect_err(flags);
+        assert!(error.contains(text), "{error}");
+    }
+}
