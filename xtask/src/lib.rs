@@ -3,15 +3,17 @@
 //! a broken tree can still be examined.
 //!
 //! - [`codegen`] writes the Rust side of the etcd API from its protobuf files.
+//! - [`new_protocol`] writes a protocol's folder from its family's templates.
 //! - [`tidy`] holds the rules of the house that no compiler holds: which crate may depend on
 //!   which, how long a function may grow, what every protocol's folder has to contain.
 //!
-//! Both run as this crate's tests too, so that a change which breaks a rule fails where every
-//! other mistake fails.
+//! What generation and tidiness demand is held by this crate's tests too, so that a change which
+//! breaks a rule fails where every other mistake fails.
 
 use std::path::{Path, PathBuf};
 
 pub mod codegen;
+pub mod new_protocol;
 pub mod tidy;
 
 /// The folder that holds the workspace's `Cargo.toml`.

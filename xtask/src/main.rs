@@ -7,6 +7,8 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   codegen            write crates/etcd/generated from crates/etcd/proto
+  new-protocol NAME --family FAMILY
+                     write protocols/NAME from the family's templates, and the lines that name it
   tidy               hold the rules of the house against the tree
   tidy --tighten     lower the ratchet of lengths to what the tree measures
 ";
@@ -16,6 +18,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["codegen"] => codegen(),
+        ["new-protocol", name, "--family", family] => new_protocol(name, family),
         ["tidy"] => tidy(),
         ["tidy", "--tighten"] => tighten(),
         ["help" | "--help" | "-h"] | [] => {
@@ -45,6 +48,16 @@ fn codegen() -> io::Result<bool> {
     if changed.is_empty() {
         println!("The generated code is up to date.");
     }
+    Ok(true)
+}
+
+fn new_protocol(name: &str, family: &str) -> io::Result<bool> {
+    let root = xtask::workspace_root();
+    let written = xtask::new_protocol::write(&root, name, family).map_err(io::Error::other)?;
+    for path in &written {
+        println!("wrote {path}");
+    }
+    println!("Begin with protocols/{name}/README.md. Its tests: cargo test -p testudo-{name}");
     Ok(true)
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use testudo_client::ClientError;
 use testudo_core::limits;
 use testudo_keys::SigningKey;
+use testudo_replication::Replica;
 
 #[tokio::test]
 async fn operations_execute_once_each_and_in_one_order() {
@@ -49,19 +50,17 @@ async fn what_is_refused_says_why() {
     let patience = Duration::from_millis(300);
     let stranger = cluster.client_under(SigningKey::generate().unwrap(), patience);
     assert_eq!(stranger.submit(vec![1]).await, Err(ClientError::Unknown));
-    let mut out = Vec::new();
-    for _ in 0..40 {
+    // What is unanswered is bounded: of so much at once the last is refused, at once.
+    let (fitting, more) = (31, 4);
+    let submit = |_| {
         let client = client.clone();
-        out.push(tokio::spawn(async move { client.submit(vec![0; 2 << 20]).await }));
+        tokio::spawn(async move { client.submit(vec![0; limits::OPERATION_BYTES]).await })
+    };
+    let tasks: Vec<_> = (0..fitting + more).map(submit).collect();
+    for task in tasks.into_iter().skip(fitting) {
+        assert_eq!(task.await.unwrap(), Err(ClientError::Overloaded));
     }
-    let mut refused = 0;
-    for task in out {
-        match task.await.unwrap() {
-            Err(ClientError::Overloaded) => refused += 1,
-            answer => assert!(answer.is_ok(), "{answer:?}"),
-        }
-    }
-    assert!(refused > 0, "what is unanswered is bounded");
+    assert_eq!(client.unanswered(), fitting);
 }
 
 #[tokio::test]
@@ -77,7 +76,7 @@ async fn the_cluster_goes_on_without_one_replica_and_takes_it_back() {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let node = cluster.nodes[0].as_ref().unwrap();
-        let status = node.inspect(|replica| replica.status()).await.unwrap();
+        let status = node.inspect(Replica::status).await.unwrap();
         if status.sessions == 1 && status.slot.0 >= 3 {
             break;
         }

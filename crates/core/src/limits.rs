@@ -29,6 +29,9 @@ pub const WAITING_BUNDLES_PER_CLIENT: usize = 64;
 /// Bundles that a session may have outstanding, and replies that it remembers. An older one is answered `Stale`.
 pub const SESSION_WINDOW: u64 = 8;
 
+/// Bytes of replies that a session remembers, beside its latest. The oldest beyond are forgotten and answered `Stale`.
+pub const SESSION_REPLY_BYTES: usize = 8 << 20;
+
 /// Sessions that one client key may hold. A further one evicts that key's least recently used.
 pub const SESSIONS_PER_CLIENT: usize = 16;
 
@@ -53,6 +56,16 @@ pub const CLOCK_BOUND: Duration = Duration::from_secs(5);
 /// Digests or slots that one fetch may ask for. A longer list is malformed.
 pub const FETCH_ITEMS: usize = 64;
 
+/// Bodies that one peer is lent in one resend period. It asks again for what it did not get.
+pub const LENT_ITEMS: usize = 8 * FETCH_ITEMS;
+
+/// Bytes of bodies that one peer is lent in one resend period. It asks again for what it did not get.
+pub const LENT_BYTES: usize = FRAME_BYTES / 2;
+
+/// Bytes of bodies held for proposals though their clients have too many waiting. Beyond them such a proposal gets no
+/// vote.
+pub const EXTRA_BODY_BYTES: usize = 64 << 20;
+
 /// Frames that wait for one peer before the oldest are dropped: protocols send again what still matters.
 pub const PEER_QUEUE_FRAMES: usize = 4096;
 
@@ -62,8 +75,9 @@ pub const PEER_QUEUE_BYTES: usize = 64 << 20;
 /// Verified messages that wait for one automaton, per sender, before the channel is read no further.
 pub const INBOX_PER_PEER: usize = 1024;
 
-/// Replicas in one membership.
-pub const REPLICAS: usize = 64;
+/// Replicas in one membership. A larger one is refused: the message that begins a view holds what a quorum has prepared,
+/// and must fit into a frame.
+pub const REPLICAS: usize = 25;
 
 /// Sets of evidence that a node keeps, per accused and offence. More prove nothing new and are dropped.
 pub const EVIDENCE_PER_OFFENCE: usize = 1;

@@ -9,7 +9,16 @@ use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
 use alloc::collections::BTreeMap;
 use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint};
-use testudo_core::{Digest, Peer, ReplicaId, Slot, Verified};
+use testudo_core::{Digest, Peer, ReplicaId, Slot, Target, Verified};
+
+/// This replica's own digest of a slot.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    /// What it is.
+    state: Digest,
+    /// Whether this is what was signed, or may be: never when the log says that another was, or may have lost it.
+    may_say: bool,
+}
 
 /// What is known of checkpoints.
 #[derive(Clone, Debug, Default)]
@@ -20,23 +29,45 @@ pub(crate) struct Checkpoints {
     told: Slot,
     /// A stable one ahead of what this replica has executed, the highest known.
     ahead: Option<StableCheckpoint>,
-    /// What this replica has signed and is not stable, by slot.
-    own: BTreeMap<Slot, Digest>,
+    /// What the log says was signed, and is not executed again yet.
+    signed: BTreeMap<Slot, Digest>,
+    /// Digests of executed slots that are not stable.
+    own: BTreeMap<Slot, Own>,
     /// Signatures that came in, one for each replica and slot, for slots above the stable one.
-    votes: BTreeMap<Slot, BTreeMap<ReplicaId, (Digest, Vote)>>,
+    votes: BTreeMap<Slot, BTreeMap<ReplicaId, StableCheckpoint>>,
+    /// The log has lost records: what was signed is not known, so nothing is signed any more.
+    is_mute: bool,
+    /// The log says that no digest of this slot could reach a quorum.
+    halted: Option<Slot>,
 }
 
-type Vote = StableCheckpoint;
-
 impl Checkpoints {
+    /// Nothing is known yet. One whose log has lost records signs nothing.
+    pub(crate) fn new(is_mute: bool) -> Self {
+        Self { is_mute, ..Self::default() }
+    }
+
     /// The log says that this was signed.
     pub(crate) fn said(&mut self, checkpoint: &Checkpoint) {
-        self.own.insert(checkpoint.slot, checkpoint.state);
+        self.signed.insert(checkpoint.slot, checkpoint.state);
+    }
+
+    /// The log says that nothing may be executed after this slot.
+    pub(crate) fn halted(&mut self, slot: Slot) {
+        self.halted = Some(slot);
+    }
+
+    /// Keeps the highest stable checkpoint that is not executed.
+    fn keep_ahead(&mut self, certificate: StableCheckpoint) {
+        let known = self.ahead.as_ref().map(|ahead| ahead.statement().slot);
+        if known.is_none_or(|known| known < certificate.statement().slot) {
+            self.ahead = Some(certificate);
+        }
     }
 
     /// The log says that this was stable.
     pub(crate) fn stable_before(&mut self, certificate: StableCheckpoint) {
-        self.ahead = Some(certificate);
+        self.keep_ahead(certificate);
     }
 
     /// The last stable one that this replica has executed.
@@ -67,38 +98,34 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if !slot.0.is_multiple_of(self.config.checkpoint_interval.max(1)) {
             return;
         }
-        // While the past is executed again only what may still be compared is worth hashing.
+        let signed = self.checkpoints.signed.remove(&slot);
         let ahead = self.checkpoints.ahead.as_ref().map(|certificate| certificate.statement().slot);
-        if ahead.is_some_and(|ahead| slot < ahead) {
-            self.checkpoints.own.remove(&slot);
-            return;
-        }
-        let state = self.state.digest();
-        match self.checkpoints.own.get(&slot) {
-            Some(said) if *said == state => self.say_checkpoint_again(fx),
-            // What the log says was signed is not what the state is now. It is not signed a second time.
-            Some(_) => return self.fall_ill(Health::Diverged(slot), fx),
-            None if self.health == Health::Well && ahead != Some(slot) => {
-                let checkpoint = Checkpoint { slot, state };
-                self.checkpoints.said(&checkpoint);
-                fx.persist(Record::Checkpointed(checkpoint.clone()));
-                fx.send(testudo_core::Target::Replicas, ReplicaMessage::Checkpoint(checkpoint));
-                fx.set_timer(Timer::Checkpoint, self.config.resend * 4);
+        // While the past is executed again only what may still be compared is worth hashing.
+        if ahead.is_none_or(|ahead| slot >= ahead) {
+            let state = self.state.digest();
+            // What the log says was signed may not be what the state is now. It is not signed a second time.
+            let may_say = signed.map_or(!self.checkpoints.is_mute, |signed| signed == state);
+            self.checkpoints.own.insert(slot, Own { state, may_say });
+            if may_say && signed.is_none() && self.health == Health::Well {
+                fx.persist(Record::Checkpointed(Checkpoint { slot, state }));
             }
-            None => self.checkpoints.said(&Checkpoint { slot, state }),
+            self.say_checkpoint_again(fx);
+            if let Some(certificate) = self.checkpoints.ahead.clone() {
+                self.on_stable(certificate, fx);
+            }
+            self.count(slot, fx);
         }
-        if let Some(certificate) = self.checkpoints.ahead.clone() {
-            self.on_stable(certificate, fx);
+        if self.checkpoints.halted == Some(slot) {
+            self.fall_ill(Health::Halted(slot), fx);
         }
-        self.count(slot, fx);
     }
 
-    /// Says the newest checkpoint again while it is not stable: the others may not have heard.
+    /// Says the newest checkpoint, again while it is not stable: the others may not have heard.
     pub(crate) fn say_checkpoint_again(&mut self, fx: &mut Fx<'_, O, S>) {
-        let Some((slot, state)) = self.checkpoints.own.last_key_value() else { return };
-        if self.health == Health::Well {
-            let checkpoint = Checkpoint { slot: *slot, state: *state };
-            fx.send(testudo_core::Target::Replicas, ReplicaMessage::Checkpoint(checkpoint));
+        let Some((slot, own)) = self.checkpoints.own.last_key_value() else { return };
+        if self.health == Health::Well && own.may_say {
+            let checkpoint = Checkpoint { slot: *slot, state: own.state };
+            fx.send(Target::Replicas, ReplicaMessage::Checkpoint(checkpoint));
             fx.set_timer(Timer::Checkpoint, self.config.resend * 4);
         }
     }
@@ -116,7 +143,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         };
         let (slot, interval) = (checkpoint.slot, self.config.checkpoint_interval.max(1));
         if slot <= self.checkpoints.stable_slot() {
-            if let Some(stable) = self.checkpoints.stable.clone().filter(|_| voter != self.me) {
+            if voter != self.me
+                && let Some(stable) = self.checkpoints.stable.clone()
+                && self.budgets.may_tell(voter)
+            {
+                self.keep_budget(fx);
                 // EAGER: the certificate proves itself.
                 fx.send_eager(Peer::Replica(voter), ReplicaMessage::Stable(stable));
             }
@@ -130,7 +161,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if signed.add(vote) {
             // The first word counts; a correct replica never has another.
             let votes = self.checkpoints.votes.entry(slot).or_default();
-            votes.entry(voter).or_insert((checkpoint.state, signed));
+            votes.entry(voter).or_insert(signed);
             self.count(slot, fx);
         }
     }
@@ -139,11 +170,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     fn count(&mut self, slot: Slot, fx: &mut Fx<'_, O, S>) {
         let Some(votes) = self.checkpoints.votes.get(&slot) else { return };
         let mut tally: BTreeMap<Digest, StableCheckpoint> = BTreeMap::new();
-        for (state, vote) in votes.values() {
-            tally
-                .entry(*state)
-                .or_insert_with(|| StableCheckpoint::new(Checkpoint { slot, state: *state }))
-                .join(vote);
+        for vote in votes.values() {
+            let statement = vote.statement();
+            let same = tally.entry(statement.state);
+            same.or_insert_with(|| StableCheckpoint::new(statement.clone())).join(vote);
         }
         let most = tally.values().map(StableCheckpoint::len).max().unwrap_or(0);
         let silent = self.config.membership.n() - votes.len();
@@ -161,20 +191,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if slot <= self.checkpoints.stable_slot() {
             return;
         }
-        let Some(own) = self.checkpoints.own.get(&slot).copied() else {
-            let known = self.checkpoints.ahead.as_ref().map(|ahead| ahead.statement().slot);
-            if slot > self.state.slot && known.is_none_or(|known| known < slot) {
-                self.checkpoints.ahead = Some(certificate);
-            }
-            return;
-        };
-        if self.state.slot < slot {
-            self.checkpoints.ahead = Some(certificate);
-            return;
+        if slot > self.state.slot {
+            return self.checkpoints.keep_ahead(certificate);
         }
-        if own != state {
-            return self.fall_ill(Health::Diverged(slot), fx);
-        }
+        let Some(own) = self.checkpoints.own.get(&slot).copied() else { return };
         let above = slot.next();
         self.checkpoints.own = self.checkpoints.own.split_off(&above);
         self.checkpoints.votes = self.checkpoints.votes.split_off(&above);
@@ -184,20 +204,27 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if self.checkpoints.own.is_empty() {
             fx.cancel_timer(Timer::Checkpoint);
         }
+        // The order goes on whatever this replica's own state is; and after a restart it is compared again.
         fx.persist(Record::Stable(certificate.clone()));
-        fx.output(Event::Stable(certificate.statement().clone()));
         self.checkpoints.stable = Some(certificate);
-    }
-
-    /// The stable checkpoint that the ordering is to be told of.
-    pub(crate) fn next_stable(&mut self, _: &mut Fx<'_, O, S>) -> Option<StableCheckpoint> {
-        self.checkpoints.next_stable(self.state.slot)
+        if own.state == state {
+            fx.output(Event::Stable(Checkpoint { slot, state }));
+        } else {
+            self.fall_ill(Health::Diverged(slot), fx);
+        }
     }
 
     fn fall_ill(&mut self, health: Health, fx: &mut Fx<'_, O, S>) {
-        if self.health == Health::Well {
-            self.health = health;
-            fx.output(Event::Health(health));
+        if self.health != Health::Well {
+            return;
         }
+        if let Health::Halted(slot) = health
+            && self.checkpoints.halted.is_none()
+        {
+            self.checkpoints.halted = Some(slot);
+            fx.persist(Record::Halted(slot));
+        }
+        self.health = health;
+        fx.output(Event::Health(health));
     }
 }

@@ -18,9 +18,8 @@ use testudo_core::{
 };
 
 /// Bundles that are out at once. Two keep the replicas busy while the next gathers; more would only make bundles
-/// smaller. The session's window leaves room for more.
+/// smaller.
 const PIPELINE: usize = 2;
-const _: () = assert!((PIPELINE as u64) < limits::SESSION_WINDOW);
 
 /// What a client is started with.
 #[derive(Clone, Debug)]
@@ -98,8 +97,9 @@ struct Outstanding {
     bundle: Bundle,
     tickets: Vec<u64>,
     votes: BTreeMap<ReplicaId, ReplyVote>,
-    bodies: BTreeMap<Digest, Arc<[u8]>>,
-    /// Whether it has been out for a whole period.
+    /// What each replica sent as the results, with its digest: the latest of each, so that a liar fills one place.
+    bodies: BTreeMap<ReplicaId, (Digest, Arc<[u8]>)>,
+    /// Whether the timer has run out since it was sent: it is sent again when it runs out once more.
     overdue: bool,
 }
 
@@ -228,6 +228,9 @@ impl<O: Ordering> Client<O> {
                 }
                 return;
             };
+            if !self.window_has_room() {
+                return;
+            }
             let (mut tickets, mut operations, mut bytes) = (Vec::new(), Vec::new(), 0);
             while let Some((_, operation)) = self.waiting.front() {
                 bytes += operation.len();
@@ -244,6 +247,14 @@ impl<O: Ordering> Client<O> {
             let request = Request::Operations { session, sequence: self.sequence, operations };
             self.send(request, tickets, fx);
         }
+    }
+
+    /// Whether the next number leaves every bundle that is out within the session's window. A replica forgets what
+    /// falls behind it, so a bundle that is retried for long holds the others up.
+    fn window_has_room(&self) -> bool {
+        let oldest = self.out.iter().filter_map(|out| out.bundle.sequence()).min();
+        oldest
+            .is_none_or(|oldest| self.sequence.saturating_add(1) < oldest + limits::SESSION_WINDOW)
     }
 
     fn send(&mut self, request: Request, tickets: Vec<u64>, fx: &mut Fx<'_, O>) {
@@ -268,13 +279,14 @@ impl<O: Ordering> Client<O> {
         if let Some(body) = &reply.body
             && Digest::of(body) == results
         {
-            out.bodies.insert(results, body.clone());
+            out.bodies.insert(replica, (results, body.clone()));
         }
         let Verdict::Accept(slot, results) = O::Reply::judge(&self.config.membership, &out.votes)
         else {
             return;
         };
-        match out.bodies.get(&results).map(|body| ReplyBody::from_bytes(body)) {
+        let body = out.bodies.values().find(|(digest, _)| *digest == results);
+        match body.map(|(_, body)| ReplyBody::from_bytes(body)) {
             Some(Ok(body)) => {
                 let out = self.out.swap_remove(index);
                 self.accept(out, slot, body, fx);

@@ -104,8 +104,8 @@ impl Replicated {
     ) -> Remembered {
         let Decided { client, digest, bundle } = decided;
         let refuse = |body: &ReplyBody| Remembered::new(digest, moment.slot, body);
-        let remembered = if !self.clients.contains(&client) {
-            refuse(&ReplyBody::NotAdmitted)
+        let (remembered, is_new) = if !self.clients.contains(&client) {
+            (refuse(&ReplyBody::NotAdmitted), false)
         } else {
             match &bundle.request {
                 Request::Register { nonce } => {
@@ -113,19 +113,22 @@ impl Replicated {
                 }
                 Request::Operations { session, sequence, operations } => {
                     match self.sessions.admit(client, *session, *sequence, digest) {
-                        Admission::Repeat(remembered) => remembered,
-                        Admission::Refuse(body) => refuse(&body),
+                        Admission::Repeat(remembered) => (remembered, false),
+                        Admission::Refuse(body) => (refuse(&body), false),
                         Admission::Execute => {
                             let results = self.run(service, operations, moment, guard);
                             let remembered = refuse(&ReplyBody::Results(results));
                             self.sessions.remember(*session, *sequence, remembered.clone());
-                            remembered
+                            (remembered, true)
                         }
                     }
                 }
             }
         };
-        self.outcome = link(self.outcome, moment.slot, remembered.results);
+        // Only what had an effect is linked: sessions alone decide that, the same everywhere.
+        if is_new {
+            self.outcome = link(self.outcome, moment.slot, remembered.results);
+        }
         remembered
     }
 

@@ -13,21 +13,36 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 use testudo_contracts::{Batch, Freshness, Ordering, Service};
-use testudo_core::{Digest, Peer, Position, ReplicaId, Signed, Slot, View, limits};
+use testudo_core::{Digest, Peer, Position, ReplicaId, Signed, Slot, Verified, View, limits};
 
 /// How long a missing body is waited for before somebody is asked: its client sends it to everybody, so it is most
 /// likely on its way.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// A batch that is judged, or will be when its bodies are here.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    /// The view that it is proposed in.
+    pub(crate) view: View,
+    /// Its slot.
+    pub(crate) slot: Slot,
+    /// Its digest.
+    pub(crate) batch: Digest,
+    /// Its bundles.
+    pub(crate) bundles: Vec<Digest>,
+}
+
 /// Judgements that wait for bodies, and those that are made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Judgements {
     /// Batches that lack bodies, with what they lack. Invariant: no set is empty.
-    open: BTreeMap<(View, Slot), (Digest, BTreeSet<Digest>)>,
-    /// Votes that may be cast.
-    made: VecDeque<(View, Slot, Digest)>,
+    open: BTreeMap<(View, Slot), (Judged, BTreeSet<Digest>)>,
+    /// Those that lack nothing.
+    made: VecDeque<Judged>,
     /// Whether the timer for missing bodies runs.
     fetching: bool,
+    /// What the replica that was asked last has not given.
+    asked_for: BTreeSet<Digest>,
 }
 
 impl Judgements {
@@ -39,28 +54,32 @@ impl Judgements {
     /// A body has come.
     pub(crate) fn arrived(&mut self, digest: &Digest, waiting: &mut WaitingRoom) {
         let mut complete = Vec::new();
-        for (place, (batch, lacking)) in &mut self.open {
+        for (place, (_, lacking)) in &mut self.open {
             if lacking.remove(digest) {
                 waiting.propose(digest, place.0);
                 if lacking.is_empty() {
-                    complete.push((*place, *batch));
+                    complete.push(*place);
                 }
             }
         }
-        for (place, batch) in complete {
-            self.open.remove(&place);
-            self.made.push_back((place.0, place.1, batch));
+        for place in complete {
+            self.made.extend(self.open.remove(&place).map(|(judged, _)| judged));
         }
+    }
+
+    /// A body has come: whether it was the last that somebody was asked for, so that more can be asked at once.
+    pub(crate) fn was_last_asked_for(&mut self, digest: &Digest) -> bool {
+        self.asked_for.remove(digest) && self.asked_for.is_empty()
     }
 
     /// A view was installed: what was proposed before it is void unless it repeats it.
     pub(crate) fn enter_view(&mut self, view: View) {
         self.open.retain(|(proposed, _), _| *proposed >= view);
-        self.made.retain(|(proposed, _, _)| *proposed >= view);
+        self.made.retain(|judged| judged.view >= view);
     }
 
-    /// The next vote that may be cast.
-    pub(crate) fn next_judged(&mut self) -> Option<(View, Slot, Digest)> {
+    /// The next batch that may be voted for, as far as bodies and clocks go.
+    pub(crate) fn next_judged(&mut self) -> Option<Judged> {
         self.made.pop_front()
     }
 }
@@ -86,18 +105,18 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 return fx.output(Event::Implausible { proposer, slot, off });
             }
         }
-        let digest = batch.digest();
+        let judged = Judged { view, slot, batch: batch.digest(), bundles: batch.bundles };
         let mut lacking = BTreeSet::new();
-        for bundle in batch.bundles {
-            self.waiting.propose(&bundle, view);
-            if !self.written.contains_key(&bundle) {
-                lacking.insert(bundle);
+        for bundle in &judged.bundles {
+            self.waiting.propose(bundle, view);
+            if !self.written.contains_key(bundle) {
+                lacking.insert(*bundle);
             }
         }
         if lacking.is_empty() {
-            self.judgements.made.push_back((view, slot, digest));
+            self.judgements.made.push_back(judged);
         } else if (self.judgements.open.len() as u64) < self.config.window {
-            self.judgements.open.insert((view, slot), (digest, lacking));
+            self.judgements.open.insert((view, slot), (judged, lacking));
             self.lack(fx);
         }
     }
@@ -110,28 +129,34 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// Asks the next replica in turn for what is missing.
+    /// Asks for what is missing: the same replica as before if it has given all that it was asked for, otherwise the
+    /// next in turn.
     pub(crate) fn fetch(&mut self, fx: &mut Fx<'_, O, S>) {
         self.judgements.fetching = false;
         let decided = self.decided.iter().flat_map(|(_, batch)| &batch.bundles);
+        let decided = decided.filter(|digest| self.needed.contains(*digest));
         let judged = self.judgements.open.values().flat_map(|(_, lacking)| lacking);
-        let mut wanted: Vec<Digest> = Vec::new();
+        let mut wanted = BTreeSet::new();
         for digest in decided.chain(judged) {
-            if !self.written.contains_key(digest) && !wanted.contains(digest) {
-                wanted.push(*digest);
-            }
+            wanted.insert(*digest);
             if wanted.len() == limits::FETCH_ITEMS {
                 break;
             }
         }
         if wanted.is_empty() {
+            self.judgements.asked_for.clear();
             return;
         }
         let n = self.config.membership.n() as u16;
-        self.asked = ReplicaId((self.asked.0 + 1) % n);
+        let was_helpful = self.judgements.asked_for.is_empty() && self.asked != self.me;
+        if !was_helpful {
+            self.asked = ReplicaId((self.asked.0 + 1) % n);
+        }
         if self.asked == self.me {
             self.asked = ReplicaId((self.asked.0 + 1) % n);
         }
+        self.judgements.asked_for.clone_from(&wanted);
+        let wanted = wanted.into_iter().collect();
         // EAGER: a question promises nothing.
         fx.send_eager(Peer::Replica(self.asked), ReplicaMessage::Fetch(wanted));
         self.judgements.fetching = true;
@@ -146,13 +171,15 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         fx: &mut Fx<'_, O, S>,
     ) {
         let Some(asker) = asker else { return };
+        self.keep_budget(fx);
         for digest in digests {
-            if let Some(body) = self.bodies.get(digest) {
-                let bodies = ReplicaMessage::Bodies(vec![body.signed()]);
-                // EAGER: the client signed it; that we have it durably is not what we say.
-                fx.send_eager(Peer::Replica(asker), bodies);
+            if !self.budgets.may_look_up(asker) {
+                return;
+            }
+            if let Some(body) = self.bodies.get(digest).map(Verified::signed) {
+                self.lend(asker, &body, fx);
             } else if let Some(position) = self.written.get(digest) {
-                let askers = self.lenders.entry(*position).or_default();
+                let askers = self.budgets.lenders.entry(*position).or_default();
                 if askers.is_empty() {
                     fx.recall(*position);
                 }
@@ -162,16 +189,21 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// A body was read back from the log for those who asked.
-    pub(crate) fn lend(
+    pub(crate) fn on_body(
         &mut self,
         position: Position,
         body: &Signed<Bundle>,
         fx: &mut Fx<'_, O, S>,
     ) {
-        for asker in self.lenders.remove(&position).unwrap_or_default() {
-            let bodies = ReplicaMessage::Bodies(vec![body.clone()]);
-            // EAGER: the client signed it, and it comes from our log.
-            fx.send_eager(Peer::Replica(asker), bodies);
+        for asker in self.budgets.lenders.remove(&position).unwrap_or_default() {
+            self.lend(asker, body, fx);
+        }
+    }
+
+    fn lend(&mut self, asker: ReplicaId, body: &Signed<Bundle>, fx: &mut Fx<'_, O, S>) {
+        if self.budgets.may_lend(asker, body.len()) {
+            // EAGER: its client signed it. That we have it durably is not what we say.
+            fx.send_eager(Peer::Replica(asker), ReplicaMessage::Bodies(vec![body.clone()]));
         }
     }
 }

@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+mod budget;
 mod checkpoint;
 pub mod client;
 pub mod executor;

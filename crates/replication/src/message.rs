@@ -62,6 +62,15 @@ impl fmt::Debug for Bundle {
 }
 
 impl Bundle {
+    /// Its number in its session, if it is not the one that opens it.
+    #[must_use]
+    pub const fn sequence(&self) -> Option<u64> {
+        match self.request {
+            Request::Operations { sequence, .. } => Some(sequence),
+            Request::Register { .. } => None,
+        }
+    }
+
     /// The digest that it is ordered by when `client` signs it: that of its statement, so it binds the client too.
     #[must_use]
     pub fn digest(&self, client: Peer, domain: testudo_core::Domain) -> Digest {
@@ -159,7 +168,7 @@ pub enum ReplicaMessage<M> {
     Bundle(Bundle),
     /// A replica's answer to its client.
     Reply(Reply),
-    /// "I lack these bodies."
+    /// "I lack these bodies." In ascending order, none twice.
     Fetch(Vec<Digest>),
     /// "Here are bodies": signed by their clients, so it matters not who brings them.
     Bodies(Vec<Signed<Bundle>>),
@@ -247,7 +256,12 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Checkpoint(_) | Self::Reply(_) => from_replica(),
             Self::Fetch(digests) => {
                 from_replica()?;
-                at_most(digests.len(), limits::FETCH_ITEMS)
+                at_most(digests.len(), limits::FETCH_ITEMS)?;
+                if digests.is_sorted_by(|a, b| a < b) {
+                    Ok(())
+                } else {
+                    Err(Invalid("a list of digests is unordered"))
+                }
             }
             Self::Bodies(bodies) => {
                 from_replica()?;

@@ -3,7 +3,7 @@
 use crate::message::Bundle;
 use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, StableCheckpoint};
-use testudo_core::{Decode, DecodeError, Encode, Reader, Signed};
+use testudo_core::{Decode, DecodeError, Encode, Reader, Signed, Slot};
 
 /// What must survive a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,10 @@ pub enum Record<R> {
     Body(Signed<Bundle>),
     /// A checkpoint that this replica signed. No slot's digest is ever signed twice.
     Checkpointed(Checkpoint),
-    /// A checkpoint that became stable after this replica had executed it.
+    /// A checkpoint of a slot that this replica has executed has become stable, whether or not its own state agrees.
     Stable(StableCheckpoint),
+    /// No digest of this slot can reach a quorum: nothing is executed after it.
+    Halted(Slot),
 }
 
 impl<R: Encode> Encode for Record<R> {
@@ -37,6 +39,10 @@ impl<R: Encode> Encode for Record<R> {
                 out.push(3);
                 certificate.encode(out);
             }
+            Self::Halted(slot) => {
+                out.push(4);
+                slot.encode(out);
+            }
         }
     }
 }
@@ -48,6 +54,7 @@ impl<R: Decode> Decode for Record<R> {
             1 => Self::Body(Signed::decode(reader)?),
             2 => Self::Checkpointed(Checkpoint::decode(reader)?),
             3 => Self::Stable(StableCheckpoint::decode(reader)?),
+            4 => Self::Halted(Slot::decode(reader)?),
             _ => return Err(DecodeError::Unknown("record")),
         })
     }
@@ -64,4 +71,6 @@ pub enum Timer<T> {
     Fetch,
     /// Say again what should have become stable.
     Checkpoint,
+    /// Begin a new period of what peers may cost.
+    Budget,
 }

@@ -1,9 +1,10 @@
 //! The replica: an ordering below, a service above, and what joins them.
 
+use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
 use crate::executor::{Decided, Replicated};
 use crate::judge::Judgements;
-use crate::message::{Bundle, ReplicaMessage, Reply};
+use crate::message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
 use crate::record::{Record, Timer};
 use crate::sessions::{Admission, Remembered};
 use crate::status::{Event, Health, Status};
@@ -64,8 +65,12 @@ pub struct Replica<O: Ordering, S: Service> {
     replaying: bool,
     /// Who was asked last for bodies.
     pub(crate) asked: ReplicaId,
-    /// Whom recalled bodies go to.
-    pub(crate) lenders: BTreeMap<Position, BTreeSet<ReplicaId>>,
+    /// Bodies that decided batches lack. Invariant: disjoint from `bodies` and `executed`.
+    pub(crate) needed: BTreeSet<Digest>,
+    /// Bytes of bodies taken for proposals' sake beyond their clients' share.
+    extra_bytes: usize,
+    /// What peers may cost.
+    pub(crate) budgets: Budgets,
 }
 
 impl<O: Ordering, S: Service> fmt::Debug for Replica<O, S> {
@@ -106,6 +111,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         let id = me.replica().expect("start: a replica's name is a replica's");
         let quorums = Dissemination::of(&config.order.membership)
             .expect("start: the membership was checked against its bound");
+        let is_damaged = !past.lost.is_empty();
         let (inner, own) = split(past);
         let (order, outputs) = fx.nest(&lift(), |fx| O::start(config.order.clone(), me, inner, fx));
         let mut replica = Self {
@@ -120,7 +126,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             waiting: WaitingRoom::default(),
             judgements: Judgements::default(),
             decided: VecDeque::new(),
-            checkpoints: Checkpoints::default(),
+            checkpoints: Checkpoints::new(is_damaged),
             health: Health::Well,
             opened_view: None,
             told: Waiting::Nothing,
@@ -128,7 +134,9 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             relaying: false,
             replaying: true,
             asked: id,
-            lenders: BTreeMap::new(),
+            needed: BTreeSet::new(),
+            extra_bytes: 0,
+            budgets: Budgets::default(),
             config: config.order,
         };
         replica.remember(own);
@@ -157,11 +165,13 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         match message.message() {
             ReplicaMessage::Order(_) | ReplicaMessage::Reply(_) => {}
             ReplicaMessage::Bundle(_) => {
+                // Only its client is answered, and only on its own channel: anybody can bring a signed bundle.
+                let from_client = message.via() == message.sender();
                 if let Ok(bundle) = message.narrow(|message| match message {
                     ReplicaMessage::Bundle(bundle) => Ok(bundle),
                     other => Err(other),
                 }) {
-                    self.on_bundle(bundle, true, fx);
+                    self.on_bundle(bundle, from_client, fx);
                 }
             }
             ReplicaMessage::Bodies(bodies) => {
@@ -193,6 +203,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.say_checkpoint_again(fx);
                 Vec::new()
             }
+            Timer::Budget => {
+                self.budgets.tick();
+                Vec::new()
+            }
         };
         self.settle(outputs, fx);
     }
@@ -210,8 +224,8 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                     fx.nest(&lift(), |fx| self.order.on_recalled(position, record, fx));
                 self.settle(outputs, fx);
             }
-            Record::Body(body) => self.lend(position, &body, fx),
-            Record::Checkpointed(_) | Record::Stable(_) => {}
+            Record::Body(body) => self.on_body(position, &body, fx),
+            Record::Checkpointed(_) | Record::Stable(_) | Record::Halted(_) => {}
         }
     }
 
@@ -263,6 +277,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 }
                 Record::Checkpointed(checkpoint) => self.checkpoints.said(&checkpoint),
                 Record::Stable(certificate) => self.checkpoints.stable_before(certificate),
+                Record::Halted(slot) => self.checkpoints.halted(slot),
             }
         }
     }
@@ -299,6 +314,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             OrderOutput::Execute { slot, batch, mode } => {
                 assert_eq!(mode, Mode::Final, "an ordering that does not speculate speculates");
+                let lacking = batch.bundles.iter().filter(|digest| {
+                    !self.bodies.contains_key(*digest) && !self.executed.contains(*digest)
+                });
+                self.needed.extend(lacking);
                 self.decided.push_back((slot, batch));
             }
             OrderOutput::View(view, primary) => {
@@ -317,11 +336,14 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if self.replaying {
             return self.checkpoints.next_stable(self.state.slot).map(OrderInput::Stable);
         }
-        if let Some(certificate) = self.next_stable(fx) {
+        if let Some(certificate) = self.checkpoints.next_stable(self.state.slot) {
             return Some(OrderInput::Stable(certificate));
         }
-        if let Some((view, slot, batch)) = self.judgements.next_judged() {
-            return Some(OrderInput::Judged { view, slot, batch });
+        while let Some(judged) = self.judgements.next_judged() {
+            if self.is_fair(&judged.bundles) {
+                let (view, slot, batch) = (judged.view, judged.slot, judged.batch);
+                return Some(OrderInput::Judged { view, slot, batch });
+            }
         }
         let waiting = self.waiting.waiting();
         if waiting != self.told {
@@ -351,8 +373,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// A client's bundle has come, from the client or from somebody who had it.
     fn on_bundle(&mut self, bundle: Verified<Bundle>, from_client: bool, fx: &mut Fx<'_, O, S>) {
         let (digest, Peer::Client(client)) = (bundle.digest(), bundle.sender()) else { return };
-        if from_client && let Some(remembered) = self.remembered(client, &bundle) {
-            return self.reply(client, &remembered, true, fx);
+        if from_client && self.answer_from_memory(client, &bundle, fx) {
+            return;
         }
         if self.executed.contains(&digest) || !self.state.clients.contains(&client) {
             return;
@@ -362,20 +384,82 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.waiting.enter(digest, client);
             return;
         }
-        // What a proposal or a decision needs is taken whatever its client's quota.
-        let needed = self.judgements.lacks(&digest) || self.decision_lacks(&digest);
-        if !self.waiting.enter(digest, client) && !needed {
+        if !self.waiting.enter(digest, client) && !self.may_hold_extra(&bundle) {
             return;
         }
         let position = fx.persist(Record::Body(bundle.signed()));
         self.written.insert(digest, position);
         self.bodies.insert(digest, bundle);
+        self.needed.remove(&digest);
         self.judgements.arrived(&digest, &mut self.waiting);
+        if self.judgements.was_last_asked_for(&digest) {
+            self.fetch(fx);
+        }
+    }
+
+    /// Whether a body beyond its client's share is taken: always for what is decided, within a limit for what is
+    /// proposed.
+    fn may_hold_extra(&mut self, bundle: &Verified<Bundle>) -> bool {
+        let digest = bundle.digest();
+        if self.needed.contains(&digest) {
+            return true;
+        }
+        let bytes = self.extra_bytes + bundle.signed().len();
+        let fits = self.judgements.lacks(&digest) && bytes <= limits::EXTRA_BODY_BYTES;
+        if fits {
+            self.extra_bytes = bytes;
+        }
+        fits
+    }
+
+    /// Whether no client has more than its share of a batch whose bodies are here.
+    fn is_fair(&self, bundles: &[Digest]) -> bool {
+        let mut shares: BTreeMap<Peer, usize> = BTreeMap::new();
+        bundles.iter().filter_map(|digest| self.bodies.get(digest)).all(|body| {
+            let share = shares.entry(body.sender()).or_default();
+            *share += 1;
+            *share <= limits::WAITING_BUNDLES_PER_CLIENT
+        })
+    }
+
+    /// Answers a client whose bundle was executed, or never can be. False when it is still to be ordered.
+    ///
+    /// What this replica says by itself rather than out of the order bears slot 0, so that the words of different
+    /// replicas are equal.
+    fn answer_from_memory(
+        &mut self,
+        client: PublicKey,
+        bundle: &Verified<Bundle>,
+        fx: &mut Fx<'_, O, S>,
+    ) -> bool {
+        let digest = bundle.digest();
+        let by_itself = |body: &ReplyBody| Remembered::new(digest, Slot(0), body);
+        let answer = if !self.state.clients.contains(&client) {
+            by_itself(&ReplyBody::NotAdmitted)
+        } else if let Some(remembered) = self.remembered(client, bundle) {
+            remembered
+        } else if self.executed.contains(&digest) {
+            // It was executed, and its session is gone or has moved on: nobody knows what it came to.
+            by_itself(&ReplyBody::NoSession)
+        } else {
+            return false;
+        };
+        if self.budgets.may_answer(digest) {
+            self.keep_budget(fx);
+            self.reply(client, &answer, true, fx);
+        }
+        true
+    }
+
+    /// Sees to it that budgets are full again after a period.
+    pub(crate) fn keep_budget(&mut self, fx: &mut Fx<'_, O, S>) {
+        if self.budgets.must_set_tick() {
+            fx.set_timer(Timer::Budget, self.config.resend / 2);
+        }
     }
 
     /// What a bundle came to, if it was executed and its session still knows.
     fn remembered(&self, client: PublicKey, bundle: &Verified<Bundle>) -> Option<Remembered> {
-        use crate::message::Request;
         match bundle.message().request {
             Request::Register { nonce } => {
                 let opening = self.state.sessions.opening(client, nonce)?;
@@ -390,20 +474,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    fn decision_lacks(&self, digest: &Digest) -> bool {
-        self.decided.iter().any(|(_, batch)| batch.bundles.contains(digest))
-    }
-
     /// Executes decided batches in the order of their slots, as far as all bodies are here.
     fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
         while let Some((_, batch)) = self.decided.front() {
-            let lacking = |digest: &&Digest| {
-                !self.bodies.contains_key(*digest) && !self.executed.contains(*digest)
-            };
             if matches!(self.health, Health::Halted(_)) {
                 return;
             }
-            if batch.bundles.iter().any(|digest| lacking(&digest)) {
+            if batch.bundles.iter().any(|digest| self.needed.contains(digest)) {
                 return self.lack(fx);
             }
             let Some((slot, batch)) = self.decided.pop_front() else { return };

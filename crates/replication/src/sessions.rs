@@ -69,17 +69,17 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Opens a session for `client`, or gives what an earlier opening with that nonce came to while it is open. Evicts
-    /// the least recently used session when there are too many.
+    /// Opens a session for `client`, or gives what an earlier opening with that nonce came to while it is open, and
+    /// says whether it is new. Evicts the least recently used session when there are too many.
     pub fn register(
         &mut self,
         client: PublicKey,
         nonce: u64,
         bundle: Digest,
         slot: Slot,
-    ) -> Remembered {
+    ) -> (Remembered, bool) {
         if let Some(session) = self.open.values().find(|s| s.client == client && s.nonce == nonce) {
-            return session.opening.clone();
+            return (session.opening.clone(), false);
         }
         self.evict_for(client);
         self.opened += 1;
@@ -94,7 +94,7 @@ impl Sessions {
             done: BTreeMap::new(),
         };
         self.open.insert(self.opened, session);
-        opening
+        (opening, true)
     }
 
     /// Makes room for one more session of `client`. Which one goes is a function of the log alone.
@@ -135,16 +135,22 @@ impl Sessions {
         }
     }
 
-    /// Remembers what an admitted bundle came to. The window moves with the highest sequence number; a client does
-    /// not use a number before all that its window has left behind are answered.
+    /// Remembers what an admitted bundle came to. The window moves with the highest sequence number, so a client uses
+    /// no number before all that it would leave behind are answered. Replies beyond the limit of bytes are forgotten,
+    /// the oldest first, but never the latest.
     pub fn remember(&mut self, session: u64, sequence: u64, remembered: Remembered) {
         self.uses += 1;
         let uses = self.uses;
-        if let Some(session) = self.open.get_mut(&session) {
-            session.used = uses;
-            session.done.insert(sequence, remembered);
-            session.floor = session.floor.max(sequence.saturating_sub(limits::SESSION_WINDOW));
-            session.done = session.done.split_off(&session.floor.saturating_add(1));
+        let Some(session) = self.open.get_mut(&session) else { return };
+        session.used = uses;
+        session.done.insert(sequence, remembered);
+        session.floor = session.floor.max(sequence.saturating_sub(limits::SESSION_WINDOW));
+        session.done = session.done.split_off(&session.floor.saturating_add(1));
+        let mut bytes: usize = session.done.values().map(|remembered| remembered.body.len()).sum();
+        while bytes > limits::SESSION_REPLY_BYTES && session.done.len() > 1 {
+            let Some((oldest, forgotten)) = session.done.pop_first() else { break };
+            session.floor = oldest;
+            bytes -= forgotten.body.len();
         }
     }
 

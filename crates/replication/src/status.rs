@@ -72,7 +72,8 @@ pub struct Status {
     pub chain: Digest,
     /// The chain over results after that slot.
     pub outcome: Digest,
-    /// The last checkpoint that is stable and agrees with this replica's state.
+    /// The last checkpoint that is stable and that this replica has executed. Its state agrees, unless its health says
+    /// otherwise.
     pub stable: Option<Checkpoint>,
     /// Agreed time.
     pub time: Time,

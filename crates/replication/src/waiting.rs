@@ -23,6 +23,8 @@ pub struct WaitingRoom {
     arrivals: u64,
     guests: BTreeMap<Digest, Guest>,
     by_arrival: BTreeMap<u64, Digest>,
+    /// How many of each client are here. Invariant: none is zero.
+    counts: BTreeMap<PublicKey, usize>,
     /// Those not in an open proposal of the present view, by client, oldest first. May hold digests that have left.
     queues: BTreeMap<PublicKey, VecDeque<Digest>>,
     /// Whose turn is next.
@@ -33,15 +35,15 @@ pub struct WaitingRoom {
 impl WaitingRoom {
     /// Lets a bundle in. False if it is in already, or if its client has too many here.
     pub fn enter(&mut self, digest: Digest, client: PublicKey) -> bool {
-        let queue = self.queues.entry(client).or_default();
-        let present = self.guests.values().filter(|guest| guest.client == client).count();
+        let present = self.counts.get(&client).copied().unwrap_or(0);
         if self.guests.contains_key(&digest) || present >= limits::WAITING_BUNDLES_PER_CLIENT {
             return false;
         }
+        self.counts.insert(client, present + 1);
         self.arrivals += 1;
         self.guests.insert(digest, Guest { client, arrival: self.arrivals, proposed: None });
         self.by_arrival.insert(self.arrivals, digest);
-        queue.push_back(digest);
+        self.queues.entry(client).or_default().push_back(digest);
         true
     }
 
@@ -49,6 +51,12 @@ impl WaitingRoom {
     pub fn leave(&mut self, digest: &Digest) {
         if let Some(guest) = self.guests.remove(digest) {
             self.by_arrival.remove(&guest.arrival);
+            if let Some(count) = self.counts.get_mut(&guest.client) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&guest.client);
+                }
+            }
             if let Some(queue) = self.queues.get_mut(&guest.client) {
                 queue.retain(|queued| queued != digest);
                 if queue.is_empty() {
@@ -137,11 +145,6 @@ impl WaitingRoom {
         }
     }
 
-    /// Everything that waits.
-    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
-        self.guests.keys()
-    }
-
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -158,5 +161,6 @@ impl WaitingRoom {
     pub fn audit(&self) {
         let arrivals: BTreeSet<_> = self.guests.values().map(|guest| guest.arrival).collect();
         assert!(self.by_arrival.keys().eq(arrivals.iter()), "waiting: arrivals and guests differ");
+        assert_eq!(self.counts.values().sum::<usize>(), self.guests.len(), "waiting: miscounted");
     }
 }

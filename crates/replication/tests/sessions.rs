@@ -15,7 +15,7 @@ fn digest(name: u64) -> Digest {
 }
 
 fn open(sessions: &mut Sessions, client: PublicKey, nonce: u64) -> u64 {
-    let opening = sessions.register(client, nonce, digest(nonce), Slot(1));
+    let (opening, _) = sessions.register(client, nonce, digest(nonce), Slot(1));
     number(&opening)
 }
 

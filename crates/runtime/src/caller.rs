@@ -55,12 +55,12 @@ pub fn call<P: Driven + Send>(
     let metrics = Arc::new(Metrics::new());
     let inbox = Arc::new(Inbox::new());
     let scope = Scope { domain: config.domain, membership: config.membership };
-    let keys: Vec<PublicKey> = scope.membership.members.iter().map(|member| member.voting).collect();
+    let keys: Vec<PublicKey> =
+        scope.membership.members.iter().map(|member| member.voting).collect();
     let verifier: SharedVerifier = Arc::new(Ed25519Verifier::new(keys));
     let current = Arc::new(CurrentScope::new(scope.clone()));
     let memo = Memo::new(verifier, metrics.clone());
-    let verification =
-        Verification::new(0, inbox.clone(), current.clone(), memo, metrics.clone());
+    let verification = Verification::new(0, inbox.clone(), current.clone(), memo, metrics.clone());
     let network = Network::new(
         me,
         current,

@@ -3,18 +3,20 @@
 use crate::sync::lock;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex};
-use testudo_core::{Context, Domain, Encode, Membership, Message, Peer, Signed, Verified, Verifier};
+use testudo_core::{
+    Context, Domain, Encode, Membership, Message, Peer, Signed, Verified, Verifier,
+};
 
 /// A verifier that many threads share.
-pub type SharedVerifier = Arc<dyn Verifier + Send + Sync>;
+pub(crate) type SharedVerifier = Arc<dyn Verifier + Send + Sync>;
 
 /// Whose statements count, and where: what verification and addressing are functions of.
 #[derive(Clone, Debug)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// Cluster, group and epoch.
-    pub domain: Domain,
+    pub(crate) domain: Domain,
     /// The members of that epoch.
-    pub membership: Membership,
+    pub(crate) membership: Membership,
 }
 
 impl Scope {
@@ -26,33 +28,35 @@ impl Scope {
 
 /// The scope of the moment, which a change of membership replaces.
 #[derive(Debug)]
-pub struct CurrentScope(Mutex<Arc<Scope>>);
+pub(crate) struct CurrentScope(Mutex<Arc<Scope>>);
 
 impl CurrentScope {
     /// The scope to begin with.
     #[must_use]
-    pub fn new(scope: Scope) -> Self {
+    pub(crate) fn new(scope: Scope) -> Self {
         Self(Mutex::new(Arc::new(scope)))
     }
     /// The scope of the moment.
     #[must_use]
-    pub fn get(&self) -> Arc<Scope> {
+    pub(crate) fn get(&self) -> Arc<Scope> {
         lock(&self.0).clone()
     }
     /// From here on this one.
-    pub fn set(&self, scope: Scope) {
+    pub(crate) fn set(&self, scope: Scope) {
         *lock(&self.0) = Arc::new(scope);
     }
 }
 
 /// Carries frames to peers. A host calls it from its own thread and is never made to wait.
-pub trait Carrier: Send + Sync + 'static {
+pub(crate) trait Carrier: Send + Sync + 'static {
     /// Queues a frame, its length before it. Past the limits of the peer's queue the oldest is dropped.
     fn send(&self, to: Peer, frame: Bytes);
     /// What was queued since the last time may leave: one wake for many frames.
     fn flush(&self);
     /// The members have changed.
     fn members(&self, scope: &Scope);
+    /// Nothing more comes from this node: its channels end once what is queued is written.
+    fn stop(&self);
     /// The inbox has room again for these senders.
     fn relieve(&self, senders: &[Peer]);
 }

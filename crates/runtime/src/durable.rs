@@ -38,7 +38,9 @@ pub struct DurableStorage<D: Disk> {
 
 impl<D: Disk> std::fmt::Debug for DurableStorage<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DurableStorage").field("essentials", &self.essentials).finish_non_exhaustive()
+        f.debug_struct("DurableStorage")
+            .field("essentials", &self.essentials)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,30 +59,37 @@ where
             .map_err(|error| StorageError::caused("open the superblock", error))?;
         let known = match loaded {
             Loaded::Absent => None,
-            Loaded::Lost => return Err(StorageError::new(
-                "both copies of the superblock are damaged: this replica has forgotten what it \
+            Loaded::Lost => {
+                return Err(StorageError::new(
+                    "both copies of the superblock are damaged: this replica has forgotten what it \
                  promised, and may come back only under a new voting key",
-            )),
+                ));
+            }
             Loaded::Present { value, damaged } => {
                 if damaged {
                     tracing::warn!("one copy of the superblock was damaged and is mended");
                 }
-                Some(Essentials::from_bytes(&value).map_err(|error| {
-                    StorageError::caused("read the superblock", error)
-                })?)
+                Some(
+                    Essentials::from_bytes(&value)
+                        .map_err(|error| StorageError::caused("read the superblock", error))?,
+                )
             }
         };
         let forgotten = known.map_or(Position(0), |known| known.forgotten);
         let mut records = Vec::new();
         let (log, found) = Self::open_log(&disk, identity, forgotten, &mut records)?;
         match known {
-            Some(_) if found.fresh => return Err(StorageError::new(
-                "the superblock is there and the log is gone: this replica has forgotten what it said",
-            )),
-            None if found.next > 0 => return Err(StorageError::new(
-                "the log is there and the superblock is gone: this replica has forgotten what it \
+            Some(_) if found.fresh => {
+                return Err(StorageError::new(
+                    "the superblock is there and the log is gone: this replica has forgotten what it said",
+                ));
+            }
+            None if found.next > 0 => {
+                return Err(StorageError::new(
+                    "the log is there and the superblock is gone: this replica has forgotten what it \
                  promised, and may come back only under a new voting key",
-            )),
+                ));
+            }
             Some(_) => {}
             None => superblock
                 .store(&Essentials::default().to_bytes())
@@ -110,8 +119,9 @@ where
         forgotten: Position,
         records: &mut Vec<(Position, Vec<u8>)>,
     ) -> Result<(Log<D>, testudo_wal::Recovered), StorageError> {
-        let salt = getrandom::u64()
-            .map_err(|error| StorageError::new(format!("no randomness from the system: {error}")))?;
+        let salt = getrandom::u64().map_err(|error| {
+            StorageError::new(format!("no randomness from the system: {error}"))
+        })?;
         let options = Options { segment_bytes: SEGMENT_BYTES, salt, ..Options::default() };
         let opened: Result<_, OpenError> =
             Log::open_with(disk.clone(), identity, options, &mut |position, bytes| {
@@ -121,7 +131,10 @@ where
             });
         let (log, found) = opened.map_err(|error| StorageError::caused("open the log", error))?;
         if found.torn_bytes > 0 {
-            tracing::info!(bytes = found.torn_bytes, "an unfinished write was removed from the log");
+            tracing::info!(
+                bytes = found.torn_bytes,
+                "an unfinished write was removed from the log"
+            );
         }
         if found.mended > 0 {
             tracing::warn!(places = found.mended, "damaged places of the log were mended");
@@ -250,5 +263,122 @@ impl<D: Disk + Send> SnapshotWriter for Writer<D> {
         self.snapshots
             .remove_before(number)
             .map_err(|error| StorageError::caused("remove an old snapshot", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::FsDisk;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use testudo_core::{Incarnation, View};
+
+    type Opened = Result<(DurableStorage<Arc<FsDisk>>, Recovered), StorageError>;
+
+    fn open(folder: &Path) -> Opened {
+        DurableStorage::open(Arc::new(FsDisk::open(folder).unwrap()), Identity([3; 16]))
+    }
+
+    fn files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        let named = entries.filter(|entry| entry.file_name().to_str().unwrap().starts_with(prefix));
+        named.map(|entry| entry.path()).collect()
+    }
+
+    fn flip(path: &Path, what: &[u8]) {
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.windows(what.len()).position(|window| window == what).unwrap();
+        bytes[at] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+
+    const PROMISE: Promise = Promise { view: View(7), incarnation: Incarnation(1) };
+
+    /// Three records of which the first is forgotten, a promise and a snapshot.
+    fn filled() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut storage, recovered) = open(folder.path()).unwrap();
+        assert_eq!(recovered.next, Position(0));
+        assert_eq!((recovered.promise, recovered.snapshot), (None, None));
+        for (position, record) in
+            ["first record", "second record", "third record"].iter().enumerate()
+        {
+            storage.append(Position(position as u64), record.as_bytes()).unwrap();
+        }
+        storage.flush().unwrap();
+        storage.promise(PROMISE).unwrap();
+        storage.snapshots().write(b"all of it").unwrap();
+        storage.forget(Position(1)).unwrap();
+        folder
+    }
+
+    fn refused(folder: &Path) -> String {
+        open(folder).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_was_kept_comes_back_and_what_was_forgotten_does_not() {
+        let folder = filled();
+        let (mut storage, recovered) = open(folder.path()).unwrap();
+        let records: Vec<_> = recovered
+            .records
+            .iter()
+            .map(|(position, bytes)| (position.0, String::from_utf8_lossy(bytes).into_owned()))
+            .collect();
+        assert_eq!(records, [(1, "second record".to_owned()), (2, "third record".to_owned())]);
+        assert_eq!(recovered.promise, Some(PROMISE));
+        assert_eq!(recovered.snapshot.as_deref(), Some(&b"all of it"[..]));
+        assert_eq!((recovered.lost, recovered.next), (vec![], Position(3)));
+        assert_eq!(storage.read(Position(2)).unwrap().unwrap(), b"third record");
+        assert_eq!(storage.read(Position(9)).unwrap(), None);
+        assert!(storage.append(Position(9), b"out of order").is_err());
+    }
+
+    #[test]
+    fn a_record_that_rots_is_lost_by_name_unless_it_was_forgotten() {
+        let folder = filled();
+        let segment = &files(folder.path(), "log-")[0];
+        flip(segment, b"first record");
+        assert_eq!(open(folder.path()).unwrap().1.lost, []);
+        flip(segment, b"second record");
+        let (mut storage, recovered) = open(folder.path()).unwrap();
+        assert_eq!(recovered.lost, [Position(1)]);
+        assert_eq!(recovered.records.len(), 1);
+        assert_eq!(storage.read(Position(1)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_replica_that_has_forgotten_what_it_said_does_not_start() {
+        let folder = filled();
+        for file in files(folder.path(), "superblock") {
+            flip(&file, &PROMISE.to_bytes());
+        }
+        assert!(refused(folder.path()).contains("forgotten what it promised"));
+        for file in files(folder.path(), "superblock") {
+            fs::remove_file(file).unwrap();
+        }
+        assert!(refused(folder.path()).contains("the superblock is gone"));
+
+        let folder = filled();
+        for file in files(folder.path(), "log-") {
+            fs::remove_file(file).unwrap();
+        }
+        assert!(refused(folder.path()).contains("the log is gone"));
+
+        let folder = filled();
+        flip(&files(folder.path(), "snapshot")[0], b"all of it");
+        assert!(refused(folder.path()).contains("read the newest snapshot"));
+        fs::remove_file(&files(folder.path(), "snapshot")[0]).unwrap();
+        assert!(refused(folder.path()).contains("the snapshot that stood for them is gone"));
+    }
+
+    #[test]
+    fn another_nodes_disk_is_refused() {
+        let folder = filled();
+        let disk = Arc::new(FsDisk::open(folder.path()).unwrap());
+        let refused = DurableStorage::open(disk, Identity([4; 16])).unwrap_err().to_string();
+        assert!(refused.contains("belongs to"), "{refused}");
     }
 }

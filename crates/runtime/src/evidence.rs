@@ -37,14 +37,14 @@ impl Keeper {
     }
 
     /// Keeps and shows a set of evidence. Writing it happens elsewhere: the automaton does not wait for it.
-    pub(crate) fn keep(&mut self, evidence: Evidence) {
+    pub(crate) fn keep(&mut self, evidence: &Evidence) {
         let kept = self.kept.entry((evidence.accused, evidence.offence.clone())).or_insert(0);
         if *kept >= limits::EVIDENCE_PER_OFFENCE {
             return;
         }
         *kept += 1;
         self.metrics.evidence.inc();
-        let bytes = encode(&evidence);
+        let bytes = encode(evidence);
         let path = self.folder.join(format!("{}.evidence", Digest::of(&bytes)));
         tracing::error!(
             accused = %evidence.accused,
@@ -118,9 +118,9 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let mut keeper = Keeper::open(data.path(), metrics.clone()).unwrap();
         for statement in 0..3 {
-            keeper.keep(evidence(2, statement));
+            keeper.keep(&evidence(2, statement));
         }
-        keeper.keep(evidence(3, 0));
+        keeper.keep(&evidence(3, 0));
         assert_eq!(metrics.evidence.get(), 2);
         let deadline = Instant::now() + Duration::from_secs(20);
         while files(data.path()) < 2 {
@@ -128,7 +128,7 @@ mod tests {
             std::thread::yield_now();
         }
         let mut keeper = Keeper::open(data.path(), metrics.clone()).unwrap();
-        keeper.keep(evidence(2, 7));
+        keeper.keep(&evidence(2, 7));
         assert_eq!(metrics.evidence.get(), 2, "what is kept is remembered over a restart");
         let path = fs::read_dir(data.path().join(FOLDER)).unwrap().next().unwrap().unwrap().path();
         assert_eq!(read_evidence(&path).unwrap().offence, "equivocation");

@@ -5,7 +5,8 @@
 //! said is sealed, held or not; that is the time the disk needs anyway. Then what may leave leaves, with one wake. What
 //! the gate holds leaves in the turn that hears of its durability. The automaton never waits.
 //!
-//! Records on which nothing waits stay in memory for a little while, and share the flush of the next that do.
+//! Records on which nothing that was said waits stay in memory for a little while, and share the flush of the next on
+//! which something does. What the layer above is told is no hurry: peers wait for messages, not for outputs.
 
 use crate::carrier::{Carrier, Scope};
 use crate::environment::Environment;
@@ -26,7 +27,7 @@ use testudo_core::{
     Stamp, Target, Verified, Work,
 };
 
-/// How long a record on which nothing waits may stay in memory.
+/// How long a record on which no message waits may stay in memory.
 const LAZY: Duration = Duration::from_millis(10);
 
 /// Bytes of records that are handed over whether or not anything waits for them.
@@ -182,8 +183,12 @@ impl<P: Driven> Host<P> {
         let mut next = recovered.next;
         let past = past::<P>(recovered)?;
         let mut effects = Vec::new();
-        let automaton =
-            P::start(config, ports.me, past, &mut Effects::new(&mut effects, &mut next, &mut environment));
+        let automaton = P::start(
+            config,
+            ports.me,
+            past,
+            &mut Effects::new(&mut effects, &mut next, &mut environment),
+        );
         let metrics = ports.metrics;
         let steps = Steps {
             message: metrics.steps("message"),
@@ -379,10 +384,11 @@ impl<P: Driven> Host<P> {
             Effect::Forget(before) => self.forgets.push_back((self.snapshots_asked, before)),
             Effect::Snapshot(snapshot) => {
                 self.snapshots_asked += 1;
-                match &self.disk {
-                    Some((_, archivist)) => archivist
-                        .write(self.snapshots_asked, Box::new(move || snapshot.to_bytes())),
-                    None => self.snapshots_durable = self.snapshots_asked,
+                if let Some((_, archivist)) = &self.disk {
+                    let render = Box::new(move || snapshot.to_bytes());
+                    archivist.write(self.snapshots_asked, render);
+                } else {
+                    self.snapshots_durable = self.snapshots_asked;
                 }
             }
             Effect::Send(to, message) => {
@@ -469,10 +475,10 @@ impl<P: Driven> Host<P> {
         self.carrier.flush();
     }
 
-    /// Hands the writes over if something waits for them, or they have waited long enough.
+    /// Hands the writes over if a message waits for them, or they have waited long enough.
     fn submit(&mut self) {
         let Some(since) = self.batch_since else { return };
-        let is_asked_for = self.gate.is_waiting()
+        let is_asked_for = !self.held.is_empty()
             || self.is_stopping
             || self.batch.bytes.len() >= BATCH_BYTES
             || self.batch.writes.iter().any(|write| matches!(write, Write::Recall(_)))

@@ -94,7 +94,9 @@ async fn metrics<P: Driven>(State(window): State<Arc<Window<P>>>) -> Response {
 async fn alive<P: Driven>(State(window): State<Arc<Window<P>>>) -> Response {
     match look::<P, _>(&window.inbox, PATIENCE, |_| ()).await {
         Some(()) => "ok\n".into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the automaton does not answer\n").into_response(),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the automaton does not answer\n").into_response()
+        }
     }
 }
 
@@ -114,6 +116,8 @@ async fn status<P: Driven>(State(window): State<Arc<Window<P>>>) -> Response {
         Some(status) => {
             ([(header::CONTENT_TYPE, "application/json")], format!("{status}\n")).into_response()
         }
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the automaton does not answer\n").into_response(),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the automaton does not answer\n").into_response()
+        }
     }
 }

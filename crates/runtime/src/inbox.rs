@@ -234,3 +234,84 @@ impl<M: Send + Sync, C: Send> Sink<M> for Inbox<M, C> {
         self.deliver(via, messages);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Note, key, verified};
+    use std::sync::Arc;
+    use std::time::Duration;
+    use testudo_core::ReplicaId;
+
+    fn peer(id: u16) -> Peer {
+        Peer::Replica(ReplicaId(id))
+    }
+
+    fn notes(from: u16, count: u64) -> Vec<Verified<Note>> {
+        (0..count).map(|number| verified(number, peer(from), &key(1))).collect()
+    }
+
+    #[test]
+    fn senders_take_turns_and_control_goes_first() {
+        let inbox: Inbox<Note, u8> = Inbox::new();
+        inbox.deliver(peer(1), notes(1, 5));
+        inbox.deliver(peer(2), notes(2, 2));
+        inbox.tell(7);
+        let mut burst = Burst::default();
+        assert!(inbox.take(&mut burst));
+        assert_eq!(burst.control, [7]);
+        let order: Vec<(u16, u64)> = burst
+            .messages
+            .iter()
+            .map(|note| (note.replica().unwrap().0, note.message().0))
+            .collect();
+        assert_eq!(order, [(1, 0), (2, 0), (1, 1), (2, 1), (1, 2), (1, 3), (1, 4)]);
+        assert_eq!(inbox.len(), 0);
+        assert!(lock(&inbox.state).lanes.is_empty(), "an empty lane is not kept");
+        assert!(!inbox.take(&mut Burst::default()));
+    }
+
+    #[test]
+    fn a_full_lane_says_so_and_is_relieved_when_half_of_it_is_gone() {
+        let inbox: Inbox<Note, u8> = Inbox::new();
+        let limit = limits::INBOX_PER_PEER;
+        inbox.deliver(peer(1), notes(1, limit as u64 - 1));
+        assert_eq!(inbox.room(peer(1)), 1);
+        inbox.deliver(peer(1), notes(1, 1));
+        assert_eq!(inbox.room(peer(1)), 0);
+        assert_eq!(inbox.room(peer(2)), limit, "others have room");
+        let mut taken = 0;
+        loop {
+            let mut burst = Burst::default();
+            assert!(inbox.take(&mut burst));
+            assert!(burst.messages.len() <= BURST);
+            taken += burst.messages.len();
+            if !burst.relieved.is_empty() {
+                assert_eq!(burst.relieved, [peer(1)]);
+                break;
+            }
+        }
+        assert!((limit / 2..=limit / 2 + BURST).contains(&taken), "relieved after {taken}");
+    }
+
+    #[test]
+    fn a_sleeping_host_is_woken_and_a_closed_inbox_takes_nothing() {
+        let inbox: Arc<Inbox<Note, u8>> = Arc::new(Inbox::new());
+        let host = std::thread::spawn({
+            let inbox = inbox.clone();
+            move || {
+                let mut burst = Burst::default();
+                assert!(inbox.wait(&mut burst, None));
+                burst.control
+            }
+        });
+        assert!(inbox.tell(1));
+        assert_eq!(host.join().unwrap(), [1]);
+        let mut burst = Burst::default();
+        assert!(!inbox.wait(&mut burst, Some(Instant::now() + Duration::from_millis(1))));
+        inbox.close();
+        assert!(!inbox.tell(2));
+        inbox.deliver(peer(1), notes(1, 1));
+        assert_eq!(inbox.len(), 0);
+    }
+}

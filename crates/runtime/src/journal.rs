@@ -98,12 +98,7 @@ impl Drop for Journal {
     }
 }
 
-fn run(
-    mut storage: impl Storage,
-    batches: &Receiver<Batch>,
-    reports: &Reports,
-    metrics: &Metrics,
-) {
+fn run(mut storage: impl Storage, batches: &Receiver<Batch>, reports: &Reports, metrics: &Metrics) {
     let mut waiting = None;
     while let Some(first) = waiting.take().or_else(|| batches.recv().ok()) {
         let group = std::iter::once(first).chain(batches.try_iter());
@@ -196,22 +191,21 @@ impl Archivist {
         name: &str,
     ) -> std::io::Result<Self> {
         let (requests, received) = channel::<(u64, Render)>();
-        let thread =
-            std::thread::Builder::new().name(format!("{name}-snap")).spawn(move || {
-                while let Ok(first) = received.recv() {
-                    let (number, render) = received.try_iter().last().unwrap_or(first);
-                    let bytes = render();
-                    if let Err(error) = writer.write(&bytes) {
-                        reports(Report::Failed(error));
-                        return;
-                    }
-                    metrics.snapshots.inc();
-                    metrics.snapshot_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-                    if !reports(Report::Snapshot(number)) {
-                        return;
-                    }
+        let thread = std::thread::Builder::new().name(format!("{name}-snap")).spawn(move || {
+            while let Ok(first) = received.recv() {
+                let (number, render) = received.try_iter().last().unwrap_or(first);
+                let bytes = render();
+                if let Err(error) = writer.write(&bytes) {
+                    reports(Report::Failed(error));
+                    return;
                 }
-            })?;
+                metrics.snapshots.inc();
+                metrics.snapshot_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
+                if !reports(Report::Snapshot(number)) {
+                    return;
+                }
+            }
+        })?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use testudo_core::{Domain, Message, Peer, ReplicaId, Signer, Target, Verified, limits};
 
 /// A signer that threads hand around.
-pub type SharedSigner = Arc<dyn Signer + Send + Sync>;
+pub(crate) type SharedSigner = Arc<dyn Signer + Send + Sync>;
 
 /// What a liar says instead, and to whom: for demonstrations on one's own machine. It is asked for every peer that a
 /// message goes to, oneself included.

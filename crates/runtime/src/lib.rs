@@ -40,6 +40,8 @@ mod net;
 pub mod node;
 pub mod storage;
 mod sync;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod verify;
 mod work;

@@ -222,7 +222,7 @@ impl Metrics {
         self.frames_rejected.get_or_create(&Reason { reason }).get()
     }
 
-    /// How many frames to peers were dropped for this reason. Reasons are `full`, `unreachable`.
+    /// How many frames to peers were dropped for this reason. Reasons are `full`, `repeated` and `unreachable`.
     #[must_use]
     pub fn drops(&self, reason: &'static str) -> u64 {
         self.frames_dropped.get_or_create(&Reason { reason }).get()
@@ -234,7 +234,7 @@ impl Metrics {
         self.connections_ended.get_or_create(&Reason { reason }).get()
     }
 
-    /// How many flushes the log has seen, as scraped by tests; the histogram is what is shown.
+    /// How many connections are up, those of both directions together.
     #[must_use]
     pub fn live_connections(&self) -> i64 {
         self.connections.get()

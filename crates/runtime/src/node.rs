@@ -152,87 +152,62 @@ pub fn start_on<P: Driven>(
     config: NodeConfig<P>,
     protocol: P::Config,
     outputs: impl FnMut(P::Output) + Send + 'static,
-    mut storage: impl Storage,
+    storage: impl Storage,
     recovered: Recovered,
 ) -> Result<NodeHandle<P>, StartError> {
     owner(&config)?;
-    let address = config.listener.local_addr().map_err(system("the listener's address"))?;
-    let me = Peer::Replica(config.me);
-    let metrics = Arc::new(Metrics::new());
-    let inbox = Arc::new(Inbox::new());
-    let scope = Scope { domain: config.domain, membership: config.membership };
-    let runtime = Engine::start(&config.name)?;
-    let keys = scope.membership.members.iter().flat_map(|member| [member.voting, member.identity]);
-    let verifier: SharedVerifier = Arc::new(Ed25519Verifier::new(keys));
-    let current = Arc::new(CurrentScope::new(scope.clone()));
-    let verification = Verification::new(
-        config.verifiers,
-        inbox.clone(),
-        current.clone(),
-        Memo::new(verifier, metrics.clone()),
-        metrics.clone(),
-    );
-    let verifiers = verification.start(&config.name).map_err(system("a thread to verify"))?;
-    let network = Network::new(
-        me,
-        current,
-        config.addresses,
-        config.key.identity.clone(),
-        verification.clone(),
-        metrics.clone(),
-        runtime.handle.clone(),
-    );
-    network.dial_members();
-
-    let reports: Reports = {
-        let inbox = inbox.clone();
-        Arc::new(move |report| inbox.tell(Event::Report(report)))
-    };
-    let snapshots = storage.snapshots();
     let name = &config.name;
-    let archivist = Archivist::start(snapshots, reports.clone(), metrics.clone(), name);
-    let journal = Journal::start(storage, reports, metrics.clone(), name);
-    let disk = (
-        journal.map_err(system("a thread for the log"))?,
-        archivist.map_err(system("a thread for snapshots"))?,
-    );
+    let address = config.listener.local_addr().map_err(system("the listener's address"))?;
+    let metrics = Arc::new(Metrics::new());
+    let mut running = Running::<P>::new(&config, &metrics)?;
+    let inbox = running.inbox.clone();
     let mut keeper = Keeper::open(&config.data, metrics.clone()).map_err(system("evidence"))?;
     let ports = Ports {
-        me,
-        scope,
-        carrier: Arc::new(Carriage(network.clone())),
-        signer: Arc::new(config.key.voting.clone()),
+        me: Peer::Replica(config.me),
+        scope: Scope { domain: config.domain, membership: config.membership },
+        carrier: Arc::new(Carriage(running.network.clone())),
+        signer: Arc::new(config.key.voting),
         outgoing: config.outgoing.map(|lie| lie.0),
-        disk: Some(disk),
+        disk: Some(disk(storage, &inbox, &metrics, name)?),
         workers: Workers::new(inbox.clone(), name),
         outputs: Box::new(outputs),
-        evidence: Box::new(move |evidence| keeper.keep(evidence)),
+        evidence: Box::new(move |evidence| keeper.keep(&evidence)),
         metrics: metrics.clone(),
     };
     let (fate, fatal) = watch::channel(None);
-    let host = start_host(name, protocol, recovered, ports, inbox.clone(), fate)?;
-    network.accept(listener(&runtime, config.listener)?)?;
+    let host = start_host(name, protocol, recovered, ports, inbox.clone(), fate);
+    running.host = Some(host.map_err(|error| match &*fatal.borrow() {
+        // It broke down while it took up its past, and has said how.
+        Some(fatal) => Fatal::Broken(fatal.to_string()).into(),
+        None => error,
+    })?);
+    // Nobody is heard before the past is taken up.
+    running.network.accept(running.engine.listener(config.listener)?)?;
     let mut watched = None;
     if let Some(metrics_listener) = config.metrics {
         watched = metrics_listener.local_addr().ok();
-        let window = Window { inbox: inbox.clone(), probe: Arc::new(config.probe), metrics: metrics.clone() };
-        runtime.handle.spawn(serve(listener(&runtime, metrics_listener)?, window));
+        let window = Window { inbox, probe: Arc::new(config.probe), metrics: metrics.clone() };
+        let listener = running.engine.listener(metrics_listener)?;
+        running.engine.handle.spawn(serve(listener, window));
     }
-    Ok(NodeHandle {
-        address,
-        watched,
-        inbox,
-        metrics,
-        fatal,
-        running: Some(Running { host, network, verification, verifiers, runtime }),
-    })
+    Ok(NodeHandle { address, watched, metrics, fatal, running })
 }
 
-/// Makes a listener one of the runtime's.
-fn listener(runtime: &Engine, listener: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
-    let _entered = runtime.handle.enter();
-    listener.set_nonblocking(true).map_err(system("a listener"))?;
-    tokio::net::TcpListener::from_std(listener).map_err(system("a listener"))
+/// Starts the threads that own the storage.
+fn disk<P: Driven>(
+    mut storage: impl Storage,
+    inbox: &Events<P>,
+    metrics: &Arc<Metrics>,
+    name: &str,
+) -> Result<(Journal, Archivist), StartError> {
+    let inbox = inbox.clone();
+    let reports: Reports = Arc::new(move |report| inbox.tell(Event::Report(report)));
+    let snapshots = storage.snapshots();
+    let archivist = Archivist::start(snapshots, reports.clone(), metrics.clone(), name)
+        .map_err(system("a thread for snapshots"))?;
+    let journal = Journal::start(storage, reports, metrics.clone(), name)
+        .map_err(system("a thread for the log"))?;
+    Ok((journal, archivist))
 }
 
 type Events<P> = Arc<Inbox<<P as testudo_core::Protocol>::Message, Event<P>>>;
@@ -249,17 +224,19 @@ fn start_host<P: Driven>(
 ) -> Result<JoinHandle<()>, StartError> {
     let (started, starting) = mpsc::channel();
     let span = tracing::info_span!("node", name = %name);
+    let carrier = ports.carrier.clone();
     let run = move || {
         let _entered = span.entered();
+        let starting_host = started.clone();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut host = match Host::start(protocol, recovered, ports) {
                 Ok(host) => host,
                 Err(fatal) => {
-                    let _ = started.send(Err(fatal));
+                    let _ = starting_host.send(Err(fatal));
                     return Ok(());
                 }
             };
-            let _ = started.send(Ok(()));
+            let _ = starting_host.send(Ok(()));
             host.run(&inbox)
         }));
         let outcome = outcome.unwrap_or_else(|panic| Err(Fatal::Broken(words(&*panic))));
@@ -268,7 +245,10 @@ fn start_host<P: Driven>(
         if let Err(fatal) = outcome {
             tracing::error!("the node stops: {fatal}");
             fate.send_replace(Some(Arc::new(fatal)));
+            carrier.stop();
         }
+        // Whoever waits for the start hears of its failure only now that the reason can be read.
+        drop(started);
     };
     let thread = std::thread::Builder::new()
         .name(format!("{name}-host"))
@@ -315,6 +295,13 @@ impl Engine {
             .map_err(system("a thread for channels"))?;
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }
+
+    /// Makes a listener one of this event loop's.
+    fn listener(&self, listener: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
+        let _entered = self.handle.enter();
+        listener.set_nonblocking(true).map_err(system("a listener"))?;
+        tokio::net::TcpListener::from_std(listener).map_err(system("a listener"))
+    }
 }
 
 impl Drop for Engine {
@@ -326,22 +313,75 @@ impl Drop for Engine {
     }
 }
 
+/// The threads of a node, some of which may not have started. Dropping it ends them in order.
 struct Running<P: Driven> {
-    host: JoinHandle<()>,
+    inbox: Events<P>,
+    host: Option<JoinHandle<()>>,
     network: Arc<Network<P::Message>>,
     verification: Arc<Verification<P::Message>>,
     verifiers: Vec<JoinHandle<()>>,
-    runtime: Engine,
+    engine: Engine,
+}
+
+impl<P: Driven> Running<P> {
+    /// Starts everything but the automaton and what it writes to.
+    fn new(config: &NodeConfig<P>, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+        let members = &config.membership.members;
+        let keys = members.iter().flat_map(|member| [member.voting, member.identity]);
+        let verifier: SharedVerifier = Arc::new(Ed25519Verifier::new(keys));
+        let scope = Scope { domain: config.domain, membership: config.membership.clone() };
+        let scope = Arc::new(CurrentScope::new(scope));
+        let inbox = Arc::new(Inbox::new());
+        let verification = Verification::new(
+            config.verifiers,
+            inbox.clone(),
+            scope.clone(),
+            Memo::new(verifier, metrics.clone()),
+            metrics.clone(),
+        );
+        let engine = Engine::start(&config.name)?;
+        let network = Network::new(
+            Peer::Replica(config.me),
+            scope,
+            config.addresses.clone(),
+            config.key.identity.clone(),
+            verification.clone(),
+            metrics.clone(),
+            engine.handle.clone(),
+        );
+        let verifiers = verification.start(&config.name).map_err(system("a thread to verify"))?;
+        network.dial_members();
+        Ok(Self { inbox, host: None, network, verification, verifiers, engine })
+    }
+}
+
+impl<P: Driven> Drop for Running<P> {
+    fn drop(&mut self) {
+        if let Some(host) = self.host.take() {
+            self.inbox.tell(Event::Stop);
+            // A panic there has been reported as the node's failure.
+            let _ = host.join();
+        }
+        self.network.stop();
+        let deadline = Instant::now() + FAREWELL;
+        while !self.network.is_quiet() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.network.abandon();
+        self.verification.close();
+        for verifier in self.verifiers.drain(..) {
+            let _ = verifier.join();
+        }
+    }
 }
 
 /// A running node. Dropping it stops it as [`NodeHandle::shutdown`] does.
 pub struct NodeHandle<P: Driven> {
     address: SocketAddr,
     watched: Option<SocketAddr>,
-    inbox: Events<P>,
     metrics: Arc<Metrics>,
     fatal: watch::Receiver<Option<Arc<Fatal>>>,
-    running: Option<Running<P>>,
+    running: Running<P>,
 }
 
 impl<P: Driven> std::fmt::Debug for NodeHandle<P> {
@@ -371,7 +411,7 @@ impl<P: Driven> NodeHandle<P> {
 
     /// Asks the automaton for something. False when the node has stopped.
     pub fn input(&self, input: P::Input) -> bool {
-        self.inbox.tell(Event::Input(input))
+        self.running.inbox.tell(Event::Input(input))
     }
 
     /// Looks at the automaton, on its own thread. `None` when the node has stopped.
@@ -379,7 +419,7 @@ impl<P: Driven> NodeHandle<P> {
         &self,
         inspect: impl FnOnce(&P) -> R + Send + 'static,
     ) -> Option<R> {
-        look::<P, R>(&self.inbox, Duration::from_secs(3600), inspect).await
+        look::<P, R>(&self.running.inbox, Duration::from_secs(3600), inspect).await
     }
 
     /// As [`NodeHandle::inspect`], for callers outside of any event loop.
@@ -388,7 +428,7 @@ impl<P: Driven> NodeHandle<P> {
         inspect: impl FnOnce(&P) -> R + Send + 'static,
     ) -> Option<R> {
         let (answer, answered) = mpsc::channel();
-        self.inbox.tell(Event::Look(Box::new(move |automaton| {
+        self.running.inbox.tell(Event::Look(Box::new(move |automaton| {
             let _ = answer.send(inspect(automaton));
         })));
         answered.recv().ok()
@@ -413,31 +453,7 @@ impl<P: Driven> NodeHandle<P> {
 
     /// Stops it in order: what was recorded is made durable, what may be said is said, and all threads have ended when
     /// this returns.
-    pub fn shutdown(mut self) {
-        self.stop();
-    }
-
-    fn stop(&mut self) {
-        let Some(running) = self.running.take() else { return };
-        self.inbox.tell(Event::Stop);
-        // A panic there has been reported as the node's failure.
-        let _ = running.host.join();
-        running.network.stop();
-        let deadline = Instant::now() + FAREWELL;
-        while !running.network.is_quiet() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        running.network.abandon();
-        running.verification.close();
-        for verifier in running.verifiers {
-            let _ = verifier.join();
-        }
-        drop(running.runtime);
-    }
-}
-
-impl<P: Driven> Drop for NodeHandle<P> {
-    fn drop(&mut self) {
-        self.stop();
+    pub fn shutdown(self) {
+        drop(self);
     }
 }

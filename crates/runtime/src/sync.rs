@@ -19,8 +19,6 @@ pub(crate) fn wait<'a, T>(
 ) -> MutexGuard<'a, T> {
     match limit {
         None => condvar.wait(guard).unwrap_or_else(PoisonError::into_inner),
-        Some(limit) => {
-            condvar.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
-        }
+        Some(limit) => condvar.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0,
     }
 }

@@ -1,7 +1,7 @@
 //! Named timers of one automaton.
 
-use std::collections::{BTreeMap, BinaryHeap};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Instant;
 
 /// Timers by name. Setting one that runs restarts it.

@@ -115,10 +115,7 @@ impl Lane {
     /// Whether nothing would be forgotten with it.
     fn is_idle(&mut self) -> bool {
         self.credit.refill();
-        self.channels == 0
-            && self.frames.is_empty()
-            && !self.is_busy
-            && self.credit.left >= CREDIT
+        self.channels == 0 && self.frames.is_empty() && !self.is_busy && self.credit.left >= CREDIT
     }
 }
 
@@ -298,7 +295,8 @@ impl<M: Message + Send + Sync + 'static> Verification<M> {
     /// Small frames without a signature, of a lane that is empty: no order can be broken and no time is lost.
     fn may_verify_on_the_spot(&self, via: Peer, frames: &[Bytes]) -> bool {
         let is_light = |frame: &Bytes| {
-            frame.len() <= SPOT_BYTES && matches!(Parts::read(frame), Ok(Parts { proof: Proof::Channel, .. }))
+            frame.len() <= SPOT_BYTES
+                && matches!(Parts::read(frame), Ok(Parts { proof: Proof::Channel, .. }))
         };
         if frames.len() > QUANTUM || !frames.iter().all(is_light) {
             return false;
@@ -366,18 +364,7 @@ impl<M: Message + Send + Sync + 'static> Verification<M> {
             if state.is_closed {
                 return None;
             }
-            let mut taken = Vec::new();
-            let mut count = 0;
-            for _ in 0..state.turns.len() {
-                if count >= BATCH {
-                    break;
-                }
-                let Some(via) = state.turns.pop_front() else { break };
-                if let Some(some) = self.take_of(&mut state, via) {
-                    count += some.frames.len();
-                    taken.push(some);
-                }
-            }
+            let taken = self.take_some(&mut state);
             if !taken.is_empty() {
                 if state.idle_workers > 0 && !state.turns.is_empty() {
                     self.work.notify_one();
@@ -388,6 +375,23 @@ impl<M: Message + Send + Sync + 'static> Verification<M> {
             state = wait(&self.work, state, None);
             state.idle_workers -= 1;
         }
+    }
+
+    /// Takes a few frames of every lane whose turn it is, up to a batch.
+    fn take_some(&self, state: &mut State) -> Vec<Taken> {
+        let mut taken: Vec<Taken> = Vec::new();
+        let mut count = 0;
+        for _ in 0..state.turns.len() {
+            if count >= BATCH {
+                break;
+            }
+            let Some(via) = state.turns.pop_front() else { break };
+            if let Some(some) = self.take_of(state, via) {
+                count += some.frames.len();
+                taken.push(some);
+            }
+        }
+        taken
     }
 
     fn take_of(&self, state: &mut State, via: Peer) -> Option<Taken> {
@@ -530,3 +534,6 @@ impl<'a> Parts<'a> {
         Some((key, self.header.digest(self.body), signature))
     }
 }
+
+#[cfg(test)]
+mod tests;

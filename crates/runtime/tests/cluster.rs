@@ -7,8 +7,8 @@ mod common;
 use common::{Ask, Gossip, Site, Told, Word, replica, run, until};
 use testudo_core::{Peer, Position};
 use testudo_keys::{NodeKey, SigningKey};
-use testudo_runtime::StartError;
 use testudo_runtime::caller::{CallerConfig, call};
+use testudo_runtime::{Lie, Probe, StartError};
 
 #[test]
 fn what_one_says_all_hear_itself_included() {
@@ -191,4 +191,66 @@ fn folders_and_keys_that_are_not_its_own_are_refused() {
     config.key = NodeKey::generate().unwrap();
     let refused = run(config).unwrap_err();
     assert!(refused.to_string().contains("identity key is not the one"), "{refused}");
+}
+
+/// One request to the metrics endpoint: status line and body.
+fn http(address: std::net::SocketAddr, path: &str) -> (String, String) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[test]
+fn a_node_shows_itself() {
+    let mut site = Site::new(1);
+    let mut config = site.config(0);
+    config.metrics = Some(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    config.probe = Probe {
+        status: Box::new(|gossip: &Gossip| serde_json::json!({ "recorded": gossip.recorded })),
+        ready: Box::new(|gossip| !gossip.recorded.is_empty()),
+        numbers: Box::new(|gossip| vec![("slot", gossip.recorded.len() as i64)]),
+    };
+    let node = run(config).unwrap();
+    let address = node.handle.metrics_address().unwrap();
+    assert!(http(address, "/livez").0.contains("200"));
+    assert!(http(address, "/readyz").0.contains("503"));
+    node.ask(Ask::Publish(5));
+    until("it is published", || node.told() == [Told::Published(5)]);
+    assert!(http(address, "/readyz").0.contains("200"));
+    assert!(http(address, "/status").1.contains("{\"recorded\":[5]}"));
+    let (head, metrics) = http(address, "/metrics");
+    assert!(head.contains("200"), "{head}");
+    for line in [
+        "testudo_slot 1",
+        "testudo_records_total 1",
+        "testudo_flush_seconds_count 1",
+        "testudo_steps_total{kind=\"input\"} 1",
+        "# EOF",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    assert!(http(address, "/nothing").0.contains("404"));
+}
+
+#[test]
+fn a_liars_words_go_where_he_wants_them() {
+    let mut site = Site::new(3);
+    let mut config = site.config(0);
+    // One thing to replica 1, another to replica 2.
+    config.outgoing = Some(Lie(Box::new(|peer, word| match (peer, word) {
+        (peer, Word::News(number)) if peer == replica(2) => {
+            vec![(peer, Word::News(number + 100))]
+        }
+        (peer, word) => vec![(peer, word)],
+    })));
+    let liar = run(config).unwrap();
+    let (one, two) = (site.start(1), site.start(2));
+    liar.ask(Ask::Publish(1));
+    until("1 hears one thing", || one.has_heard(0, &Word::News(1)));
+    until("2 hears another", || two.has_heard(0, &Word::News(101)));
+    until("and himself", || liar.has_heard(0, &Word::News(1)));
 }

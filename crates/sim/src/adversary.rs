@@ -5,19 +5,21 @@
 //! not need the world (which lie, told to whom) is in [`crate::liar`], where production's demonstration of lying
 //! replicas finds it too.
 
-use crate::liar::{Liar, Lie, Tamper};
+use crate::liar::{Liar, Lie, Tamper, mangle};
 use crate::rng::{Chance, Rng};
 use std::collections::VecDeque;
 use std::time::Duration;
-use testudo_core::{Message, Peer, Signed, Verified};
+use testudo_core::{Kind, Message, Peer, ProtocolId, Signed, Strength, Verified};
 
 /// Something that a liar has said.
 #[derive(Clone, Debug)]
 pub enum Words<M> {
     /// A message of its own, to be sealed with its key.
     Own(M),
-    /// A frame that it heard, handed on as it is, or bytes that it made up.
+    /// A frame that it heard, handed on as it is.
     Frame(Signed<M>),
+    /// Bytes that need not be a message of this kind, to be sealed with its key as if they were.
+    Noise(ProtocolId, Kind, Strength, Vec<u8>),
 }
 
 /// What a liar says to one peer.
@@ -143,8 +145,21 @@ impl<M: Message> Adversary<M> for Lying<M> {
         self.liar.lie().name()
     }
     fn outgoing(&mut self, to: Peer, message: M, chance: &mut Rng) -> Vec<Saying<M>> {
+        let noise = self.noise(to, &message, chance);
         let said = self.liar.outgoing(to, message, chance);
-        said.into_iter().map(|(to, message)| Saying::now(to, message)).collect()
+        said.into_iter().map(|(to, message)| Saying::now(to, message)).chain(noise).collect()
+    }
+}
+
+impl<M: Message> Lying<M> {
+    /// Who says anything at all also says what no automaton would: its key signs it, and no decoder may stumble.
+    fn noise(&self, to: Peer, message: &M, chance: &mut Rng) -> Option<Saying<M>> {
+        if self.liar.lie() != Lie::Random || !chance.per_mille(50) {
+            return None;
+        }
+        let (protocol, kind) = (message.protocol(), Kind(message.kind().0 ^ chance.below(2) as u8));
+        let words = Words::Noise(protocol, kind, message.strength(), mangle(message, chance));
+        Some(Saying { to, words, after: Duration::ZERO })
     }
 }
 

@@ -9,12 +9,15 @@ mod run;
 pub use run::{conform, run_seed};
 
 use crate::event::{Fact, NodeId};
-use crate::idle::NoClient;
+use crate::idle::{NoClient, Nothing};
+use crate::script::Scripted;
 use crate::world::{Setup, System};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use testudo_contracts::{Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering};
-use testudo_core::{Digest, Domain, Epoch, FaultModel, Membership, ReplicaId};
+use testudo_contracts::{
+    Batch, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Waiting,
+};
+use testudo_core::{Digest, Domain, Epoch, FaultModel, Membership, ReplicaId, Time};
 
 /// The name that a request bears in a world of bare orderings: its bundle's digest.
 #[must_use]
@@ -120,5 +123,46 @@ where
 
     fn crashed(&mut self, node: NodeId) {
         self.told.push_back((node, Told::Crashed));
+    }
+}
+
+impl<O: Ordering> Scripted for Bare<O>
+where
+    O::Message: 'static,
+{
+    fn request(&mut self, words: &[&str]) -> Result<Nothing, String> {
+        Err(format!("nobody here can be asked for {}", words.join(" ")))
+    }
+
+    /// `propose a b` (`propose! a b` for the first fresh batch of a view), `waiting 1`, `waiting nothing`, `stop`.
+    fn ask(&mut self, words: &[&str]) -> Result<OrderInput, String> {
+        let batch = |names: &[&str], gap_not_counted: bool| Batch {
+            bundles: names.iter().map(|name| Digest::of(name.as_bytes())).collect(),
+            time: Time(0),
+            gap_not_counted,
+        };
+        Ok(match words {
+            ["propose", names @ ..] => OrderInput::Propose(batch(names, false)),
+            ["propose!", names @ ..] => OrderInput::Propose(batch(names, true)),
+            ["waiting", "nothing"] => OrderInput::Waiting(Waiting::Nothing),
+            ["waiting", number] => {
+                let number = number.parse().map_err(|_| format!("no number: {number}"))?;
+                OrderInput::Waiting(Waiting::Oldest(number))
+            }
+            ["stop"] => OrderInput::Stop,
+            _ => return Err(format!("nothing to ask for: {}", words.join(" "))),
+        })
+    }
+
+    fn show_status(&self, replica: &O) -> String {
+        let changing = if replica.is_changing_view() { " (changing)" } else { "" };
+        format!(
+            "{:?} of {:?}{changing}, executed {:?}, stable {:?}, {} open",
+            replica.view(),
+            replica.primary(),
+            replica.executed(),
+            replica.stable(),
+            replica.open_slots()
+        )
     }
 }

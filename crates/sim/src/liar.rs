@@ -98,6 +98,24 @@ pub fn tamper_bytes<M: Message>(message: &M, chance: &mut dyn Chance) -> Option<
     None
 }
 
+/// The body of a message cut short, drawn out, or with some bytes changed: most likely no message at all.
+pub fn mangle<M: Message>(message: &M, chance: &mut dyn Chance) -> Vec<u8> {
+    let mut body = Vec::new();
+    message.encode_body(&mut body);
+    match chance.below(3) {
+        0 => body.truncate(chance.below(body.len() as u64 + 1) as usize),
+        1 => body.extend((0..=chance.below(40)).map(|byte| byte as u8)),
+        _ => {}
+    }
+    for _ in 0..chance.below(6) {
+        if !body.is_empty() {
+            let place = chance.below(body.len() as u64) as usize;
+            body[place] = chance.below(256) as u8;
+        }
+    }
+    body
+}
+
 /// How many of its own words a liar remembers.
 const MEMORY: usize = 128;
 

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod replicated;
 pub mod report;
 pub mod rng;
+pub mod script;
 pub mod seeded;
 pub mod service;
 pub mod world;

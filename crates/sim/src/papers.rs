@@ -61,9 +61,20 @@ impl Papers {
         result.steps = seeded.world.steps();
         result.time = seeded.world.now();
         result.answered = answered;
+        let behind = self.behind(&seeded.world);
+        result.counts.insert("replicas behind at the end".into(), behind);
         for (name, count) in seeded.befallen() {
             result.counts.insert(format!("trouble: {name}"), *count);
         }
+    }
+
+    /// Correct replicas that have not got as far as others. That is no fault: nobody need tell them before there is
+    /// something new to tell.
+    fn behind<S: System>(&self, world: &World<S>) -> u64 {
+        let counts = self.counts.borrow();
+        let correct: Vec<_> = world.replicas().filter(|node| world.is_correct(*node)).collect();
+        let furthest = correct.iter().map(|node| counts.reached(*node)).max().unwrap_or_default();
+        correct.iter().filter(|node| counts.reached(**node) < furthest).count() as u64
     }
 
     fn report(&self, seed: u64, plan: &Plan) -> Report {

@@ -5,36 +5,46 @@ use crate::conformance::Serving;
 use crate::event::{Fact, NodeId};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::rng::Chance;
-use crate::service::KeyValues;
+use crate::script::{Scripted, compact};
+use crate::service::{Answer, Ask, KeyValues};
 use crate::world::{Setup, System};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::{Checkpoint, OrderConfig, Ordering};
-use testudo_core::{Context, Decode, Digest, Encode, Evidence, ReplicaId};
+use testudo_core::{Context, Decode, Digest, Encode, Evidence, ReplicaId, Slot};
 use testudo_replication::{
     Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Outcome, Replica,
-    ReplicaMessage, Reply, ReplyBody,
+    ReplicaMessage, Reply, ReplyBody, Request, Status,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
 pub trait Knowledge<O: Ordering>: 'static {
+    /// Whether liars also change bytes that they know nothing of. Without it they lie by [`Knowledge::corrupt`] alone,
+    /// and tell the truth where that has nothing to say.
+    const BLINDLY: bool = true;
     /// A message of the same kind that says something plausible and else; none if there is nothing to change.
     fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message>;
     /// Whether evidence convinces a third party.
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool;
+    /// A message as scripts print it, without its name.
+    fn show(message: &O::Message) -> String {
+        compact(&format!("{message:?}"))
+    }
 }
 
 /// Replication over an ordering.
 pub struct Replicated<O, K> {
     interval: u64,
+    /// Tickets given out to scripts' requests.
+    tickets: u64,
     ordering: PhantomData<fn() -> (O, K)>,
 }
 
 impl<O, K> Default for Replicated<O, K> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
-        Self { interval: 8, ordering: PhantomData }
+        Self { interval: 8, tickets: 0, ordering: PhantomData }
     }
 }
 
@@ -97,7 +107,14 @@ where
 
     fn tamper(&self) -> Tamper<Self::Message> {
         |message, chance| {
-            if chance.per_mille(800) {
+            if !K::BLINDLY {
+                match message {
+                    ReplicaMessage::Order(order) => {
+                        K::corrupt(order, chance).map(ReplicaMessage::Order)
+                    }
+                    _ => None,
+                }
+            } else if chance.per_mille(800) {
                 corrupt::<O, K>(message, chance).or_else(|| tamper_bytes(message, chance))
             } else {
                 tamper_bytes(message, chance)
@@ -166,4 +183,73 @@ fn forged_results(reply: &Reply) -> Arc<[u8]> {
         _ => ReplyBody::Results(vec![Arc::from(&b"forged"[..])]),
     };
     forged.to_bytes().into()
+}
+
+impl<O, K> Scripted for Replicated<O, K>
+where
+    O: Ordering<Message: 'static>,
+    K: Knowledge<O>,
+{
+    /// `put k=v`, `get k`, `append k=v`, `cas k old=new` (`-` for no value), `panic k`.
+    fn request(&mut self, words: &[&str]) -> Result<ClientInput, String> {
+        self.tickets += 1;
+        let operation = Ask::parse(words)?.to_bytes().into();
+        Ok(ClientInput::Submit { ticket: self.tickets, operation })
+    }
+
+    fn show_answer(&self, output: &ClientOutput) -> String {
+        let ClientOutput::Answer { outcome, .. } = output;
+        match outcome {
+            Outcome::Done(slot, result) => match Answer::from_bytes(result) {
+                Ok(answer) => format!("{answer} in {slot:?}"),
+                Err(error) => format!("no answer: {error}"),
+            },
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn show_message(&self, message: &Self::Message) -> String {
+        let list = |digests: &[Digest]| format!("{digests:?}");
+        match message {
+            ReplicaMessage::Order(message) => K::show(message),
+            ReplicaMessage::Bundle(bundle) => show_request(&bundle.request),
+            ReplicaMessage::Reply(reply) => {
+                let body = if reply.body.is_some() { " in full" } else { "" };
+                let Reply { bundle, view, slot, results, .. } = reply;
+                format!("{bundle:?} {view:?} {slot:?} results {results:?}{body}")
+            }
+            ReplicaMessage::Checkpoint(Checkpoint { slot, state }) => format!("{slot:?} {state:?}"),
+            ReplicaMessage::Fetch(digests) => list(digests),
+            ReplicaMessage::Bodies(bodies) => format!("{} bodies", bodies.len()),
+            ReplicaMessage::Stable(stable) => {
+                let Checkpoint { slot, state } = stable.statement();
+                let signers: Vec<ReplicaId> = stable.signers().collect();
+                format!("{slot:?} {state:?} by {signers:?}")
+            }
+        }
+    }
+
+    fn show_status(&self, replica: &Self::Replica) -> String {
+        let Status { view, primary, changing_view, slot, chain, stable, waiting, health, .. } =
+            replica.status();
+        let changing = if changing_view { " (changing)" } else { "" };
+        let stable = stable.map_or(Slot(0), |checkpoint| checkpoint.slot);
+        format!(
+            "{view:?} of {primary:?}{changing}, executed {slot:?} {chain:?}, stable {stable:?}, \
+             {waiting} waiting, {health:?}"
+        )
+    }
+}
+
+fn show_request(request: &Request) -> String {
+    match request {
+        Request::Register { .. } => "register".into(),
+        Request::Operations { sequence, operations, .. } => {
+            let operations: Vec<String> = operations
+                .iter()
+                .map(|bytes| Ask::from_bytes(bytes).map_or("?".into(), |ask| ask.to_string()))
+                .collect();
+            format!("#{sequence} {}", operations.join(", "))
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 use crate::linear::Model;
 use crate::rng::{Chance, Rng};
+use std::fmt;
 use std::sync::Arc;
 use testudo_contracts::{Moment, Service, Store};
 use testudo_core::{Decode, Encode, wire_enum};
@@ -92,6 +93,36 @@ impl Ask {
         }
     }
 
+    /// The operation that a script's words ask for: `put k=v`, `get k`, `append k=v`, `cas k old=new` (`-` for no
+    /// value), `panic k`.
+    ///
+    /// # Errors
+    /// With a sentence, when they ask for none.
+    pub fn parse(words: &[&str]) -> Result<Self, String> {
+        let pair = |text: &str| {
+            let (one, other) = text.split_once('=').ok_or_else(|| format!("no = in {text}"))?;
+            Ok::<_, String>((one.to_string(), other.to_string()))
+        };
+        Ok(match words {
+            ["get", key] => Self::Get { key: (*key).into() },
+            ["panic", key] => Self::Panic { key: (*key).into() },
+            ["put", text] => {
+                let (key, value) = pair(text)?;
+                Self::Put { key, value }
+            }
+            ["append", text] => {
+                let (key, token) = pair(text)?;
+                Self::Append { key, token }
+            }
+            ["cas", key, text] => {
+                let (old, value) = pair(text)?;
+                let expected = (old != "-").then_some(old);
+                Self::Cas { key: (*key).into(), expected, value }
+            }
+            _ => return Err(format!("no such request: {}", words.join(" "))),
+        })
+    }
+
     /// A random operation on one of `keys` keys. `token` is new, so that values tell who wrote them. Keys that begin
     /// with `l` are logs: nothing but appended to and read.
     pub fn drawn(keys: u64, token: u64, mix: Mix, rng: &mut Rng) -> Self {
@@ -113,6 +144,35 @@ impl Ask {
                 Self::Cas { key, expected, value }
             }
             _ => Self::Panic { key },
+        }
+    }
+}
+
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Get { key } => write!(f, "get {key}"),
+            Self::Put { key, value } => write!(f, "put {key}={value}"),
+            Self::Append { key, token } => write!(f, "append {key}={token}"),
+            Self::Panic { key } => write!(f, "panic {key}"),
+            Self::Cas { key, expected, value } => {
+                write!(f, "cas {key} {}={value}", expected.as_deref().unwrap_or("-"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Value(None) => f.write_str("no value"),
+            Self::Value(Some(value)) => write!(f, "value {value}"),
+            Self::Swapped(true) => f.write_str("swapped"),
+            Self::Swapped(false) => f.write_str("not swapped"),
+            Self::Internal => f.write_str("internal error"),
+            Self::Malformed => f.write_str("malformed"),
+            Self::TooLarge => f.write_str("too large"),
         }
     }
 }

@@ -473,6 +473,13 @@ impl<S: System> World<S> {
         self.wire.get(&number).map(|packet| &packet.letter)
     }
 
+    /// What a message under way says, as far as it reads as one: for people, who may look where no node may.
+    #[must_use]
+    pub fn message(&self, number: u64) -> Option<S::Message> {
+        let packet = self.wire.get(&number)?;
+        Verified::replay(packet.frame.signed.clone()).ok().map(Verified::into_message)
+    }
+
     /// Whether a message under way is a node's word to itself.
     #[must_use]
     pub fn is_own(&self, number: u64) -> bool {

@@ -81,6 +81,9 @@ pub(crate) struct Up {
     /// Do not start a replica again that has died.
     #[arg(long)]
     pub(crate) no_restart: bool,
+    /// How many seconds to wait for the first answer before giving up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) wait: u32,
     /// Allow more liars than the cluster survives, to see what happens; no answer is promised then.
     #[arg(long)]
     pub(crate) beyond: bool,
@@ -208,19 +211,22 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Option
 /// One sentence of what clap would say in several lines.
 fn sentence(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "say what to do: `testudo up` starts a cluster, `testudo --help` shows the rest".into();
+        return "say what to do: `testudo up` starts a cluster, `testudo --help` shows the rest"
+            .into();
     }
     let text = error.to_string();
     let said = text.split("\n\nUsage:").next().unwrap_or(&text);
     let said = said.split("\n\nFor more information").next().unwrap_or(said);
     let said = said.split("\n\n  tip:").next().unwrap_or(said);
-    let mut words = said.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
-    let near = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand]
-        .iter()
-        .find_map(|kind| match error.get(*kind) {
-            Some(ContextValue::String(near)) => Some(near.clone()),
-            Some(ContextValue::Strings(near)) => near.first().cloned(),
-            _ => None,
+    let mut words =
+        said.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let near =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand].iter().find_map(|kind| {
+            match error.get(*kind) {
+                Some(ContextValue::String(near)) => Some(near.clone()),
+                Some(ContextValue::Strings(near)) => near.first().cloned(),
+                _ => None,
+            }
         });
     match near {
         Some(near) => words.push_str(&format!("; did you mean `{near}`?")),
@@ -248,7 +254,7 @@ mod tests {
     fn every_refusal_is_one_line_that_says_what_to_do() {
         for (words, what) in [
             ("", "testudo up"),
-            ("pu", "did you mean `up`"),
+            ("statsu", "did you mean `status`"),
             ("up --fault 1", "did you mean `--faults`"),
             ("up --faults many", "invalid value 'many' for '--faults <F>'"),
             ("up --faults -1", "-1"),

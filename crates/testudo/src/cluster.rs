@@ -86,12 +86,10 @@ impl Cluster {
             Failure::refused(format!("{sentence}{hint}"))
         })?;
         let cluster = read::read(path, &text)?;
-        cluster
-            .check()
-            .map_err(|Failure { sentence, exit }| Failure {
-                sentence: format!("{}: {sentence}", path.display()),
-                exit,
-            })?;
+        cluster.check().map_err(|Failure { sentence, exit }| Failure {
+            sentence: format!("{}: {sentence}", path.display()),
+            exit,
+        })?;
         Ok(cluster)
     }
 
@@ -121,8 +119,12 @@ impl Cluster {
                 "{n} replicas are more than the {most} that a cluster may have; survive fewer faults"
             )));
         }
-        bounds::check(bounds::Problem::StateMachineReplication, &self.model(profile.faults), self.replicas.len())
-            .map_err(|refusal| Failure::refused(refusal.to_string()))
+        bounds::check(
+            bounds::Problem::StateMachineReplication,
+            &self.model(profile.faults),
+            self.replicas.len(),
+        )
+        .map_err(|refusal| Failure::refused(refusal.to_string()))
     }
 
     fn check_keys(&self) -> Outcome {
@@ -237,3 +239,6 @@ fn twice<T: Ord>(mut owned: Vec<(T, String)>) -> Option<(T, String, String)> {
     let other = owned.into_iter().find(|(it, _)| *it == item)?.1;
     Some(if one <= other { (item, one, other) } else { (item, other, one) })
 }
+
+#[cfg(test)]
+mod tests;

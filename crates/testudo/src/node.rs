@@ -213,9 +213,8 @@ fn listen(given: Option<&str>, own: &Address) -> Outcome<TcpListener> {
             }
         },
     };
-    TcpListener::bind(&address).map_err(|error| {
-        Failure::failed(format!("cannot listen on {address}: {}", plain(&error)))
-    })
+    TcpListener::bind(&address)
+        .map_err(|error| Failure::failed(format!("cannot listen on {address}: {}", plain(&error))))
 }
 
 /// Tells an operator what a replica's health has become.

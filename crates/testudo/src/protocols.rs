@@ -59,10 +59,7 @@ testudo_catalog::for_each_protocol!(dispatch);
 /// Does something with the type of the protocol of that name; refuses names that the catalog does not have.
 pub(crate) fn visit<V: Visit>(name: &str, what: V) -> Outcome<V::Output> {
     dispatch(name, what).ok_or_else(|| {
-        Failure::refused(format!(
-            "there is no protocol `{name}`; there is {}",
-            words::list(NAMES)
-        ))
+        Failure::refused(format!("there is no protocol `{name}`; there is {}", words::list(NAMES)))
     })
 }
 

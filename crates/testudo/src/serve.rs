@@ -120,12 +120,15 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Serves etcd's API on the listener, which clients reach at `advertised`.
-    pub(crate) fn start(identity: &Identity, link: Link, listener: TcpListener, advertised: &Address) -> Self {
-        let replicas = identity
-            .cluster
-            .replicas
-            .iter()
-            .map(|replica| (format!("replica-{}", replica.id), format!("https://{}", replica.address)));
+    pub(crate) fn start(
+        identity: &Identity,
+        link: Link,
+        listener: TcpListener,
+        advertised: &Address,
+    ) -> Self {
+        let replicas = identity.cluster.replicas.iter().map(|replica| {
+            (format!("replica-{}", replica.id), format!("https://{}", replica.address))
+        });
         let url = format!("http://{advertised}");
         let info = GatewayInfo::new(identity.cluster.id, ReplicaId(0), replicas, &[url]);
         let (stop, stopped) = tokio::sync::oneshot::channel();

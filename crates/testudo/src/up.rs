@@ -24,9 +24,6 @@ use nursery::Nursery;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// How long the cluster has to answer for the first time.
-const FIRST_ANSWER: Duration = Duration::from_secs(60);
-
 /// Runs a cluster until it is told to stop.
 pub(crate) fn run(flags: &cli::Up, log: &str) -> Outcome {
     logging::quietly(log)?;
@@ -44,8 +41,9 @@ async fn up(flags: &cli::Up, log: &str) -> Outcome {
     let folder = if flags.ephemeral { Folder::ephemeral() } else { Folder::take(&flags.data) }?;
     let cluster = prepare::prepare(&folder, flags)?;
     let mut nursery = Nursery::start(&cluster, &folder, flags, log)?;
+    let patience = Duration::from_secs(flags.wait.into());
     let served = tokio::select! {
-        served = serve(&cluster, &folder, listener, &mut nursery) => served,
+        served = serve(&cluster, &folder, listener, &mut nursery, patience) => served,
         () = signals.next() => Ok(()),
     };
     eprintln!("testudo: stopping");
@@ -64,12 +62,13 @@ async fn serve(
     folder: &Folder,
     listener: TcpListener,
     nursery: &mut Nursery,
+    patience: Duration,
 ) -> Outcome {
     let key = gateway_key(&folder.keys(), 0);
     let flags = cli::Node { cluster: folder.cluster_file(), key, supervised: None };
     let identity = Identity::load(&flags)?;
     let link = serve::connect(&identity)?;
-    first_answer(cluster, &link, nursery).await?;
+    first_answer(cluster, &link, nursery, patience).await?;
     let address = serve::local(&listener)?;
     let mut serving = Serving::start(&identity, link, listener, &Address::of(address));
     report::ready(cluster, folder.path(), address, nursery);
@@ -80,9 +79,14 @@ async fn serve(
 }
 
 /// Until an operation has been ordered, executed and answered.
-async fn first_answer(cluster: &Cluster, link: &Link, nursery: &mut Nursery) -> Outcome {
+async fn first_answer(
+    cluster: &Cluster,
+    link: &Link,
+    nursery: &mut Nursery,
+    patience: Duration,
+) -> Outcome {
     let outcome = tokio::select! {
-        outcome = tokio::time::timeout(FIRST_ANSWER, link.first_answer()) => outcome,
+        outcome = tokio::time::timeout(patience, link.first_answer()) => outcome,
         failure = nursery.watch() => return Err(failure),
     };
     outcome.unwrap_or_else(|_| {
@@ -93,7 +97,7 @@ async fn first_answer(cluster: &Cluster, link: &Link, nursery: &mut Nursery) -> 
         Err(Failure::no_quorum(format!(
             "the cluster has not answered within {} s: {} of its {} replicas run, {} are connected{silent}; \
              {} honest ones are needed",
-            FIRST_ANSWER.as_secs(),
+            patience.as_secs(),
             nursery.running(),
             cluster.replicas.len(),
             link.connections(),

@@ -25,7 +25,8 @@ fn distance(one: &str, other: &str) -> usize {
         for j in 1..width {
             let change = usize::from(one[i - 1] != other[j - 1]);
             row[j] = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + change);
-            let swapped = i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1];
+            let swapped =
+                i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1];
             if swapped {
                 row[j] = row[j].min(rows[i - 2][j - 2] + 1);
             }

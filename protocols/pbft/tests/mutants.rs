@@ -2,14 +2,19 @@
 
 mod broken;
 mod harness;
+mod support;
 
 use broken::{DropsPrepared, LowestView, ShortQuorum, TrustsPrimary};
 use harness::{Cluster, Letter, batch};
 use std::collections::BTreeSet;
+use support::Lore;
 use testudo_contracts::{Batch, Ordering as _};
 use testudo_core::{ReplicaId, Slot, View};
 use testudo_pbft::message::{Attested, Commit, NewView, PrePrepare, Prepare, ViewChange};
-use testudo_pbft::{Message, Rules, Standard, Timer};
+use testudo_pbft::{Message, Pbft, Rules, Standard, Timer};
+use testudo_sim::conformance::{Seeds, conform};
+use testudo_sim::replicated::Replicated;
+use testudo_sim::{Misconduct, Plan};
 
 /// What correct replicas executed in the first slot: more than one batch is a violation of agreement.
 fn first_slots<R: Rules>(cluster: &Cluster<R>) -> usize {
@@ -181,4 +186,18 @@ fn two_certificates<R: Rules>() -> usize {
 fn taking_the_lowest_view_is_found_out() {
     assert_eq!(two_certificates::<Standard>(), 1);
     assert_eq!(two_certificates::<LowestView>(), 2);
+}
+
+/// The simulator, which knows no traces, finds out those that need no conspiracy of a liar with the network.
+fn survives_the_simulator<R: Rules>() -> bool {
+    let plan = Plan::default().with_liar(Misconduct::Equivocate);
+    let make = Replicated::<Pbft<R>, Lore>::default;
+    conform(make, &Seeds::fixed(2), &[plan]).failures.is_empty()
+}
+
+#[test]
+fn the_simulator_finds_the_plain_ones() {
+    assert!(!survives_the_simulator::<ShortQuorum>());
+    assert!(!survives_the_simulator::<DropsPrepared>());
+    assert!(survives_the_simulator::<Standard>());
 }

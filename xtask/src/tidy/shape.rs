@@ -2,12 +2,15 @@
 //!
 //! Whoever has read one protocol should find their way in all others: the paper's story in the
 //! README, the state and one dispatch function in `lib.rs`, what may be voted for in `safety.rs`,
-//! and four kinds of test. A protocol that the catalog does not name is one that nobody can run.
+//! and four kinds of test. A protocol that the catalog does not name is one that nobody can run;
+//! two that have one number would take each other's statements for their own.
+
+use std::collections::BTreeMap;
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::Item;
 
-use super::syntax::words_of;
+use super::syntax::{protocol_numbers, words_of};
 use super::{Finding, Package, Workspace};
 
 const FILES: &[&str] = &[
@@ -29,7 +32,27 @@ const LIST: &str = "for_each_protocol";
 #[must_use]
 pub fn check(workspace: &Workspace) -> Vec<Finding> {
     let protocols = workspace.packages.iter().filter(|package| is_protocol(package));
-    protocols.flat_map(|package| folder(workspace, package)).collect()
+    let folders = protocols.flat_map(|package| folder(workspace, package));
+    folders.chain(shared_numbers(workspace)).collect()
+}
+
+/// Finds protocols that are told apart by nothing: branches that begin one each choose the same
+/// free number.
+fn shared_numbers(workspace: &Workspace) -> Vec<Finding> {
+    let mut owners: BTreeMap<u8, &str> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for source in workspace.sources.iter().filter(|source| !source.is_test()) {
+        for (number, line) in protocol_numbers(&source.tree) {
+            let owner = *owners.entry(number).or_insert(&source.path);
+            if owner != source.path {
+                let sentence = format!(
+                    "{owner} has given number {number} to its protocol already: take a free one."
+                );
+                findings.push(Finding::new(&source.path, line, sentence));
+            }
+        }
+    }
+    findings
 }
 
 fn is_protocol(package: &Package) -> bool {
@@ -128,5 +151,21 @@ mod tests {
         assert!(found[0].starts_with("protocols/view-stamp/src/safety.rs:1:"));
         assert!(found[1].contains("heading Deviations"));
         assert!(found[2].contains("testudo-view-stamp is not named"));
+    }
+
+    #[test]
+    fn no_two_protocols_share_a_number() {
+        let mut both = workspace(README, NAMED);
+        let path = |name: &str| format!("protocols/{name}/src/message.rs");
+        both.sources.retain(|source| source.path != path("view-stamp"));
+        for (name, text) in [
+            ("other", "const OTHER: ProtocolId = ProtocolId(3);"),
+            ("view-stamp", "// Later.\nconst VIEW_STAMP: ProtocolId = ProtocolId(3);"),
+        ] {
+            both.sources.push(Source::parse(&path(name), text).expect("the test's text is Rust"));
+        }
+        let found: Vec<String> = check(&both).iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with("protocols/view-stamp/src/message.rs:2: protocols/other/"));
     }
 }

@@ -2,7 +2,7 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-use syn::{Attribute, ImplItem, Item, Meta};
+use syn::{Attribute, Expr, ImplItem, Item, ItemConst, Lit, Meta};
 
 /// Whether attributes say that what they stand on is compiled for tests only.
 #[must_use]
@@ -96,6 +96,37 @@ impl<'ast, F: FnMut(&str, usize)> Visit<'ast> for Product<F> {
     }
 }
 
+/// The numbers that a file gives to protocols, with their lines: the `2` of
+/// `const PBFT: ProtocolId = ProtocolId(2)`, outside of tests.
+#[must_use]
+pub fn protocol_numbers(file: &syn::File) -> Vec<(u8, usize)> {
+    let mut numbers = Numbers(Vec::new());
+    numbers.visit_file(file);
+    numbers.0
+}
+
+struct Numbers(Vec<(u8, usize)>);
+
+impl<'ast> Visit<'ast> for Numbers {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !is_for_tests(attributes_of(item)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_const(&mut self, item: &'ast ItemConst) {
+        if let Expr::Call(call) = &*item.expr
+            && let Expr::Path(called) = &*call.func
+            && called.path.segments.last().is_some_and(|last| last.ident == "ProtocolId")
+            && let Some(Expr::Lit(literal)) = call.args.first()
+            && let Lit::Int(number) = &literal.lit
+            && let Ok(value) = number.base10_parse()
+        {
+            self.0.push((value, item.ident.span().start().line));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +151,17 @@ mod tests {
         for word in ["Clock", "hidden", "also"] {
             assert!(words.iter().all(|seen| seen != word), "{word} is not in {words:?}");
         }
+    }
+
+    #[test]
+    fn protocols_numbers_are_those_of_constants() {
+        let tree = syn::parse_file(
+            "//! ProtocolId(9) in a comment.\nconst A: ProtocolId = ProtocolId(2);\n\
+             pub const B: core::ProtocolId = core::ProtocolId(3);\nconst C: ProtocolId = A;\n\
+             fn f() { g(ProtocolId(4)); }\n\
+             #[cfg(test)] mod tests { const D: ProtocolId = ProtocolId(5); }",
+        );
+        let tree = tree.expect("the test's text is Rust");
+        assert_eq!(protocol_numbers(&tree), [(2, 2), (3, 3)]);
     }
 }

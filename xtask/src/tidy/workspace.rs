@@ -149,16 +149,17 @@ impl Workspace {
 }
 
 /// Whether a path ends in `.extension`.
-pub(super) fn has_extension(path: &str, extension: &str) -> bool {
+pub(crate) fn has_extension(path: &str, extension: &str) -> bool {
     Path::new(path).extension().is_some_and(|found| found == extension)
 }
 
-fn read(root: &Path, path: &str) -> Result<String, String> {
+/// The text of a file, or where and why there is none.
+pub(crate) fn read(root: &Path, path: &str) -> Result<String, String> {
     fs::read_to_string(root.join(path)).map_err(|error| format!("{path}: {error}"))
 }
 
 /// Every file below a folder, relative to the workspace and in order; none if there is no folder.
-fn files_below(root: &Path, folder: &str) -> Result<Vec<String>, String> {
+pub(crate) fn files_below(root: &Path, folder: &str) -> Result<Vec<String>, String> {
     if !root.join(folder).is_dir() {
         return Ok(Vec::new());
     }

@@ -22,7 +22,8 @@ impl Service for Sum {
     const VERSION: u32 = 1;
     fn genesis(&self, _: &mut dyn Store) {}
     fn execute(&self, store: &mut dyn Store, operation: &[u8], _: &Moment) -> Vec<u8> {
-        let old = store.get(b"sum").map_or(0, |bytes| u64::from_le_bytes(bytes[..].try_into().unwrap()));
+        let old =
+            store.get(b"sum").map_or(0, |bytes| u64::from_le_bytes(bytes[..].try_into().unwrap()));
         let Some(added) = operation.first() else { panic!("an operation of no bytes") };
         let sum = old + u64::from(*added);
         store.put(b"sum", sum.to_le_bytes()[..].into());
@@ -60,7 +61,8 @@ impl Cluster {
             members: keys.iter().map(NodeKey::member).collect(),
             model: FaultModel::byzantine(((n - 1) / 3) as u16),
         };
-        let listeners: Vec<_> = keys.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let listeners: Vec<_> =
+            keys.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<u16> =
             listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         let addresses = keys
@@ -70,7 +72,15 @@ impl Cluster {
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = Self {
-            keys, client_key, domain, membership, addresses, ports, folder, verifiers, nodes: Vec::new(),
+            keys,
+            client_key,
+            domain,
+            membership,
+            addresses,
+            ports,
+            folder,
+            verifiers,
+            nodes: Vec::new(),
         };
         for (id, listener) in listeners.into_iter().enumerate() {
             let node = cluster.node(id, listener);

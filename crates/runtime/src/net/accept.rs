@@ -3,10 +3,10 @@
 use super::Network;
 use super::channel::{self, End};
 use super::hello::{Answer, Hello};
+use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use rustls::ServerConfig;
 use testudo_core::{Message, Peer};
 use testudo_keys::peer_of;
 use tokio::net::{TcpListener, TcpStream};
@@ -75,13 +75,20 @@ async fn serve<M: Message + Send + Sync + 'static>(
                 End::Closed | End::Replaced | End::Stopping => {
                     tracing::debug!(?peer, %address, "a connection ended: {end}");
                 }
-                _ => tracing::warn!(?peer, %address, "a connection ended: {end}"),
+                _ if network.may_complain() => {
+                    tracing::warn!(?peer, %address, "a connection ended: {end}");
+                }
+                _ => tracing::debug!(?peer, %address, "a connection ended: {end}"),
             }
             return;
         }
     };
     network.metrics.ended(end.reason());
-    tracing::warn!(%address, "a connection did not come up: {end}");
+    if network.may_complain() {
+        tracing::warn!(%address, "a connection did not come up: {end}");
+    } else {
+        tracing::debug!(%address, "a connection did not come up: {end}");
+    }
 }
 
 type Greeted = (TlsStream<TcpStream>, Peer, Option<OwnedSemaphorePermit>);
@@ -93,7 +100,7 @@ async fn greet<M: Message + Send + Sync + 'static>(
     clients: Arc<Semaphore>,
 ) -> Result<Greeted, End> {
     tcp.set_nodelay(true)?;
-    let mut stream = acceptor.accept(tcp).await.map_err(End::Tls)?;
+    let mut stream = acceptor.accept(tcp).await.map_err(End::of_handshake)?;
     let (_, session) = stream.get_ref();
     let key = peer_of(session).ok_or(End::NoKey)?;
     let hello: Hello = channel::read_greeting(&mut stream).await?;

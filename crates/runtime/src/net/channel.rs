@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testudo_core::{Decode, Encode, Message, Peer, limits};
+use testudo_keys::Refused;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -61,8 +62,10 @@ pub(crate) enum End {
     Refusing(String),
     #[error("the peer is of cluster {0}")]
     OtherCluster(testudo_core::ClusterId),
-    #[error("the encryption failed: {0}")]
+    #[error("the handshake failed: {0}")]
     Tls(io::Error),
+    #[error("{0}")]
+    Key(Refused),
     #[error("the peer shows no key that is understood")]
     NoKey,
     #[error("it took too long to come up")]
@@ -74,6 +77,15 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// Why a handshake failed: as this end says it, if it was this end that refused the other's key.
+    pub(crate) fn of_handshake(error: io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match inner.and_then(Refused::of) {
+            Some(refused) => Self::Key(refused),
+            None => Self::Tls(error),
+        }
+    }
+
     /// A short word for metrics.
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
@@ -90,7 +102,7 @@ impl End {
             Self::Refusing(_) => "refusing",
             Self::OtherCluster(_) => "cluster",
             Self::Tls(_) => "tls",
-            Self::NoKey => "key",
+            Self::Key(_) | Self::NoKey => "key",
             Self::Timeout => "timeout",
             Self::Replaced => "replaced",
             Self::Stopping => "stopping",
@@ -219,7 +231,8 @@ async fn read<M: Message + Send + Sync + 'static>(
             return Err(End::Endless);
         }
         buffer.reserve(READ_BYTES);
-        let count = timeout(SILENCE, stream.read_buf(&mut buffer)).await.map_err(|_| End::Silent)??;
+        let count =
+            timeout(SILENCE, stream.read_buf(&mut buffer)).await.map_err(|_| End::Silent)??;
         if count == 0 {
             return Err(if buffer.is_empty() { End::Closed } else { End::Truncated });
         }

@@ -1,9 +1,9 @@
 //! Dialling a replica, again and again.
 
+use super::Network;
 use super::channel::{self, End};
 use super::hello::Answer;
 use super::outbox::Outbox;
-use super::Network;
 use rustls::ClientConfig;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -89,7 +89,7 @@ async fn connect<M: Message + Send + Sync + 'static>(
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
     let connector = TlsConnector::from(config.clone());
-    let mut stream = connector.connect(tls::server_name(), tcp).await.map_err(End::Tls)?;
+    let mut stream = connector.connect(tls::server_name(), tcp).await.map_err(End::of_handshake)?;
     channel::write_greeting(&mut stream, &network.hello()).await?;
     let answer: Answer = channel::read_greeting(&mut stream).await?;
     let domain = network.scope.get().domain;

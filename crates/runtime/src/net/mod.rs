@@ -19,12 +19,14 @@ use crate::sync::lock;
 use crate::verify::Verification;
 use bytes::Bytes;
 use outbox::Outbox;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use testudo_core::{Message, Peer, PublicKey};
-use testudo_keys::channel::{self as tls, ChannelError};
 use testudo_keys::SigningKey;
+use testudo_keys::channel::{self as tls, ChannelError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -59,6 +61,26 @@ struct Peers {
     accepted: HashMap<Peer, Vec<Accepted>>,
 }
 
+/// Complaints about strangers that a second may see. The metrics count all.
+const COMPLAINTS_PER_SECOND: u32 = 5;
+
+/// How many complaints the second that began then has seen.
+#[derive(Default)]
+struct Complaints {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Complaints {
+    fn allow(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1)) {
+            *self = Self { since: Some(now), count: 0 };
+        }
+        self.count += 1;
+        self.count <= COMPLAINTS_PER_SECOND
+    }
+}
+
 /// All channels of one node.
 pub(crate) struct Network<M> {
     me: Peer,
@@ -73,6 +95,7 @@ pub(crate) struct Network<M> {
     /// Outboxes whose writers are to be woken.
     dirty: Mutex<Vec<Arc<Outbox>>>,
     connections: AtomicU64,
+    complaints: Mutex<Complaints>,
     stop: watch::Sender<bool>,
 }
 
@@ -104,6 +127,7 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
             peers: Mutex::default(),
             dirty: Mutex::default(),
             connections: AtomicU64::new(0),
+            complaints: Mutex::default(),
             stop,
         })
     }
@@ -164,18 +188,17 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
                 peers.routes.push(None);
                 continue;
             }
-            if !peers.dialled.contains_key(&member.identity) {
-                match addresses.get(&member.identity) {
-                    Some(address) => {
-                        let dialled = self.dial(member.identity, index, address.clone());
-                        peers.dialled.insert(member.identity, dialled);
-                    }
-                    None => tracing::error!(
-                        replica = index,
-                        key = %member.identity,
-                        "no address of this replica is known: it is not dialled"
-                    ),
+            let address = addresses.get(&member.identity);
+            match (peers.dialled.entry(member.identity), address) {
+                (Entry::Occupied(_), _) => {}
+                (Entry::Vacant(place), Some(address)) => {
+                    place.insert(self.dial(member.identity, index, address.clone()));
                 }
+                (Entry::Vacant(_), None) => tracing::error!(
+                    replica = index,
+                    key = %member.identity,
+                    "no address of this replica is known: it is not dialled"
+                ),
             }
             let route = peers.dialled.get(&member.identity).map(|dialled| dialled.outbox.clone());
             peers.routes.push(route);
@@ -226,6 +249,11 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
         }
     }
 
+    /// Whether one more complaint about strangers may go to the log: anybody can knock, and nobody shall fill the disk.
+    fn may_complain(&self) -> bool {
+        lock(&self.complaints).allow(Instant::now())
+    }
+
     fn queue(&self, outbox: &Arc<Outbox>, frame: Bytes) {
         if outbox.push(frame) {
             lock(&self.dirty).push(outbox.clone());
@@ -269,6 +297,10 @@ impl<M: Message + Send + Sync + 'static> Carrier for Carriage<M> {
     fn members(&self, scope: &Scope) {
         self.0.scope.set(scope.clone());
         self.0.reconcile(scope);
+    }
+
+    fn stop(&self) {
+        self.0.stop();
     }
 
     fn relieve(&self, senders: &[Peer]) {

@@ -11,6 +11,10 @@ use tokio::sync::Notify;
 /// Bytes that are written at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// A frame of this length that still waits is not queued again. Who sends again what is large because it is slow would
+/// only make it slower.
+const LARGE_BYTES: usize = 16 << 10;
+
 #[derive(Default)]
 struct State {
     frames: VecDeque<Bytes>,
@@ -34,6 +38,10 @@ impl Outbox {
     /// Queues a frame. True if the writer is to be woken, which one wake for many frames does.
     pub(crate) fn push(&self, frame: Bytes) -> bool {
         let mut state = lock(&self.state);
+        if frame.len() >= LARGE_BYTES && state.frames.contains(&frame) {
+            self.metrics.dropped("repeated");
+            return false;
+        }
         state.bytes += frame.len();
         state.frames.push_back(frame);
         while state.frames.len() > limits::PEER_QUEUE_FRAMES
@@ -70,11 +78,6 @@ impl Outbox {
         }
         state.bytes -= taken;
     }
-
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.state).frames.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -93,21 +96,40 @@ mod tests {
         outbox.take(&mut frames);
         assert_eq!(&frames[0][..], 5u32.to_le_bytes());
         assert_eq!(frames.len(), limits::PEER_QUEUE_FRAMES);
-        assert!(outbox.is_empty());
+        frames.clear();
+        outbox.take(&mut frames);
+        assert!(frames.is_empty());
     }
 
     #[test]
     fn bytes_are_bounded_and_one_wake_serves_many_frames() {
         let metrics = Arc::new(Metrics::new());
         let outbox = Outbox::new(metrics.clone());
-        let large = Bytes::from(vec![0; limits::PEER_QUEUE_BYTES / 2]);
-        assert!(outbox.push(large.clone()));
-        assert!(!outbox.push(large.clone()));
-        assert!(!outbox.push(large));
+        let large = |content: u8| Bytes::from(vec![content; limits::PEER_QUEUE_BYTES / 2]);
+        assert!(outbox.push(large(1)));
+        assert!(!outbox.push(large(2)));
+        assert!(!outbox.push(large(3)));
         assert_eq!(metrics.drops("full"), 1);
         let mut frames = Vec::new();
         outbox.take(&mut frames);
         assert_eq!(frames.len(), 1, "a large frame is written alone");
         assert!(outbox.push(Bytes::from_static(b"x")));
+    }
+
+    #[test]
+    fn what_is_large_waits_only_once() {
+        let metrics = Arc::new(Metrics::new());
+        let outbox = Outbox::new(metrics.clone());
+        for frame in [vec![1; LARGE_BYTES], vec![1; LARGE_BYTES], vec![2; 9], vec![2; 9]] {
+            outbox.push(frame.into());
+        }
+        let mut frames = Vec::new();
+        outbox.take(&mut frames);
+        assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), [LARGE_BYTES, 9, 9]);
+        assert_eq!(metrics.drops("repeated"), 1);
+        outbox.push(vec![1; LARGE_BYTES].into());
+        frames.clear();
+        outbox.take(&mut frames);
+        assert_eq!(frames.len(), 1, "once it has left, it may come again");
     }
 }

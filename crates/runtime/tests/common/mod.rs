@@ -222,8 +222,7 @@ impl Site {
         let keys: Vec<NodeKey> = (0..n).map(|_| NodeKey::generate().unwrap()).collect();
         let mut cluster = [0; 16];
         cluster.copy_from_slice(&keys[0].identity.public().0[..16]);
-        let domain =
-            Domain { cluster: ClusterId(cluster), group: GroupId(0), epoch: Epoch(0) };
+        let domain = Domain { cluster: ClusterId(cluster), group: GroupId(0), epoch: Epoch(0) };
         let membership = Membership {
             epoch: Epoch(0),
             members: keys.iter().map(NodeKey::member).collect(),

@@ -89,6 +89,9 @@ impl<'a, S: Serving> Run<'a, S> {
         self.seeded.heal();
         self.read_everything();
         if self.complete("the blackout") {
+            // Time for whoever is a little behind to hear the rest.
+            let quiet = self.seeded.world.now() + Duration::from_secs(5);
+            self.run_while(|run| run.seeded.world.now() < quiet);
             self.seeded.world.audit();
         }
     }

@@ -1,11 +1,11 @@
 //! What a run leaves on paper: counts of what really happened, and the last events before the end.
 
 use super::Cast;
-use crate::event::{Event, Fact, Letter, Loss};
+use crate::event::{Event, Fact, Letter, Loss, NodeId};
 use crate::world::Observer;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use testudo_core::View;
+use testudo_core::{Slot, View};
 
 /// How often each thing happened. A fault counts when it bites: a message lost, not a message that might have been.
 #[derive(Clone, Default, Debug)]
@@ -14,6 +14,8 @@ pub struct Counts {
     views: BTreeSet<View>,
     /// Who was convicted of what; many accuse one.
     convicted: BTreeSet<(u16, String)>,
+    /// The highest slot that each node executed or restored.
+    reached: BTreeMap<NodeId, Slot>,
 }
 
 impl Counts {
@@ -24,6 +26,12 @@ impl Counts {
         counts.insert("view changes", self.views.iter().filter(|view| view.0 > 0).count() as u64);
         counts.insert("lies convicted", self.convicted.len() as u64);
         counts
+    }
+
+    /// The highest slot that a node executed or restored.
+    #[must_use]
+    pub fn reached(&self, node: NodeId) -> Slot {
+        self.reached.get(&node).copied().unwrap_or_default()
     }
 
     fn name(event: &Event) -> Option<&'static str> {
@@ -65,6 +73,10 @@ impl Observer for Counts {
         match event {
             Event::Told(_, Fact::View(view, _)) => {
                 self.views.insert(*view);
+            }
+            Event::Told(node, Fact::Executed { slot, .. } | Fact::Restored(slot)) => {
+                let reached = self.reached.entry(*node).or_default();
+                *reached = (*reached).max(*slot);
             }
             Event::Blamed { accused, offence, convincing: true, .. } => {
                 self.convicted.insert((accused.0, offence.to_string()));

@@ -6,7 +6,11 @@ use crate::event::{Event, Letter, NodeId};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use testudo_core::{Digest, Message, Peer, Signed, Target, Verified};
+use testudo_core::codec::encode_bytes;
+use testudo_core::{
+    Decode, Digest, Encode, Header, Kind, Message, Peer, Proof, ProtocolId, Signed, Signer,
+    Strength, Target, Verified, limits,
+};
 
 impl<S: System> World<S> {
     pub(super) fn say(&mut self, node: NodeId, to: Target, message: S::Message) {
@@ -63,7 +67,36 @@ impl<S: System> World<S> {
                 let frame = foreign_frame(node, signed);
                 self.post(node, saying.to, &frame, None, saying.after);
             }
+            Words::Noise(protocol, kind, strength, body) => {
+                if let Some(signed) = self.seal_noise(node, protocol, kind, strength, &body) {
+                    let frame = foreign_frame(node, signed);
+                    self.post(node, saying.to, &frame, None, saying.after);
+                }
+            }
         }
+    }
+
+    /// A frame around any bytes, with the node's own proof.
+    fn seal_noise(
+        &self,
+        node: NodeId,
+        protocol: ProtocolId,
+        kind: Kind,
+        strength: Strength,
+        body: &[u8],
+    ) -> Option<Signed<S::Message>> {
+        each_host!(&self.nodes[node.index()].body, host => {
+            let header = Header { domain: host.domain, protocol, kind, sender: host.peer };
+            let proof = match strength {
+                Strength::Channel => Proof::Channel,
+                Strength::Signature => Proof::Signature(host.signer.sign(&header.digest(body))),
+            };
+            let mut frame = vec![limits::FORMAT_VERSION];
+            header.encode(&mut frame);
+            proof.encode(&mut frame);
+            encode_bytes(body, &mut frame);
+            Signed::from_bytes(&frame).ok()
+        })
     }
 
     fn say_own(&mut self, node: NodeId, to: Peer, message: S::Message, after: Duration) {

@@ -11,6 +11,7 @@ use testudo_core::{
     Peer, Protocol, ProtocolId, PublicKey, Reader, ReplicaId, Signed, Strength, Target, Verified,
 };
 use testudo_sim::conformance::Serving;
+use testudo_sim::script::Scripted;
 use testudo_sim::service::{self, Answer, Mix};
 use testudo_sim::{Fact, NodeId, Setup, System};
 
@@ -390,5 +391,36 @@ impl Serving for Register {
             _ => Answer::Value(Some(text)),
         };
         vec![(id, answer.to_bytes())]
+    }
+}
+
+impl Scripted for Register {
+    fn request(&mut self, words: &[&str]) -> Result<Ask, String> {
+        match service::Ask::parse(words)? {
+            service::Ask::Put { key, value } => Ok(Ask { id: 0, key, write: Some(value) }),
+            service::Ask::Get { key } => Ok(Ask { id: 0, key, write: None }),
+            other => Err(format!("a register cannot {other}")),
+        }
+    }
+    fn show_answer(&self, (_, text): &(u64, String)) -> String {
+        if text.is_empty() { "no value".into() } else { text.clone() }
+    }
+    fn show_message(&self, message: &Said) -> String {
+        let value = |frame: &Frame| {
+            open(frame).map_or("?".into(), |value| format!("{}#{}", value.text, value.tag.number))
+        };
+        match message {
+            Said::Query { key, .. } => key.clone(),
+            Said::Answer { value: None, .. } => "nothing".into(),
+            Said::Answer { value: Some(frame), .. } | Said::Store(frame) => value(frame),
+            Said::Value(Value { key, tag, text }) => format!("{key}={text}#{}", tag.number),
+            Said::Stored { tag } => format!("#{}", tag.number),
+        }
+    }
+    fn show_status(&self, replica: &Replica) -> String {
+        let values = replica.values.values().filter_map(|(_, frame)| open(frame));
+        let values: Vec<String> =
+            values.map(|v| format!("{}={}#{}", v.key, v.text, v.tag.number)).collect();
+        if values.is_empty() { "nothing".into() } else { values.join(" ") }
     }
 }

@@ -29,9 +29,9 @@ impl Address {
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let parts = text.rsplit_once(':');
         let (host, port) = parts.ok_or("has no port; write host:port")?;
-        let port: u16 = port.parse().map_err(|_| {
-            format!("has the port `{port}`, which is no number from 1 to 65535")
-        })?;
+        let port: u16 = port
+            .parse()
+            .map_err(|_| format!("has the port `{port}`, which is no number from 1 to 65535"))?;
         if port == 0 {
             return Err("has the port 0, where nobody finds it; choose one".into());
         }

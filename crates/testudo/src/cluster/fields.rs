@@ -114,9 +114,8 @@ impl<'a> Fields<'a> {
         let Some(values) = self.value(key, &kind, Value::as_array)? else { return Ok(Vec::new()) };
         let mut tables = Vec::with_capacity(values.len());
         for (index, value) in values.iter().enumerate() {
-            let table = value.as_table().ok_or_else(|| {
-                self.refuse(&format!("`{key}` must be {kind}"))
-            })?;
+            let table =
+                value.as_table().ok_or_else(|| self.refuse(&format!("`{key}` must be {kind}")))?;
             let place = format!("{one} number {}", index + 1);
             tables.push(Fields { file: self.file, place, table });
         }

@@ -114,15 +114,19 @@ fn numbered<T>(
 
 fn key(text: &str) -> Result<PublicKey, String> {
     testudo_keys::parse_public_key(text).map_err(|_| {
-        "is no public key, which is 64 hexadecimal digits; copy it from where it was made again".into()
+        "is no public key, which is 64 hexadecimal digits; copy it from where it was made again"
+            .into()
     })
 }
 
 /// Hexadecimal digits, two for each byte.
 fn bytes<const N: usize>(text: &str) -> Result<[u8; N], String> {
     let wrong = || format!("is not {} hexadecimal digits", 2 * N);
-    let digits: Vec<u8> =
-        text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<_>>().ok_or_else(wrong)?;
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).map(|d| d as u8))
+        .collect::<Option<_>>()
+        .ok_or_else(wrong)?;
     let mut bytes = [0; N];
     if digits.len() != 2 * N {
         return Err(wrong());

@@ -21,7 +21,10 @@ fn write_all(cluster: &Cluster, text: &mut String) -> std::fmt::Result {
     writeln!(text, "# How many replicas may fail in any way, lying included.")?;
     writeln!(text, "faults = {}", cluster.faults)?;
     if cluster.demonstration {
-        writeln!(text, "# Replicas of this cluster may lie when told to: nothing that matters belongs here.")?;
+        writeln!(
+            text,
+            "# Replicas of this cluster may lie when told to: nothing that matters belongs here."
+        )?;
         writeln!(text, "demonstration = true")?;
     }
     if cluster.beyond {

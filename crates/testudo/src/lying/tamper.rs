@@ -184,7 +184,10 @@ mod tests {
         let mut earlier = None;
         let mut chance = Rng::new(1);
         let first = reply(&[b"old"]);
-        assert_eq!(to_client(Lie::Stale, first.clone(), &mut earlier, &mut chance), Some(first.clone()));
+        assert_eq!(
+            to_client(Lie::Stale, first.clone(), &mut earlier, &mut chance),
+            Some(first.clone())
+        );
         let mut second = reply(&[b"new"]);
         second.bundle = Digest::of(b"another bundle");
         let told = to_client(Lie::Stale, second.clone(), &mut earlier, &mut chance).unwrap();

@@ -61,7 +61,8 @@ impl History {
     pub(super) fn show(&self) -> (Vec<At>, Vec<Caught>) {
         let mut inner = self.lock();
         self.read_evidence(&mut inner);
-        let executed = inner.executed.iter().map(|(slot, chain, outcome)| at(*slot, chain, outcome));
+        let executed =
+            inner.executed.iter().map(|(slot, chain, outcome)| at(*slot, chain, outcome));
         (executed.collect(), inner.caught.iter().cloned().collect())
     }
 

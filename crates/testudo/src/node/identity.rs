@@ -33,20 +33,26 @@ impl Identity {
         if let Some(id) = self.cluster.replica_of(&key.identity) {
             return Ok(id);
         }
-        Err(self.stranger("replica", match self.cluster.gateway_of(&key.identity) {
-            Some(_) => "a gateway's: run `testudo gateway` with it",
-            None => "nobody's there: take the key file that was made together with it",
-        }))
+        Err(self.stranger(
+            "replica",
+            match self.cluster.gateway_of(&key.identity) {
+                Some(_) => "a gateway's: run `testudo gateway` with it",
+                None => "nobody's there: take the key file that was made together with it",
+            },
+        ))
     }
 
     /// Which gateway it is.
     pub(crate) fn gateway(&self) -> Outcome<&Gateway> {
         let key = self.key.member();
         self.cluster.gateway_of(&key.identity).ok_or_else(|| {
-            self.stranger("gateway", match self.cluster.replica_of(&key.identity) {
-                Some(_) => "a replica's: run `testudo replica` with it",
-                None => "nobody's there: take the key file that was made together with it",
-            })
+            self.stranger(
+                "gateway",
+                match self.cluster.replica_of(&key.identity) {
+                    Some(_) => "a replica's: run `testudo replica` with it",
+                    None => "nobody's there: take the key file that was made together with it",
+                },
+            )
         })
     }
 

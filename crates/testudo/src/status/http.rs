@@ -21,7 +21,8 @@ pub(super) async fn get(address: &str, path: &str) -> Result<Vec<u8>, String> {
     };
     let broken = |error: std::io::Error| format!("{address}: {}", plain(&error));
     // HTTP/1.0 has no chunks, and the answer ends with the connection.
-    let question = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
+    let question =
+        format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
     stream.write_all(question.as_bytes()).await.map_err(broken)?;
     let mut answer = Vec::new();
     stream.take(ANSWER).read_to_end(&mut answer).await.map_err(broken)?;

@@ -31,8 +31,10 @@ pub(crate) struct Row {
     pub(crate) lag: u64,
     /// Whether what it has executed is what others have.
     pub(crate) comparison: Comparison,
-    /// What it is accused of, and by whom.
+    /// What it is accused of, and who says to hold evidence of it.
     pub(crate) caught: BTreeMap<String, BTreeSet<u16>>,
+    /// Whether f+1 replicas hold evidence of one offence: an honest one among them has checked it.
+    pub(crate) is_convicted: bool,
 }
 
 /// What at least f+1 replicas say.
@@ -89,12 +91,14 @@ impl Summary {
         for (replica, claim) in cluster.replicas.iter().zip(claims) {
             let slot = claim.as_ref().map_or(0, |it| it.slot);
             let executed = claim.as_ref().map_or(&[][..], |it| &it.executed);
+            let caught = accusations.get(&replica.id).cloned().unwrap_or_default();
             rows.push(Row {
                 id: replica.id,
                 address: replica.address.to_string(),
                 lag: agreed.slot.unwrap_or(0).saturating_sub(slot),
                 comparison: compare(executed, &digests),
-                caught: accusations.get(&replica.id).cloned().unwrap_or_default(),
+                is_convicted: caught.values().any(|by| by.len() >= quorums.weak()),
+                caught,
                 claim,
             });
         }
@@ -110,7 +114,8 @@ impl Summary {
 
     /// For programs. Fields are only ever added.
     pub(crate) fn json(&self) -> Value {
-        let replicas: Vec<Value> = self.rows.iter().map(row_json).collect();
+        let weak = self.faults + 1;
+        let replicas: Vec<Value> = self.rows.iter().map(|row| row_json(row, weak)).collect();
         let (view, primary) = (self.agreed.view.map(|it| it.0), self.agreed.view.map(|it| it.1));
         json!({
             "cluster": self.cluster,
@@ -133,7 +138,7 @@ impl Summary {
     }
 }
 
-fn row_json(row: &Row) -> Value {
+fn row_json(row: &Row, weak: usize) -> Value {
     let (digest, compared) = match &row.comparison {
         Comparison::Equal(at) => ("equal", Some(at.slot)),
         Comparison::Differs(at) => ("differs", Some(at.slot)),
@@ -142,7 +147,10 @@ fn row_json(row: &Row) -> Value {
     let caught: Vec<Value> = row
         .caught
         .iter()
-        .map(|(offence, by)| json!({ "offence": offence, "evidence_at": by }))
+        .map(|(offence, by)| {
+            let is_proved = by.len() >= weak;
+            json!({ "offence": offence, "evidence_at": by, "proved": is_proved })
+        })
         .collect();
     json!({
         "id": row.id,
@@ -221,10 +229,14 @@ fn verdict(rows: &[Row], quorum: usize) -> Verdict {
         is_well && !matches!(row.comparison, Comparison::Differs(_))
     };
     let serving = rows.iter().filter(serves).count();
-    let spotless = rows.iter().all(|row| serves(&row) && row.caught.is_empty());
+    let agrees = |row: &Row| matches!(row.comparison, Comparison::Equal(_));
+    let spotless = rows.iter().all(|row| serves(&row) && agrees(row) && row.caught.is_empty());
     match (serving >= quorum, spotless) {
         (false, _) => Verdict::NoQuorum,
         (true, false) => Verdict::Amiss,
         (true, true) => Verdict::Well,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,16 @@ const DIGITS: usize = 8;
 /// A table of all replicas, and a sentence or two.
 pub(super) fn table(summary: &Summary) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header([
-        "replica", "address", "view", "role", "slot", "lag", "digest", "health", "caught lying",
+    table.load_style(presets::NOTHING).set_header([
+        "replica",
+        "address",
+        "view",
+        "role",
+        "slot",
+        "lag",
+        "digest",
+        "health",
+        "caught lying",
     ]);
     for row in &summary.rows {
         table.add_row(cells(row));
@@ -114,8 +122,19 @@ fn sentences(summary: &Summary) -> String {
     };
     let lists = [
         ("unreachable", names(&|row| row.claim.is_err())),
-        ("differing from the others", names(&|row| matches!(row.comparison, Comparison::Differs(_)))),
-        ("caught lying", names(&|row| !row.caught.is_empty())),
+        (
+            "differing from the others",
+            names(&|row| matches!(row.comparison, Comparison::Differs(_))),
+        ),
+        (
+            "too far behind to compare",
+            names(&|row| row.claim.is_ok() && row.comparison == Comparison::Unknown),
+        ),
+        ("caught lying", names(&|row| row.is_convicted)),
+        (
+            "accused by too few to convict",
+            names(&|row| !row.is_convicted && !row.caught.is_empty()),
+        ),
     ];
     for (what, who) in lists.iter().filter(|(_, who)| !who.is_empty()) {
         let who: Vec<&str> = who.iter().map(String::as_str).collect();

@@ -78,7 +78,11 @@ pub(crate) enum Order {
 }
 
 /// Runs the child until it is ordered to stop, or died and is not to be started again.
-pub(crate) async fn keep(spec: Spec, notices: mpsc::Sender<Notice>, mut order: watch::Receiver<Order>) {
+pub(crate) async fn keep(
+    spec: Spec,
+    notices: mpsc::Sender<Notice>,
+    mut order: watch::Receiver<Order>,
+) {
     let mut wait = BACK_OFF;
     while *order.borrow() == Order::Run {
         let since = Instant::now();

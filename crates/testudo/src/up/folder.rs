@@ -121,7 +121,7 @@ fn lock(folder: &Path) -> Outcome<File> {
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             // What cannot be read is not named.
-            let _ = file.by_ref().take(32).read_to_string(&mut holder);
+            let _ = std::io::Read::take(&mut file, 32).read_to_string(&mut holder);
             let holder = match holder.trim() {
                 "" => String::new(),
                 pid => format!(" (pid {pid})"),

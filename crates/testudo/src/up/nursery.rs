@@ -35,7 +35,10 @@ impl Nursery {
         log: &str,
     ) -> Outcome<Self> {
         let program = std::env::current_exe().map_err(|error| {
-            Failure::failed(format!("cannot find this program to start replicas: {}", plain(&error)))
+            Failure::failed(format!(
+                "cannot find this program to start replicas: {}",
+                plain(&error)
+            ))
         })?;
         let quorums = Dissemination::of(&cluster.membership()?)
             .ok_or_else(|| Failure::refused("a cluster of this size has no quorums"))?;

@@ -11,7 +11,7 @@ use std::path::Path;
 pub(super) fn ready(cluster: &Cluster, folder: &Path, etcd: SocketAddr, nursery: &Nursery) {
     let data = folder.display();
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["replica", "pid", "address", "data", ""]);
+    table.load_style(presets::NOTHING).set_header(["replica", "pid", "address", "data", ""]);
     for replica in &cluster.replicas {
         let pid = nursery.pid(replica.id).map_or_else(|| "-".into(), |pid| pid.to_string());
         let liar = replica.liar.map_or_else(String::new, |lie| format!("lies ({lie})"));

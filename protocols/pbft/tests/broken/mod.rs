@@ -59,3 +59,13 @@ impl Rules for TrustsPrimary {
         Some(Adopted { stable, ordered })
     }
 }
+
+/// A slot counts as decided, and is executed and replied to, as soon as one replica has committed.
+#[derive(Clone, Debug)]
+pub enum RepliesEarly {}
+
+impl Rules for RepliesEarly {
+    fn is_committed(_: &Dissemination, voters: usize) -> bool {
+        voters >= 1
+    }
+}

@@ -7,8 +7,34 @@ use testudo_pbft::{Pbft, Rules, safety};
 use testudo_sim::Chance;
 use testudo_sim::replicated::Knowledge;
 
-/// PBFT's own.
+/// Lies about everything.
 pub(crate) enum Lore {}
+
+/// Begins views with nothing where something was prepared, and votes as if that were right.
+#[allow(dead_code)]
+pub(crate) enum LiesAboutViews {}
+
+impl<R: Rules> Knowledge<Pbft<R>> for LiesAboutViews {
+    const BLINDLY: bool = false;
+
+    fn corrupt(message: &Message, chance: &mut dyn Chance) -> Option<Message> {
+        let null = Batch::null().digest();
+        Some(match message.clone() {
+            Message::NewView(_) => return <Lore as Knowledge<Pbft<R>>>::corrupt(message, chance),
+            Message::Prepare(vote) if vote.view > View(0) => {
+                Message::Prepare(Prepare { digest: null, ..vote })
+            }
+            Message::Commit(vote) if vote.view > View(0) => {
+                Message::Commit(Commit { digest: null, ..vote })
+            }
+            _ => return None,
+        })
+    }
+
+    fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
+        safety::is_convicted(evidence, context)
+    }
+}
 
 impl<R: Rules> Knowledge<Pbft<R>> for Lore {
     fn corrupt(message: &Message, chance: &mut dyn Chance) -> Option<Message> {
@@ -37,8 +63,8 @@ impl<R: Rules> Knowledge<Pbft<R>> for Lore {
                 Message::ViewChange(change)
             }
             Message::NewView(mut new_view) => {
-                let (_, batch) = new_view.ordered.last_mut()?;
-                *batch = Batch::null();
+                // What was prepared, and perhaps decided, is left out.
+                new_view.ordered.iter_mut().for_each(|(_, batch)| *batch = Batch::null());
                 Message::NewView(new_view)
             }
             Message::Status(mut status) => {

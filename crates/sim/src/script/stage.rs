@@ -1,0 +1,575 @@
+//! A world that a script drives.
+//!
+//! Commands, with nodes by name (`0`, `3`, `c1`, `2'` for a twin's second copy, `*` for all):
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `cluster replicas=4 clients=1 f=1 seed=0 liar=2:stale` | makes the world; the first command |
+//! | `request c1 put a=1` | the layer above a client asks; the words are the system's |
+//! | `ask 0 propose a b` | the layer above a replica asks; the words are the system's |
+//! | `deliver 0->1 prepare`, `deliver *` | delivers what is under way now (of that kind), in the order of sending |
+//! | `drop 0->3 prepare`, `duplicate 0->1` | the same choice, lost or doubled |
+//! | `partition 0 \| 1 2 3`, `cut 0->1`, `heal` | messages between the groups, or in one direction, are lost |
+//! | `crash 2`, `crash 2 keep=1`, `restart 2` | the unflushed writes are lost, but for the first few |
+//! | `disk hold`, `flush 2`, `disk auto` | writes wait for `flush`, or are flushed at once |
+//! | `fire 1 view` | a running timer whose name begins so runs out now |
+//! | `advance 1s` | time passes, timers run out, messages stay under way |
+//! | `run 5s` | time passes, timers run out, messages take 1 ms each |
+//! | `stabilize` | delivers until nothing is under way; timers stay |
+//! | `clock 1 +3600s` | sets a node's wall clock off |
+//! | `status`, `wire` | one line per replica, or per message under way |
+//! | `quiet`, `loud` | hides or shows messages; what replicas tell their upper layers is always shown |
+
+use super::names::Names;
+use super::show::compact;
+use crate::adversary::Misconduct;
+use crate::event::{Event, Fact, Letter, Loss, NodeId};
+use crate::world::{Observer, Pending, Shape, System, World};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+use testudo_core::{Protocol, ReplicaId};
+
+/// A system whose words a script can read and write.
+pub trait Scripted: System {
+    /// What a client is asked for by these words of a `request` command.
+    ///
+    /// # Errors
+    /// With a sentence, when they are no request.
+    fn request(&mut self, words: &[&str]) -> Result<<Self::Client as Protocol>::Input, String>;
+
+    /// What a replica is asked for by these words of an `ask` command.
+    ///
+    /// # Errors
+    /// With a sentence, when they are nothing that can be asked for.
+    fn ask(&mut self, words: &[&str]) -> Result<<Self::Replica as Protocol>::Input, String> {
+        Err(format!("replicas of this system are not asked for {}", words.join(" ")))
+    }
+
+    /// A client's answer as a line.
+    fn show_answer(&self, output: &<Self::Client as Protocol>::Output) -> String {
+        compact(&format!("{output:?}"))
+    }
+
+    /// A message's fields, without its name.
+    fn show_message(&self, message: &Self::Message) -> String {
+        compact(&format!("{message:?}"))
+    }
+
+    /// A replica's line in `status`.
+    fn show_status(&self, replica: &Self::Replica) -> String;
+}
+
+/// Events that have not been printed yet.
+#[derive(Default)]
+struct Listener {
+    events: Vec<Event>,
+}
+
+impl Observer for Listener {
+    fn observe(&mut self, _: Duration, event: &Event) {
+        self.events.push(event.clone());
+    }
+}
+
+/// A world that a script drives.
+pub struct Stage<S: Scripted, F> {
+    make: F,
+    world: Option<World<S>>,
+    listener: Rc<RefCell<Listener>>,
+    names: Names,
+    /// What messages say, by number, as they were printed when they were sent.
+    said: BTreeMap<u64, String>,
+    /// Running timers: when, which.
+    timers: BTreeSet<(Duration, NodeId, u64)>,
+    /// Flushes that wait.
+    flushes: Vec<(NodeId, u32, u64)>,
+    holds_disk: bool,
+    is_quiet: bool,
+    /// Whether time passes, and timers run out by themselves.
+    is_passing: bool,
+    printed: Vec<String>,
+}
+
+/// Beyond this many steps of one command something goes round in circles.
+const MOST: usize = 100_000;
+
+type Done = Result<(), String>;
+
+impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
+    /// A stage without a world yet.
+    pub fn new(make: F) -> Self {
+        Self {
+            make,
+            world: None,
+            listener: Rc::default(),
+            names: Names::default(),
+            said: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            flushes: Vec::new(),
+            holds_disk: false,
+            is_quiet: false,
+            is_passing: false,
+            printed: Vec::new(),
+        }
+    }
+
+    /// Carries out one command and gives back what it printed. A command that makes no sense prints why.
+    pub fn command(&mut self, line: &str) -> Vec<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let Err(error) = self.dispatch(&words) {
+            self.printed.push(format!("error: {error}"));
+        }
+        std::mem::take(&mut self.printed)
+    }
+
+    fn dispatch(&mut self, words: &[&str]) -> Done {
+        match words {
+            ["cluster", options @ ..] => self.cluster(options),
+            ["request", client, words @ ..] => self.request(client, words),
+            ["ask", node, words @ ..] => {
+                let node = self.node(node)?;
+                let input = self.world()?.system.ask(words)?;
+                self.act(|world| world.ask_replica(node, input))
+            }
+            ["deliver", choice @ ..] => self.each(choice, |world, number| {
+                world.deliver(number);
+            }),
+            ["drop", choice @ ..] => self.each(choice, |world, number| {
+                world.lose(number, Loss::Script);
+            }),
+            ["duplicate", choice @ ..] => self.each(choice, World::duplicate),
+            ["partition", groups @ ..] => self.partition(groups),
+            ["cut", arrow] => self.cut(arrow),
+            ["heal"] => self.act(World::heal),
+            ["crash", node] => self.crash(node, "keep=0"),
+            ["crash", node, keep] => self.crash(node, keep),
+            ["restart", node] => {
+                let node = self.node(node)?;
+                self.act(|world| world.restart(node))
+            }
+            ["disk", how @ ("hold" | "auto")] => {
+                self.holds_disk = *how == "hold";
+                self.after_step()
+            }
+            ["flush", node] => self.flush(node),
+            ["fire", node, timer] => self.fire(node, timer),
+            ["advance", time] => self.pass(time, false),
+            ["run", time] => self.pass(time, true),
+            ["stabilize"] => self.stabilize(),
+            ["clock", node, offset] => self.clock(node, offset),
+            ["status"] => self.status(),
+            ["wire"] => self.wire(),
+            [voice @ ("quiet" | "loud")] => {
+                self.is_quiet = *voice == "quiet";
+                Ok(())
+            }
+            _ => Err(format!("no such command: {}", words.join(" "))),
+        }
+    }
+
+    fn world(&mut self) -> Result<&mut World<S>, String> {
+        self.world.as_mut().ok_or_else(|| "there is no cluster yet".into())
+    }
+
+    /// One step of the world, with what follows from it at once.
+    fn act(&mut self, step: impl FnOnce(&mut World<S>)) -> Done {
+        step(self.world()?);
+        self.after_step()
+    }
+
+    /// Prints what happened, and lets flushes, background work and words to oneself through.
+    fn after_step(&mut self) -> Done {
+        for _ in 0..MOST {
+            self.print_events();
+            let Some(world) = self.world.as_mut() else { return Ok(()) };
+            for item in world.take_pending() {
+                match item {
+                    Pending::Timer(node, number, after) => {
+                        self.timers.insert((world.now() + after, node, number));
+                    }
+                    Pending::Flush(node, life, mark) => self.flushes.push((node, life, mark)),
+                    Pending::Chore(node, number) => world.finish(node, number),
+                    Pending::Packet(..) => {}
+                }
+            }
+            let own = world.letters().find(|letter| letter.from == letter.to);
+            if let Some(number) = own.map(|letter| letter.number) {
+                world.deliver(number);
+            } else if !self.holds_disk && !self.flushes.is_empty() {
+                let (node, life, mark) = self.flushes.remove(0);
+                world.flush(node, life, mark);
+            } else if self.listener.borrow().events.is_empty() {
+                return Ok(());
+            }
+        }
+        Err("this goes round in circles".into())
+    }
+
+    fn cluster(&mut self, options: &[&str]) -> Done {
+        let (mut replicas, mut clients, mut f, mut seed) = (4, 1, None, 0);
+        let mut liars = Vec::new();
+        for option in options {
+            let (name, value) = option.split_once('=').ok_or_else(|| no_option(option))?;
+            match name {
+                "replicas" => replicas = number(value)?,
+                "clients" => clients = number(value)?,
+                "f" => f = Some(number(value)?),
+                "seed" => seed = number(value)?,
+                "liar" => liars.push(liar(value)?),
+                _ => return Err(no_option(option)),
+            }
+        }
+        let f = f.unwrap_or(replicas.saturating_sub(1) / 3);
+        let twins = liars.iter().filter(|(_, liar)| *liar == Misconduct::Twins);
+        let shape = Shape {
+            replicas: replicas as u16,
+            clients: clients as u16,
+            twins: twins.map(|(node, _)| ReplicaId(node.0)).collect(),
+            ..Shape::byzantine(f as u16, 0)
+        };
+        (self.names, self.said) = (Names::default(), BTreeMap::new());
+        (self.timers, self.flushes) = (BTreeSet::new(), Vec::new());
+        self.listener = Rc::default();
+        let mut world = World::asleep((self.make)(), &shape, seed);
+        world.watch(self.listener.clone());
+        for (node, liar) in liars {
+            world.corrupt(node, liar);
+        }
+        self.world = Some(world);
+        self.act(World::start_all)
+    }
+
+    fn request(&mut self, client: &str, words: &[&str]) -> Done {
+        let index = client.strip_prefix('c').and_then(|index| index.parse::<usize>().ok());
+        let index = index.and_then(|index| index.checked_sub(1));
+        let index = index.ok_or_else(|| format!("{client} is no client"))?;
+        let world = self.world()?;
+        if world.client(index).is_none() {
+            return Err(format!("{client} is no client"));
+        }
+        let input = world.system.request(words)?;
+        self.act(|world| world.ask_client(index, input))
+    }
+
+    /// Does something to every chosen message that is under way now, in the order of sending.
+    fn each(&mut self, choice: &[&str], mut step: impl FnMut(&mut World<S>, u64)) -> Done {
+        let (arrow, kind) = match choice {
+            [] | ["*"] => ("*->*", None),
+            [arrow] => (*arrow, None),
+            [arrow, kind] => (*arrow, Some(*kind)),
+            _ => return Err(format!("no such choice: {}", choice.join(" "))),
+        };
+        let (from, to) = self.arrow(arrow)?;
+        let is_chosen = |letter: &Letter| {
+            from.is_none_or(|from| from == letter.from)
+                && to.is_none_or(|to| to == letter.to)
+                && kind.is_none_or(|kind| letter.name.eq_ignore_ascii_case(kind))
+        };
+        let world = self.world()?;
+        let chosen: Vec<u64> =
+            world.letters().filter(|letter| is_chosen(letter)).map(|l| l.number).collect();
+        if chosen.is_empty() {
+            return Err("no such message is under way".into());
+        }
+        for number in chosen {
+            self.act(|world| step(world, number))?;
+        }
+        Ok(())
+    }
+
+    fn partition(&mut self, words: &[&str]) -> Done {
+        let mut groups = Vec::new();
+        for group in words.split(|word| *word == "|") {
+            let nodes: Result<Vec<NodeId>, String> =
+                group.iter().map(|name| self.node(name)).collect();
+            groups.push(nodes?);
+        }
+        self.act(|world| world.partition(&groups))
+    }
+
+    fn cut(&mut self, arrow: &str) -> Done {
+        match self.arrow(arrow)? {
+            (Some(from), Some(to)) => self.act(|world| world.cut(from, to)),
+            _ => Err("a cut is from one node to one other".into()),
+        }
+    }
+
+    fn crash(&mut self, node: &str, keep: &str) -> Done {
+        let node = self.node(node)?;
+        let keep = keep.strip_prefix("keep=").ok_or_else(|| no_option(keep))?;
+        let keep = number(keep)? as usize;
+        self.flushes.retain(|(of, ..)| *of != node);
+        self.act(|world| world.crash(node, keep))
+    }
+
+    fn flush(&mut self, node: &str) -> Done {
+        let node = self.node(node)?;
+        let (now, later) = self.flushes.drain(..).partition(|(of, ..)| *of == node);
+        self.flushes = later;
+        let now: Vec<(NodeId, u32, u64)> = now;
+        for (node, life, mark) in now {
+            self.act(|world| world.flush(node, life, mark))?;
+        }
+        Ok(())
+    }
+
+    fn fire(&mut self, node: &str, timer: &str) -> Done {
+        let id = self.node(node)?;
+        let number = self.world()?.timer_named(id, timer);
+        let number = number.ok_or_else(|| format!("no timer {timer} runs at {node}"))?;
+        self.act(|world| {
+            world.fire(id, number);
+        })
+    }
+
+    /// Time passes; timers run out in order, and messages arrive a millisecond after they are sent, or not at all.
+    fn pass(&mut self, time: &str, delivers: bool) -> Done {
+        let end = self.world()?.now() + duration(time)?;
+        self.is_passing = true;
+        let done = self.pass_until(end, delivers);
+        self.is_passing = false;
+        done
+    }
+
+    fn pass_until(&mut self, end: Duration, delivers: bool) -> Done {
+        for _ in 0..MOST {
+            let due = self.timers.first().copied().filter(|(due, ..)| *due <= end);
+            let now = self.world()?.now();
+            let is_message_first = delivers
+                && self.world()?.letters().next().is_some()
+                && due.is_none_or(|(due, ..)| due > now + MESSAGE)
+                && now + MESSAGE <= end;
+            if is_message_first {
+                self.world()?.advance_to(now + MESSAGE);
+                self.each(&["*"], |world, number| {
+                    world.deliver(number);
+                })?;
+            } else if let Some(timer) = due {
+                self.timers.remove(&timer);
+                let (due, node, number) = timer;
+                self.act(|world| {
+                    world.advance_to(due);
+                    world.fire(node, number);
+                })?;
+            } else {
+                self.world()?.advance_to(end);
+                return Ok(());
+            }
+        }
+        Err("this goes round in circles".into())
+    }
+
+    fn stabilize(&mut self) -> Done {
+        for _ in 0..MOST {
+            let next = self.world()?.letters().next().map(|letter| letter.number);
+            let Some(number) = next else { return Ok(()) };
+            self.act(|world| {
+                world.deliver(number);
+            })?;
+        }
+        Err("this goes round in circles".into())
+    }
+
+    fn clock(&mut self, node: &str, offset: &str) -> Done {
+        let node = self.node(node)?;
+        let is_behind = offset.starts_with('-');
+        let millis = duration(offset.trim_start_matches(['+', '-']))?.as_millis() as i64;
+        let offset = if is_behind { -millis } else { millis };
+        self.act(|world| world.set_clock(node, offset))
+    }
+
+    fn status(&mut self) -> Done {
+        let world = self.world()?;
+        let mut lines = Vec::new();
+        for node in world.all().filter(|node| world.is_replica(*node)) {
+            let automaton = world.replica(node).and_then(|host| host.automaton());
+            let status = automaton
+                .map_or_else(|| "down".into(), |replica| world.system.show_status(replica));
+            lines.push(format!("{}: {status}", world.name(node)));
+        }
+        for line in lines {
+            let line = self.names.apply(&line);
+            self.printed.push(line);
+        }
+        Ok(())
+    }
+
+    fn wire(&mut self) -> Done {
+        let letters: Vec<Letter> = self.world()?.letters().copied().collect();
+        for letter in letters {
+            let line = self.letter("→", &letter);
+            self.printed.push(line);
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, name: &str) -> Result<NodeId, String> {
+        let world = self.world()?;
+        let found = world.all().find(|node| world.name(*node) == name);
+        found.ok_or_else(|| format!("no node {name}"))
+    }
+
+    fn arrow(&mut self, arrow: &str) -> Result<(Option<NodeId>, Option<NodeId>), String> {
+        let (from, to) = arrow.split_once("->").ok_or_else(|| format!("no arrow: {arrow}"))?;
+        let mut end = |name: &str| if name == "*" { Ok(None) } else { self.node(name).map(Some) };
+        Ok((end(from)?, end(to)?))
+    }
+
+    fn print_events(&mut self) {
+        let events = std::mem::take(&mut self.listener.borrow_mut().events);
+        // A timer that only sets itself again is not worth a line, unless somebody fired it.
+        let is_tick = matches!(events[..], [Event::Fired(..)]) && self.is_passing;
+        let mut events = events.into_iter().filter(|_| !is_tick).peekable();
+        while let Some(event) = events.next() {
+            let Event::Sent(letter) = event else {
+                let line = self.line(&event);
+                self.printed.extend(line);
+                continue;
+            };
+            if letter.from == letter.to {
+                continue;
+            }
+            // What is said to many is one line.
+            let mut receivers = vec![self.name(letter.to)];
+            let said = self.said(&letter);
+            while let Some(Event::Sent(next)) = events.peek().cloned() {
+                let is_own = next.from == next.to;
+                if next.from != letter.from || (!is_own && self.said(&next) != said) {
+                    break;
+                }
+                if !is_own {
+                    receivers.push(self.name(next.to));
+                }
+                events.next();
+            }
+            if !self.is_quiet {
+                let (from, receivers) = (self.name(letter.from), receivers.join(" "));
+                self.printed.push(format!("  {from} → {receivers} {said}"));
+            }
+        }
+        self.print_answers();
+    }
+
+    fn print_answers(&mut self) {
+        while let Some((client, output)) = self.world.as_mut().and_then(World::take_answer) {
+            let Some(world) = &self.world else { return };
+            let line = format!("c{} ← {}", client + 1, world.system.show_answer(&output));
+            let line = self.names.apply(&line);
+            self.printed.push(line);
+        }
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        self.world.as_ref().map(|world| world.name(node)).unwrap_or_default()
+    }
+
+    /// What a message says, as it was when it was first seen under way.
+    fn said(&mut self, letter: &Letter) -> String {
+        let Some(world) = &self.world else { return String::new() };
+        if let Some(said) = self.said.get(&letter.number) {
+            return said.clone();
+        }
+        let said = world
+            .message(letter.number)
+            .map(|message| format!("{} {}", letter.name, world.system.show_message(&message)))
+            .map_or_else(|| letter.name.to_string(), |said| self.names.apply(&said));
+        self.said.insert(letter.number, said.clone());
+        said
+    }
+
+    fn letter(&mut self, arrow: &str, letter: &Letter) -> String {
+        let (from, to) = (self.name(letter.from), self.name(letter.to));
+        format!("{from} {arrow} {to} {}", self.said(letter))
+    }
+
+    fn line(&mut self, event: &Event) -> Option<String> {
+        let line = match event {
+            // One's word to oneself is heard at once, and says nothing new.
+            Event::Delivered(letter) if letter.from == letter.to => return None,
+            Event::Delivered(letter) => {
+                let line = self.letter("⇒", letter);
+                return (!self.is_quiet).then_some(line);
+            }
+            Event::Rejected(letter, why) => format!("{}: {why}", self.letter("⇏", letter)),
+            Event::Dropped(letter, why) => {
+                let why = format!("{why:?}").to_lowercase();
+                format!("{} ({why})", self.letter("⇥", letter))
+            }
+            Event::Duplicated(letter) => self.letter("⇉", letter),
+            Event::Fired(node, timer) => format!("{} timer {timer}", self.name(*node)),
+            Event::Flushed(node, writes) if self.holds_disk => {
+                format!("{} flushed {writes}", self.name(*node))
+            }
+            Event::Crashed { node, writes, held } => {
+                format!("{} crashed, lost writes: {writes}, words: {held}", self.name(*node))
+            }
+            Event::Started(node) => format!("{} started", self.name(*node)),
+            Event::ClockSet(node, offset) => {
+                format!("{} clock off by {offset} ms", self.name(*node))
+            }
+            Event::Told(_, Fact::Answered { .. }) => return None,
+            Event::Told(node, fact) => format!("  {} {}", self.name(*node), fact_line(fact)),
+            Event::Blamed { by, accused, offence, .. } => {
+                format!("  {} blames {accused}: {offence}", self.name(*by))
+            }
+            Event::Lied(node, how) => format!("  {} lies: {how}", self.name(*node)),
+            Event::Sent(_)
+            | Event::Flushed(..)
+            | Event::Snapshotted(_)
+            | Event::Worked(_)
+            | Event::Cut(..)
+            | Event::Healed
+            | Event::Rotted(_)
+            | Event::Asked(..) => return None,
+        };
+        Some(self.names.apply(&line))
+    }
+}
+
+/// How long a message takes in `run`.
+const MESSAGE: Duration = Duration::from_millis(1);
+
+fn fact_line(fact: &Fact) -> String {
+    match fact {
+        Fact::Executed { slot, batch, is_final: true } => format!("executed {slot:?} {batch:?}"),
+        Fact::Executed { slot, batch, .. } => format!("executed {slot:?} {batch:?} for now"),
+        Fact::Applied { slot, request, result } => {
+            format!("applied {request:?} in {slot:?}: {result:?}")
+        }
+        Fact::Committed(slot) => format!("committed {slot:?}"),
+        Fact::RolledBack(slot) => format!("rolled back to {slot:?}"),
+        Fact::Restored(slot) => format!("restored {slot:?}"),
+        Fact::Checkpoint { slot, state } => format!("checkpoint {slot:?} {state:?}"),
+        Fact::View(view, primary) => format!("installed {view:?} of {primary:?}"),
+        Fact::Answered { request, answer } => format!("answered #{request} {answer:?}"),
+        Fact::Note(note) => note.to_string(),
+    }
+}
+
+fn no_option(option: &str) -> String {
+    format!("no such option: {option}")
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("no number: {text}"))
+}
+
+fn liar(text: &str) -> Result<(NodeId, Misconduct), String> {
+    let (node, kind) = text.split_once(':').ok_or_else(|| no_option(text))?;
+    let liar = Misconduct::ALL.into_iter().find(|liar| liar.name() == kind);
+    let liar = liar.ok_or_else(|| format!("no such liar: {kind}"))?;
+    Ok((NodeId(number(node)? as u16), liar))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let amount = number(digits)?;
+    match &text[digits.len()..] {
+        "us" => Ok(Duration::from_micros(amount)),
+        "ms" => Ok(Duration::from_millis(amount)),
+        "s" => Ok(Duration::from_secs(amount)),
+        _ => Err(format!("no duration: {text}")),
+    }
+}

@@ -1,0 +1,336 @@
+//! A node keeps the seam's promises: durable before visible, a past that is what the disk holds, work and records read
+//! back as events of their own.
+
+use std::time::Duration;
+use testudo_core::{
+    Context, DecodeError, Done, Effects, Incarnation, Invalid, Kind, Message, Past, Peer, Position,
+    Promise, Protocol, ProtocolId, ReplicaId, Stamp, Strength, Verified, View, Work,
+};
+use testudo_sim::{Event, Fact, NoClient, NodeId, Observer, Pending, Setup, Shape, System, World};
+
+#[derive(Clone, Debug)]
+struct Word(u8);
+
+impl Message for Word {
+    fn protocol(&self) -> ProtocolId {
+        ProtocolId(201)
+    }
+    fn kind(&self) -> Kind {
+        Kind(1)
+    }
+    fn name(&self) -> &'static str {
+        "word"
+    }
+    fn strength(&self) -> Strength {
+        Strength::Signature
+    }
+    fn encode_body(&self, out: &mut Vec<u8>) {
+        out.push(self.0);
+    }
+    fn decode_body(_: ProtocolId, _: Kind, body: &[u8]) -> Result<Self, DecodeError> {
+        match body {
+            [word] => Ok(Self(*word)),
+            _ => Err(DecodeError::Truncated),
+        }
+    }
+    fn validate(&self, _: Peer, _: &Context<'_>) -> Result<(), Invalid> {
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Square(u64);
+
+impl Work for Square {
+    type Output = u64;
+    fn run(self) -> u64 {
+        self.0 * self.0
+    }
+}
+
+/// What the layer above asks of the scribe: one effect each.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    Promise(u64),
+    Persist(u8),
+    Snapshot(u8),
+    Forget(u64),
+    Say(u8),
+    SayEagerly(u8),
+    Tell(&'static str),
+    Recall(u64),
+    Work(u64),
+    Timer(u64),
+    Panic,
+    Clock,
+}
+
+struct Scribe;
+
+impl Protocol for Scribe {
+    type Config = ();
+    type Message = Word;
+    type Record = u8;
+    type Snapshot = u8;
+    type Timer = u8;
+    type Input = Ask;
+    type Output = String;
+    type Work = Square;
+
+    fn start((): (), _: Peer, past: Past<u8, u8>, fx: &mut Effects<'_, Self>) -> Self {
+        let Past { promise, snapshot, records, lost } = past;
+        let view = promise.map(|promise| promise.view);
+        fx.output(format!("{view:?} {snapshot:?} {records:?} {lost:?}"));
+        Self
+    }
+    fn on_input(&mut self, ask: Ask, fx: &mut Effects<'_, Self>) {
+        match ask {
+            Ask::Promise(view) => {
+                fx.promise(Promise { view: View(view), incarnation: Incarnation(0) });
+            }
+            Ask::Persist(record) => {
+                fx.persist(record);
+            }
+            Ask::Snapshot(snapshot) => fx.snapshot(snapshot),
+            Ask::Forget(before) => fx.forget(Position(before)),
+            Ask::Say(word) => fx.send(ReplicaId(1), Word(word)),
+            // EAGER: a test of eagerness.
+            Ask::SayEagerly(word) => fx.send_eager(ReplicaId(1), Word(word)),
+            Ask::Tell(text) => fx.output(text.into()),
+            Ask::Recall(position) => fx.recall(Position(position)),
+            Ask::Work(number) => fx.work(Stamp::default(), Square(number)),
+            Ask::Timer(seconds) => fx.set_timer(1, Duration::from_secs(seconds)),
+            Ask::Panic => {
+                let result = fx.guard(&mut || panic!("as asked"));
+                fx.output(format!("{result:?}"));
+            }
+            Ask::Clock => {
+                let clock = fx.clock();
+                fx.output(clock.to_string());
+            }
+        }
+    }
+    fn on_message(&mut self, message: Verified<Word>, fx: &mut Effects<'_, Self>) {
+        fx.output(format!("heard {}", message.message().0));
+    }
+    fn on_timer(&mut self, timer: u8, fx: &mut Effects<'_, Self>) {
+        fx.output(format!("timer {timer}"));
+    }
+    fn on_work(&mut self, done: Done<Self>, fx: &mut Effects<'_, Self>) {
+        fx.output(format!("squared {}", done.output));
+    }
+    fn on_recalled(&mut self, position: Position, record: u8, fx: &mut Effects<'_, Self>) {
+        fx.output(format!("recalled {position} {record}"));
+    }
+}
+
+struct Scribes;
+
+impl System for Scribes {
+    type Message = Word;
+    type Replica = Scribe;
+    type Client = NoClient<Word>;
+
+    fn replica_config(&mut self, _: &Setup, _: NodeId, _: ReplicaId) {}
+    fn client_config(&mut self, _: &Setup, _: usize) {}
+    fn replica_facts(&self, output: &String, facts: &mut Vec<Fact>) {
+        facts.push(Fact::Note(output.as_str().into()));
+    }
+}
+
+/// What node 0 told its upper layer.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Observer for Notes {
+    fn observe(&mut self, _: Duration, event: &Event) {
+        if let Event::Told(NodeId(0), Fact::Note(note)) = event {
+            self.0.push(note.to_string());
+        }
+    }
+}
+
+struct Bench {
+    world: World<Scribes>,
+    notes: std::rc::Rc<std::cell::RefCell<Notes>>,
+    pending: Vec<Pending>,
+}
+
+const ME: NodeId = NodeId(0);
+const FRESH: &str = "None None [] []";
+
+impl Bench {
+    fn new() -> Self {
+        let mut world = World::asleep(Scribes, &Shape::byzantine(1, 0), 1);
+        let notes = std::rc::Rc::<std::cell::RefCell<Notes>>::default();
+        world.watch(notes.clone());
+        world.start_all();
+        let bench = Self { world, notes, pending: Vec::new() };
+        bench.told(&[FRESH]);
+        bench
+    }
+    fn ask(&mut self, asks: &[Ask]) -> &mut Self {
+        for ask in asks {
+            self.world.ask_replica(ME, *ask);
+        }
+        self.pending.extend(self.world.take_pending());
+        self
+    }
+    /// Finishes everything of that kind that is pending.
+    fn flush(&mut self) -> &mut Self {
+        let (flushes, rest) =
+            self.pending.drain(..).partition(|item| matches!(item, Pending::Flush(..)));
+        self.pending = rest;
+        let flushes: Vec<Pending> = flushes;
+        for flush in flushes {
+            if let Pending::Flush(node, life, mark) = flush {
+                self.world.flush(node, life, mark);
+            }
+        }
+        self.pending.extend(self.world.take_pending());
+        self
+    }
+    fn finish(&mut self) -> &mut Self {
+        for item in std::mem::take(&mut self.pending) {
+            if let Pending::Chore(node, number) = item {
+                self.world.finish(node, number);
+            } else {
+                self.pending.push(item);
+            }
+        }
+        self.pending.extend(self.world.take_pending());
+        self
+    }
+    fn restart(&mut self, keep: usize) -> &mut Self {
+        self.world.crash(ME, keep);
+        self.world.restart(ME);
+        self
+    }
+    #[track_caller]
+    fn told(&self, expected: &[&str]) {
+        let told: Vec<String> = std::mem::take(&mut self.notes.borrow_mut().0);
+        assert_eq!(told, expected);
+    }
+    fn words_under_way(&self) -> usize {
+        self.world.letters().count()
+    }
+}
+
+#[test]
+fn nothing_is_seen_before_what_it_rests_on_is_durable() {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Tell("free"), Ask::Persist(1), Ask::Say(1), Ask::Tell("held")]);
+    bench.told(&["free"]);
+    assert_eq!(bench.words_under_way(), 0);
+    bench.ask(&[Ask::SayEagerly(2)]);
+    assert_eq!(bench.words_under_way(), 1, "eager words do not wait");
+    bench.flush();
+    bench.told(&["held"]);
+    assert_eq!(bench.words_under_way(), 2);
+}
+
+#[test]
+fn a_flush_covers_what_was_written_before_it_began() {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Persist(1), Ask::Tell("first"), Ask::Promise(3), Ask::Tell("second")]);
+    bench.flush();
+    bench.told(&["first"]);
+    bench.flush();
+    bench.told(&["second"]);
+    bench.restart(0).told(&["Some(v3) None [(@0, 1)] []"]);
+}
+
+#[test]
+fn a_crash_loses_the_unflushed_end_and_all_that_was_held() {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Persist(1)]).flush();
+    bench.ask(&[Ask::Persist(2), Ask::Promise(7), Ask::Persist(3), Ask::Say(1), Ask::Tell("lost")]);
+    bench.restart(0).told(&["None None [(@0, 1)] []"]);
+    bench.flush();
+    assert_eq!(bench.words_under_way(), 0, "an earlier life's flush releases nothing");
+    bench.ask(&[Ask::Persist(4)]).flush();
+    bench.restart(0).told(&["None None [(@0, 1), (@1, 4)] []"]);
+}
+
+#[test]
+fn a_crash_may_keep_the_first_few_writes() {
+    let asks = [Ask::Persist(1), Ask::Promise(7), Ask::Persist(2), Ask::Tell("lost")];
+    let pasts = [
+        FRESH,
+        "None None [(@0, 1)] []",
+        "Some(v7) None [(@0, 1)] []",
+        "Some(v7) None [(@0, 1), (@1, 2)] []",
+    ];
+    for (keep, past) in pasts.into_iter().enumerate() {
+        let mut bench = Bench::new();
+        bench.ask(&asks).restart(keep).told(&[past]);
+    }
+}
+
+#[test]
+fn forgetting_waits_for_the_snapshot_that_it_relies_on() {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Persist(1), Ask::Persist(2), Ask::Persist(3)]).flush();
+    bench.flush();
+    bench.ask(&[Ask::Snapshot(9), Ask::Forget(2)]);
+    bench.restart(0).told(&["None None [(@0, 1), (@1, 2), (@2, 3)] []"]);
+    bench.ask(&[Ask::Snapshot(9), Ask::Forget(2)]).finish();
+    bench.restart(0).told(&["None Some(9) [(@2, 3)] []"]);
+}
+
+#[test]
+fn records_are_read_back_flushed_or_not_but_not_forgotten_ones() {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Persist(5)]).flush();
+    bench.ask(&[Ask::Recall(0)]).finish().told(&["recalled 0 5"]);
+    bench.ask(&[Ask::Forget(1), Ask::Recall(0)]).finish().told(&[]);
+    bench.ask(&[Ask::Persist(6), Ask::Recall(1)]).finish().told(&[]);
+    bench.flush().told(&["recalled 1 6"]);
+}
+
+#[test]
+fn work_is_done_later_and_not_for_an_earlier_life() {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Work(12)]).told(&[]);
+    bench.finish().told(&["squared 144"]);
+    bench.ask(&[Ask::Work(13)]).restart(0).finish().told(&[FRESH]);
+}
+
+#[test]
+fn a_timer_that_is_set_again_runs_once() {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Timer(1), Ask::Timer(2)]);
+    let timers: Vec<(u64, Duration)> = bench
+        .pending
+        .iter()
+        .filter_map(|item| match item {
+            Pending::Timer(ME, number, after) => Some((*number, *after)),
+            _ => None,
+        })
+        .collect();
+    let fired: Vec<bool> = timers.iter().map(|(number, _)| bench.world.fire(ME, *number)).collect();
+    assert_eq!(fired, [false, true]);
+    assert_eq!(timers[1].1, Duration::from_secs(2));
+    bench.told(&["timer 1"]);
+    assert!(!bench.world.fire(ME, timers[1].0), "it has run out");
+}
+
+#[test]
+fn a_panic_of_a_service_is_caught_and_a_clock_may_be_years_off() {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Panic]).told(&["Err(Panicked)"]);
+    bench.world.set_clock(ME, -1_000);
+    bench.ask(&[Ask::Clock]).told(&["1699999999000"]);
+    bench.world.set_clock(ME, i64::MIN);
+    bench.ask(&[Ask::Clock]).told(&["0"]);
+}
+
+#[test]
+fn rot_is_found_at_the_next_start() {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Persist(1), Ask::Persist(2)]).flush();
+    bench.flush();
+    assert!(bench.world.rot(ME, Position(0)));
+    assert!(!bench.world.rot(ME, Position(0)), "it is lost already");
+    bench.restart(0).told(&["None None [(@1, 2)] [@0]"]);
+}

@@ -1,0 +1,172 @@
+//! Each oracle convicts what it is there for, and nothing else.
+
+use std::time::Duration;
+use testudo_core::{Digest, Peer, PublicKey, ReplicaId, Slot, View};
+use testudo_sim::linear::Operation;
+use testudo_sim::oracle::{Cast, Jury, settle};
+use testudo_sim::service::{Answer, Ask};
+use testudo_sim::{Event, Fact, Letter, NodeId, Observer};
+
+/// Replicas 0 to 3, of which 3 lies, and a client.
+fn cast() -> Cast {
+    let mut cast = Cast::default();
+    for id in 0..4 {
+        cast.add(Peer::Replica(ReplicaId(id)), id != 3, id.to_string());
+    }
+    cast.add(Peer::Client(PublicKey::default()), true, "c1".into());
+    cast
+}
+
+/// Which oracles convict a run of these events.
+fn convicts(events: &[Event]) -> Vec<&'static str> {
+    let mut jury = Jury::new(cast());
+    for event in events {
+        jury.observe(Duration::ZERO, event);
+    }
+    jury.violations().iter().map(|violation| violation.oracle).collect()
+}
+
+fn batch(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+fn told(node: u16, fact: Fact) -> Event {
+    Event::Told(NodeId(node), fact)
+}
+fn executed(node: u16, slot: u64, name: &str) -> Event {
+    told(node, Fact::Executed { slot: Slot(slot), batch: batch(name), is_final: true })
+}
+fn guessed(node: u16, slot: u64, name: &str) -> Event {
+    told(node, Fact::Executed { slot: Slot(slot), batch: batch(name), is_final: false })
+}
+fn applied(node: u16, slot: u64, request: &str, result: &str) -> Event {
+    let (request, result) = (batch(request), batch(result));
+    told(node, Fact::Applied { slot: Slot(slot), request, result })
+}
+const NONE: [&str; 0] = [];
+
+#[test]
+fn two_batches_in_one_slot_break_agreement() {
+    assert_eq!(convicts(&[executed(0, 1, "a"), executed(1, 1, "b")]), ["agreement"]);
+    assert_eq!(convicts(&[executed(0, 1, "a"), executed(1, 1, "a")]), NONE);
+    assert_eq!(convicts(&[executed(0, 1, "a"), executed(3, 1, "b")]), NONE, "a liar's word");
+}
+
+#[test]
+fn changing_ones_mind_after_a_restart_breaks_agreement() {
+    let restart = Event::Started(NodeId(0));
+    assert_eq!(
+        convicts(&[executed(0, 1, "a"), restart.clone(), executed(0, 1, "b")]),
+        ["agreement"]
+    );
+    assert_eq!(convicts(&[executed(0, 1, "a"), restart, executed(0, 1, "a")]), NONE);
+}
+
+#[test]
+fn speculation_counts_when_it_is_final() {
+    let commit = |node, slot| told(node, Fact::Committed(Slot(slot)));
+    let back = told(1, Fact::RolledBack(Slot(0)));
+    let both = [guessed(0, 1, "a"), guessed(1, 1, "b"), commit(0, 1)];
+    assert_eq!(convicts(&both), NONE);
+    assert_eq!(convicts(&[&both[..], &[commit(1, 1)]].concat()), ["agreement"]);
+    let mended = [&both[..], &[back, guessed(1, 1, "a"), commit(1, 1)]].concat();
+    assert_eq!(convicts(&mended), NONE);
+}
+
+#[test]
+fn gaps_and_repetitions_break_the_order() {
+    assert_eq!(convicts(&[executed(0, 1, "a"), executed(0, 3, "c")]), ["total order"]);
+    assert_eq!(convicts(&[executed(0, 1, "a"), executed(0, 1, "a")]), ["total order"]);
+    assert_eq!(convicts(&[executed(0, 2, "b")]), ["total order"]);
+    let restored = told(0, Fact::Restored(Slot(8)));
+    assert_eq!(convicts(&[executed(0, 1, "a"), restored, executed(0, 9, "i")]), NONE);
+    let restart = Event::Started(NodeId(0));
+    assert_eq!(convicts(&[executed(0, 1, "a"), restart.clone(), executed(0, 2, "b")]), NONE);
+    assert_eq!(convicts(&[executed(0, 1, "a"), restart, executed(0, 3, "c")]), ["total order"]);
+}
+
+#[test]
+fn one_effect_per_request_and_one_result() {
+    assert_eq!(convicts(&[applied(0, 1, "x", "1"), applied(0, 2, "x", "1")]), ["exactly once"]);
+    assert_eq!(convicts(&[applied(0, 1, "x", "1"), applied(1, 1, "x", "2")]), ["exactly once"]);
+    assert_eq!(convicts(&[applied(0, 1, "x", "1"), applied(1, 2, "x", "1")]), ["exactly once"]);
+    assert_eq!(convicts(&[applied(0, 1, "x", "1"), applied(1, 1, "x", "1")]), NONE);
+    // A new life executes again what its disk does not cover.
+    let again = [
+        executed(0, 1, "a"),
+        applied(0, 1, "x", "1"),
+        Event::Started(NodeId(0)),
+        executed(0, 1, "a"),
+        applied(0, 1, "x", "1"),
+    ];
+    assert_eq!(convicts(&again), NONE);
+    assert_eq!(
+        convicts(&[&again[..], &[executed(0, 2, "b"), applied(0, 2, "x", "1")]].concat()),
+        ["exactly once"]
+    );
+}
+
+#[test]
+fn different_states_after_one_slot_are_convicted() {
+    let checkpoint =
+        |node, state: &str| told(node, Fact::Checkpoint { slot: Slot(8), state: batch(state) });
+    assert_eq!(convicts(&[checkpoint(0, "s"), checkpoint(1, "t")]), ["equal checkpoints"]);
+    assert_eq!(convicts(&[checkpoint(0, "s"), checkpoint(1, "s"), checkpoint(3, "t")]), NONE);
+}
+
+#[test]
+fn views_go_forward_and_have_one_primary() {
+    let view = |node, view, primary| told(node, Fact::View(View(view), ReplicaId(primary)));
+    assert_eq!(convicts(&[view(0, 2, 2), view(0, 1, 1)]), ["views"]);
+    assert_eq!(convicts(&[view(0, 1, 1), view(1, 1, 2)]), ["views"]);
+    assert_eq!(convicts(&[view(0, 2, 2), Event::Started(NodeId(0)), view(0, 1, 1)]), NONE);
+}
+
+#[test]
+fn accusations_must_be_true_and_proven() {
+    let blamed = |by, accused, convincing| {
+        let (by, accused) = (NodeId(by), ReplicaId(accused));
+        vec![Event::Blamed { by, accused, offence: "equivocation".into(), convincing }]
+    };
+    assert_eq!(convicts(&blamed(0, 3, true)), NONE);
+    assert_eq!(convicts(&blamed(0, 1, true)), ["justice"]);
+    assert_eq!(convicts(&blamed(3, 1, true)), ["justice"]);
+    assert_eq!(convicts(&blamed(3, 1, false)), NONE, "a liar's empty accusation");
+    assert_eq!(convicts(&blamed(0, 3, false)), ["justice"]);
+}
+
+#[test]
+fn correct_nodes_accept_what_correct_nodes_say() {
+    let refused = |from, sender| {
+        let sender = Peer::Replica(ReplicaId(sender));
+        let (from, to) = (NodeId(from), NodeId(1));
+        let letter = Letter { number: 1, from, to, sender, name: "vote", digest: Digest::ZERO };
+        vec![Event::Rejected(letter, "malformed".into())]
+    };
+    assert_eq!(convicts(&refused(0, 0)), ["honesty"]);
+    assert_eq!(convicts(&refused(3, 3)), NONE);
+    assert_eq!(convicts(&refused(3, 0)), NONE, "a liar may mangle what it hands on");
+}
+
+#[test]
+fn the_ledger_balances_or_not() {
+    let append = |token: &str, done: bool| Operation {
+        client: 0,
+        input: Ask::Append { key: "l0".into(), token: token.into() },
+        called: 0,
+        returned: done.then_some((1, Answer::Done)),
+    };
+    let read = |at: u64, value: &str| Operation {
+        client: 0,
+        input: Ask::Get { key: "l0".into() },
+        called: at,
+        returned: Some((at + 1, Answer::Value(Some(value.into())))),
+    };
+    assert!(settle(&[append("1,", true), append("2,", true), read(9, "2,1,")]).is_ok());
+    assert!(settle(&[append("1,", true), append("2,", true), read(9, "2,")]).is_err(), "lost");
+    assert!(settle(&[append("1,", true), read(9, "1,1,")]).is_err(), "doubled");
+    assert!(settle(&[append("1,", false), read(9, "1,1,")]).is_err(), "doubled, unanswered");
+    assert!(settle(&[append("1,", false), append("11,", true), read(9, "11,")]).is_ok());
+    assert!(
+        settle(&[append("1,", true), append("2,", true), read(5, "2,"), read(9, "1,2,")]).is_err()
+    );
+}

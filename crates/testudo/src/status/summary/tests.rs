@@ -1,0 +1,133 @@
+use super::*;
+use crate::cluster::{Address, Replica};
+use crate::status::claim::Caught;
+use testudo_core::{ClusterId, PublicKey};
+
+fn cluster() -> Cluster {
+    let replica = |id: u16| Replica {
+        id,
+        address: Address::new("127.0.0.1", 7000 + id),
+        admin: None,
+        identity: PublicKey([id as u8; 32]),
+        voting: PublicKey([id as u8 + 100; 32]),
+        liar: None,
+    };
+    Cluster {
+        id: ClusterId([1; 16]),
+        protocol: crate::protocols::DEFAULT.into(),
+        faults: 1,
+        demonstration: false,
+        beyond: false,
+        replicas: (0..4).map(replica).collect(),
+        gateways: Vec::new(),
+    }
+}
+
+fn claim(replica: u16, slots: std::ops::RangeInclusive<u64>) -> Claim {
+    let slot = *slots.end();
+    Claim {
+        version: "0".into(),
+        cluster: ClusterId([1; 16]).to_string(),
+        replica,
+        pid: 1,
+        epoch: 0,
+        view: 0,
+        primary: 0,
+        changing_view: false,
+        slot,
+        known: slot,
+        executed: slots.map(|slot| At { slot, digest: format!("{slot:x}") }).collect(),
+        stable: None,
+        time: 0,
+        waiting: 0,
+        sessions: 0,
+        entries: 0,
+        bytes: 0,
+        health: Health::Well,
+        caught: Vec::new(),
+    }
+}
+
+fn judge(claims: Vec<Result<Claim, String>>) -> Summary {
+    Summary::of(&cluster(), claims).unwrap()
+}
+
+#[test]
+fn replicas_that_agree_are_well() {
+    let summary = judge((0..4).map(|id| Ok(claim(id, 1..=5))).collect());
+    assert_eq!(summary.verdict, Verdict::Well);
+    assert_eq!(summary.agreed.slot, Some(5));
+    assert_eq!(summary.agreed.view, Some((0, 0)));
+    assert!(
+        summary
+            .rows
+            .iter()
+            .all(|row| matches!(&row.comparison, Comparison::Equal(at) if at.slot == 5))
+    );
+}
+
+#[test]
+fn a_laggard_is_compared_where_it_is() {
+    let mut claims: Vec<_> = (0..4).map(|id| Ok(claim(id, 1..=9))).collect();
+    claims[3] = Ok(claim(3, 1..=4));
+    let summary = judge(claims);
+    assert_eq!(summary.verdict, Verdict::Well);
+    assert_eq!(summary.rows[3].lag, 5);
+    assert!(matches!(&summary.rows[3].comparison, Comparison::Equal(at) if at.slot == 4));
+}
+
+#[test]
+fn one_replica_cannot_speak_for_the_cluster() {
+    let mut liar = claim(1, 1..=1_000);
+    liar.view = 77;
+    liar.executed[3].digest = "bad".into();
+    liar.caught = vec![Caught { accused: 2, offence: "equivocation".into() }];
+    let summary =
+        judge(vec![Ok(claim(0, 1..=9)), Ok(liar), Ok(claim(2, 1..=9)), Ok(claim(3, 1..=9))]);
+    assert_eq!(summary.agreed.view, Some((0, 0)));
+    assert_eq!(summary.agreed.slot, Some(9));
+    assert_eq!(
+        summary.rows[1].comparison,
+        Comparison::Differs(At { slot: 4, digest: "bad".into() })
+    );
+    assert!(!summary.rows[2].is_convicted, "one accuser is not enough");
+    assert_eq!(summary.verdict, Verdict::Amiss);
+}
+
+#[test]
+fn two_holders_of_evidence_convict() {
+    let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
+    for holder in [0, 3] {
+        claims[holder].caught = vec![Caught { accused: 2, offence: "equivocation".into() }];
+    }
+    let summary = judge(claims.into_iter().map(Ok).collect());
+    assert!(summary.rows[2].is_convicted);
+    assert_eq!(summary.json()["replicas"][2]["caught"][0]["proved"], true);
+}
+
+#[test]
+fn without_a_quorum_nothing_is_answered() {
+    let lost = || Err("does not answer".to_owned());
+    let summary = judge(vec![Ok(claim(0, 1..=9)), lost(), Ok(claim(2, 1..=9)), lost()]);
+    assert_eq!(summary.verdict, Verdict::NoQuorum);
+    let summary = judge(vec![lost(), lost(), lost(), lost()]);
+    assert_eq!(summary.verdict, Verdict::NoQuorum);
+    assert_eq!(summary.agreed, Agreed::default());
+    let mut sick = claim(3, 1..=9);
+    sick.health = Health::Halted(9);
+    let summary = judge(vec![Ok(claim(0, 1..=9)), Ok(claim(1, 1..=9)), lost(), Ok(sick)]);
+    assert_eq!(summary.verdict, Verdict::NoQuorum);
+}
+
+#[test]
+fn the_table_holds_every_replica_and_what_is_agreed() {
+    let text = crate::status::table::table(&judge(vec![
+        Ok(claim(0, 1..=9)),
+        Err("gone".into()),
+        Ok(claim(2, 1..=9)),
+        Ok(claim(3, 1..=9)),
+    ]));
+    for what in ["primary", "unreachable: gone", "9 equal", "2 agree", "Replica unreachable: 1."] {
+        assert!(text.contains(what), "{what} is missing in\n{text}");
+    }
+}

@@ -1,0 +1,220 @@
+//! How a cluster on one machine comes, goes and comes back.
+
+mod support;
+
+use std::time::Duration;
+use support::workload::Workload;
+use support::{Cluster, alone, eventually, folder, is_alive, path, said, signal, testudo};
+
+fn pids(cluster: &Cluster) -> Vec<u32> {
+    (0..4).map(|id| cluster.pid_of(id)).collect()
+}
+
+#[test]
+fn the_same_data_goes_on_and_other_flags_are_refused() {
+    let _alone = alone();
+    let folder = folder();
+    let data = path(&folder.path().join("data"));
+    let cluster = Cluster::up(&["--data", &data, "--liar", "3=stale"]);
+    assert_eq!(path(&cluster.data), data);
+    let first = Workload::new(&cluster.etcd);
+    first.round(200, |_| true);
+    first.verify();
+
+    // A second one while the first runs.
+    let up = |flags: &[&str]| {
+        let mut all = vec!["up", "--listen", "127.0.0.1:0", "--data", &data];
+        all.extend(flags);
+        let output = testudo(&all);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        said(&output)
+    };
+    let refusal = up(&[]);
+    assert!(
+        refusal.contains(&format!("another `testudo up` (pid {})", cluster.pid())),
+        "{refusal}"
+    );
+
+    let children = pids(&cluster);
+    let (code, said) = cluster.stop("INT");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(children.iter().all(|pid| !is_alive(*pid)), "a child outlived up");
+
+    for (flags, what) in [
+        (&["--faults", "2"][..], "made to survive 1 faults"),
+        (&["--replicas", "5"], "made with 4 replicas"),
+        (&["--liar", "3=silent"], "made with --liar 3=stale"),
+        (&["--liar", "2=stale"], "made with --liar 3=stale"),
+        (&["--beyond"], "made without --beyond"),
+    ] {
+        let refusal = up(flags);
+        assert!(refusal.contains(what), "{flags:?}: {refusal}");
+    }
+
+    // The same flags, or none of them.
+    for flags in [&["--faults", "1", "--replicas", "4", "--liar", "3=stale"][..], &[]] {
+        let mut all = vec!["--data", &data];
+        all.extend(flags);
+        let cluster = Cluster::up(&all);
+        first.moved(&cluster.etcd);
+        first.round(100, |_| true);
+        first.verify();
+        cluster.agree_but(&[3]);
+        let (code, said) = cluster.stop("TERM");
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+#[test]
+fn an_ephemeral_cluster_leaves_nothing() {
+    let _alone = alone();
+    let cluster = Cluster::up(&["--ephemeral", "--faults", "1"]);
+    let data = cluster.data.clone();
+    let children = pids(&cluster);
+    assert!(data.join("cluster.toml").exists());
+    let (code, said) = cluster.stop("TERM");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!data.exists());
+    assert!(children.iter().all(|pid| !is_alive(*pid)));
+}
+
+#[test]
+fn children_do_not_outlive_an_up_that_is_killed() {
+    let _alone = alone();
+    let folder = folder();
+    let data = path(&folder.path().join("data"));
+    let cluster = Cluster::up(&["--data", &data]);
+    let workload = Workload::new(&cluster.etcd);
+    workload.round(100, |_| true);
+    let children = pids(&cluster);
+    let (code, _) = cluster.stop("KILL");
+    assert_eq!(code, None);
+    eventually("all children have ended", || {
+        children.iter().all(|pid| !is_alive(*pid)).then_some(())
+    });
+    // Nothing that was acknowledged is lost with it.
+    let cluster = Cluster::up(&["--data", &data]);
+    workload.moved(&cluster.etcd);
+    workload.verify();
+    cluster.agree_but(&[]);
+}
+
+#[test]
+fn without_restart_the_dead_stay_dead_and_a_lost_quorum_is_told() {
+    let _alone = alone();
+    let cluster = Cluster::up(&["--ephemeral", "--no-restart"]);
+    let children = pids(&cluster);
+    signal(children[3], "KILL");
+    eventually("its death is told", || {
+        cluster.said().contains("was killed by signal 9; it is not started again").then_some(())
+    });
+    Workload::new(&cluster.etcd).round(100, |_| true);
+    let status = testudo(&["status", "--data", &path(&cluster.data)]);
+    assert_eq!(status.status.code(), Some(3), "one is gone: {}", said(&status));
+    signal(children[2], "KILL");
+    eventually("the lost quorum is told", || {
+        cluster.said().contains("2 of 4 replicas run and 3 are needed").then_some(())
+    });
+    let status = testudo(&["status", "--data", &path(&cluster.data)]);
+    assert_eq!(status.status.code(), Some(4), "two are gone: {}", said(&status));
+    let (code, said) = cluster.stop("INT");
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn more_liars_than_are_survived_end_in_a_reason() {
+    let _alone = alone();
+    let output = testudo(&[
+        "up",
+        "--ephemeral",
+        "--listen",
+        "127.0.0.1:0",
+        "--wait",
+        "5",
+        "--beyond",
+        "--liar",
+        "0=silent",
+        "--liar",
+        "1=silent",
+    ]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("has not answered within 5 s") && said.contains("2 of them lie"),
+        "{said}"
+    );
+    assert!(output.stdout.is_empty(), "it is not ready and must not say so");
+}
+
+#[test]
+fn a_data_folder_of_another_cluster_is_refused() {
+    let _alone = alone();
+    let folder = folder();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    let cluster = Cluster::up(&["--data", &path(&one)]);
+    cluster.stop("TERM");
+    let cluster = Cluster::up(&["--data", &path(&other)]);
+    cluster.stop("TERM");
+    std::fs::remove_dir_all(one.join("replica-2")).unwrap();
+    std::fs::rename(other.join("replica-2"), one.join("replica-2")).unwrap();
+    let output = testudo(&["up", "--listen", "127.0.0.1:0", "--data", &path(&one)]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("replica 2 refuses to run"), "{said}");
+    assert!(said.contains("belongs to another node"), "{said}");
+}
+
+/// Nodes that `init` made run one by one, as on hosts of their own.
+#[test]
+fn nodes_of_init_make_a_cluster() {
+    let _alone = alone();
+    let folder = folder();
+    let out = folder.path().join("cluster");
+    let ports = support::free_ports(9);
+    let replicas: Vec<String> =
+        ports.iter().step_by(2).take(4).map(|port| format!("127.0.0.1:{port}")).collect();
+    let output = testudo(&["init", "--replicas", &replicas.join(","), "--out", &path(&out)]);
+    assert!(output.status.success(), "{}", said(&output));
+    let cluster = path(&out.join("cluster.toml"));
+    let mut nodes = Vec::new();
+    for id in 0..4 {
+        let (key, data) = (
+            path(&out.join(format!("replica-{id}.key"))),
+            path(&folder.path().join(id.to_string())),
+        );
+        nodes.push(support::Node::start(&[
+            "replica",
+            "--cluster",
+            &cluster,
+            "--key",
+            &key,
+            "--data",
+            &data,
+            "--log",
+            "warn",
+        ]));
+    }
+    let etcd = format!("127.0.0.1:{}", ports[8]);
+    let key = path(&out.join("gateway-0.key"));
+    nodes.push(support::Node::start(&[
+        "gateway",
+        "--cluster",
+        &cluster,
+        "--key",
+        &key,
+        "--listen",
+        &etcd,
+        "--log",
+        "warn",
+    ]));
+    let workload = Workload::new(&etcd);
+    workload.round(200, |_| true);
+    workload.verify();
+    eventually("status shows all of them well", || {
+        (testudo(&["status", "--cluster", &cluster]).status.code() == Some(0)).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(10));
+    for node in nodes {
+        assert_eq!(node.stop(), Some(0));
+    }
+}
