@@ -7,6 +7,10 @@
 //! A signature is over the digest of header and body. The header names everything: format version, cluster, group,
 //! epoch, protocol, kind and sender. So no statement counts in a place where it was not made.
 
+mod certificate;
+
+pub use certificate::{Certificate, Evidence};
+
 use crate::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
 use crate::digest::Digest;
 use crate::fault::FaultModel;
@@ -14,8 +18,6 @@ use crate::ids::{
     ClusterId, Epoch, GroupId, Incarnation, Kind, Peer, ProtocolId, PublicKey, ReplicaId,
 };
 use crate::limits;
-use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -463,6 +465,11 @@ impl<M> Verified<M> {
     pub const fn header(&self) -> &Header {
         &self.signed.header
     }
+    /// The encoding of what is said.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.signed.body
+    }
     /// The signature, if its kind bears one.
     #[must_use]
     pub const fn signature(&self) -> Option<Signature> {
@@ -500,106 +507,3 @@ impl<M> Verified<M> {
         }
     }
 }
-
-/// A statement with the signatures of replicas that made it: what convinces somebody who trusts none of them alone.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Certificate<T> {
-    statement: T,
-    proofs: BTreeMap<ReplicaId, Signature>,
-}
-crate::wire_struct!(Certificate<T> { statement, proofs });
-
-impl<T: Statement> Certificate<T> {
-    /// The statement, nobody's yet.
-    #[must_use]
-    pub const fn new(statement: T) -> Self {
-        Self { statement, proofs: BTreeMap::new() }
-    }
-
-    /// Adds a replica's signature from its verified message. False, and nothing changes, when that message does not
-    /// make exactly this statement, bears no signature, or is not a replica's.
-    pub fn add<M>(&mut self, vote: &Verified<M>) -> bool {
-        let header = vote.header();
-        let same = header.protocol == T::PROTOCOL
-            && header.kind == T::KIND
-            && *vote.signed.body == *self.statement.to_bytes();
-        let (true, Some(replica), Some(signature)) = (same, vote.replica(), vote.signature())
-        else {
-            return false;
-        };
-        self.proofs.insert(replica, signature);
-        true
-    }
-
-    /// Adds the signatures of another certificate of the same statement. False, and nothing changes, for another one.
-    pub fn join(&mut self, other: &Self) -> bool {
-        let same = self.statement == other.statement;
-        if same {
-            self.proofs.extend(&other.proofs);
-        }
-        same
-    }
-
-    /// What is certified.
-    #[must_use]
-    pub const fn statement(&self) -> &T {
-        &self.statement
-    }
-    /// Who certifies it.
-    pub fn signers(&self) -> impl Iterator<Item = ReplicaId> + '_ {
-        self.proofs.keys().copied()
-    }
-    /// How many replicas certify it.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.proofs.len()
-    }
-    /// Whether nobody certifies it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.proofs.is_empty()
-    }
-
-    /// Checks that at least `quorum` members signed it and that every signature in it is right.
-    ///
-    /// # Errors
-    /// When signers are too few or unknown, or a signature is wrong.
-    pub fn check(&self, quorum: usize, context: &Context<'_>) -> Result<(), Invalid> {
-        if self.proofs.len() < quorum {
-            return Err(Invalid("a certificate has too few signatures"));
-        }
-        if self.proofs.len() > context.membership.n() {
-            return Err(Invalid("a certificate has more signatures than there are members"));
-        }
-        let body = self.statement.to_bytes();
-        let mut items = Vec::with_capacity(self.proofs.len());
-        for (replica, signature) in &self.proofs {
-            let sender = Peer::Replica(*replica);
-            let key =
-                context.membership.key(sender).ok_or(Invalid("a certificate names a stranger"))?;
-            let header =
-                Header { domain: context.domain, protocol: T::PROTOCOL, kind: T::KIND, sender };
-            items.push((key, header.digest(&body), *signature));
-        }
-        if context.verifier.check_all(&items) {
-            Ok(())
-        } else {
-            Err(Invalid("a certificate holds a wrong signature"))
-        }
-    }
-}
-
-/// Signed statements that no correct replica makes together, whatever others do. A third party checks them with the
-/// public keys alone, by the protocol's `convicts`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Evidence {
-    /// Who is accused.
-    pub accused: ReplicaId,
-    /// The protocol whose rule was broken.
-    pub protocol: ProtocolId,
-    /// Which rule, in a word.
-    pub offence: String,
-    /// The statements, each a whole signed frame.
-    pub statements: Vec<Vec<u8>>,
-}
-crate::wire_struct!(Evidence { accused, protocol, offence, statements });

@@ -3,7 +3,7 @@
 use crate::message::Bundle;
 use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, StableCheckpoint};
-use testudo_core::{Decode, DecodeError, Encode, Reader, Signed, Slot};
+use testudo_core::{Decode, DecodeError, Encode, Past, Position, Reader, Signed, Slot};
 
 /// What must survive a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,4 +73,17 @@ pub enum Timer<T> {
     Checkpoint,
     /// Begin a new period of what peers may cost.
     Budget,
+}
+
+/// The ordering's part of the past, and this layer's own.
+pub(crate) fn split<R, P>(past: Past<P, Record<R>>) -> (Past<P, R>, Vec<(Position, Record<R>)>) {
+    let Past { promise, snapshot, records, lost } = past;
+    let (mut inner, mut own) = (Vec::new(), Vec::new());
+    for (position, record) in records {
+        match record {
+            Record::Order(record) => inner.push((position, record)),
+            record => own.push((position, record)),
+        }
+    }
+    (Past { promise, snapshot, records: inner, lost }, own)
 }

@@ -5,7 +5,7 @@ use crate::checkpoint::Checkpoints;
 use crate::executor::{Decided, Replicated};
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
-use crate::record::{Record, Timer};
+use crate::record::{Record, Timer, split};
 use crate::sessions::{Admission, Remembered};
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
@@ -248,19 +248,6 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             assert!(!self.executed.contains(digest), "an executed body is still held");
         }
     }
-}
-
-/// The ordering's part of the past, and this layer's own.
-fn split<R, P>(past: Past<P, Record<R>>) -> (Past<P, R>, Vec<(Position, Record<R>)>) {
-    let Past { promise, snapshot, records, lost } = past;
-    let (mut inner, mut own) = (Vec::new(), Vec::new());
-    for (position, record) in records {
-        match record {
-            Record::Order(record) => inner.push((position, record)),
-            record => own.push((position, record)),
-        }
-    }
-    (Past { promise, snapshot, records: inner, lost }, own)
 }
 
 impl<O: Ordering, S: Service> Replica<O, S> {

@@ -35,6 +35,7 @@ pub trait Knowledge<O: Ordering>: 'static {
 
 /// Replication over an ordering.
 pub struct Replicated<O, K> {
+    is_hasty: bool,
     interval: u64,
     /// Tickets given out to scripts' requests.
     tickets: u64,
@@ -44,7 +45,15 @@ pub struct Replicated<O, K> {
 impl<O, K> Default for Replicated<O, K> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
-        Self { interval: 8, tickets: 0, ordering: PhantomData }
+        Self { is_hasty: false, interval: 8, tickets: 0, ordering: PhantomData }
+    }
+}
+
+impl<O, K> Replicated<O, K> {
+    /// The same over a driver that does not wait for the disk.
+    #[must_use]
+    pub fn hasty() -> Self {
+        Self { is_hasty: true, ..Self::default() }
     }
 }
 
@@ -103,6 +112,10 @@ where
 
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
         K::convicts(evidence, context)
+    }
+
+    fn is_hasty(&self) -> bool {
+        self.is_hasty
     }
 
     fn tamper(&self) -> Tamper<Self::Message> {

@@ -80,6 +80,12 @@ pub trait System: Sized {
         true
     }
 
+    /// Whether its driver is broken and says things before what they rest on is durable: a mutant that oracles must
+    /// convict.
+    fn is_hasty(&self) -> bool {
+        false
+    }
+
     /// How liars change this system's messages.
     fn tamper(&self) -> Tamper<Self::Message> {
         tamper_bytes
@@ -309,7 +315,9 @@ impl<S: System> World<S> {
 
     fn host<P: Protocol>(&self, peer: Peer, signer: &SimSigner, rng: Rng) -> Host<P> {
         let Setup { domain, membership, .. } = &self.setup;
-        Host::new(peer, signer.clone(), *domain, membership.clone(), rng)
+        let mut host = Host::new(peer, signer.clone(), *domain, membership.clone(), rng);
+        host.is_hasty = self.system.is_hasty();
+        host
     }
 
     fn add_replica(&mut self, id: ReplicaId, signer: &SimSigner, seed: u64) {
