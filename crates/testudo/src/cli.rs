@@ -14,7 +14,7 @@ pub(crate) const DATA: &str = "testudo-data";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done as asked (for `up`, `replica` and `gateway`: stopped as asked)
-  1  something failed while it ran; the sentence on standard error says what
+  1  something failed while it ran; the sentence on standard error says what (for `bench`: an operation failed)
   2  refused: the flags, files or data do not fit, and trying again does not help
   3  status: the cluster can answer, but something is amiss
   4  up, status: no quorum of replicas answers";
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Gateway(Gateway),
     /// Show how the replicas of a cluster are, and who was caught lying.
     Status(Status),
+    /// Drive any etcd v3 endpoint, and print what it did and what it cost.
+    Bench(crate::bench::BenchArgs),
     /// Run one replica that lies. Only on a cluster that `up` made for it.
     #[command(hide = true)]
     Liar(Liar),

@@ -5,6 +5,7 @@
 //! replicas and puts their claims beside what enough of them agree on. [`lying`] is for demonstrations.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod cluster;
 mod failure;
@@ -20,7 +21,7 @@ mod up;
 mod words;
 
 use cli::Command;
-use failure::Outcome;
+use failure::{Failure, Outcome};
 use std::process::ExitCode;
 
 /// Buffers of many sizes live and die on many threads here, which the C library's allocator is slow at.
@@ -45,7 +46,18 @@ fn run() -> Outcome<ExitCode> {
         Command::Replica(flags) => node::run(flags, None, &cli.log),
         Command::Liar(flags) => node::run(&flags.replica, Some(flags.kind), &cli.log),
         Command::Gateway(flags) => serve::run(flags, &cli.log),
+        Command::Bench(flags) => return measure(flags.clone()),
         Command::Status(flags) => return status::run(flags).map(ExitCode::from),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs a benchmark on one thread, as it shares the machine with what it measures.
+fn measure(flags: bench::BenchArgs) -> Outcome<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?
+        .block_on(bench::run(flags))
+        .map_err(Failure::failed)
 }
