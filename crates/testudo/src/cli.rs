@@ -98,7 +98,10 @@ const INIT_EXAMPLES: &str = "\
 Example:
   testudo init --replicas a:7000,b:7000,c:7000,d:7000 --faults 1 --out cluster
   scp cluster/cluster.toml cluster/replica-0.key a:      and so on for each host
-  testudo replica --cluster cluster.toml --key replica-0.key --data /var/lib/testudo      on each";
+  testudo replica --cluster cluster.toml --key replica-0.key --data /var/lib/testudo      on each
+
+Each replica shows how it is on the port after its own, in plain HTTP that only reads; edit `admin` in the cluster file
+to move it, or remove the line to have none.";
 
 /// Flags of `init`.
 #[derive(Args, Debug, Clone)]

@@ -14,6 +14,7 @@ mod logging;
 mod lying;
 mod node;
 mod protocols;
+mod say;
 mod serve;
 mod signals;
 mod status;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("testudo: {failure}");
+            say::err(format_args!("{failure}"));
             ExitCode::from(failure.exit as u8)
         }
     }
