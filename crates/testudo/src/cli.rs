@@ -14,7 +14,7 @@ pub(crate) const DATA: &str = "testudo-data";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done as asked (for `up`, `replica` and `gateway`: stopped as asked)
-  1  something failed while it ran; the sentence on standard error says what
+  1  something failed while it ran; the sentence on standard error says what (for `bench`: an operation failed)
   2  refused: the flags, files or data do not fit, and trying again does not help
   3  status: the cluster can answer, but something is amiss
   4  up, status: no quorum of replicas answers";
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Gateway(Gateway),
     /// Show how the replicas of a cluster are, and who was caught lying.
     Status(Status),
+    /// Drive any etcd v3 endpoint, and print what it did and what it cost.
+    Bench(crate::bench::BenchArgs),
     /// Run one replica that lies. Only on a cluster that `up` made for it.
     #[command(hide = true)]
     Liar(Liar),
@@ -96,7 +98,10 @@ const INIT_EXAMPLES: &str = "\
 Example:
   testudo init --replicas a:7000,b:7000,c:7000,d:7000 --faults 1 --out cluster
   scp cluster/cluster.toml cluster/replica-0.key a:      and so on for each host
-  testudo replica --cluster cluster.toml --key replica-0.key --data /var/lib/testudo      on each";
+  testudo replica --cluster cluster.toml --key replica-0.key --data /var/lib/testudo      on each
+
+Each replica shows how it is on the port after its own, in plain HTTP that only reads; edit `admin` in the cluster file
+to move it, or remove the line to have none.";
 
 /// Flags of `init`.
 #[derive(Args, Debug, Clone)]

@@ -3,6 +3,7 @@
 use crate::cli;
 use crate::cluster::{self, Address, Cluster, Gateway, Replica};
 use crate::failure::{Failure, Outcome};
+use crate::say;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -107,19 +108,20 @@ fn plan(flags: &cli::Init) -> Outcome<(Cluster, Vec<NodeKey>)> {
 }
 
 fn report(flags: &cli::Init, cluster: &Cluster) {
-    let out = flags.out.display();
-    println!("{out}/{}: for every node; it is public", cluster::FILE);
-    for replica in &cluster.replicas {
-        println!("{out}/replica-{}.key: for the host of {} alone", replica.id, replica.address);
+    let (out, file) = (flags.out.display(), cluster::FILE);
+    say::out(format_args!("{out}/{file}: for every node; it is public"));
+    for cluster::Replica { id, address, .. } in &cluster.replicas {
+        say::out(format_args!("{out}/replica-{id}.key: for the host of {address} alone"));
     }
-    for gateway in &cluster.gateways {
-        println!("{out}/gateway-{}.key: for the host of that gateway alone", gateway.id);
+    for cluster::Gateway { id, .. } in &cluster.gateways {
+        say::out(format_args!("{out}/gateway-{id}.key: for the host of that gateway alone"));
     }
-    println!();
-    println!("On each replica's host:");
-    println!("  testudo replica --cluster {} --key replica-N.key --data DIR", cluster::FILE);
-    println!("Beside the applications:");
-    println!("  testudo gateway --cluster {} --key gateway-N.key", cluster::FILE);
-    println!("To see how they are:");
-    println!("  testudo status --cluster {}", cluster::FILE);
+    say::out(format_args!(
+        "\nOn each replica's host:\n  \
+         testudo replica --cluster {file} --key replica-N.key --data DIR\n\
+         Beside the applications:\n  \
+         testudo gateway --cluster {file} --key gateway-N.key\n\
+         To see how they are:\n  \
+         testudo status --cluster {file}"
+    ));
 }

@@ -5,6 +5,7 @@
 //! replicas and puts their claims beside what enough of them agree on. [`lying`] is for demonstrations.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod cluster;
 mod failure;
@@ -13,6 +14,7 @@ mod logging;
 mod lying;
 mod node;
 mod protocols;
+mod say;
 mod serve;
 mod signals;
 mod status;
@@ -20,7 +22,7 @@ mod up;
 mod words;
 
 use cli::Command;
-use failure::Outcome;
+use failure::{Failure, Outcome};
 use std::process::ExitCode;
 
 /// Buffers of many sizes live and die on many threads here, which the C library's allocator is slow at.
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("testudo: {failure}");
+            say::err(format_args!("{failure}"));
             ExitCode::from(failure.exit as u8)
         }
     }
@@ -45,7 +47,18 @@ fn run() -> Outcome<ExitCode> {
         Command::Replica(flags) => node::run(flags, None, &cli.log),
         Command::Liar(flags) => node::run(&flags.replica, Some(flags.kind), &cli.log),
         Command::Gateway(flags) => serve::run(flags, &cli.log),
+        Command::Bench(flags) => return measure(flags.clone()),
         Command::Status(flags) => return status::run(flags).map(ExitCode::from),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs a benchmark on one thread, as it shares the machine with what it measures.
+fn measure(flags: bench::BenchArgs) -> Outcome<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?
+        .block_on(bench::run(flags))
+        .map_err(Failure::failed)
 }

@@ -11,6 +11,7 @@ use crate::failure::{Failure, Outcome, plain};
 use crate::logging::{self, NOTICE};
 use crate::lying::{self, Lie};
 use crate::protocols::{self, Runnable, Visit};
+use crate::say;
 use crate::signals::Ends;
 use crate::status::claim::Claim;
 use history::History;
@@ -86,7 +87,7 @@ impl Visit for Run<'_> {
         // Whatever hangs on the way out must not keep the process alive.
         std::thread::spawn(|| {
             std::thread::sleep(PATIENCE);
-            eprintln!("testudo: the replica did not stop in good order, and is ended");
+            say::err(format_args!("the replica did not stop in good order, and is ended"));
             std::process::exit(1);
         });
         node.shutdown();

@@ -6,6 +6,7 @@ use crate::failure::{Failure, Outcome, plain};
 use crate::logging;
 use crate::node::Identity;
 use crate::protocols::{self, Runnable, Visit};
+use crate::say;
 use crate::signals::Signals;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -183,7 +184,7 @@ pub(crate) fn run(flags: &cli::Gateway, log: &str) -> Outcome {
         let link = connect(&identity)?;
         let mut serving = Serving::start(&identity, link, listener, &advertised);
         tracing::info!(address = %local, %advertised, "the gateway serves etcd v3");
-        println!("testudo gateway etcd={local}");
+        say::out(format_args!("testudo gateway etcd={local}"));
         let outcome = tokio::select! {
             () = signals.next() => Ok(()),
             failure = serving.failed() => return Err(failure),

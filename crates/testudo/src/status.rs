@@ -11,6 +11,7 @@ mod table;
 use crate::cli;
 use crate::cluster::{self, Cluster};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::say;
 use claim::Claim;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,9 +31,9 @@ pub(crate) fn run(flags: &cli::Status) -> Outcome<u8> {
     let claims = runtime.block_on(ask_all(&cluster));
     let summary = Summary::of(&cluster, claims)?;
     if flags.json {
-        println!("{:#}", summary.json());
+        say::out(format_args!("{:#}", summary.json()));
     } else {
-        println!("{}", table::table(&summary));
+        say::out(format_args!("{}", table::table(&summary)));
     }
     Ok(match summary.verdict {
         Verdict::Well => 0,

@@ -17,6 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::init::gateway_key;
 use crate::logging;
 use crate::node::Identity;
+use crate::say;
 use crate::serve::{self, Link, Serving};
 use crate::signals::Signals;
 use folder::Folder;
@@ -46,7 +47,7 @@ async fn up(flags: &cli::Up, log: &str) -> Outcome {
         served = serve(&cluster, &folder, listener, &mut nursery, patience) => served,
         () = signals.next() => Ok(()),
     };
-    eprintln!("testudo: stopping");
+    say::err(format_args!("stopping"));
     tokio::select! {
         () = nursery.stop() => {}
         () = signals.next() => nursery.kill().await,

@@ -157,3 +157,21 @@ fn help_is_for_everybody() {
         assert!(!shown.contains("supervised"), "{shown}");
     }
 }
+
+#[test]
+fn a_reader_that_has_left_is_no_reason_to_panic() {
+    use std::process::{Command, Stdio};
+    let folder = folder();
+    let out = path(&folder.path().join("cluster"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let errors = writer.try_clone().unwrap();
+    let code = |arguments: &[&str], output: std::io::PipeWriter, errors: Stdio| {
+        let mut command = Command::new(support::TESTUDO);
+        command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
+        command.status().unwrap().code()
+    };
+    let init = ["init", "--replicas", "a:1,b:1,c:1,d:1", "--out", &out];
+    assert_eq!(code(&init, writer.try_clone().unwrap(), Stdio::null()), Some(0));
+    assert_eq!(code(&init, writer, errors.into()), Some(2));
+}

@@ -26,7 +26,7 @@ impl Claims {
             None => {}
             Some(Lie::Silent) => return Value::Null,
             Some(Lie::Corrupt) => twist(&mut claim),
-            Some(Lie::Equivocate) if asked % 2 == 0 => twist(&mut claim),
+            Some(Lie::Equivocate) if asked.is_multiple_of(2) => twist(&mut claim),
             Some(Lie::Equivocate) => {}
             Some(Lie::Stale) => {
                 let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);

@@ -72,6 +72,8 @@ pub(crate) struct Summary {
     pub(crate) quorum: usize,
     /// What f+1 replicas agree on.
     pub(crate) agreed: Agreed,
+    /// The first slot at which f+1 replicas claim one digest and f+1 another: more lie than are survived.
+    pub(crate) split: Option<u64>,
     /// The replicas, by id.
     pub(crate) rows: Vec<Row>,
     /// How it all is.
@@ -84,7 +86,8 @@ impl Summary {
         let quorums = Dissemination::of(&cluster.membership()?)
             .ok_or_else(|| Failure::refused("a cluster of this size has no quorums"))?;
         let heard: Vec<&Claim> = claims.iter().filter_map(|claim| claim.as_ref().ok()).collect();
-        let digests = agreed_digests(heard.iter().map(|it| it.executed.as_slice()), quorums.weak());
+        let claimed = || heard.iter().map(|it| it.executed.as_slice());
+        let (digests, split) = agreed_digests(claimed(), quorums.weak());
         let agreed = agree(&heard, &digests, quorums.weak());
         let accusations = accusations(&heard);
         let mut rows = Vec::with_capacity(claims.len());
@@ -106,7 +109,8 @@ impl Summary {
             cluster: cluster.id.to_string(),
             faults: quorums.f(),
             quorum: quorums.quorum(),
-            verdict: verdict(&rows, quorums.quorum()),
+            verdict: verdict(&rows, split, quorums.quorum()),
+            split,
             agreed,
             rows,
         })
@@ -121,6 +125,7 @@ impl Summary {
             "cluster": self.cluster,
             "faults": self.faults,
             "quorum": self.quorum,
+            "split_at": self.split,
             "verdict": match self.verdict {
                 Verdict::Well => "well",
                 Verdict::Amiss => "amiss",
@@ -165,17 +170,24 @@ fn row_json(row: &Row, weak: usize) -> Value {
     })
 }
 
-/// The digests that at least `weak` replicas claim, by slot.
+/// The digests that at least `weak` replicas claim, by slot, and the first slot that has two such.
 fn agreed_digests<'a>(
     claims: impl Iterator<Item = &'a [At]>,
     weak: usize,
-) -> BTreeMap<u64, String> {
+) -> (BTreeMap<u64, String>, Option<u64>) {
     let mut votes: BTreeMap<(u64, &str), usize> = BTreeMap::new();
     for at in claims.flatten() {
         *votes.entry((at.slot, &at.digest)).or_default() += 1;
     }
-    let enough = votes.into_iter().filter(|(_, count)| *count >= weak);
-    enough.map(|((slot, digest), _)| (slot, digest.to_owned())).collect()
+    let (mut agreed, mut split) = (BTreeMap::new(), None);
+    for ((slot, digest), _) in votes.into_iter().filter(|(_, count)| *count >= weak) {
+        if agreed.insert(slot, digest.to_owned()).is_some() {
+            split = split.or(Some(slot));
+        }
+    }
+    // From there on nobody can say which of them is right.
+    agreed.retain(|slot, _| split.is_none_or(|split| *slot < split));
+    (agreed, split)
 }
 
 fn agree(heard: &[&Claim], digests: &BTreeMap<u64, String>, weak: usize) -> Agreed {
@@ -185,7 +197,7 @@ fn agree(heard: &[&Claim], digests: &BTreeMap<u64, String>, weak: usize) -> Agre
     }
     let mut slots: Vec<u64> = heard.iter().map(|claim| claim.slot).collect();
     slots.sort_unstable_by(|one, other| other.cmp(one));
-    let stable = agreed_digests(heard.iter().map(|claim| claim.stable.as_slice()), weak);
+    let (stable, _) = agreed_digests(heard.iter().map(|claim| claim.stable.as_slice()), weak);
     let last = |digests: &BTreeMap<u64, String>| {
         digests.last_key_value().map(|(slot, digest)| At { slot: *slot, digest: digest.clone() })
     };
@@ -223,7 +235,7 @@ fn accusations(heard: &[&Claim]) -> BTreeMap<u16, BTreeMap<String, BTreeSet<u16>
     accusations
 }
 
-fn verdict(rows: &[Row], quorum: usize) -> Verdict {
+fn verdict(rows: &[Row], split: Option<u64>, quorum: usize) -> Verdict {
     let serves = |row: &&Row| {
         let is_well = row.claim.as_ref().is_ok_and(|claim| claim.health == Health::Well);
         is_well && !matches!(row.comparison, Comparison::Differs(_))
@@ -231,7 +243,7 @@ fn verdict(rows: &[Row], quorum: usize) -> Verdict {
     let serving = rows.iter().filter(serves).count();
     let agrees = |row: &Row| matches!(row.comparison, Comparison::Equal(_));
     let spotless = rows.iter().all(|row| serves(&row) && agrees(row) && row.caught.is_empty());
-    match (serving >= quorum, spotless) {
+    match (serving >= quorum && split.is_none(), spotless) {
         (false, _) => Verdict::NoQuorum,
         (true, false) => Verdict::Amiss,
         (true, true) => Verdict::Well,

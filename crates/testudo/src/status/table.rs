@@ -111,7 +111,14 @@ fn sentences(summary: &Summary) -> String {
     let names = |of: &dyn Fn(&&Row) -> bool| -> Vec<String> {
         summary.rows.iter().filter(of).map(|row| row.id.to_string()).collect()
     };
+    let weak = summary.faults + 1;
     let mut text = match summary.verdict {
+        Verdict::NoQuorum if summary.split.is_some() => format!(
+            "At slot {} there are two histories, with {weak} replicas or more behind each: \
+             more of them lie than the {} that this cluster survives.",
+            summary.split.unwrap_or_default(),
+            summary.faults
+        ),
         Verdict::Well => "All replicas are well and agree.".to_owned(),
         Verdict::Amiss => "The cluster can answer, but something is amiss.".to_owned(),
         Verdict::NoQuorum => format!(

@@ -6,6 +6,7 @@ use crate::cli;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Outcome, plain};
 use crate::init::replica_key;
+use crate::say;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use testudo_quorum::Dissemination;
@@ -100,7 +101,7 @@ impl Nursery {
                 None
             }
             Notice::Said(id, line) => {
-                eprintln!("testudo: replica {id}: {line}");
+                say::err(format_args!("replica {id}: {line}"));
                 None
             }
             Notice::Died { id, how, is_refusal, last, again } => {
@@ -114,7 +115,7 @@ impl Nursery {
                     Some(wait) => format!("starting it again in {} s", wait.as_secs_f32()),
                     None => "it is not started again".into(),
                 };
-                eprintln!("testudo: replica {id}{pid} {how}; {next}");
+                say::err(format_args!("replica {id}{pid} {how}; {next}"));
                 self.warn();
                 None
             }
@@ -125,11 +126,11 @@ impl Nursery {
     fn warn(&self) {
         let (running, quorum) = (self.running.len(), self.quorum);
         if running < quorum {
-            eprintln!(
-                "testudo: {running} of {} replicas run and {quorum} are needed: \
+            say::err(format_args!(
+                "{running} of {} replicas run and {quorum} are needed: \
                  nothing is answered until enough are back",
                 self.replicas
-            );
+            ));
         }
     }
 

@@ -131,3 +131,19 @@ fn the_table_holds_every_replica_and_what_is_agreed() {
         assert!(text.contains(what), "{what} is missing in\n{text}");
     }
 }
+
+#[test]
+fn two_histories_are_shown_as_such() {
+    let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
+    for liar in [1, 3] {
+        for at in &mut claims[liar].executed[4..] {
+            at.digest.push('f');
+        }
+    }
+    let summary = judge(claims.into_iter().map(Ok).collect());
+    assert_eq!(summary.split, Some(5));
+    assert_eq!(summary.verdict, Verdict::NoQuorum);
+    assert_eq!(summary.agreed.executed.as_ref().map(|at| at.slot), Some(4));
+    assert!(summary.rows.iter().all(|row| !matches!(row.comparison, Comparison::Differs(_))));
+    assert!(crate::status::table::table(&summary).contains("At slot 5 there are two histories"));
+}
