@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use testudo_core::{Domain, Membership, PublicKey, Slot};
+use testudo_core::{Domain, Membership, PublicKey, Slot, View};
 use testudo_keys::SigningKey;
 use testudo_replication::{ClientInput, ClientOutput, Outcome};
 use testudo_runtime::caller::{CallerConfig, CallerHandle, call};
@@ -62,6 +62,8 @@ pub enum ClientError {
 pub struct Executed {
     /// The slot that the operation was executed in.
     pub slot: Slot,
+    /// The highest view that the replicas are known to be in by now.
+    pub view: View,
     /// What came of it.
     pub result: Arc<[u8]>,
 }
@@ -69,7 +71,7 @@ pub struct Executed {
 /// An operation that is not answered. Its share is given back when the automaton answers, not when the caller has lost
 /// patience: until then it takes up memory.
 struct Ticket {
-    answer: oneshot::Sender<Outcome>,
+    answer: oneshot::Sender<(Outcome, View)>,
     _share: OwnedSemaphorePermit,
 }
 
@@ -153,10 +155,10 @@ impl Client {
         let tickets = Arc::new(Tickets::default());
         let answered = tickets.clone();
         let outputs = move |output: ClientOutput| {
-            let ClientOutput::Answer { ticket, outcome } = output;
+            let ClientOutput::Answer { ticket, outcome, view } = output;
             if let Some(ticket) = answered.lock().remove(&ticket) {
                 // Whoever asked may have lost patience.
-                let _ = ticket.answer.send(outcome);
+                let _ = ticket.answer.send((outcome, view));
             }
         };
         let public = key.public();
@@ -198,7 +200,8 @@ impl Client {
     ///
     /// # Errors
     /// When there is no result; see [`ClientError`].
-    pub async fn execute(&self, operation: Vec<u8>) -> Result<Executed, ClientError> {
+    pub async fn execute(&self, operation: impl Into<Arc<[u8]>>) -> Result<Executed, ClientError> {
+        let operation = operation.into();
         let shared = &*self.shared;
         let mut phase = shared.phase.subscribe();
         if *phase.borrow() != Phase::Open {
@@ -210,7 +213,7 @@ impl Client {
         let ticket = shared.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         shared.tickets.lock().insert(ticket, Ticket { answer, _share: share });
-        if !shared.automaton.submit(ClientInput::Submit { ticket, operation: operation.into() }) {
+        if !shared.automaton.submit(ClientInput::Submit { ticket, operation }) {
             shared.tickets.lock().remove(&ticket);
             return Err(ClientError::Closed);
         }
@@ -219,11 +222,11 @@ impl Client {
             _ = phase.wait_for(|phase| *phase == Phase::Closed) => return Err(ClientError::Unknown),
         };
         match outcome {
-            Ok(Ok(Outcome::Done(slot, result))) => Ok(Executed { slot, result }),
-            Ok(Ok(Outcome::NotAdmitted)) => Err(ClientError::NotAdmitted),
-            Ok(Ok(Outcome::TooLarge)) => Err(ClientError::TooLarge),
+            Ok(Ok((Outcome::Done(slot, result), view))) => Ok(Executed { slot, view, result }),
+            Ok(Ok((Outcome::NotAdmitted, _))) => Err(ClientError::NotAdmitted),
+            Ok(Ok((Outcome::TooLarge, _))) => Err(ClientError::TooLarge),
             // Not answered in time, the session is lost, or the automaton is gone.
-            Ok(Ok(Outcome::Unknown) | Err(_)) | Err(_) => Err(ClientError::Unknown),
+            Ok(Ok((Outcome::Unknown, _)) | Err(_)) | Err(_) => Err(ClientError::Unknown),
         }
     }
 

@@ -139,7 +139,8 @@ pub enum OrderInput {
     /// above still has what is in it.
     Propose(Batch),
     /// Every body of this batch is held durably here, and a fresh one's time and mark are right: a vote for it may be
-    /// cast. Those that are never judged get no vote.
+    /// cast. Those that are never judged get no vote: a clock that looked wrong withholds it for the whole view, though
+    /// others may vouch for it, and the slot is decided without this replica or in the next view.
     Judged {
         /// The view that it was proposed in.
         view: View,
@@ -199,7 +200,7 @@ pub enum OrderOutput {
     /// Others are known to have decided up to this slot, and it cannot be had from them by the ordering itself:
     /// transfer the state.
     Behind(Slot),
-    /// A view was installed, with this primary.
+    /// A view was installed, with this primary. Told again at a restart in a view other than the first.
     View(View, ReplicaId),
 }
 
@@ -212,10 +213,15 @@ pub trait Ordering:
     /// When a client may believe a reply.
     type Reply: ReplyRule;
 
-    /// The view that it is in.
+    /// The view that it is in, or is changing to.
     fn view(&self) -> View;
     /// The primary of that view.
     fn primary(&self) -> ReplicaId;
+    /// The primary of any view. They take turns, unless a protocol says otherwise.
+    #[must_use]
+    fn primary_of(view: View, membership: &Membership) -> ReplicaId {
+        ReplicaId((view.0 % membership.n().max(1) as u64) as u16)
+    }
     /// Whether this replica is the primary of an installed view and the window has room.
     fn may_propose(&self) -> bool;
     /// Slots proposed or accepted and not yet executed.

@@ -14,7 +14,7 @@ use core::time::Duration;
 use testudo_contracts::{Ordering, ReplyRule, ReplyVote, Verdict};
 use testudo_core::{
     Decode, Digest, Domain, Effects, Membership, NoWork, Past, Peer, Protocol, ReplicaId, Slot,
-    Target, Verified, limits,
+    Target, Verified, View, limits,
 };
 
 /// Bundles that are out at once. Two keep the replicas busy while the next gathers; more would only make bundles
@@ -66,6 +66,9 @@ pub enum ClientOutput {
         ticket: u64,
         /// What its operation came to.
         outcome: Outcome,
+        /// The highest view that the replicas are known to be in: a correct one among those believed was. It never
+        /// falls.
+        view: View,
     },
 }
 
@@ -115,6 +118,8 @@ pub struct Client<O> {
     out: Vec<Outstanding>,
     /// Who is asked for whole results.
     replier: ReplicaId,
+    /// The highest view that replies are believed to come from.
+    view: View,
     order: PhantomData<fn() -> O>,
 }
 
@@ -129,6 +134,7 @@ impl<O> Clone for Client<O> {
             waiting: self.waiting.clone(),
             out: self.out.clone(),
             replier: self.replier,
+            view: self.view,
             order: PhantomData,
         }
     }
@@ -178,6 +184,7 @@ impl<O: Ordering> Protocol for Client<O> {
             waiting: VecDeque::new(),
             out: Vec::new(),
             replier,
+            view: View(0),
             order: PhantomData,
         }
     }
@@ -185,7 +192,7 @@ impl<O: Ordering> Protocol for Client<O> {
     fn on_input(&mut self, input: ClientInput, fx: &mut Fx<'_, O>) {
         let ClientInput::Submit { ticket, operation } = input;
         if operation.len() > limits::OPERATION_BYTES {
-            return fx.output(ClientOutput::Answer { ticket, outcome: Outcome::TooLarge });
+            return self.answer(ticket, Outcome::TooLarge, fx);
         }
         self.waiting.push_back((ticket, operation));
         self.advance(fx);
@@ -285,6 +292,9 @@ impl<O: Ordering> Client<O> {
         else {
             return;
         };
+        // Those that said the same are enough to hold a correct replica, which was in no lower view than the lowest.
+        let same = out.votes.values().filter(|vote| (vote.slot, vote.results) == (slot, results));
+        self.view = self.view.max(same.map(|vote| vote.view).min().unwrap_or_default());
         let body = out.bodies.values().find(|(digest, _)| *digest == results);
         match body.map(|(_, body)| ReplyBody::from_bytes(body)) {
             Some(Ok(body)) => {
@@ -313,28 +323,37 @@ impl<O: Ordering> Client<O> {
             }
             ReplyBody::Results(results) if results.len() == out.tickets.len() => {
                 for (ticket, result) in out.tickets.into_iter().zip(results) {
-                    let outcome = Outcome::Done(slot, result);
-                    fx.output(ClientOutput::Answer { ticket, outcome });
+                    self.answer(ticket, Outcome::Done(slot, result), fx);
                 }
             }
-            ReplyBody::Results(_) => answer_all(out.tickets, &Outcome::Unknown, fx),
+            ReplyBody::Results(_) => self.answer_all(out.tickets, &Outcome::Unknown, fx),
             // What this bundle asked for was not executed under this reply, but may have been before the session was
             // evicted. The next bundle opens another session, under another nonce.
             ReplyBody::NoSession | ReplyBody::Stale => {
-                answer_all(out.tickets, &Outcome::Unknown, fx);
+                self.answer_all(out.tickets, &Outcome::Unknown, fx);
                 self.session = None;
                 self.nonce = self.nonce.wrapping_add(1);
             }
             ReplyBody::NotAdmitted => {
-                answer_all(out.tickets, &Outcome::NotAdmitted, fx);
+                self.answer_all(out.tickets, &Outcome::NotAdmitted, fx);
                 let waiting = self.waiting.drain(..).map(|(ticket, _)| ticket).collect();
-                answer_all(waiting, &Outcome::NotAdmitted, fx);
+                self.answer_all(waiting, &Outcome::NotAdmitted, fx);
             }
         }
         if self.out.is_empty() {
             fx.cancel_timer(ClientTimer::Resend);
         }
         self.advance(fx);
+    }
+
+    fn answer(&self, ticket: u64, outcome: Outcome, fx: &mut Fx<'_, O>) {
+        fx.output(ClientOutput::Answer { ticket, outcome, view: self.view });
+    }
+
+    fn answer_all(&self, tickets: Vec<u64>, outcome: &Outcome, fx: &mut Fx<'_, O>) {
+        for ticket in tickets {
+            self.answer(ticket, outcome.clone(), fx);
+        }
     }
 
     fn change_replier(&mut self) {
@@ -346,11 +365,5 @@ impl<O: Ordering> Client<O> {
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.waiting.len() + self.out.iter().map(|out| out.tickets.len()).sum::<usize>()
-    }
-}
-
-fn answer_all<O: Ordering>(tickets: Vec<u64>, outcome: &Outcome, fx: &mut Fx<'_, O>) {
-    for ticket in tickets {
-        fx.output(ClientOutput::Answer { ticket, outcome: outcome.clone() });
     }
 }

@@ -102,7 +102,7 @@ where
     }
 
     fn client_facts(&self, output: &ClientOutput, facts: &mut Vec<Fact>) {
-        let ClientOutput::Answer { ticket, outcome } = output;
+        let ClientOutput::Answer { ticket, outcome, .. } = output;
         let answer = match outcome {
             Outcome::Done(_, result) => Digest::of(result),
             Outcome::Unknown | Outcome::NotAdmitted | Outcome::TooLarge => return,
@@ -147,7 +147,7 @@ where
 
     fn answered(&mut self, _: usize, output: ClientOutput) -> Vec<(u64, Vec<u8>)> {
         match output {
-            ClientOutput::Answer { ticket, outcome: Outcome::Done(_, result) } => {
+            ClientOutput::Answer { ticket, outcome: Outcome::Done(_, result), .. } => {
                 vec![(ticket, result.to_vec())]
             }
             ClientOutput::Answer { .. } => Vec::new(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use testudo_client::{Client, ClientError, ClusterConfig};
-use testudo_core::{Encode, ReplicaId, Slot, View};
+use testudo_core::{Encode, Membership, ReplicaId, Slot, View};
 use testudo_etcd::{Gateway, GatewayInfo, Position, Submit, SubmitError};
 use testudo_kv::Operation;
 use tokio::net::TcpListener;
@@ -40,8 +40,8 @@ pub(crate) async fn listen(address: SocketAddr) -> Outcome<TcpListener> {
 pub(crate) fn connect(identity: &Identity) -> Outcome<Link> {
     struct Connect<'a>(&'a Identity);
     impl Visit for Connect<'_> {
-        type Output = Outcome<Client>;
-        fn visit<O: Runnable>(self) -> Outcome<Client> {
+        type Output = Outcome<(Client, PrimaryOf)>;
+        fn visit<O: Runnable>(self) -> Self::Output {
             let cluster = &self.0.cluster;
             let config = ClusterConfig {
                 domain: cluster.domain(),
@@ -50,21 +50,34 @@ pub(crate) fn connect(identity: &Identity) -> Outcome<Link> {
                 resend: RESEND,
                 deadline: DEADLINE,
             };
-            Client::connect::<O>(config, self.0.key.identity.clone())
-                .map_err(|error| Failure::failed(format!("cannot start a client: {error}")))
+            let client = Client::connect::<O>(config, self.0.key.identity.clone())
+                .map_err(|error| Failure::failed(format!("cannot start a client: {error}")))?;
+            Ok((client, O::primary_of))
         }
     }
     identity.gateway()?;
-    let client = protocols::visit(&identity.cluster.protocol, Connect(identity))??;
-    Ok(Link { client, slot: Arc::new(AtomicU64::new(0)) })
+    let (client, primary_of) = protocols::visit(&identity.cluster.protocol, Connect(identity))??;
+    let membership = Arc::new(identity.cluster.membership()?);
+    Ok(Link { client, membership, primary_of, known: Arc::default() })
+}
+
+/// Whose turn a view is, as the protocol has it.
+type PrimaryOf = fn(View, &Membership) -> ReplicaId;
+
+/// What answers have shown of the cluster.
+#[derive(Default)]
+struct Known {
+    slot: AtomicU64,
+    view: AtomicU64,
 }
 
 /// A client as a gateway wants it.
 #[derive(Clone)]
 pub(crate) struct Link {
     client: Client,
-    /// The highest slot of an answer.
-    slot: Arc<AtomicU64>,
+    membership: Arc<Membership>,
+    primary_of: PrimaryOf,
+    known: Arc<Known>,
 }
 
 impl Link {
@@ -90,9 +103,10 @@ impl Link {
 
 impl Submit for Link {
     async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
-        match self.client.execute(operation.to_vec()).await {
+        match self.client.execute(operation).await {
             Ok(executed) => {
-                self.slot.fetch_max(executed.slot.0, Ordering::Relaxed);
+                self.known.slot.fetch_max(executed.slot.0, Ordering::Relaxed);
+                self.known.view.fetch_max(executed.view.0, Ordering::Relaxed);
                 Ok(executed.result)
             }
             Err(ClientError::Unknown) => Err(SubmitError::Unavailable),
@@ -104,11 +118,9 @@ impl Submit for Link {
     }
 
     fn position(&self) -> Position {
-        Position {
-            view: View(0),
-            slot: Slot(self.slot.load(Ordering::Relaxed)),
-            primary: ReplicaId(0),
-        }
+        let view = View(self.known.view.load(Ordering::Relaxed));
+        let slot = Slot(self.known.slot.load(Ordering::Relaxed));
+        Position { view, slot, primary: (self.primary_of)(view, &self.membership) }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{Pbft, Standing, Timer};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use testudo_contracts::{Ordering as _, StableCheckpoint};
+use testudo_contracts::{OrderOutput, Ordering as _, StableCheckpoint};
 use testudo_core::{
     Decode, DecodeError, Effects, Encode, Past, Position, Reader, Slot, Target, View, wire_enum,
 };
@@ -142,6 +142,9 @@ impl<R: Rules> Pbft<R> {
         self.take_up(promised, memory);
         if past.promise.is_none() || self.view > promised {
             self.promise(fx);
+        }
+        if self.is_active() && self.view > View(0) {
+            fx.output(OrderOutput::View(self.view, self.primary()));
         }
         self.execute(fx);
         let last = self.decisions.ready.keys().next_back().copied().unwrap_or_default();
