@@ -113,12 +113,7 @@ impl Cluster {
     /// Refuses a cluster that is too small for what it claims to survive, or too large for anybody.
     pub(crate) fn check_bound(&self) -> Outcome {
         let profile = protocols::profile(&self.protocol)?;
-        if self.replicas.len() > limits::REPLICAS {
-            let (n, most) = (self.replicas.len(), limits::REPLICAS);
-            return Err(Failure::refused(format!(
-                "{n} replicas are more than the {most} that a cluster may have; survive fewer faults"
-            )));
-        }
+        refuse_many(self.replicas.len())?;
         bounds::check(
             bounds::Problem::StateMachineReplication,
             &self.model(profile.faults),
@@ -225,6 +220,16 @@ impl Cluster {
     /// The gateway that has that key.
     pub(crate) fn gateway_of(&self, key: &PublicKey) -> Option<&Gateway> {
         self.gateways.iter().find(|gateway| gateway.key == *key)
+    }
+}
+
+/// Refuses more replicas than any cluster may have.
+pub(crate) fn refuse_many(n: usize) -> Outcome {
+    match limits::REPLICAS {
+        most if n > most => Err(Failure::refused(format!(
+            "{n} replicas are more than the {most} that a cluster may have; survive fewer faults"
+        ))),
+        _ => Ok(()),
     }
 }
 

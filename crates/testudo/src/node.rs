@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::OrderConfig;
-use testudo_core::{Peer, ReplicaId};
+use testudo_core::ReplicaId;
 use testudo_kv::Kv;
 use testudo_replication::{Config, Replica};
 use testudo_runtime::{NodeConfig, NodeHandle, Probe, StartError, node};
@@ -143,7 +143,7 @@ impl Run<'_> {
             None => None,
             Some(lie) => {
                 tracing::warn!("this replica lies ({lie}): it is a demonstration");
-                let says = lying::tamper::outgoing::<O::Message>(lie, Peer::Replica(me))?;
+                let says = lying::tamper::outgoing::<O::Message>(lie, me, cluster.replicas.len())?;
                 Some(node::Lie(says))
             }
         };

@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use crate::words;
 use testudo_contracts::{Ordering, Profile};
-use testudo_core::{Decode, Encode};
+use testudo_core::{Context, Decode, Encode, Evidence};
 
 /// The protocol of clusters that name none.
 pub(crate) const DEFAULT: &str = "pbft";
@@ -46,6 +46,16 @@ macro_rules! dispatch {
         /// All names.
         const NAMES: &[&str] = &[$(stringify!($name)),*];
 
+        /// By the protocol's own rules, which every protocol's folder keeps in the same place.
+        fn judge(name: &str, evidence: &Evidence, context: &Context<'_>) -> bool {
+            match name {
+                $(stringify!($name) => {
+                    testudo_catalog::$krate::safety::is_convicted(evidence, context)
+                })*
+                _ => false,
+            }
+        }
+
         fn dispatch<V: Visit>(name: &str, visit: V) -> Option<V::Output> {
             match name {
                 $(stringify!($name) => Some(visit.visit::<testudo_catalog::$krate::$type>()),)*
@@ -73,4 +83,9 @@ pub(crate) fn profile(name: &str) -> Outcome<Profile> {
         }
     }
     visit(name, Ask)
+}
+
+/// Whether evidence convicts the accused by the rules of the protocol of that name, whoever brings it.
+pub(crate) fn is_convicted(name: &str, evidence: &Evidence, context: &Context<'_>) -> bool {
+    judge(name, evidence, context)
 }

@@ -15,6 +15,20 @@ pub(crate) fn list(words: &[&str]) -> String {
     }
 }
 
+/// Bytes as hexadecimal digits, two for each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The bytes that hexadecimal digits stand for, two for each.
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> =
+        digits.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    Some(pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
 /// Optimal string alignment: insertions, deletions, changes and swaps of neighbours that make one word of the other.
 fn distance(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
@@ -49,6 +63,14 @@ mod tests {
         assert_eq!(nearest("timeout", known.into_iter()), None);
         assert_eq!(nearest("", known.into_iter()), None);
         assert_eq!(nearest("x", [].into_iter()), None);
+    }
+
+    #[test]
+    fn digits_stand_for_bytes() {
+        assert_eq!(hex(&[0, 0x1f, 0xa0]), "001fa0");
+        assert_eq!(unhex("001FA0"), Some(vec![0, 0x1f, 0xa0]));
+        assert_eq!(unhex(""), Some(Vec::new()));
+        assert_eq!([unhex("0"), unhex("0g"), unhex("ü0")], [None, None, None]);
     }
 
     #[test]

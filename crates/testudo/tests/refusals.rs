@@ -30,8 +30,8 @@ fn flags_that_do_not_fit() {
         &["--faults", "2", "--replicas", "6"],
         "7 replicas are needed to survive 2 Byzantine faults",
     );
-    up(&["--faults", "30"], "more than the 64");
-    up(&["--replicas", "65535"], "more than the 64");
+    up(&["--faults", "30"], "91 replicas are more than the");
+    up(&["--replicas", "65535"], "65535 replicas are more than the");
     up(&["--liar", "4=silent"], "numbered from 0 to 3");
     up(&["--liar", "0=silent", "--liar", "1=stale"], "2 liars are more than the 1");
     up(&["--liar", "0=silent", "--liar", "0=stale"], "in one way only");

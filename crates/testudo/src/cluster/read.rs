@@ -121,18 +121,7 @@ fn key(text: &str) -> Result<PublicKey, String> {
 
 /// Hexadecimal digits, two for each byte.
 fn bytes<const N: usize>(text: &str) -> Result<[u8; N], String> {
-    let wrong = || format!("is not {} hexadecimal digits", 2 * N);
-    let digits: Vec<u8> = text
-        .chars()
-        .map(|c| c.to_digit(16).map(|d| d as u8))
-        .collect::<Option<_>>()
-        .ok_or_else(wrong)?;
-    let mut bytes = [0; N];
-    if digits.len() != 2 * N {
-        return Err(wrong());
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = pair.iter().fold(0, |sum, digit| sum << 4 | digit);
-    }
-    Ok(bytes)
+    words::unhex(text)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| format!("is not {} hexadecimal digits", 2 * N))
 }

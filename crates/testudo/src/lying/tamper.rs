@@ -3,7 +3,7 @@
 use super::Lie;
 use crate::failure::{Failure, Outcome};
 use std::sync::Arc;
-use testudo_core::{Decode, Digest, Encode, Message, Peer};
+use testudo_core::{Decode, Digest, Encode, Message, Peer, ReplicaId};
 use testudo_replication::{ReplicaMessage, Reply, ReplyBody};
 use testudo_runtime::Outgoing;
 use testudo_sim::liar::{self, Liar};
@@ -13,22 +13,27 @@ use testudo_sim::rng::{Chance, Rng};
 /// says. A vote that counts nowhere is a weak lie.
 const PLACE_BYTES: u64 = 16;
 
-/// What the replica `me` says instead of the truth, to peers and clients.
+/// What the replica `me` of `n` says instead of the truth, to peers and clients.
 pub(crate) fn outgoing<M: Message + Send + 'static>(
     lie: Lie,
-    me: Peer,
+    me: ReplicaId,
+    n: usize,
 ) -> Outcome<Outgoing<ReplicaMessage<M>>> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|error| {
         Failure::failed(format!("the operating system gives no randomness: {error}"))
     })?;
     let mut chance = Rng::new(u64::from_le_bytes(seed));
-    let mut to_peers = Liar::new(kind(lie), me, tamper::<M>);
+    let mut to_peers = Liar::new(kind(lie), me.into(), tamper::<M>);
+    let mut two_faces = TwoFaces { me, n, last: None };
     let mut earlier = None;
     Ok(Box::new(move |to, message| match (to, message) {
         (Peer::Client(_), ReplicaMessage::Reply(reply)) => {
             let told = to_client(lie, reply, &mut earlier, &mut chance);
             told.into_iter().map(|reply| (to, ReplicaMessage::Reply(reply))).collect()
+        }
+        (Peer::Replica(peer), message) if lie == Lie::Equivocate => {
+            vec![(to, two_faces.show(peer, message, &mut chance))]
         }
         (_, message) => to_peers.outgoing(to, message, &mut chance),
     }))
@@ -42,6 +47,39 @@ fn kind(lie: Lie) -> liar::Lie {
         Lie::Corrupt => liar::Lie::Corrupt,
         Lie::Stale => liar::Lie::Stale,
         Lie::Random => liar::Lie::Random,
+    }
+}
+
+/// One face for some peers and another for the rest, as near to halves as they come: neither side is a quorum, so that
+/// the most is made of the lie.
+struct TwoFaces<M> {
+    me: ReplicaId,
+    n: usize,
+    /// The last message's body, and what the second half is told instead.
+    last: Option<(Vec<u8>, ReplicaMessage<M>)>,
+}
+
+impl<M: Message> TwoFaces<M> {
+    fn show(
+        &mut self,
+        to: ReplicaId,
+        message: ReplicaMessage<M>,
+        chance: &mut dyn Chance,
+    ) -> ReplicaMessage<M> {
+        let place = usize::from(to.0) - usize::from(to > self.me);
+        if to == self.me || place < self.n.saturating_sub(1) / 2 {
+            return message;
+        }
+        let mut body = vec![message.protocol().0, message.kind().0];
+        message.encode_body(&mut body);
+        match &self.last {
+            Some((last, other)) if *last == body => other.clone(),
+            _ => {
+                let other = tamper(&message, chance).unwrap_or(message);
+                self.last = Some((body, other.clone()));
+                other
+            }
+        }
     }
 }
 

@@ -80,8 +80,7 @@ impl History {
             }
             match read_evidence(&path) {
                 Ok(evidence) => {
-                    let (accused, offence) = (evidence.accused.0, evidence.offence);
-                    inner.caught.insert(Caught { accused, offence });
+                    inner.caught.insert(Caught::by(&evidence));
                 }
                 Err(error) => {
                     tracing::warn!(target: NOTICE, "cannot read {}: {error}", path.display());

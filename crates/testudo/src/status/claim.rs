@@ -1,7 +1,8 @@
 //! What a replica says of itself, on `/status`.
 
+use crate::words;
 use serde::{Deserialize, Serialize};
-use testudo_core::Digest;
+use testudo_core::{Decode as _, Digest, Encode as _, Evidence};
 use testudo_replication as replication;
 
 /// How many of the slots that it executed last a replica shows. Replicas that are asked at about the same time have
@@ -10,6 +11,9 @@ pub(crate) const EXECUTED: usize = 64;
 
 /// Letters of any word that a replica chose and that is shown to people.
 const WORD: usize = 40;
+
+/// Bytes of a set of evidence that is shown. A longer one is in the replica's data folder only.
+const EVIDENCE: usize = 64 << 10;
 
 /// A replica's word on itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -82,6 +86,28 @@ pub(crate) struct Caught {
     pub(crate) accused: u16,
     /// Of what, in a word.
     pub(crate) offence: String,
+    /// The evidence itself, encoded, in hexadecimal digits: anybody can check it. Left out if it is too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) evidence: Option<String>,
+}
+
+impl Caught {
+    /// What is shown of a set of evidence.
+    pub(crate) fn by(evidence: &Evidence) -> Self {
+        let bytes = evidence.to_bytes();
+        Self {
+            accused: evidence.accused.0,
+            offence: evidence.offence.clone(),
+            evidence: (bytes.len() <= EVIDENCE).then(|| words::hex(&bytes)),
+        }
+    }
+
+    /// The evidence, if it is shown and is of what it is said to be.
+    pub(crate) fn read(&self) -> Option<Evidence> {
+        let bytes = words::unhex(self.evidence.as_ref()?)?;
+        let evidence = Evidence::from_bytes(&bytes).ok()?;
+        (evidence.accused.0 == self.accused && evidence.offence == self.offence).then_some(evidence)
+    }
 }
 
 impl Claim {
@@ -120,6 +146,12 @@ impl Claim {
             },
             caught,
         }
+    }
+
+    /// The same without evidence, which is long, after it was judged.
+    pub(crate) fn without_evidence(mut self) -> Self {
+        self.caught.iter_mut().for_each(|caught| caught.evidence = None);
+        self
     }
 
     /// The same with nothing in it that could play tricks on a terminal, and no more of anything than belongs there.

@@ -3,8 +3,11 @@
 use super::claim::{At, Claim, Health};
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Outcome};
+use crate::protocols;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use testudo_core::{Context, Evidence};
+use testudo_keys::Ed25519Verifier;
 use testudo_quorum::Dissemination;
 
 /// How a replica's digests compare with those that f+1 replicas agree on.
@@ -16,6 +19,22 @@ pub(crate) enum Comparison {
     Differs(At),
     /// It claims no slot that f+1 replicas agree on.
     Unknown,
+}
+
+/// What is held against a replica for one offence.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Accusation {
+    /// Who says to hold evidence.
+    pub(crate) by: BTreeSet<u16>,
+    /// Whether it holds: some evidence was shown and checked here, or f+1 replicas say that they have checked it.
+    pub(crate) is_proved: bool,
+}
+
+impl Row {
+    /// Whether anything that is held against it holds.
+    pub(crate) fn is_convicted(&self) -> bool {
+        self.caught.values().any(|accusation| accusation.is_proved)
+    }
 }
 
 /// One replica.
@@ -31,10 +50,8 @@ pub(crate) struct Row {
     pub(crate) lag: u64,
     /// Whether what it has executed is what others have.
     pub(crate) comparison: Comparison,
-    /// What it is accused of, and who says to hold evidence of it.
-    pub(crate) caught: BTreeMap<String, BTreeSet<u16>>,
-    /// Whether f+1 replicas hold evidence of one offence: an honest one among them has checked it.
-    pub(crate) is_convicted: bool,
+    /// What it is accused of.
+    pub(crate) caught: BTreeMap<String, Accusation>,
 }
 
 /// What at least f+1 replicas say.
@@ -83,13 +100,20 @@ pub(crate) struct Summary {
 impl Summary {
     /// Judges the claims of a cluster's replicas, in the order of their ids.
     pub(crate) fn of(cluster: &Cluster, claims: Vec<Result<Claim, String>>) -> Outcome<Self> {
-        let quorums = Dissemination::of(&cluster.membership()?)
+        let membership = cluster.membership()?;
+        let quorums = Dissemination::of(&membership)
             .ok_or_else(|| Failure::refused("a cluster of this size has no quorums"))?;
         let heard: Vec<&Claim> = claims.iter().filter_map(|claim| claim.as_ref().ok()).collect();
         let claimed = || heard.iter().map(|it| it.executed.as_slice());
         let (digests, split) = agreed_digests(claimed(), quorums.weak());
         let agreed = agree(&heard, &digests, quorums.weak());
-        let accusations = accusations(&heard);
+        let keys = membership.members.iter().map(|member| member.voting);
+        let verifier = Ed25519Verifier::new(keys);
+        let context =
+            Context { domain: cluster.domain(), membership: &membership, verifier: &verifier };
+        let convicts =
+            |evidence: &Evidence| protocols::is_convicted(&cluster.protocol, evidence, &context);
+        let accusations = accusations(&heard, quorums.weak(), convicts);
         let mut rows = Vec::with_capacity(claims.len());
         for (replica, claim) in cluster.replicas.iter().zip(claims) {
             let slot = claim.as_ref().map_or(0, |it| it.slot);
@@ -100,9 +124,8 @@ impl Summary {
                 address: replica.address.to_string(),
                 lag: agreed.slot.unwrap_or(0).saturating_sub(slot),
                 comparison: compare(executed, &digests),
-                is_convicted: caught.values().any(|by| by.len() >= quorums.weak()),
                 caught,
-                claim,
+                claim: claim.map(Claim::without_evidence),
             });
         }
         Ok(Self {
@@ -118,8 +141,7 @@ impl Summary {
 
     /// For programs. Fields are only ever added.
     pub(crate) fn json(&self) -> Value {
-        let weak = self.faults + 1;
-        let replicas: Vec<Value> = self.rows.iter().map(|row| row_json(row, weak)).collect();
+        let replicas: Vec<Value> = self.rows.iter().map(row_json).collect();
         let (view, primary) = (self.agreed.view.map(|it| it.0), self.agreed.view.map(|it| it.1));
         json!({
             "cluster": self.cluster,
@@ -143,7 +165,7 @@ impl Summary {
     }
 }
 
-fn row_json(row: &Row, weak: usize) -> Value {
+fn row_json(row: &Row) -> Value {
     let (digest, compared) = match &row.comparison {
         Comparison::Equal(at) => ("equal", Some(at.slot)),
         Comparison::Differs(at) => ("differs", Some(at.slot)),
@@ -152,8 +174,7 @@ fn row_json(row: &Row, weak: usize) -> Value {
     let caught: Vec<Value> = row
         .caught
         .iter()
-        .map(|(offence, by)| {
-            let is_proved = by.len() >= weak;
+        .map(|(offence, Accusation { by, is_proved })| {
             json!({ "offence": offence, "evidence_at": by, "proved": is_proved })
         })
         .collect();
@@ -223,13 +244,20 @@ fn compare(claimed: &[At], agreed: &BTreeMap<u64, String>) -> Comparison {
     newest
 }
 
-/// By accused and offence, who holds evidence.
-fn accusations(heard: &[&Claim]) -> BTreeMap<u16, BTreeMap<String, BTreeSet<u16>>> {
-    let mut accusations: BTreeMap<u16, BTreeMap<String, BTreeSet<u16>>> = BTreeMap::new();
+/// By accused and offence, who holds evidence and whether it holds.
+fn accusations(
+    heard: &[&Claim],
+    weak: usize,
+    convicts: impl Fn(&Evidence) -> bool,
+) -> BTreeMap<u16, BTreeMap<String, Accusation>> {
+    let mut accusations: BTreeMap<u16, BTreeMap<String, Accusation>> = BTreeMap::new();
     for claim in heard {
         for caught in &claim.caught {
             let offences = accusations.entry(caught.accused).or_default();
-            offences.entry(caught.offence.clone()).or_default().insert(claim.replica);
+            let accusation = offences.entry(caught.offence.clone()).or_default();
+            accusation.by.insert(claim.replica);
+            accusation.is_proved |=
+                accusation.by.len() >= weak || caught.read().is_some_and(|it| convicts(&it));
         }
     }
     accusations

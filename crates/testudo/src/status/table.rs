@@ -1,7 +1,7 @@
 //! The summary for people.
 
 use super::claim::{Claim, Health};
-use super::summary::{Comparison, Row, Summary, Verdict};
+use super::summary::{Accusation, Comparison, Row, Summary, Verdict};
 use crate::words;
 use comfy_table::{Table, presets};
 use std::fmt::Write as _;
@@ -38,9 +38,10 @@ fn cells(row: &Row) -> [String; 9] {
     let caught: Vec<String> = row
         .caught
         .iter()
-        .map(|(offence, by)| {
+        .map(|(offence, Accusation { by, is_proved })| {
+            let what = if *is_proved { "evidence" } else { "no proof" };
             let by: Vec<String> = by.iter().map(ToString::to_string).collect();
-            format!("{offence} (evidence at {})", by.join(", "))
+            format!("{offence} ({what} at {})", by.join(", "))
         })
         .collect();
     let caught = if caught.is_empty() { "-".into() } else { caught.join("; ") };
@@ -137,10 +138,10 @@ fn sentences(summary: &Summary) -> String {
             "too far behind to compare",
             names(&|row| row.claim.is_ok() && row.comparison == Comparison::Unknown),
         ),
-        ("caught lying", names(&|row| row.is_convicted)),
+        ("caught lying", names(&|row| row.is_convicted())),
         (
             "accused by too few to convict",
-            names(&|row| !row.is_convicted && !row.caught.is_empty()),
+            names(&|row| !row.is_convicted() && !row.caught.is_empty()),
         ),
     ];
     for (what, who) in lists.iter().filter(|(_, who)| !who.is_empty()) {

@@ -2,13 +2,12 @@
 
 use super::folder::Folder;
 use crate::cli;
-use crate::cluster::{Address, Cluster, Gateway, Replica};
+use crate::cluster::{Address, Cluster, Gateway, Replica, refuse_many};
 use crate::failure::{Failure, Outcome, plain};
 use crate::init::{fresh_id, fresh_key, gateway_key, private_folder, replica_key, write_key};
 use crate::lying::Assignment;
 use crate::protocols;
 use std::net::{Ipv4Addr, TcpListener};
-use testudo_core::limits;
 
 /// Ports are taken from below the range that operating systems draw the ports of outgoing connections from, so that
 /// none is taken away while a replica is down.
@@ -42,6 +41,7 @@ fn plan(flags: &cli::Up) -> Outcome<Cluster> {
         Some(n) => usize::from(n),
         None => (profile.replicas)(usize::from(faults)),
     };
+    refuse_many(n)?;
     let liars = liars(flags)?;
     let mut cluster = Cluster {
         id: fresh_id()?,
@@ -52,7 +52,7 @@ fn plan(flags: &cli::Up) -> Outcome<Cluster> {
         replicas: Vec::new(),
         gateways: Vec::new(),
     };
-    for id in 0..u16::try_from(n).unwrap_or(u16::MAX).min(limits::REPLICAS as u16 + 1) {
+    for id in (0..).take(n) {
         let liar = liars.iter().find(|it| it.id == id).map(|it| it.lie);
         let (admin, identity, voting) = (None, Default::default(), Default::default());
         let address = Address::new(LOOPBACK, PORTS.start + id);

@@ -81,7 +81,7 @@ fn one_replica_cannot_speak_for_the_cluster() {
     let mut liar = claim(1, 1..=1_000);
     liar.view = 77;
     liar.executed[3].digest = "bad".into();
-    liar.caught = vec![Caught { accused: 2, offence: "equivocation".into() }];
+    liar.caught = vec![Caught { accused: 2, offence: "equivocation".into(), evidence: None }];
     let summary =
         judge(vec![Ok(claim(0, 1..=9)), Ok(liar), Ok(claim(2, 1..=9)), Ok(claim(3, 1..=9))]);
     assert_eq!(summary.agreed.view, Some((0, 0)));
@@ -90,7 +90,7 @@ fn one_replica_cannot_speak_for_the_cluster() {
         summary.rows[1].comparison,
         Comparison::Differs(At { slot: 4, digest: "bad".into() })
     );
-    assert!(!summary.rows[2].is_convicted, "one accuser is not enough");
+    assert!(!summary.rows[2].is_convicted(), "one accuser is not enough");
     assert_eq!(summary.verdict, Verdict::Amiss);
 }
 
@@ -98,10 +98,11 @@ fn one_replica_cannot_speak_for_the_cluster() {
 fn two_holders_of_evidence_convict() {
     let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
     for holder in [0, 3] {
-        claims[holder].caught = vec![Caught { accused: 2, offence: "equivocation".into() }];
+        claims[holder].caught =
+            vec![Caught { accused: 2, offence: "equivocation".into(), evidence: None }];
     }
     let summary = judge(claims.into_iter().map(Ok).collect());
-    assert!(summary.rows[2].is_convicted);
+    assert!(summary.rows[2].is_convicted());
     assert_eq!(summary.json()["replicas"][2]["caught"][0]["proved"], true);
 }
 
@@ -146,4 +147,34 @@ fn two_histories_are_shown_as_such() {
     assert_eq!(summary.agreed.executed.as_ref().map(|at| at.slot), Some(4));
     assert!(summary.rows.iter().all(|row| !matches!(row.comparison, Comparison::Differs(_))));
     assert!(crate::status::table::table(&summary).contains("At slot 5 there are two histories"));
+}
+
+#[test]
+fn evidence_that_holds_convicts_whoever_brings_it_and_no_other_does() {
+    use testudo_catalog::testudo_pbft::message::{Message, Prepare};
+    use testudo_core::{Encode as _, ReplicaId, Slot, Verified, View};
+    let key = testudo_keys::SigningKey::from_secret(&[7; 32]);
+    let mut cluster = cluster();
+    cluster.replicas[2].voting = key.public();
+    let domain = cluster.domain();
+    let frame = |digest: &[u8]| {
+        let digest = testudo_core::Digest::of(digest);
+        let vote = Message::Prepare(Prepare { view: View(0), slot: Slot(3), digest });
+        Verified::seal(vote, ReplicaId(2).into(), domain, &key).signed().to_bytes()
+    };
+    let evidence = |statements| Evidence {
+        accused: ReplicaId(2),
+        protocol: testudo_catalog::testudo_pbft::PBFT,
+        offence: "equivocation".into(),
+        statements,
+    };
+    for (statements, holds) in
+        [(vec![frame(b"one"), frame(b"other")], true), (vec![frame(b"one"), frame(b"one")], false)]
+    {
+        let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
+        claims[0].caught = vec![Caught::by(&evidence(statements))];
+        let summary = Summary::of(&cluster, claims.into_iter().map(Ok).collect()).unwrap();
+        assert_eq!(summary.rows[2].is_convicted(), holds);
+        assert!(summary.rows[0].claim.as_ref().unwrap().caught[0].evidence.is_none());
+    }
 }
