@@ -10,11 +10,11 @@ use support::{LiesAboutViews, Lore};
 use testudo_pbft::{Pbft, Rules};
 use testudo_sim::conformance::run_seed;
 use testudo_sim::replicated::{Knowledge, Replicated};
-use testudo_sim::{Climate, Misconduct, Plan, Report, Trouble, Weather};
+use testudo_sim::{Climate, Misconduct, Plan, Trouble, Weather};
 
 /// Where conviction is sought. The rarer a schedule is that shows a flaw, the later the first seed.
 const SEEDS: Range<u64> = 0..200;
-const RARE: Range<u64> = 150..400;
+const RARE: Range<u64> = 15..400;
 
 /// The first seed in which the mutant breaks one of these rules. The right protocol passes every seed up to it.
 fn convict<R: Rules, K: Knowledge<Pbft<R>> + Knowledge<Pbft>>(
@@ -66,14 +66,16 @@ fn a_view_change_that_drops_a_prepared_certificate() {
     );
 }
 
+/// It takes two liars who tell the same to the same half, one of whom begins a view while somebody who is cut off alone
+/// knows of a decision (`mutants` has the trace of it). That is rare by chance.
 #[test]
 fn a_new_view_that_is_not_recomputed() {
-    let weather = Weather { lost_per_mille: 600, ..Weather::calm() };
-    let climate = Climate { weather, ..lossy() };
-    let plan = Plan { climate: Some(climate), storm: Duration::from_secs(60), ..Plan::default() };
-    let plan = plan.with_liar(Misconduct::Corrupt);
+    let weather = Weather { lost_per_mille: 400, ..Weather::calm() };
+    let climate = Some(Climate { weather, ..lossy() });
+    let plan = Plan { f: 2, liars: vec![Misconduct::Equivocate; 2], climate, ..Plan::default() };
     convict(
         Replicated::<Pbft<TrustsPrimary>, LiesAboutViews>::default,
+        RARE,
         &plan,
         &["agreement", "liveness"],
     );

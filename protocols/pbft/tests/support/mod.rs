@@ -10,7 +10,8 @@ use testudo_sim::replicated::Knowledge;
 /// Lies about everything.
 pub(crate) enum Lore {}
 
-/// Begins views with nothing where something was prepared, and votes as if that were right.
+/// Begins views with nothing where something was prepared last, and votes as if that were right. Its commits for nothing
+/// keep decisions from others meanwhile.
 #[allow(dead_code)]
 pub(crate) enum LiesAboutViews {}
 
@@ -20,13 +21,17 @@ impl<R: Rules> Knowledge<Pbft<R>> for LiesAboutViews {
     fn corrupt(message: &Message, chance: &mut dyn Chance) -> Option<Message> {
         let null = Batch::null().digest();
         Some(match message.clone() {
-            Message::NewView(_) => return <Lore as Knowledge<Pbft<R>>>::corrupt(message, chance),
+            Message::NewView(mut new_view) => {
+                // More than the last few would be noticed by everybody who has executed some of it.
+                let last = chance.below(3) as usize + 1;
+                let spoilt = new_view.ordered.iter_mut().rev().take(last);
+                spoilt.for_each(|(_, batch)| *batch = Batch::null());
+                Message::NewView(new_view)
+            }
             Message::Prepare(vote) if vote.view > View(0) => {
                 Message::Prepare(Prepare { digest: null, ..vote })
             }
-            Message::Commit(vote) if vote.view > View(0) => {
-                Message::Commit(Commit { digest: null, ..vote })
-            }
+            Message::Commit(vote) => Message::Commit(Commit { digest: null, ..vote }),
             _ => return None,
         })
     }
