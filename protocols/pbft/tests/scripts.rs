@@ -1,6 +1,6 @@
 //! Golden scripts: what is done, and everything that is said and comes of it, one line each.
 //!
-//! Lines that begin with `>` are commands, the others are what follows from them. With `TESTUDO_REWRITE=1` the scripts
+//! Lines that begin with `>` are commands, the others are what follows from them. With `UPDATE_GOLDEN=1` the scripts
 //! are written again; the difference is for the reader to judge.
 
 mod harness;
@@ -198,7 +198,7 @@ fn play(name: &str) {
         }
     }
     script.cluster.check();
-    if std::env::var_os("TESTUDO_REWRITE").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &script.text).expect("the script can be written");
     } else if script.text != golden {
         let mut lines = script.text.lines().zip(golden.lines()).enumerate();
