@@ -91,6 +91,6 @@ stock_clients() {
 
 # Half of the seeds are always the same; half are drawn from the commit, so that every commit looks elsewhere, too.
 simulated_seeds() {
-  TESTUDO_SEEDS=${TESTUDO_SEEDS:-1000} TESTUDO_SEED_SALT=$COMMIT \
-    cargo test --release --locked -p testudo-pbft --test conformance -- --nocapture
+  TESTUDO_SEEDS=${TESTUDO_SEEDS:-500} TESTUDO_COMMIT=$COMMIT \
+    cargo test --release --locked -p testudo-pbft --test seeds -- --nocapture
 }
