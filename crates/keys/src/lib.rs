@@ -1,7 +1,7 @@
 //! Keys, and what is done with them: signatures under one acceptance rule, key files, and channels pinned to keys.
 //!
 //! [`ed25519`] holds the one rule by which every replica, client and third party accepts or refuses a signature,
-//! singly and in batches alike. [`verifier`] makes it quick for keys that are seen often. [`file`] keeps a node's
+//! singly and in batches alike. [`verifier`] makes it quick for keys that are seen often. [`mod@file`] keeps a node's
 //! secrets on disk, and [`channel`] binds a TLS connection to the identity key at its other end.
 #![forbid(unsafe_code)]
 
