@@ -57,13 +57,17 @@ lean_build() {
   done
   # rustup's proxies find the toolchain by themselves; a build finds nothing else.
   CARGO_TARGET_DIR="$SCRATCH/lean" PATH="$bin" cargo build --locked
+  CARGO_TARGET_DIR="$SCRATCH/lean" PATH="$bin" cargo test --locked
   rm -rf "$SCRATCH/lean"
 }
 
 first_command() {
+  [ ! -e testudo-data ] || fail "testudo-data is here already; run this in a clean checkout"
   start_up "$SCRATCH/up.log" cargo run --release --locked -- up
   [ "$ETCD" = 127.0.0.1:2379 ] || fail "the cluster serves $ETCD"
   cat "$SCRATCH/up.log"
+  target/release/testudo bench --endpoints "$ETCD" --workload put --operations 1 --warmup 0s >"$SCRATCH/bench.log" ||
+    { cat "$SCRATCH/bench.log" >&2; fail "one put failed"; }
   if need etcdctl etcd-client; then
     ETCDCTL_API=3 etcdctl --endpoints "$ETCD" put first hello
     [ "$(ETCDCTL_API=3 etcdctl --endpoints "$ETCD" get first --print-value-only)" = hello ] || fail "the put is lost"

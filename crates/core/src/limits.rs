@@ -41,11 +41,12 @@ pub const SESSIONS: usize = 4096;
 /// Bytes of results of one bundle. The operations beyond are answered `TooLarge` and have no effect.
 pub const RESULT_BYTES: usize = 32 << 20;
 
-/// Slots between two checkpoints.
-pub const CHECKPOINT_INTERVAL: u64 = 128;
+/// Slots between two checkpoints. At each one the whole state is hashed.
+pub const CHECKPOINT_INTERVAL: u64 = 256;
 
-/// Slots that may be ordered beyond the last stable checkpoint. A proposal beyond is ignored.
-pub const WINDOW: u64 = 2 * CHECKPOINT_INTERVAL;
+/// Slots that may be ordered beyond the last stable checkpoint. A proposal beyond is ignored. Half an interval is time
+/// enough for a checkpoint to become stable while the order goes on.
+pub const WINDOW: u64 = CHECKPOINT_INTERVAL + CHECKPOINT_INTERVAL / 2;
 
 /// Slots that a primary keeps open at once before it lets requests gather into larger batches.
 pub const OPEN_SLOTS: u64 = 2;
@@ -77,7 +78,7 @@ pub const INBOX_PER_PEER: usize = 1024;
 
 /// Replicas in one membership. A larger one is refused: the message that begins a view holds what a quorum has prepared,
 /// and must fit into a frame.
-pub const REPLICAS: usize = 25;
+pub const REPLICAS: usize = 16;
 
 /// Sets of evidence that a node keeps, per accused and offence. More prove nothing new and are dropped.
 pub const EVIDENCE_PER_OFFENCE: usize = 1;

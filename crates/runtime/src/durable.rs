@@ -54,7 +54,11 @@ where
     /// # Errors
     /// When the disk fails, belongs to somebody else, was written by another version, or has lost what no replica may
     /// go on without: its promise, its whole log, or the snapshot that its records rest on.
-    pub fn open(disk: D, identity: Identity) -> Result<(Self, Recovered), StorageError> {
+    pub fn open(
+        disk: D,
+        identity: Identity,
+        had_data: bool,
+    ) -> Result<(Self, Recovered), StorageError> {
         let (mut superblock, loaded) = Superblock::open(disk.clone(), "superblock", identity)
             .map_err(|error| StorageError::caused("open the superblock", error))?;
         let known = match loaded {
@@ -75,13 +79,26 @@ where
                 )
             }
         };
+        // Before the log is opened, which begins one where there is none: otherwise the next start would find a log
+        // that is merely empty.
+        if known.is_some() && !has_log(&disk)? {
+            return Err(StorageError::new(
+                "the superblock is there and the log is gone: this replica has forgotten what it said",
+            ));
+        }
+        if known.is_none() && had_data {
+            return Err(StorageError::new(
+                "this folder has served this replica, and its log and superblock are gone: it has forgotten what \
+                 it promised, and may come back only under a new voting key",
+            ));
+        }
         let forgotten = known.map_or(Position(0), |known| known.forgotten);
         let mut records = Vec::new();
         let (log, found) = Self::open_log(&disk, identity, forgotten, &mut records)?;
         match known {
-            Some(_) if found.fresh => {
+            Some(_) if found.next < forgotten.0 => {
                 return Err(StorageError::new(
-                    "the superblock is there and the log is gone: this replica has forgotten what it said",
+                    "the log ends before what it may have forgotten: newer records of it are gone",
                 ));
             }
             None if found.next > 0 => {
@@ -95,7 +112,7 @@ where
                 .store(&Essentials::default().to_bytes())
                 .map_err(|error| StorageError::caused("begin the superblock", error))?,
         }
-        let lost = lost(&found, forgotten);
+        let lost = lost(&found, forgotten)?;
         let (snapshot, next_snapshot) = read_snapshot(&disk, identity)?;
         let essentials = known.unwrap_or_default();
         if snapshot.is_none() && essentials.forgotten > Position(0) {
@@ -152,15 +169,32 @@ where
     }
 }
 
-/// The positions of records that matter and are lost.
-fn lost(found: &testudo_wal::Recovered, forgotten: Position) -> Vec<Position> {
-    let mut lost = Vec::new();
+/// Whether there is any segment of a log.
+fn has_log<D: Disk>(disk: &D) -> Result<bool, StorageError> {
+    let files = disk.list().map_err(|error| StorageError::caused("list the data folder", error))?;
+    Ok(files.iter().any(|name| name.starts_with("log-") && !name.ends_with(".tmp")))
+}
+
+/// The positions of records that matter and are lost: those that are damaged, and those before the first segment that
+/// is left.
+fn lost(
+    found: &testudo_wal::Recovered,
+    forgotten: Position,
+) -> Result<Vec<Position>, StorageError> {
+    let mut ranges = vec![forgotten.0..found.first];
     for damage in &found.damaged {
         let Some(first) = damage.position else { continue };
-        let end = first.saturating_add(damage.records.min(LOST)).min(found.next);
-        lost.extend((first.max(forgotten.0)..end).map(Position));
+        let end = first.saturating_add(damage.records).min(found.next);
+        ranges.push(first.max(forgotten.0)..end);
     }
-    lost
+    let mut lost = Vec::new();
+    for range in ranges {
+        if range.end.saturating_sub(range.start) > LOST {
+            return Err(StorageError::new("too much of the log is lost to say what"));
+        }
+        lost.extend(range.map(Position));
+    }
+    Ok(lost)
 }
 
 /// The newest snapshot, and the number of the next.
@@ -278,7 +312,7 @@ mod tests {
     type Opened = Result<(DurableStorage<Arc<FsDisk>>, Recovered), StorageError>;
 
     fn open(folder: &Path) -> Opened {
-        DurableStorage::open(Arc::new(FsDisk::open(folder).unwrap()), Identity([3; 16]))
+        DurableStorage::open(Arc::new(FsDisk::open(folder).unwrap()), Identity([3; 16]), false)
     }
 
     fn files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
@@ -378,7 +412,7 @@ mod tests {
     fn another_nodes_disk_is_refused() {
         let folder = filled();
         let disk = Arc::new(FsDisk::open(folder.path()).unwrap());
-        let refused = DurableStorage::open(disk, Identity([4; 16])).unwrap_err().to_string();
+        let refused = DurableStorage::open(disk, Identity([4; 16]), false).unwrap_err().to_string();
         assert!(refused.contains("belongs to"), "{refused}");
     }
 }

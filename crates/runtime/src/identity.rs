@@ -58,24 +58,28 @@ impl Owner {
         format!("cluster {}, group {}, node {}", self.cluster, self.group, self.node)
     }
 
-    /// Takes a folder that is this owner's or nobody's. The caller holds its lock.
-    pub(crate) fn claim(&self, folder: &Path) -> Result<(), FolderError> {
+    /// Whether a folder is this owner's already. One that is nobody's is none's yet. The caller holds its lock.
+    pub(crate) fn has(&self, folder: &Path) -> Result<bool, FolderError> {
         let path = folder.join(FILE);
-        let failed = |error| FolderError::Io { path: path.clone(), error };
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let found = text.strip_prefix(TITLE).map_or(text.trim(), str::trim);
                 if found == self.sentence() {
-                    return Ok(());
+                    return Ok(true);
                 }
                 let (found, expected) = (shorten(found), self.sentence());
                 Err(FolderError::Foreign { folder: folder.to_owned(), found, expected })
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.write(folder, &path).map_err(failed)
-            }
-            Err(error) => Err(failed(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(FolderError::Io { path, error }),
         }
+    }
+
+    /// Takes a folder that is nobody's, once what it is to hold is durable there: from then on a folder that holds
+    /// nothing has lost it.
+    pub(crate) fn take(&self, folder: &Path) -> Result<(), FolderError> {
+        let path = folder.join(FILE);
+        self.write(folder, &path).map_err(|error| FolderError::Io { path, error })
     }
 
     /// Whole or not at all, whatever crashes.
@@ -113,9 +117,10 @@ mod tests {
     #[test]
     fn a_folder_stays_with_its_owner() {
         let folder = tempfile::tempdir().unwrap();
-        owner(1).claim(folder.path()).unwrap();
-        owner(1).claim(folder.path()).unwrap();
-        let refused = owner(2).claim(folder.path()).unwrap_err();
+        assert!(!owner(1).has(folder.path()).unwrap());
+        owner(1).take(folder.path()).unwrap();
+        assert!(owner(1).has(folder.path()).unwrap());
+        let refused = owner(2).has(folder.path()).unwrap_err();
         let sentence = refused.to_string();
         assert!(sentence.contains("belongs to another node"), "{sentence}");
         assert!(sentence.contains(&PublicKey([1; 32]).to_string()), "{sentence}");
@@ -126,6 +131,6 @@ mod tests {
     fn a_file_that_is_something_else_is_not_taken() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(FILE), "my diary\u{7}\n").unwrap();
-        assert!(matches!(owner(1).claim(folder.path()), Err(FolderError::Foreign { .. })));
+        assert!(matches!(owner(1).has(folder.path()), Err(FolderError::Foreign { .. })));
     }
 }

@@ -136,7 +136,10 @@ fn carry_out(
                     flusher.flush(storage)?;
                     storage.promise(promise)?;
                 }
-                Write::Forget(before) => storage.forget(before)?,
+                Write::Forget(before) => {
+                    flusher.flush(storage)?;
+                    storage.forget(before)?;
+                }
                 Write::Recall(position) => {
                     flusher.flush(storage)?;
                     let record = storage.read(position)?;

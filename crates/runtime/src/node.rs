@@ -17,6 +17,7 @@ use crate::storage::{Recovered, Storage, StorageError};
 use crate::verify::Verification;
 use crate::work::Workers;
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use testudo_core::{Domain, Membership, Peer, ReplicaId};
+use testudo_core::{Domain, Membership, Peer, PublicKey, ReplicaId};
 use testudo_keys::channel::ChannelError;
 use testudo_keys::{Ed25519Verifier, NodeKey};
 use testudo_wal::Identity;
@@ -51,6 +52,9 @@ pub struct NodeConfig<P: Driven> {
     pub me: ReplicaId,
     /// Where the others are.
     pub addresses: Addresses,
+    /// The client keys that it hears. `None` hears every key that proves itself, and leaves it to the service to admit
+    /// it; otherwise a stranger's channel is refused, so that strangers cost nothing.
+    pub clients: Option<BTreeSet<PublicKey>>,
     /// Where it listens for replicas and clients.
     pub listener: TcpListener,
     /// Where it listens for those who look, if anywhere.
@@ -120,8 +124,12 @@ pub fn start<P: Driven>(
     // Opening takes the lock: what follows is done by one process at a time.
     let disk = FsDisk::open(config.data.join("log"))
         .map_err(|error| StorageError::caused("open the data folder", error))?;
-    owner.claim(&config.data)?;
-    let (storage, recovered) = DurableStorage::open(Arc::new(disk), Identity(owner.short()))?;
+    let had_data = owner.has(&config.data)?;
+    let identity = Identity(owner.short());
+    let (storage, recovered) = DurableStorage::open(Arc::new(disk), identity, had_data)?;
+    if !had_data {
+        owner.take(&config.data)?;
+    }
     start_on(config, protocol, outputs, storage, recovered)
 }
 
@@ -182,7 +190,7 @@ pub fn start_on<P: Driven>(
         None => error,
     })?);
     // Nobody is heard before the past is taken up.
-    running.network.accept(running.engine.listener(config.listener)?)?;
+    running.network.accept(running.engine.listener(config.listener)?, config.clients)?;
     let mut watched = None;
     if let Some(metrics_listener) = config.metrics {
         watched = metrics_listener.local_addr().ok();

@@ -166,6 +166,13 @@ impl Cluster {
                 "a replica is told to lie, but the cluster is no demonstration; remove `liar`",
             ));
         }
+        if self.demonstration && self.replicas.iter().any(|replica| !replica.address.is_loopback())
+        {
+            return Err(Failure::refused(
+                "a demonstration runs on one machine, and this cluster has addresses elsewhere; \
+                 remove `demonstration`",
+            ));
+        }
         if liars > usize::from(self.faults) && !self.beyond {
             let (faults, are) = (self.faults, if liars == 1 { "liar is" } else { "liars are" });
             return Err(Failure::refused(format!(

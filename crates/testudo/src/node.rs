@@ -15,6 +15,7 @@ use crate::say;
 use crate::signals::Ends;
 use crate::status::claim::Claim;
 use history::History;
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -149,7 +150,9 @@ impl Run<'_> {
         };
         let history = Arc::new(History::open(&flags.data));
         let membership = cluster.membership()?;
+        let clients: BTreeSet<_> = cluster.gateways.iter().map(|gateway| gateway.key).collect();
         let config = NodeConfig {
+            clients: Some(clients.clone()),
             name: format!("replica-{me}"),
             data: flags.data.clone(),
             key: identity.key.clone(),
@@ -164,7 +167,6 @@ impl Run<'_> {
             probe: probe::<O>(cluster.id.to_string(), history.clone(), lie),
         };
         let order = OrderConfig::new(cluster.domain(), membership);
-        let clients = cluster.gateways.iter().map(|gateway| gateway.key).collect();
         let automaton = Config { order, clients, service: Kv };
         let outputs = move |event| history.take(event);
         Ok(node::start::<Replica<O, Kv>>(config, automaton, outputs)?)

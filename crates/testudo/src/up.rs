@@ -25,6 +25,9 @@ use nursery::Nursery;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
+/// How long requests that are under way may take to end when the cluster stops.
+const FAREWELL: Duration = Duration::from_secs(3);
+
 /// Runs a cluster until it is told to stop.
 pub(crate) fn run(flags: &cli::Up, log: &str) -> Outcome {
     logging::quietly(log)?;
@@ -43,11 +46,19 @@ async fn up(flags: &cli::Up, log: &str) -> Outcome {
     let cluster = prepare::prepare(&folder, flags)?;
     let mut nursery = Nursery::start(&cluster, &folder, flags, log)?;
     let patience = Duration::from_secs(flags.wait.into());
+    let mut serving = None;
     let served = tokio::select! {
-        served = serve(&cluster, &folder, listener, &mut nursery, patience) => served,
+        served = serve(&cluster, &folder, listener, &mut nursery, patience, &mut serving) => served,
         () = signals.next() => Ok(()),
     };
     say::err(format_args!("stopping"));
+    // The gateway goes first, so that what is under way is still answered.
+    if let Some(serving) = serving {
+        tokio::select! {
+            _ = tokio::time::timeout(FAREWELL, Serving::stop(serving)) => {}
+            () = signals.next() => {}
+        }
+    }
     tokio::select! {
         () = nursery.stop() => {}
         () = signals.next() => nursery.kill().await,
@@ -64,6 +75,7 @@ async fn serve(
     listener: TcpListener,
     nursery: &mut Nursery,
     patience: Duration,
+    serving: &mut Option<Serving>,
 ) -> Outcome {
     let key = gateway_key(&folder.keys(), 0);
     let flags = cli::Node { cluster: folder.cluster_file(), key, supervised: None };
@@ -71,7 +83,8 @@ async fn serve(
     let link = serve::connect(&identity)?;
     first_answer(cluster, &link, nursery, patience).await?;
     let address = serve::local(&listener)?;
-    let mut serving = Serving::start(&identity, link, listener, &Address::of(address));
+    let serving = serving.insert(Serving::start(&identity, link, listener, &Address::of(address)));
+    nursery.is_serving = true;
     report::ready(cluster, folder.path(), address, nursery);
     tokio::select! {
         failure = serving.failed() => Err(failure),

@@ -91,6 +91,7 @@ impl Cluster {
 
     fn node(&self, id: usize, listener: TcpListener) -> Node {
         let config = NodeConfig {
+            clients: None,
             name: format!("n{id}"),
             data: self.folder.path().join(format!("node{id}")),
             key: self.keys[id].clone(),

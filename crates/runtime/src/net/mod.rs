@@ -19,6 +19,7 @@ use crate::sync::lock;
 use crate::verify::Verification;
 use bytes::Bytes;
 use outbox::Outbox;
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,8 +143,23 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
     ///
     /// # Errors
     /// When no certificate can be made of the identity key.
-    pub(crate) fn accept(self: &Arc<Self>, listener: TcpListener) -> Result<(), ChannelError> {
-        let config = tls::server_config(&self.identity, Arc::new(|_| true))?;
+    ///
+    /// With `clients`, nobody but members and these is heard: whoever else connects is refused before he has said a
+    /// word, and takes nobody's place.
+    pub(crate) fn accept(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        clients: Option<BTreeSet<PublicKey>>,
+    ) -> Result<(), ChannelError> {
+        let scope = self.scope.clone();
+        let accepts = move |key: &PublicKey| {
+            let is_member = || {
+                let scope = scope.get();
+                scope.membership.members.iter().any(|member| member.identity == *key)
+            };
+            clients.as_ref().is_none_or(|clients| clients.contains(key) || is_member())
+        };
+        let config = tls::server_config(&self.identity, Arc::new(accepts))?;
         self.runtime.spawn(accept::run(self.clone(), listener, Arc::new(config)));
         Ok(())
     }

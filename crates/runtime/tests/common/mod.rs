@@ -261,6 +261,7 @@ impl Site {
             bound.unwrap()
         });
         NodeConfig {
+            clients: None,
             name: format!("n{id}"),
             data: self.data(id),
             key: self.keys[id].clone(),

@@ -10,6 +10,12 @@ pub(crate) struct Address {
 }
 
 impl Address {
+    /// Whether it is this machine's own, whatever the network.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// The address of `host` and `port`.
     pub(crate) fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }

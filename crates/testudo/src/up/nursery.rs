@@ -25,6 +25,8 @@ pub(crate) struct Nursery {
     running: BTreeMap<u16, u32>,
     replicas: usize,
     quorum: usize,
+    /// Whether the cluster serves. From then on one replica's refusal to run is its own matter.
+    pub(crate) is_serving: bool,
 }
 
 impl Nursery {
@@ -75,6 +77,7 @@ impl Nursery {
             keepers,
             running: BTreeMap::new(),
             replicas: cluster.replicas.len(),
+            is_serving: false,
             quorum: quorums.quorum(),
         })
     }
@@ -106,7 +109,7 @@ impl Nursery {
             }
             Notice::Died { id, how, is_refusal, last, again } => {
                 let pid = self.running.remove(&id);
-                if is_refusal {
+                if is_refusal && !self.is_serving {
                     let why = last.last().map_or("", |line| line.trim_start_matches("testudo: "));
                     return Some(Failure::refused(format!("replica {id} refuses to run: {why}")));
                 }

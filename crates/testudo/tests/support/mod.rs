@@ -40,7 +40,7 @@ pub(crate) fn said(output: &Output) -> String {
 
 /// Sends a signal by name (KILL, STOP, CONT, TERM, INT).
 pub(crate) fn signal(pid: u32, name: &str) {
-    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+    let sent = Command::new("/bin/sh").args(["-c", &format!("kill -{name} {pid}")]).status();
     assert!(sent.expect("a shell runs").success(), "signal {name} to {pid}");
 }
 
