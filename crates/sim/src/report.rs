@@ -68,6 +68,8 @@ pub struct Summary {
     pub counts: BTreeMap<String, u64>,
     /// Operations answered.
     pub answered: u64,
+    /// Operations answered in the run that answered fewest; none before the first run.
+    pub fewest: Option<usize>,
     /// Steps of automata.
     pub steps: u64,
     /// Virtual time.
@@ -86,6 +88,8 @@ impl Summary {
             *self.counts.entry(name.clone()).or_default() += count;
         }
         self.answered += report.answered as u64;
+        let fewest = self.fewest.map_or(report.answered, |fewest| fewest.min(report.answered));
+        self.fewest = Some(fewest);
         self.steps += report.steps;
         self.time += report.time;
         self.seeds.push(report.seed);
