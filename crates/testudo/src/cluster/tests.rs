@@ -29,6 +29,17 @@ fn cluster() -> Cluster {
     }
 }
 
+/// The same on one machine, where replicas may lie.
+fn demonstration() -> Cluster {
+    let mut cluster = cluster();
+    cluster.demonstration = true;
+    for replica in &mut cluster.replicas {
+        replica.address = Address::new("127.0.0.1", 7000 + 2 * replica.id);
+        replica.admin = Some(Address::new("127.0.0.1", 7001 + 2 * replica.id));
+    }
+    cluster
+}
+
 /// What is said of the usual file with one thing changed.
 fn refusal(from: &str, to: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -48,8 +59,7 @@ fn refusal(from: &str, to: &str) -> String {
 fn what_is_written_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
-    let mut liars = cluster();
-    liars.demonstration = true;
+    let mut liars = demonstration();
     liars.beyond = true;
     for (replica, lie) in liars.replicas.iter_mut().zip(Lie::ALL) {
         replica.liar = Some(lie);
@@ -114,8 +124,7 @@ fn doubled_keys_and_too_few_replicas_are_refused() {
 
 #[test]
 fn more_liars_than_are_survived_need_a_word() {
-    let mut cluster = cluster();
-    cluster.demonstration = true;
+    let mut cluster = demonstration();
     cluster.replicas[0].liar = Some(Lie::Silent);
     assert!(cluster.check().is_ok());
     cluster.replicas[1].liar = Some(Lie::Stale);
@@ -123,6 +132,14 @@ fn more_liars_than_are_survived_need_a_word() {
     assert!(sentence.contains("2 liars are more than the 1"), "{sentence}");
     cluster.beyond = true;
     assert!(cluster.check().is_ok());
+}
+
+#[test]
+fn nobody_lies_on_another_machine() {
+    let mut cluster = demonstration();
+    cluster.replicas[2].address = Address::new("node.example", 7004);
+    let sentence = cluster.check().unwrap_err().sentence;
+    assert!(sentence.contains("a demonstration runs on one machine"), "{sentence}");
 }
 
 #[test]
