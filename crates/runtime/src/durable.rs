@@ -181,14 +181,13 @@ fn lost(
     found: &testudo_wal::Recovered,
     forgotten: Position,
 ) -> Result<Vec<Position>, StorageError> {
-    let mut ranges = vec![forgotten.0..found.first];
-    for damage in &found.damaged {
-        let Some(first) = damage.position else { continue };
-        let end = first.saturating_add(damage.records).min(found.next);
-        ranges.push(first.max(forgotten.0)..end);
-    }
+    let missing = core::iter::once(forgotten.0..found.first);
+    let damaged = found.damaged.iter().filter_map(|damage| {
+        let first = damage.position?;
+        Some(first.max(forgotten.0)..first.saturating_add(damage.records).min(found.next))
+    });
     let mut lost = Vec::new();
-    for range in ranges {
+    for range in missing.chain(damaged) {
         if range.end.saturating_sub(range.start) > LOST {
             return Err(StorageError::new("too much of the log is lost to say what"));
         }
@@ -399,13 +398,27 @@ mod tests {
         for file in files(folder.path(), "log-") {
             fs::remove_file(file).unwrap();
         }
-        assert!(refused(folder.path()).contains("the log is gone"));
+        // And not at the next start either, which would find what this one had begun.
+        for _ in 0..2 {
+            assert!(refused(folder.path()).contains("the log is gone"));
+        }
 
         let folder = filled();
         flip(&files(folder.path(), "snapshot")[0], b"all of it");
         assert!(refused(folder.path()).contains("read the newest snapshot"));
         fs::remove_file(&files(folder.path(), "snapshot")[0]).unwrap();
         assert!(refused(folder.path()).contains("the snapshot that stood for them is gone"));
+    }
+
+    #[test]
+    fn a_folder_that_served_and_holds_nothing_is_no_first_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let disk = Arc::new(FsDisk::open(folder.path()).unwrap());
+            let refused = DurableStorage::open(disk, Identity([3; 16]), true).unwrap_err();
+            assert!(refused.to_string().contains("only under a new voting key"), "{refused}");
+        }
+        assert!(open(folder.path()).is_ok());
     }
 
     #[test]
