@@ -61,24 +61,7 @@ where
     ) -> Result<(Self, Recovered), StorageError> {
         let (mut superblock, loaded) = Superblock::open(disk.clone(), "superblock", identity)
             .map_err(|error| StorageError::caused("open the superblock", error))?;
-        let known = match loaded {
-            Loaded::Absent => None,
-            Loaded::Lost => {
-                return Err(StorageError::new(
-                    "both copies of the superblock are damaged: this replica has forgotten what it \
-                 promised, and may come back only under a new voting key",
-                ));
-            }
-            Loaded::Present { value, damaged } => {
-                if damaged {
-                    tracing::warn!("one copy of the superblock was damaged and is mended");
-                }
-                Some(
-                    Essentials::from_bytes(&value)
-                        .map_err(|error| StorageError::caused("read the superblock", error))?,
-                )
-            }
-        };
+        let known = essentials(loaded)?;
         // Before the log is opened, which begins one where there is none: otherwise the next start would find a log
         // that is merely empty.
         if known.is_some() && !has_log(&disk)? {
@@ -166,6 +149,25 @@ where
         self.superblock
             .store(&self.essentials.to_bytes())
             .map_err(|error| StorageError::caused("write the superblock", error))
+    }
+}
+
+/// What the superblock holds, if it was ever written.
+fn essentials(loaded: Loaded) -> Result<Option<Essentials>, StorageError> {
+    match loaded {
+        Loaded::Absent => Ok(None),
+        Loaded::Lost => Err(StorageError::new(
+            "both copies of the superblock are damaged: this replica has forgotten what it promised, and may come \
+             back only under a new voting key",
+        )),
+        Loaded::Present { value, damaged } => {
+            if damaged {
+                tracing::warn!("one copy of the superblock was damaged and is mended");
+            }
+            Essentials::from_bytes(&value)
+                .map(Some)
+                .map_err(|error| StorageError::caused("read the superblock", error))
+        }
     }
 }
 
