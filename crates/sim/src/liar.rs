@@ -10,6 +10,7 @@
 
 use crate::rng::Chance;
 use std::collections::VecDeque;
+use std::fmt;
 use testudo_core::{Message, Peer};
 
 /// How a node lies.
@@ -48,6 +49,12 @@ impl Lie {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|lie| lie.name() == name)
+    }
+}
+
+impl fmt::Display for Lie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

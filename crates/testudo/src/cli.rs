@@ -1,7 +1,7 @@
 //! What can be typed after `testudo`.
 
 use crate::failure::{Failure, Outcome};
-use crate::lying::{Assignment, Lie};
+use crate::lying::{self, Assignment, Lie};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -195,7 +195,7 @@ pub(crate) struct Liar {
     #[command(flatten)]
     pub(crate) replica: Replica,
     /// How it lies.
-    #[arg(long, value_name = "KIND", value_parser = Lie::read)]
+    #[arg(long, value_name = "KIND", value_parser = lying::read)]
     pub(crate) kind: Lie,
 }
 

@@ -10,58 +10,17 @@
 pub(crate) mod claims;
 pub(crate) mod tamper;
 
+pub(crate) use testudo_sim::Lie;
+
 use crate::words;
 use std::fmt;
 
-/// How a replica lies.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Lie {
-    /// It says nothing.
-    Silent,
-    /// It says one thing to some and another to others.
-    Equivocate,
-    /// It says what is wrong, about results too.
-    Corrupt,
-    /// It says what was right once.
-    Stale,
-    /// It says anything.
-    Random,
-}
-
-impl Lie {
-    /// Every kind.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Silent, Self::Equivocate, Self::Corrupt, Self::Stale, Self::Random];
-
-    /// Its name in flags and files.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Silent => "silent",
-            Self::Equivocate => "equivocate",
-            Self::Corrupt => "corrupt",
-            Self::Stale => "stale",
-            Self::Random => "random",
-        }
-    }
-
-    /// The kind of that name.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|lie| lie.name() == name)
-    }
-
-    /// The kind of that name, or a sentence that names all.
-    pub(crate) fn read(name: &str) -> Result<Self, String> {
-        Self::named(name).ok_or_else(|| {
-            let all = words::list(&Self::ALL.map(Self::name));
-            format!("there is no liar of the kind `{name}`; there are {all}")
-        })
-    }
-}
-
-impl fmt::Display for Lie {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+/// The kind of liar of that name, or a sentence that names all.
+pub(crate) fn read(name: &str) -> Result<Lie, String> {
+    Lie::named(name).ok_or_else(|| {
+        let all = words::list(&Lie::ALL.map(Lie::name));
+        format!("there is no liar of the kind `{name}`; there are {all}")
+    })
 }
 
 /// Which replica lies, and how: `ID=KIND`.
@@ -79,7 +38,7 @@ impl Assignment {
         let (id, kind) =
             text.split_once('=').ok_or("a liar is named as ID=KIND, as in 0=equivocate")?;
         let id = id.parse().map_err(|_| format!("`{id}` is no number of a replica"))?;
-        Ok(Self { id, lie: Lie::read(kind)? })
+        Ok(Self { id, lie: read(kind)? })
     }
 }
 

@@ -47,7 +47,8 @@ use testudo_contracts::{
 };
 use testudo_core::fault::{Authentication, FaultKind, Timing};
 use testudo_core::{
-    Effects, NoWork, Past, Peer, Position, Protocol, ReplicaId, Slot, Verified, View, limits,
+    Effects, Membership, NoWork, Past, Peer, Position, Protocol, ReplicaId, Slot, Verified, View,
+    limits,
 };
 use testudo_quorum::Dissemination;
 use view_change::Patience;
@@ -239,6 +240,9 @@ impl<R: Rules> Ordering for Pbft<R> {
     }
     fn primary(&self) -> ReplicaId {
         primary_of(self.view, self.system.n())
+    }
+    fn primary_of(view: View, membership: &Membership) -> ReplicaId {
+        primary_of(view, membership.n())
     }
     fn may_propose(&self) -> bool {
         self.standing == Standing::Voting

@@ -24,7 +24,7 @@ pub(crate) fn outgoing<M: Message + Send + 'static>(
         Failure::failed(format!("the operating system gives no randomness: {error}"))
     })?;
     let mut chance = Rng::new(u64::from_le_bytes(seed));
-    let mut to_peers = Liar::new(kind(lie), me.into(), tamper::<M>);
+    let mut to_peers = Liar::new(lie, me.into(), tamper::<M>);
     let mut two_faces = TwoFaces { me, n, last: None };
     let mut earlier = None;
     Ok(Box::new(move |to, message| match (to, message) {
@@ -37,17 +37,6 @@ pub(crate) fn outgoing<M: Message + Send + 'static>(
         }
         (_, message) => to_peers.outgoing(to, message, &mut chance),
     }))
-}
-
-/// The kind of that name which the simulator lies by.
-fn kind(lie: Lie) -> liar::Lie {
-    match lie {
-        Lie::Silent => liar::Lie::Silent,
-        Lie::Equivocate => liar::Lie::Equivocate,
-        Lie::Corrupt => liar::Lie::Corrupt,
-        Lie::Stale => liar::Lie::Stale,
-        Lie::Random => liar::Lie::Random,
-    }
 }
 
 /// One face for some peers and another for the rest, as near to halves as they come: neither side is a quorum, so that
