@@ -17,4 +17,4 @@ pub use ordering::{
     ReplyVote, StableCheckpoint, Verdict, Waiting,
 };
 pub use profile::{Family, Profile};
-pub use service::{Moment, Service, Store};
+pub use service::{Moment, Reading, Service, Store};

@@ -234,6 +234,14 @@ pub trait Ordering:
     fn is_changing_view(&self) -> bool;
     /// The highest slot that some peer provably decided: at least [`Ordering::executed`].
     fn known(&self) -> Slot;
+    /// This replica's claim in a round of linearizable reads: no slot beyond it was voted for here so that it may have
+    /// been decided in the last view that was installed, is covered by that view's beginning, or was executed here. Any
+    /// quorum of claims has one of a correct replica that is no smaller than each slot decided before it was asked. None
+    /// if it does not know what it has voted for.
+    fn read_claim(&self) -> Option<Slot>;
+    /// All that must survive a crash, in short, for a layer above that writes snapshots of its own. A replica that starts
+    /// from it gives out for execution what was decided after `executed`, which is no higher than [`Ordering::executed`].
+    fn snapshot(&self, executed: Slot) -> Self::Snapshot;
 }
 
 /// One replica's word on a client's bundle.

@@ -20,14 +20,10 @@ pub struct Moment {
     pub elapsed: u64,
 }
 
-/// An ordered map from bytes to bytes: all that a service may read and change.
-pub trait Store {
+/// An ordered map from bytes to bytes, as one may read it: the replicated state, a snapshot of it, a learner's copy.
+pub trait Reading {
     /// The value at `key`.
     fn get(&self, key: &[u8]) -> Option<Arc<[u8]>>;
-    /// Sets the value at `key`.
-    fn put(&mut self, key: &[u8], value: Arc<[u8]>);
-    /// Removes `key`; true if it was there.
-    fn delete(&mut self, key: &[u8]) -> bool;
     /// Visits the entries within the bounds in ascending order (descending if `reverse`) until `visit` says false.
     fn scan(
         &self,
@@ -36,6 +32,14 @@ pub trait Store {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &Arc<[u8]>) -> bool,
     );
+}
+
+/// The same, as a service may change it: all the state that a service has.
+pub trait Store: Reading {
+    /// Sets the value at `key`.
+    fn put(&mut self, key: &[u8], value: Arc<[u8]>);
+    /// Removes `key`; true if it was there.
+    fn delete(&mut self, key: &[u8]) -> bool;
 }
 
 /// A deterministic service.
@@ -49,6 +53,23 @@ pub trait Service: Send + 'static {
     /// Executes one operation and gives its result. A function of its arguments alone: no clock, no chance, no state of
     /// its own. Whatever the bytes are, it answers; bad input gets a result that says so.
     fn execute(&self, store: &mut dyn Store, operation: &[u8], moment: &Moment) -> Vec<u8>;
+
+    /// What the service does by itself as agreed time passes: leases expire, history is compacted. Runs at the beginning
+    /// of every slot, before its operations and even if it has none, on an overlay of its own. Bounded: what is left over
+    /// is left to the next slot, and [`Service::due`] says so. What it gives goes into the digest of results that replicas
+    /// and learners compare; nothing if nothing happened.
+    fn advance(&self, store: &mut dyn Store, moment: &Moment) -> Vec<u8> {
+        let _ = (store, moment);
+        Vec::new()
+    }
+
+    /// After how many milliseconds of elapsed time, counted from the slot that executed last, the service wants a slot
+    /// to be ordered though nobody asks for anything: at once, later, or never. Every replica waits for it, as for a
+    /// request, and removes a primary that will not order it.
+    fn due(&self, store: &dyn Reading) -> Option<u64> {
+        let _ = store;
+        None
+    }
 
     /// The result of an operation that panicked and was undone.
     fn internal_error(&self) -> Vec<u8>;

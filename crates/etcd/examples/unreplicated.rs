@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use testudo_contracts::{Moment, Service, Store};
+use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::{ClusterId, ReplicaId, Slot, Time, View};
 use testudo_etcd::{Gateway, GatewayInfo, Position, Submit, SubmitError};
 use testudo_kv::Kv;
@@ -21,17 +21,9 @@ use tokio::net::TcpListener;
 #[derive(Default)]
 struct Memory(BTreeMap<Vec<u8>, Arc<[u8]>>);
 
-impl Store for Memory {
+impl Reading for Memory {
     fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
         self.0.get(key).cloned()
-    }
-
-    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
-        self.0.insert(key.to_vec(), value);
-    }
-
-    fn delete(&mut self, key: &[u8]) -> bool {
-        self.0.remove(key).is_some()
     }
 
     fn scan(
@@ -48,6 +40,16 @@ impl Store for Memory {
                 return;
             }
         }
+    }
+}
+
+impl Store for Memory {
+    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
+        self.0.insert(key.to_vec(), value);
+    }
+
+    fn delete(&mut self, key: &[u8]) -> bool {
+        self.0.remove(key).is_some()
     }
 }
 

@@ -14,7 +14,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::ops::Bound;
-use testudo_contracts::Store;
+use testudo_contracts::{Reading, Store};
 
 /// How many keys and versions one operation may look at. Beyond it is refused with [`Error::TooMuchWork`]: a request
 /// of a few bytes may look at the whole store, and a transaction of thousands of such requests would hold up everyone.
@@ -32,7 +32,7 @@ struct Change {
 
 /// The store as an operation sees it, with what the operation has changed.
 pub(crate) struct Draft<'a> {
-    store: &'a dyn Store,
+    store: &'a dyn Reading,
     meta: Meta,
     changes: BTreeMap<Bytes, Change>,
     work: Cell<u64>,
@@ -51,7 +51,7 @@ pub(crate) enum At {
 
 impl<'a> Draft<'a> {
     /// Begins an operation.
-    pub(crate) fn new(store: &'a dyn Store) -> Self {
+    pub(crate) fn new(store: &'a dyn Reading) -> Self {
         Self { store, meta: Meta::read(store), changes: BTreeMap::new(), work: Cell::new(WORK) }
     }
 

@@ -20,7 +20,7 @@
 use crate::operation::Bytes;
 use alloc::vec::Vec;
 use core::ops::Bound;
-use testudo_contracts::Store;
+use testudo_contracts::{Reading, Store};
 use testudo_core::codec::encode_bytes;
 use testudo_core::{Decode, Encode, wire_struct};
 
@@ -50,7 +50,7 @@ impl Meta {
     pub(crate) const GENESIS: Self = Self { revision: 1, compacted: -1, keys: 0, bytes: 0 };
 
     /// Reads the meta entry, which genesis wrote and no operation removes.
-    pub(crate) fn read(store: &dyn Store) -> Self {
+    pub(crate) fn read(store: &dyn Reading) -> Self {
         let bytes = store.get(META).expect("genesis comes before any operation");
         Self::from_bytes(&bytes).expect("the meta entry is our own")
     }
@@ -196,12 +196,69 @@ pub(crate) fn without_value(record: &[u8]) -> &[u8] {
     &record[..end]
 }
 
+/// What one revision did to one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The revision.
+    pub revision: i64,
+    /// The key.
+    pub key: Bytes,
+    /// The key's record as the revision left it, encoded as a [`crate::KeyValue`]; none if it deleted the key.
+    pub record: Option<Bytes>,
+}
+
+/// Visits what the revisions `from..=to` did, in order of revisions and, within one, of keys, until `visit` says false.
+/// Revisions that are compacted are left out.
+pub fn changes(store: &dyn Reading, from: i64, to: i64, visit: &mut dyn FnMut(Change) -> bool) {
+    let mut found: Vec<Change> = Vec::new();
+    let (low, high) = version_bounds(&[], None);
+    store.scan(Bound::Included(&low), Bound::Excluded(&high), false, &mut |store_key, version| {
+        let (prefix, revision) = split_version_key(store_key);
+        if (from..=to).contains(&revision) {
+            let record = (!version.is_empty()).then(|| version.clone());
+            found.push(Change { revision, key: unescape(prefix).into(), record });
+        }
+        true
+    });
+    found.sort_by(|a, b| (a.revision, &a.key).cmp(&(b.revision, &b.key)));
+    for change in found {
+        if !visit(change) {
+            return;
+        }
+    }
+}
+
+/// The newest record of `key` before `revision`; none if the key did not exist then, or if that is compacted.
+#[must_use]
+pub fn record_before(store: &dyn Reading, key: &[u8], revision: i64) -> Option<Bytes> {
+    let (from, to) = (version_prefix(key), version_key(key, revision));
+    let mut found = None;
+    store.scan(Bound::Included(&from), Bound::Excluded(&to), true, &mut |_, version| {
+        found = (!version.is_empty()).then(|| version.clone());
+        false
+    });
+    found
+}
+
+/// The key that a version's prefix was made of.
+fn unescape(prefix: &[u8]) -> Vec<u8> {
+    let escaped = prefix.strip_prefix(&[VERSION]).unwrap_or(prefix);
+    let escaped = escaped.strip_suffix(&[0, 0]).unwrap_or(escaped);
+    let mut key = Vec::with_capacity(escaped.len());
+    for part in escaped.split_inclusive(|byte| *byte == 0) {
+        key.extend_from_slice(
+            part.strip_prefix(&[0xff]).filter(|_| key.last() == Some(&0)).unwrap_or(part),
+        );
+    }
+    key
+}
+
 /// Checks the whole layout against itself: each current entry is its key's newest version, each version follows from
 /// the one before, and the meta entry counts them rightly. It visits everything, so it is for tests and simulators.
 ///
 /// # Panics
 /// When the state is not one that this service can have written.
-pub(crate) fn audit(store: &dyn Store) {
+pub(crate) fn audit(store: &dyn Reading) {
     let meta = Meta::read(store);
     assert!(meta.revision >= 1, "revisions start at 1");
     let mut found = Meta { keys: 0, bytes: 0, ..meta };

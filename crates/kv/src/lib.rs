@@ -49,6 +49,7 @@ mod txn;
 
 pub use draft::WORK;
 pub use error::Error;
+pub use history::{Change, changes, record_before};
 pub use operation::{
     Bytes, Compare, CompareTarget, DeleteRange, Operand, Operation, Put, Range, Relation,
     RequestOp, SortOrder, SortTarget, Txn,
@@ -62,7 +63,7 @@ use alloc::vec::Vec;
 use draft::{Changes, Draft};
 use history::Meta;
 use response::Reply;
-use testudo_contracts::{Moment, Service, Store};
+use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::limits::OPERATION_BYTES;
 use testudo_core::{Decode, DecodeError, Encode};
 
@@ -103,7 +104,7 @@ impl Kv {
     #[must_use]
     pub fn read(
         &self,
-        store: &dyn Store,
+        store: &dyn Reading,
         operation: &Operation,
         moment: &Moment,
     ) -> Option<Vec<u8>> {
@@ -117,7 +118,7 @@ impl Kv {
     ///
     /// # Panics
     /// When the state is not one that this service can have written.
-    pub fn audit(&self, store: &dyn Store) {
+    pub fn audit(&self, store: &dyn Reading) {
         history::audit(store);
     }
 }
@@ -138,7 +139,7 @@ fn decode(bytes: &[u8]) -> Result<Operation, Error> {
 
 /// Runs an operation as far as it goes without touching the store: its result, and what is left to write.
 fn run(
-    store: &dyn Store,
+    store: &dyn Reading,
     operation: &Operation,
     moment: &Moment,
 ) -> Result<(Vec<u8>, Changes), Error> {

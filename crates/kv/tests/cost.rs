@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ops::Bound;
 use std::sync::Arc;
 use store::{Instance, MapStore};
-use testudo_contracts::{Moment, Service, Store};
+use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::{Decode, Encode, Slot, Time};
 use testudo_kv::{
     Bytes, DeleteRange, Error, Kv, Operation, Put, Range, RequestOp, Response, Txn, WORK,
@@ -22,18 +22,12 @@ struct Counting {
     written: Vec<(Vec<u8>, Arc<[u8]>)>,
 }
 
-impl Store for Counting {
+impl Reading for Counting {
     fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
         self.gets.set(self.gets.get() + 1);
         self.store.get(key)
     }
-    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
-        self.written.push((key.to_vec(), value.clone()));
-        self.store.put(key, value);
-    }
-    fn delete(&mut self, key: &[u8]) -> bool {
-        self.store.delete(key)
-    }
+
     fn scan(
         &self,
         from: Bound<&[u8]>,
@@ -45,6 +39,17 @@ impl Store for Counting {
             self.scanned.set(self.scanned.get() + 1);
             visit(key, value)
         });
+    }
+}
+
+impl Store for Counting {
+    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
+        self.written.push((key.to_vec(), value.clone()));
+        self.store.put(key, value);
+    }
+
+    fn delete(&mut self, key: &[u8]) -> bool {
+        self.store.delete(key)
     }
 }
 

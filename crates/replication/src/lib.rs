@@ -20,7 +20,9 @@ mod budget;
 mod checkpoint;
 pub mod client;
 pub mod executor;
+pub mod feed;
 mod judge;
+pub mod learner;
 pub mod message;
 mod record;
 mod replica;
@@ -30,6 +32,8 @@ pub mod waiting;
 
 pub use client::{Client, ClientConfig, ClientInput, ClientOutput, Outcome};
 pub use executor::Replicated;
+pub use feed::{Claim, Feed, Follow, Head, StateAnswer, StateAsk, Tree, Voucher};
+pub use learner::{LearnerConfig, LearnerInput, LearnerOutput, Published, Standing};
 pub use message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
 pub use record::{Record, Timer};
 pub use replica::{Config, Replica};

@@ -1,5 +1,6 @@
 //! What replicas and clients say to each other, beside the ordering's own messages.
 
+use crate::feed::{Claim, Feed, Follow, StateAnswer, StateAsk, Voucher};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,6 +17,13 @@ const REPLY: Kind = Kind(3);
 const FETCH: Kind = Kind(4);
 const BODIES: Kind = Kind(5);
 const STABLE: Kind = Kind(6);
+const FOLLOW: Kind = Kind(7);
+const FEED: Kind = Kind(8);
+const VOUCHER: Kind = Kind(9);
+const CLAIM_ASK: Kind = Kind(10);
+const CLAIM: Kind = Kind(11);
+const STATE_ASK: Kind = Kind(12);
+const STATE: Kind = Kind(13);
 
 /// What a client asks for in one signature.
 #[derive(Clone, PartialEq, Eq)]
@@ -174,6 +182,20 @@ pub enum ReplicaMessage<M> {
     Bodies(Vec<Signed<Bundle>>),
     /// "This checkpoint is stable": proves itself, so it matters not who says it.
     Stable(StableCheckpoint),
+    /// A learner follows.
+    Follow(Follow),
+    /// A decided slot, for a learner.
+    Feed(Feed),
+    /// A replica's word on a slot, for a learner that has the payload from another.
+    Voucher(Voucher),
+    /// A learner asks for claims, in the round of this number.
+    ClaimAsk(u64),
+    /// A replica's claim.
+    Claim(Claim),
+    /// Somebody asks for certified state.
+    StateAsk(StateAsk),
+    /// Certified state.
+    State(StateAnswer),
 }
 
 impl<M: Message> Message for ReplicaMessage<M> {
@@ -193,6 +215,13 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Fetch(_) => FETCH,
             Self::Bodies(_) => BODIES,
             Self::Stable(_) => STABLE,
+            Self::Follow(_) => FOLLOW,
+            Self::Feed(_) => FEED,
+            Self::Voucher(_) => VOUCHER,
+            Self::ClaimAsk(_) => CLAIM_ASK,
+            Self::Claim(_) => CLAIM,
+            Self::StateAsk(_) => STATE_ASK,
+            Self::State(_) => STATE,
         }
     }
 
@@ -205,6 +234,13 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Fetch(_) => "fetch",
             Self::Bodies(_) => "bodies",
             Self::Stable(_) => "stable",
+            Self::Follow(_) => "follow",
+            Self::Feed(_) => "feed",
+            Self::Voucher(_) => "voucher",
+            Self::ClaimAsk(_) => "claim ask",
+            Self::Claim(_) => "claim",
+            Self::StateAsk(_) => "state ask",
+            Self::State(_) => "state",
         }
     }
 
@@ -212,9 +248,7 @@ impl<M: Message> Message for ReplicaMessage<M> {
         match self {
             Self::Order(message) => message.strength(),
             Self::Checkpoint(_) | Self::Bundle(_) => Strength::Signature,
-            Self::Reply(_) | Self::Fetch(_) | Self::Bodies(_) | Self::Stable(_) => {
-                Strength::Channel
-            }
+            _ => Strength::Channel,
         }
     }
 
@@ -227,6 +261,13 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Fetch(digests) => digests.encode(out),
             Self::Bodies(bodies) => bodies.encode(out),
             Self::Stable(certificate) => certificate.encode(out),
+            Self::Follow(body) => body.encode(out),
+            Self::Feed(body) => body.encode(out),
+            Self::Voucher(body) => body.encode(out),
+            Self::ClaimAsk(body) => body.encode(out),
+            Self::Claim(body) => body.encode(out),
+            Self::StateAsk(body) => body.encode(out),
+            Self::State(body) => body.encode(out),
         }
     }
 
@@ -241,6 +282,13 @@ impl<M: Message> Message for ReplicaMessage<M> {
             FETCH => Decode::from_bytes(body).map(Self::Fetch),
             BODIES => Decode::from_bytes(body).map(Self::Bodies),
             STABLE => Decode::from_bytes(body).map(Self::Stable),
+            FOLLOW => Decode::from_bytes(body).map(Self::Follow),
+            FEED => Decode::from_bytes(body).map(Self::Feed),
+            VOUCHER => Decode::from_bytes(body).map(Self::Voucher),
+            CLAIM_ASK => Decode::from_bytes(body).map(Self::ClaimAsk),
+            CLAIM => Decode::from_bytes(body).map(Self::Claim),
+            STATE_ASK => Decode::from_bytes(body).map(Self::StateAsk),
+            STATE => Decode::from_bytes(body).map(Self::State),
             _ => Err(DecodeError::Unknown("kind")),
         }
     }
@@ -253,9 +301,32 @@ impl<M: Message> Message for ReplicaMessage<M> {
         match self {
             Self::Order(message) => message.validate(sender, context),
             Self::Bundle(bundle) => bundle.validate(sender, context),
-            Self::Checkpoint(_) | Self::Reply(_) => from_replica(),
-            Self::Fetch(digests) => {
+            Self::Checkpoint(_) | Self::Reply(_) | Self::Voucher(_) | Self::Claim(_) => {
+                from_replica()
+            }
+            Self::Follow(_) | Self::ClaimAsk(_) => Ok(()),
+            Self::StateAsk(StateAsk::Chunk { after: Some(after), .. })
+                if after.len() > limits::OPERATION_BYTES =>
+            {
+                Err(Invalid("a key is longer than any"))
+            }
+            Self::StateAsk(_) => Ok(()),
+            Self::Feed(feed) => {
                 from_replica()?;
+                feed.validate(context)
+            }
+            Self::State(StateAnswer::Head(certificate, head)) => {
+                from_replica()?;
+                is_stable(certificate, context)?;
+                let checkpoint = certificate.statement();
+                if (head.slot, head.digest()) == (checkpoint.slot, checkpoint.state) {
+                    Ok(())
+                } else {
+                    Err(Invalid("a head is not what its certificate says"))
+                }
+            }
+            Self::State(_) => from_replica(),
+            Self::Fetch(digests) => {
                 at_most(digests.len(), limits::FETCH_ITEMS)?;
                 if digests.is_sorted_by(|a, b| a < b) {
                     Ok(())
@@ -270,12 +341,17 @@ impl<M: Message> Message for ReplicaMessage<M> {
             }
             Self::Stable(certificate) => {
                 from_replica()?;
-                let quorums = Dissemination::of(context.membership)
-                    .ok_or(Invalid("this membership has no quorums"))?;
-                certificate.check(quorums.quorum(), context)
+                is_stable(certificate, context)
             }
         }
     }
+}
+
+/// Whether a checkpoint's certificate has a quorum's signatures.
+fn is_stable(certificate: &StableCheckpoint, context: &Context<'_>) -> Result<(), Invalid> {
+    let quorums =
+        Dissemination::of(context.membership).ok_or(Invalid("this membership has no quorums"))?;
+    certificate.check(quorums.quorum(), context)
 }
 
 fn at_most(count: usize, limit: usize) -> Result<(), Invalid> {

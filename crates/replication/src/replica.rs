@@ -184,6 +184,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             ReplicaMessage::Checkpoint(_) => self.on_checkpoint(&message, fx),
             ReplicaMessage::Stable(certificate) => self.on_stable(certificate.clone(), fx),
             ReplicaMessage::Fetch(digests) => self.on_fetch(message.replica(), digests, fx),
+            _ => {}
         }
         self.settle(Vec::new(), fx);
     }

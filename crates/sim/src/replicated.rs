@@ -14,8 +14,8 @@ use std::time::Duration;
 use testudo_contracts::{Checkpoint, OrderConfig, Ordering};
 use testudo_core::{Context, Decode, Digest, Encode, Evidence, ReplicaId, Slot};
 use testudo_replication::{
-    Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Outcome, Replica,
-    ReplicaMessage, Reply, ReplyBody, Request, Status,
+    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Outcome, Replica,
+    ReplicaMessage, Reply, ReplyBody, Request, Status, Voucher,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
@@ -171,10 +171,20 @@ fn corrupt<O: Ordering, K: Knowledge<O>>(
             let results = Digest::of(&body);
             Some(ReplicaMessage::Reply(Reply { results, body: Some(body), ..reply.clone() }))
         }
-        ReplicaMessage::Fetch(_)
-        | ReplicaMessage::Bodies(_)
-        | ReplicaMessage::Bundle(_)
-        | ReplicaMessage::Stable(_) => None,
+        ReplicaMessage::Voucher(voucher) => {
+            let outcome = Digest::of(&voucher.outcome.0);
+            Some(ReplicaMessage::Voucher(Voucher { outcome, ..voucher.clone() }))
+        }
+        ReplicaMessage::Feed(feed) => {
+            let mut feed = feed.clone();
+            feed.batch.time.0 += 1;
+            Some(ReplicaMessage::Feed(feed))
+        }
+        ReplicaMessage::Claim(claim) => {
+            let slot = Slot(claim.slot.0 / 2 + chance.below(1 << 20));
+            Some(ReplicaMessage::Claim(Claim { slot, ..*claim }))
+        }
+        _ => None,
     }
 }
 
@@ -239,6 +249,13 @@ where
                 let signers: Vec<ReplicaId> = stable.signers().collect();
                 format!("{slot:?} {state:?} by {signers:?}")
             }
+            ReplicaMessage::Follow(follow) => compact(&format!("{follow:?}")),
+            ReplicaMessage::Feed(feed) => compact(&format!("{feed:?}")),
+            ReplicaMessage::Voucher(voucher) => compact(&format!("{voucher:?}")),
+            ReplicaMessage::ClaimAsk(round) => format!("round {round}"),
+            ReplicaMessage::Claim(Claim { round, slot }) => format!("round {round} {slot:?}"),
+            ReplicaMessage::StateAsk(ask) => compact(&format!("{ask:?}")),
+            ReplicaMessage::State(answer) => compact(&format!("{answer:?}")),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::linear::Model;
 use crate::rng::{Chance, Rng};
 use std::fmt;
 use std::sync::Arc;
-use testudo_contracts::{Moment, Service, Store};
+use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::{Decode, Encode, wire_enum};
 
 /// An operation on one key.
@@ -192,7 +192,7 @@ pub struct KeyValues;
 
 impl KeyValues {
     fn apply(store: &mut dyn Store, ask: Ask) -> Answer {
-        let read = |store: &dyn Store, key: &str| {
+        let read = |store: &dyn Reading, key: &str| {
             store.get(key.as_bytes()).map(|value| String::from_utf8_lossy(&value).into_owned())
         };
         let write = |store: &mut dyn Store, key: &str, value: String| {

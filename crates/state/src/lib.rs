@@ -15,6 +15,7 @@ pub use overlay::Overlay;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::ops::Bound;
+use testudo_contracts::{Reading, Store};
 use testudo_core::Digest;
 use testudo_core::digest::Hasher;
 
@@ -102,6 +103,37 @@ impl Map {
             hasher.update(value);
         }
         hasher.finish()
+    }
+}
+
+impl Reading for Map {
+    fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
+        Self::get(self, key).cloned()
+    }
+
+    fn scan(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &Arc<[u8]>) -> bool,
+    ) {
+        let mut range = self.range(from, to);
+        while let Some((key, value)) = if reverse { range.next_back() } else { range.next() } {
+            if !visit(key, value) {
+                return;
+            }
+        }
+    }
+}
+
+impl Store for Map {
+    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
+        self.insert(key.into(), value);
+    }
+
+    fn delete(&mut self, key: &[u8]) -> bool {
+        self.remove(key).is_some()
     }
 }
 

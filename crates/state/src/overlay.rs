@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::cmp::Ordering;
 use core::ops::Bound;
-use testudo_contracts::Store;
+use testudo_contracts::{Reading, Store};
 
 /// A map as it will be if the changes collected here are merged. Dropped without [`Overlay::merge`], nothing happened.
 #[derive(Debug)]
@@ -66,24 +66,12 @@ impl<'a> Overlay<'a> {
     }
 }
 
-impl Store for Overlay<'_> {
+impl Reading for Overlay<'_> {
     fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
         match self.changes.get(key) {
             Some(change) => change.clone(),
             None => self.base.get(key).cloned(),
         }
-    }
-
-    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
-        self.changes.insert(key.into(), Some(value));
-    }
-
-    fn delete(&mut self, key: &[u8]) -> bool {
-        let was_there = self.get(key).is_some();
-        if was_there {
-            self.changes.insert(key.into(), None);
-        }
-        was_there
     }
 
     fn scan(
@@ -103,5 +91,19 @@ impl Store for Overlay<'_> {
         } else {
             Self::visit(base, changes, Ordering::Less, visit);
         }
+    }
+}
+
+impl Store for Overlay<'_> {
+    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
+        self.changes.insert(key.into(), Some(value));
+    }
+
+    fn delete(&mut self, key: &[u8]) -> bool {
+        let was_there = self.get(key).is_some();
+        if was_there {
+            self.changes.insert(key.into(), None);
+        }
+        was_there
     }
 }

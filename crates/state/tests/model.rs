@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use testudo_contracts::Store;
+use testudo_contracts::{Reading, Store};
 use testudo_state::{Map, Overlay};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;

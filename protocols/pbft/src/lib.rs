@@ -270,6 +270,20 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn known(&self) -> Slot {
         self.catchup.known
     }
+    fn read_claim(&self) -> Option<Slot> {
+        if self.standing == Standing::Damaged {
+            return None;
+        }
+        let view = self.installed_view();
+        let voted = self.log.entries.iter().rev().find(|(_, entry)| entry.is_prepared_in(view));
+        let voted = voted.map_or(Slot(0), |(slot, _)| *slot);
+        Some(
+            voted.max(self.first_fresh.previous()).max(self.decisions.executed).max(self.log.low()),
+        )
+    }
+    fn snapshot(&self, executed: Slot) -> Snapshot {
+        self.remember_from(executed)
+    }
 }
 
 impl<R: Rules> Pbft<R> {
@@ -310,17 +324,6 @@ impl<R: Rules> Pbft<R> {
     #[must_use]
     pub fn installed_view(&self) -> View {
         self.installed.as_ref().map_or(View(0), |installed| installed.statement.view)
-    }
-
-    /// Its claim in a round of linearizable reads: no slot beyond it has this replica's commit of the last view that it
-    /// installed, is covered by that view's beginning, or was executed here. A decided slot has the commits of q
-    /// replicas, so among the claims of any q is one, of a correct replica, that is no smaller.
-    #[must_use]
-    pub fn read_claim(&self) -> Slot {
-        let view = self.installed_view();
-        let voted = self.log.entries.iter().rev().find(|(_, entry)| entry.is_prepared_in(view));
-        let voted = voted.map_or(Slot(0), |(slot, _)| *slot);
-        voted.max(self.first_fresh.previous()).max(self.decisions.executed).max(self.log.low())
     }
 
     fn is_active(&self) -> bool {

@@ -238,9 +238,9 @@ impl<R: Rules> Pbft<R> {
         }
     }
 
-    /// All that must survive, in short: for a layer above that writes snapshots of its own and lets go of records.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    /// All that must survive, in short. What was decided after `executed` and lies above the window's foot is in it; what
+    /// lies below it is in the log.
+    pub(crate) fn remember_from(&self, executed: Slot) -> Snapshot {
         let mut records = Vec::new();
         records.extend(self.log.stable.clone().map(Record::Stable));
         records.extend(self.installed.clone().map(Record::NewView));
@@ -252,6 +252,6 @@ impl<R: Rules> Pbft<R> {
             records.extend(entry.prepared.clone().map(Record::Prepared));
             records.extend(entry.decided.clone().map(Record::Decided));
         }
-        Snapshot { executed: self.decisions.executed, records: Arc::new(records) }
+        Snapshot { executed, records: Arc::new(records) }
     }
 }

@@ -765,7 +765,8 @@ fn a_snapshot_stands_for_records() {
     cluster.propose(1, "d");
     cluster.run();
     for id in 0..4 {
-        let snapshot = cluster.core(id).snapshot();
+        let core = cluster.core(id);
+        let snapshot = core.snapshot(core.executed());
         let bytes = testudo_core::Encode::to_bytes(&snapshot);
         let again: testudo_pbft::Snapshot =
             testudo_core::Decode::from_bytes(&bytes).expect("it is what was written");

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use testudo_contracts::{Moment, Service, Store};
+use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::{ClusterId, ReplicaId, Slot, Time, View};
 use testudo_etcd::proto::etcdserverpb::kv_client::KvClient;
 use testudo_etcd::{Gateway, GatewayInfo, Limits, Position, Submit, SubmitError};
@@ -26,17 +26,9 @@ use tonic::{Code, Request, Response, Status};
 #[derive(Default)]
 struct Memory(BTreeMap<Vec<u8>, Arc<[u8]>>);
 
-impl Store for Memory {
+impl Reading for Memory {
     fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
         self.0.get(key).cloned()
-    }
-
-    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
-        self.0.insert(key.to_vec(), value);
-    }
-
-    fn delete(&mut self, key: &[u8]) -> bool {
-        self.0.remove(key).is_some()
     }
 
     fn scan(
@@ -52,6 +44,16 @@ impl Store for Memory {
         } else {
             range.into_iter().all(|(key, value)| visit(key, value));
         }
+    }
+}
+
+impl Store for Memory {
+    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
+        self.0.insert(key.to_vec(), value);
+    }
+
+    fn delete(&mut self, key: &[u8]) -> bool {
+        self.0.remove(key).is_some()
     }
 }
 

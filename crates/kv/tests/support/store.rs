@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use testudo_contracts::{Moment, Service, Store};
+use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::{Decode, Encode, Slot, Time};
 use testudo_kv::{Kv, Operation, Response};
 
@@ -11,17 +11,9 @@ use testudo_kv::{Kv, Operation, Response};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct MapStore(BTreeMap<Vec<u8>, Arc<[u8]>>);
 
-impl Store for MapStore {
+impl Reading for MapStore {
     fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
         self.0.get(key).cloned()
-    }
-
-    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
-        self.0.insert(key.to_vec(), value);
-    }
-
-    fn delete(&mut self, key: &[u8]) -> bool {
-        self.0.remove(key).is_some()
     }
 
     fn scan(
@@ -37,6 +29,16 @@ impl Store for MapStore {
                 return;
             }
         }
+    }
+}
+
+impl Store for MapStore {
+    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
+        self.0.insert(key.to_vec(), value);
+    }
+
+    fn delete(&mut self, key: &[u8]) -> bool {
+        self.0.remove(key).is_some()
     }
 }
 

@@ -239,6 +239,12 @@ impl<R: Rules> Ordering for __Type__<R> {
         let last = self.ready.keys().next_back().copied().unwrap_or_default();
         self.executed.max(last).max(self.low())
     }
+    fn read_claim(&self) -> Option<Slot> {
+        Some(self.next.previous().max(self.executed).max(self.low()))
+    }
+    fn snapshot(&self, executed: Slot) -> Snapshot {
+        self.remember_from(executed)
+    }
 }
 
 impl<R: Rules> __Type__<R> {

@@ -119,14 +119,13 @@ impl<R: Rules> __Type__<R> {
         self.next = above;
     }
 
-    /// All that must survive, in short: for a layer above that writes snapshots of its own and lets go of records.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    /// All that must survive, in short.
+    pub(crate) fn remember_from(&self, executed: Slot) -> Snapshot {
         let mut records = Vec::new();
         records.extend(self.stable.clone().map(Record::Stable));
         records.extend(self.entries.values().filter_map(|entry| entry.voted.clone()).map(Record::Voted));
         let ready = self.ready.iter();
         records.extend(ready.map(|(slot, batch)| Record::Decided(*slot, batch.clone())));
-        Snapshot { executed: self.executed, records: Arc::new(records) }
+        Snapshot { executed, records: Arc::new(records) }
     }
 }

@@ -215,7 +215,7 @@ fn a_snapshot_stands_for_records() {
     stage.propose("a");
     stage.flushes = 1;
     stage.propose("b");
-    let snapshot = stage.replica().snapshot();
+    let snapshot = stage.replica().snapshot(stage.replica().executed());
     assert_eq!(Snapshot::from_bytes(&snapshot.to_bytes()), Ok(snapshot.clone()));
     let (_, _, membership) = cluster(1);
     let promise = Some(Promise { view: View(3), incarnation: Incarnation(0) });

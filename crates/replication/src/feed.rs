@@ -1,0 +1,150 @@
+//! What replicas tell learners: what was decided, and that they have executed it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use testudo_contracts::{Batch, StableCheckpoint};
+use testudo_core::{
+    Context, Digest, Invalid, Signed, Slot, Time, View, limits, wire_enum, wire_struct,
+};
+
+use crate::message::Bundle;
+
+/// "In this epoch I have finally executed this slot." The chains bind every slot before it, too, so that a voucher
+/// covers all that its replica has executed so far.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Voucher {
+    /// The slot.
+    pub slot: Slot,
+    /// The chain over slots and batches up to it.
+    pub chain: Digest,
+    /// The chain over slots and results up to it.
+    pub outcome: Digest,
+    /// The view that the replica is in.
+    pub view: View,
+}
+wire_struct!(Voucher { slot, chain, outcome, view });
+
+/// "Tell me what you execute, from this slot on." Said to every replica, and again from time to time: a replica forgets
+/// whoever does not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Follow {
+    /// The first slot that the learner lacks.
+    pub from: Slot,
+    /// Whether it wants the batches and their bodies too, or vouchers alone.
+    pub payload: bool,
+}
+wire_struct!(Follow { from, payload });
+
+/// One decided slot, for a learner that asked for payload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Feed {
+    /// The sender's own word on the slot.
+    pub voucher: Voucher,
+    /// What was decided.
+    pub batch: Batch,
+    /// Bodies that are at hand and that the learner did not sign itself. It fetches the others by digest.
+    pub bodies: Vec<Signed<Bundle>>,
+}
+wire_struct!(Feed { voucher, batch, bodies });
+
+impl Feed {
+    /// Checks the bodies' signatures and the limits.
+    pub(crate) fn validate(&self, context: &Context<'_>) -> Result<(), Invalid> {
+        if !self.batch.is_well_formed() || self.bodies.len() > limits::BATCH_BUNDLES {
+            return Err(Invalid("a decided slot is malformed"));
+        }
+        self.bodies.iter().try_for_each(|body| body.verify_embedded(context).map(drop))
+    }
+}
+
+/// A replica's claim in a round of linearizable reads ([`testudo_contracts::Ordering::read_claim`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// The round, as the learner numbered it.
+    pub round: u64,
+    /// The highest slot that it may have helped to decide.
+    pub slot: Slot,
+}
+wire_struct!(Claim { round, slot });
+
+/// Which of the two maps of the replicated state.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Tree {
+    /// Sessions and admitted keys.
+    System,
+    /// The service's own.
+    Service,
+}
+wire_enum!(Tree { 0 => System, 1 => Service });
+
+/// All of the replicated state but its maps, which stand for themselves by their digests. Its own digest is what a
+/// checkpoint signs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The last slot executed.
+    pub slot: Slot,
+    /// The chain over slots and batches.
+    pub chain: Digest,
+    /// The chain over slots and results.
+    pub outcome: Digest,
+    /// Agreed time.
+    pub time: Time,
+    /// The version of the service.
+    pub version: u32,
+    /// The digest of [`Tree::System`].
+    pub system: Digest,
+    /// The digest of [`Tree::Service`].
+    pub service: Digest,
+}
+wire_struct!(Head { slot, chain, outcome, time, version, system, service });
+
+impl Head {
+    /// What a checkpoint of this state signs.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of_value(self)
+    }
+}
+
+/// What a learner, or a replica that was left behind, asks of a stable checkpoint's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StateAsk {
+    /// The newest stable checkpoint's head.
+    Head,
+    /// The entries of one map of the checkpoint at `slot` after a key, or from its beginning; as many as fit a chunk.
+    Chunk {
+        /// The checkpoint.
+        slot: Slot,
+        /// The map.
+        tree: Tree,
+        /// The last key that the asker has; none if it has none.
+        after: Option<Arc<[u8]>>,
+    },
+}
+wire_enum!(StateAsk { 0 => Head, 1 => Chunk { slot, tree, after } });
+
+/// The answer. It proves itself: a head by its certificate, a chunk by the head.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StateAnswer {
+    /// The newest stable checkpoint, and its head.
+    Head(StableCheckpoint, Head),
+    /// Entries of one map of the checkpoint at `slot`: an encoded [`testudo_state`] chunk, which proves that these are
+    /// all entries between its bounds.
+    Chunk {
+        /// The checkpoint.
+        slot: Slot,
+        /// The map.
+        tree: Tree,
+        /// The key asked for.
+        after: Option<Arc<[u8]>>,
+        /// The chunk.
+        chunk: Arc<[u8]>,
+    },
+    /// That checkpoint is not held any more, or none is: ask for the head again.
+    Gone(Slot),
+}
+wire_enum!(StateAnswer {
+    0 => Head(certificate, head),
+    1 => Chunk { slot, tree, after, chunk },
+    2 => Gone(slot),
+});
