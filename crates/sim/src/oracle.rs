@@ -5,11 +5,13 @@
 //! every rule is about correct ones, who may crash but do not lie.
 
 mod blame;
+mod copies;
 mod ledger;
 mod order;
 mod record;
 
 pub use blame::{Honesty, Justice};
+pub use copies::Copies;
 pub use ledger::settle;
 pub use order::{Agreement, Checkpoints, Once, TotalOrder, Views};
 pub use record::{Counts, Trace};

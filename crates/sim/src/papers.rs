@@ -54,6 +54,11 @@ impl Papers {
         !self.jury.borrow().violations().is_empty()
     }
 
+    /// Takes down how often something happened.
+    pub(crate) fn count(&self, name: &str, count: u64) {
+        self.result.borrow_mut().counts.insert(name.into(), count);
+    }
+
     /// Takes down what the run came to.
     pub(crate) fn close<S: System>(&self, seeded: &Seeded<S>, answered: usize) {
         let mut result = self.result.borrow_mut();
@@ -128,6 +133,7 @@ pub(crate) fn shape(plan: &Plan, clients: u16, liars: &[(ReplicaId, Misconduct)]
     Shape {
         replicas: plan.n(),
         clients,
+        learners: plan.learners,
         model: FaultModel::byzantine(plan.f),
         twins: twins.map(|(id, _)| *id).collect(),
     }

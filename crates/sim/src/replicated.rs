@@ -1,12 +1,12 @@
 //! The whole of state machine replication as a system: replicas of any ordering under the small service of
 //! [`crate::service`], and the clients that production uses.
 
-use crate::conformance::Serving;
+use crate::conformance::{Heard, Held, Serving};
 use crate::event::{Fact, NodeId};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::rng::Chance;
 use crate::script::{Scripted, compact};
-use crate::service::{Answer, Ask, KeyValues};
+use crate::workload::{Hosted, Small};
 use crate::world::{Setup, System};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -33,23 +33,23 @@ pub trait Knowledge<O: Ordering>: 'static {
     }
 }
 
-/// Replication over an ordering.
-pub struct Replicated<O, K> {
+/// Replication over an ordering, of the service that a workload is for.
+pub struct Replicated<O, K, W = Small> {
     is_hasty: bool,
     interval: u64,
     /// Tickets given out to scripts' requests.
     tickets: u64,
-    ordering: PhantomData<fn() -> (O, K)>,
+    ordering: PhantomData<fn() -> (O, K, W)>,
 }
 
-impl<O, K> Default for Replicated<O, K> {
+impl<O, K, W> Default for Replicated<O, K, W> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
         Self { is_hasty: false, interval: 8, tickets: 0, ordering: PhantomData }
     }
 }
 
-impl<O, K> Replicated<O, K> {
+impl<O, K, W> Replicated<O, K, W> {
     /// The same over a driver that does not wait for the disk.
     #[must_use]
     pub fn hasty() -> Self {
@@ -57,22 +57,23 @@ impl<O, K> Replicated<O, K> {
     }
 }
 
-impl<O, K> System for Replicated<O, K>
+impl<O, K, W> System for Replicated<O, K, W>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
+    W: Hosted,
 {
     type Message = ReplicaMessage<O::Message>;
-    type Replica = Replica<O, KeyValues>;
+    type Replica = Replica<O, W::Service>;
     type Client = Client<O>;
 
-    fn replica_config(&mut self, setup: &Setup, _: NodeId, _: ReplicaId) -> Config<KeyValues> {
+    fn replica_config(&mut self, setup: &Setup, _: NodeId, _: ReplicaId) -> Config<W::Service> {
         let order = OrderConfig {
             checkpoint_interval: self.interval,
             window: 2 * self.interval,
             ..OrderConfig::new(setup.domain, (*setup.membership).clone())
         };
-        Config { order, clients: setup.clients.iter().copied().collect(), service: KeyValues }
+        Config { order, clients: setup.clients.iter().copied().collect(), service: W::service() }
     }
 
     fn client_config(&mut self, setup: &Setup, _: usize) -> ClientConfig {
@@ -136,22 +137,30 @@ where
     }
 }
 
-impl<O, K> Serving for Replicated<O, K>
+impl<O, K, W> Serving for Replicated<O, K, W>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
+    W: Hosted,
 {
+    type Workload = W;
+
     fn submit(&mut self, _: usize, id: u64, operation: Vec<u8>) -> ClientInput {
         ClientInput::Submit { ticket: id, operation: operation.into() }
     }
 
-    fn answered(&mut self, _: usize, output: ClientOutput) -> Vec<(u64, Vec<u8>)> {
+    fn answered(&mut self, _: usize, output: ClientOutput) -> Vec<Heard> {
         match output {
             ClientOutput::Answer { ticket, outcome: Outcome::Done(_, result), .. } => {
-                vec![(ticket, result.to_vec())]
+                vec![Heard::Answer(ticket, result.to_vec())]
             }
             ClientOutput::Answer { .. } => Vec::new(),
         }
+    }
+
+    fn held(replica: &Self::Replica) -> Option<Held<'_>> {
+        let state = replica.state();
+        Some(Held { slot: state.slot, time: state.time, state: &state.map })
     }
 }
 
@@ -208,25 +217,23 @@ fn forged_results(reply: &Reply) -> Arc<[u8]> {
     forged.to_bytes().into()
 }
 
-impl<O, K> Scripted for Replicated<O, K>
+impl<O, K, W> Scripted for Replicated<O, K, W>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
+    W: Hosted,
 {
-    /// `put k=v`, `get k`, `append k=v`, `cas k old=new` (`-` for no value), `panic k`.
+    /// The words of [`Hosted::parse`].
     fn request(&mut self, words: &[&str]) -> Result<ClientInput, String> {
         self.tickets += 1;
-        let operation = Ask::parse(words)?.to_bytes().into();
+        let operation = W::parse(words)?.into();
         Ok(ClientInput::Submit { ticket: self.tickets, operation })
     }
 
     fn show_answer(&self, output: &ClientOutput) -> String {
         let ClientOutput::Answer { outcome, .. } = output;
         match outcome {
-            Outcome::Done(slot, result) => match Answer::from_bytes(result) {
-                Ok(answer) => format!("{answer} in {slot:?}"),
-                Err(error) => format!("no answer: {error}"),
-            },
+            Outcome::Done(slot, result) => format!("{} in {slot:?}", W::show_result(result)),
             other => format!("{other:?}"),
         }
     }
@@ -235,7 +242,7 @@ where
         let list = |digests: &[Digest]| format!("{digests:?}");
         match message {
             ReplicaMessage::Order(message) => K::show(message),
-            ReplicaMessage::Bundle(bundle) => show_request(&bundle.request),
+            ReplicaMessage::Bundle(bundle) => show_request::<W>(&bundle.request),
             ReplicaMessage::Reply(reply) => {
                 let body = if reply.body.is_some() { " in full" } else { "" };
                 let Reply { bundle, view, slot, results, .. } = reply;
@@ -271,14 +278,11 @@ where
     }
 }
 
-fn show_request(request: &Request) -> String {
+fn show_request<W: Hosted>(request: &Request) -> String {
     match request {
         Request::Register { .. } => "register".into(),
         Request::Operations { sequence, operations, .. } => {
-            let operations: Vec<String> = operations
-                .iter()
-                .map(|bytes| Ask::from_bytes(bytes).map_or("?".into(), |ask| ask.to_string()))
-                .collect();
+            let operations: Vec<String> = operations.iter().map(|bytes| W::show(bytes)).collect();
             format!("#{sequence} {}", operations.join(", "))
         }
     }
