@@ -27,6 +27,7 @@ pub mod rng;
 pub mod script;
 pub mod seeded;
 pub mod service;
+pub mod upstream;
 pub mod workload;
 pub mod world;
 

@@ -86,8 +86,7 @@ impl Papers {
         let mut report = self.result.borrow().clone();
         report.seed = seed;
         report.title = title(plan);
-        let counts = self.counts.borrow().all();
-        report.counts.extend(counts.into_iter().map(|(name, count)| (name.to_string(), count)));
+        report.counts.extend(self.counts.borrow().all());
         report.violations = self.jury.borrow().violations().to_vec();
         if !report.is_clean() {
             report.trace = self.trace.borrow().lines();

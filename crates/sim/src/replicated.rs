@@ -1,18 +1,20 @@
 //! The whole of state machine replication as a system: replicas of any ordering under the small service of
 //! [`crate::service`], and the clients that production uses.
 
+use crate::adversary::{Adversary, Misconduct};
 use crate::conformance::{Heard, Held, Serving};
 use crate::event::{Fact, NodeId};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::rng::Chance;
 use crate::script::{Scripted, compact};
+use crate::upstream::Upstream;
 use crate::workload::{Hosted, Small};
 use crate::world::{Setup, System};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::{Checkpoint, OrderConfig, Ordering};
-use testudo_core::{Context, Decode, Digest, Encode, Evidence, ReplicaId, Slot};
+use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
 use testudo_replication::{
     Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Outcome, Replica,
     ReplicaMessage, Reply, ReplyBody, Request, Status, Voucher,
@@ -117,6 +119,17 @@ where
 
     fn is_hasty(&self) -> bool {
         self.is_hasty
+    }
+
+    fn adversary(
+        &self,
+        misconduct: Misconduct,
+        me: Peer,
+    ) -> Option<Box<dyn Adversary<Self::Message>>> {
+        match misconduct {
+            Misconduct::Upstream(strategy) => Some(Box::new(Upstream::new(strategy))),
+            other => other.adversary(me, self.tamper()),
+        }
     }
 
     fn tamper(&self) -> Tamper<Self::Message> {
@@ -224,16 +237,16 @@ where
     W: Hosted,
 {
     /// The words of [`Hosted::parse`].
-    fn request(&mut self, words: &[&str]) -> Result<ClientInput, String> {
+    fn request(&mut self, _: usize, words: &[&str]) -> Result<ClientInput, String> {
         self.tickets += 1;
         let operation = W::parse(words)?.into();
         Ok(ClientInput::Submit { ticket: self.tickets, operation })
     }
 
-    fn show_answer(&self, output: &ClientOutput) -> String {
+    fn show_answer(&mut self, _: usize, output: ClientOutput) -> String {
         let ClientOutput::Answer { outcome, .. } = output;
         match outcome {
-            Outcome::Done(slot, result) => format!("{} in {slot:?}", W::show_result(result)),
+            Outcome::Done(slot, result) => format!("{} in {slot:?}", W::show_result(&result)),
             other => format!("{other:?}"),
         }
     }

@@ -1,10 +1,10 @@
 //! A world that a script drives.
 //!
-//! Commands, with nodes by name (`0`, `3`, `c1`, `2'` for a twin's second copy, `*` for all):
+//! Commands, with nodes by name (`0`, `3`, `c1`, `l1` for a learner, `2'` for a twin's second copy, `*` for all):
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `cluster replicas=4 clients=1 f=1 seed=0 liar=2:stale` | makes the world; the first command |
+//! | `cluster replicas=4 clients=1 learners=1 f=1 seed=0 liar=2:stale upstream=2` | makes the world; the first command |
 //! | `request c1 put a=1` | the layer above a client asks; the words are the system's |
 //! | `ask 0 propose a b` | the layer above a replica asks; the words are the system's |
 //! | `deliver 0->1 prepare`, `deliver *` | delivers what is under way now (of that kind), in the order of sending |
@@ -33,11 +33,15 @@ use testudo_core::{Protocol, ReplicaId};
 
 /// A system whose words a script can read and write.
 pub trait Scripted: System {
-    /// What a client is asked for by these words of a `request` command.
+    /// What the client with this index is asked for by these words of a `request` command.
     ///
     /// # Errors
     /// With a sentence, when they are no request.
-    fn request(&mut self, words: &[&str]) -> Result<<Self::Client as Protocol>::Input, String>;
+    fn request(
+        &mut self,
+        client: usize,
+        words: &[&str],
+    ) -> Result<<Self::Client as Protocol>::Input, String>;
 
     /// What a replica is asked for by these words of an `ask` command.
     ///
@@ -47,8 +51,9 @@ pub trait Scripted: System {
         Err(format!("replicas of this system are not asked for {}", words.join(" ")))
     }
 
-    /// A client's answer as a line.
-    fn show_answer(&self, output: &<Self::Client as Protocol>::Output) -> String {
+    /// What a client's automaton gave out, as lines; none if that is not worth one.
+    fn show_answer(&mut self, client: usize, output: <Self::Client as Protocol>::Output) -> String {
+        let _ = client;
         compact(&format!("{output:?}"))
     }
 
@@ -208,15 +213,17 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
     }
 
     fn cluster(&mut self, options: &[&str]) -> Done {
-        let (mut replicas, mut clients, mut f, mut seed) = (4, 1, None, 0);
-        let mut liars = Vec::new();
+        let (mut replicas, mut clients, mut learners, mut f, mut seed) = (4, 1, 0, None, 0);
+        let (mut liars, mut upstream) = (Vec::new(), None);
         for option in options {
             let (name, value) = option.split_once('=').ok_or_else(|| no_option(option))?;
             match name {
                 "replicas" => replicas = number(value)?,
                 "clients" => clients = number(value)?,
+                "learners" => learners = number(value)?,
                 "f" => f = Some(number(value)?),
                 "seed" => seed = number(value)?,
+                "upstream" => upstream = Some(number(value)? as u32),
                 "liar" => liars.push(liar(value)?),
                 _ => return Err(no_option(option)),
             }
@@ -226,6 +233,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         let shape = Shape {
             replicas: replicas as u16,
             clients: clients as u16,
+            learners: learners as u16,
             twins: twins.map(|(node, _)| ReplicaId(node.0)).collect(),
             ..Shape::byzantine(f as u16, 0)
         };
@@ -237,19 +245,20 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         for (node, liar) in liars {
             world.corrupt(node, liar);
         }
+        if let Some(upstream) = upstream {
+            world.load_learners(upstream);
+        }
         self.world = Some(world);
         self.act(World::start_all)
     }
 
     fn request(&mut self, client: &str, words: &[&str]) -> Done {
-        let index = client.strip_prefix('c').and_then(|index| index.parse::<usize>().ok());
-        let index = index.and_then(|index| index.checked_sub(1));
-        let index = index.ok_or_else(|| format!("{client} is no client"))?;
         let world = self.world()?;
-        if world.client(index).is_none() {
-            return Err(format!("{client} is no client"));
-        }
-        let input = world.system.request(words)?;
+        let callers = 0..world.setup().clients.len();
+        let index =
+            callers.into_iter().find(|index| world.name(world.client_node(*index)) == client);
+        let index = index.ok_or_else(|| format!("{client} is no client"))?;
+        let input = world.system.request(index, words)?;
         self.act(|world| world.ask_client(index, input))
     }
 
@@ -454,10 +463,13 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
 
     fn print_answers(&mut self) {
         while let Some((client, output)) = self.world.as_mut().and_then(World::take_answer) {
-            let Some(world) = &self.world else { return };
-            let line = format!("c{} ← {}", client + 1, world.system.show_answer(&output));
-            let line = self.names.apply(&line);
-            self.printed.push(line);
+            let Some(world) = &mut self.world else { return };
+            let name = world.name(world.client_node(client));
+            let lines = world.system.show_answer(client, output);
+            for line in lines.lines() {
+                let line = self.names.apply(&format!("{name} ← {line}"));
+                self.printed.push(line);
+            }
         }
     }
 
@@ -543,6 +555,10 @@ fn fact_line(fact: &Fact) -> String {
         Fact::Restored(slot) => format!("restored {slot:?}"),
         Fact::Checkpoint { slot, state } => format!("checkpoint {slot:?} {state:?}"),
         Fact::View(view, primary) => format!("installed {view:?} of {primary:?}"),
+        Fact::Published(slot) => format!("shows {slot:?}"),
+        Fact::Follows(id) => format!("follows {id:?}"),
+        Fact::Fetches => "fetches a state".into(),
+        Fact::Diverged(slot) => format!("diverged in {slot:?}"),
         Fact::Answered { request, answer } => format!("answered #{request} {answer:?}"),
         Fact::Note(note) => note.to_string(),
     }
@@ -558,8 +574,7 @@ fn number(text: &str) -> Result<u64, String> {
 
 fn liar(text: &str) -> Result<(NodeId, Misconduct), String> {
     let (node, kind) = text.split_once(':').ok_or_else(|| no_option(text))?;
-    let liar = Misconduct::ALL.into_iter().find(|liar| liar.name() == kind);
-    let liar = liar.ok_or_else(|| format!("no such liar: {kind}"))?;
+    let liar = Misconduct::named(kind).ok_or_else(|| format!("no such liar: {kind}"))?;
     Ok((NodeId(number(node)? as u16), liar))
 }
 

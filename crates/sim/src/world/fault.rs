@@ -52,6 +52,17 @@ impl<S: System> World<S> {
         }
     }
 
+    /// Whenever a learner starts, the first number that it draws is this one: whom it takes what is decided from.
+    pub fn load_learners(&mut self, draw: u32) {
+        for node in &mut self.nodes {
+            if let Body::Client(index, host) = &mut node.body
+                && self.setup.is_learner(*index)
+            {
+                host.loaded = Some(draw);
+            }
+        }
+    }
+
     /// How many writes of a node are not durable yet.
     #[must_use]
     pub fn unflushed(&self, node: NodeId) -> usize {

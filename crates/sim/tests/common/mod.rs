@@ -396,15 +396,15 @@ impl Serving for Register {
 }
 
 impl Scripted for Register {
-    fn request(&mut self, words: &[&str]) -> Result<Ask, String> {
+    fn request(&mut self, _: usize, words: &[&str]) -> Result<Ask, String> {
         match service::Ask::parse(words)? {
             service::Ask::Put { key, value } => Ok(Ask { id: 0, key, write: Some(value) }),
             service::Ask::Get { key } => Ok(Ask { id: 0, key, write: None }),
             other => Err(format!("a register cannot {other}")),
         }
     }
-    fn show_answer(&self, (_, text): &(u64, String)) -> String {
-        if text.is_empty() { "no value".into() } else { text.clone() }
+    fn show_answer(&mut self, _: usize, (_, text): (u64, String)) -> String {
+        if text.is_empty() { "no value".into() } else { text }
     }
     fn show_message(&self, message: &Said) -> String {
         let value = |frame: &Frame| {
