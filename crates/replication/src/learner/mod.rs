@@ -2,7 +2,7 @@
 //!
 //! See [`LearnerInput`] and [`LearnerOutput`] for what it does for the layer above.
 
-use crate::client::Outcome;
+use crate::asking::Outcome;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::time::Duration;
