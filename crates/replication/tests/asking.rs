@@ -88,7 +88,7 @@ fn pauses_grow_up_to_two_seconds() {
         let asked = asker.tick();
         assert_eq!(asked.alarm, Alarm::Set(RESEND));
         if !asked.bundles.is_empty() {
-            assert_eq!(asked.bundles, [bundle.clone()]);
+            assert_eq!(asked.bundles, std::slice::from_ref(&bundle));
             said.push(tick);
         }
     }
