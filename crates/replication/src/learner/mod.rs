@@ -225,7 +225,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
         let upstream = ReplicaId(fx.choose(n) as u16);
         let asker =
             Asker::new(me, config.domain, &config.membership, config.resend, number(0), upstream);
-        let copy = Replicated::genesis(&config.service, config.clients.clone());
+        let copy = Replicated::genesis(&config.service, &config.clients);
         let mut learner = Self {
             me,
             key,
