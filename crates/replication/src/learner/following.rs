@@ -6,7 +6,9 @@ use crate::feed::{Feed, Voucher};
 use crate::learner::pending::Pending;
 use crate::learner::rules::Rules;
 use crate::learner::vouchers::Links;
-use crate::message::{Bundle, ReplicaMessage, ReplyBody};
+use crate::message::{ReplicaMessage, ReplyBody, Request};
+use crate::sessions::Admission;
+use alloc::vec::Vec;
 use testudo_contracts::{Batch, Ordering, Service};
 use testudo_core::{Decode, Digest, Peer, ReplicaId, Slot, Verified, limits};
 
@@ -27,7 +29,6 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         let Feed { voucher, batch, bodies } = feed;
         if from == self.upstream && self.transfer.is_none() {
             if self.pending.tell(voucher.slot, batch) {
-                self.followed.1 = 0;
                 for body in bodies {
                     if let Ok(body) = message.embedded(body) {
                         self.pending.keep(body);
@@ -129,8 +130,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
             };
             let decided = Decided { client, digest: *digest, bundle };
             let service = &self.config.service;
-            let remembered =
-                self.copy.execute(service, decided, &moment, &mut |run| fx.guard(run));
+            let remembered = self.copy.execute(service, decided, &moment, &mut |run| fx.guard(run));
             if client == self.key
                 && self.asker.owns(digest).is_some()
                 && let Ok(body) = ReplyBody::from_bytes(&remembered.body)
@@ -176,10 +176,15 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     }
 
     /// Whether it has caught up, and what follows from that.
+    ///
+    /// It has when it has come to where a correct replica was when it began. Linearizable reads need no more than that, as
+    /// each asks by itself how far it must wait.
     fn catch_up(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(known) = self.vouchers.known(R::vouchers(&self.quorums)) else { return };
         if !matches!(self.standing, Standing::Following(_)) {
-            if known > self.verified || self.verified < self.shown {
+            // What was known when it began: the replicas may go on faster than it can ever find them at rest.
+            let goal = *self.goal.get_or_insert(known);
+            if self.verified < goal.max(self.shown) {
                 return self.ask_for_more(known, fx);
             }
             self.shown = self.copy.slot;
@@ -224,16 +229,21 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.advance(fx);
     }
 
-    /// After slots were skipped: what its own bundles came to meanwhile stands in their session, if it is open.
+    /// After slots were skipped: what its own bundles came to meanwhile stands in their session, or cannot be known.
     fn settle_own(&mut self, fx: &mut Fx<'_, O, S, R>) {
-        let known: alloc::vec::Vec<_> = self
-            .asker
-            .outstanding()
-            .filter_map(|(digest, bundle)| {
-                let (slot, body) = self.copy.came_to(self.key, digest, bundle)?;
-                Some((*digest, slot, body))
-            })
-            .collect();
+        let mut known = Vec::new();
+        for (digest, bundle) in self.asker.outstanding() {
+            let came_to = self.copy.remembered(self.key, *digest, bundle);
+            if let Some(remembered) = came_to {
+                let body = ReplyBody::from_bytes(&remembered.body);
+                known.extend(body.ok().map(|body| (*digest, remembered.slot, body)));
+            } else if let Request::Operations { session, sequence, .. } = bundle.request
+                && let Admission::Refuse(body) =
+                    self.copy.system.admit(self.key, session, sequence, *digest)
+            {
+                known.push((*digest, self.copy.slot, body));
+            }
+        }
         for (digest, slot, body) in known {
             let asked = self.asker.accept(&digest, slot, body);
             self.carry_out(asked, fx);

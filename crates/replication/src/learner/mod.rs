@@ -141,7 +141,6 @@ const BARRIERS: u64 = 1 << 63;
 
 /// A learner.
 pub struct Learner<O, S, R = Standard> {
-    me: Peer,
     key: PublicKey,
     config: LearnerConfig<S>,
     quorums: Dissemination,
@@ -155,10 +154,12 @@ pub struct Learner<O, S, R = Standard> {
     /// What its own bundles came to in slots that are not shown yet.
     unshown: Vec<(Digest, Slot, ReplyBody)>,
     standing: Standing,
+    /// Where it wants to be before it follows: how far a correct replica was when it began to catch up.
+    goal: Option<Slot>,
     upstream: ReplicaId,
     pending: Pending,
     vouchers: Vouchers,
-    /// The slot from which the upstream was asked last, and the ticks since then without progress.
+    /// The slot from which it asked last, and the ticks that have passed without anything being shown.
     followed: (Slot, u32),
     /// Replicas that could not tell what comes next. A state is fetched once there is a correct one among them.
     unable: BTreeSet<ReplicaId>,
@@ -227,7 +228,6 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             Asker::new(me, config.domain, &config.membership, config.resend, number(0), upstream);
         let copy = Replicated::genesis(&config.service, &config.clients);
         let mut learner = Self {
-            me,
             key,
             quorums,
             asker,
@@ -235,6 +235,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             shown: copy.slot,
             unshown: Vec::new(),
             standing: Standing::Fetching,
+            goal: None,
             upstream,
             pending: Pending::after(copy.slot, copy.chain),
             copy,
@@ -314,7 +315,10 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
     fn invariants(&self) {
         assert!(self.verified <= self.copy.slot, "compared what it has not executed");
         if let Standing::Following(_) = self.standing {
-            assert_eq!(self.shown, self.verified, "follows, and shows something else than it has compared");
+            assert_eq!(
+                self.shown, self.verified,
+                "follows, and shows something else than it has compared"
+            );
         }
         assert!(self.pending.next() > self.copy.slot, "is told what it has executed");
     }
@@ -379,7 +383,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
 
     /// Once it has caught up it knows by itself whether the cluster admits it. Replicas drop what a stranger asks for.
     fn refuse_if_not_admitted(&mut self, fx: &mut Fx<'_, O, S, R>) {
-        if !matches!(self.standing, Standing::Following(_)) || self.copy.is_admitted(&self.key) {
+        if !matches!(self.standing, Standing::Following(_)) || self.copy.system.admits(self.key) {
             return;
         }
         let out: Vec<Digest> = self.asker.outstanding().map(|(digest, _)| *digest).collect();
@@ -405,10 +409,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         let from = self.pending.next();
         self.followed.0 = from;
         // EAGER: a learner writes no log; it asks.
-        fx.send_eager(
-            self.upstream,
-            ReplicaMessage::Follow(Follow { from, payload: true }),
-        );
+        fx.send_eager(self.upstream, ReplicaMessage::Follow(Follow { from, payload: true }));
     }
 
     fn ask_for_claims(&mut self, round: Option<u64>, fx: &mut Fx<'_, O, S, R>) {
@@ -464,6 +465,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     fn stand(&mut self, standing: Standing, fx: &mut Fx<'_, O, S, R>) {
         if self.standing != standing {
             self.standing = standing;
+            self.goal = None;
             fx.output(LearnerOutput::Standing(standing));
         }
     }

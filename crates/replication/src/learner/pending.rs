@@ -36,7 +36,7 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Nothing is told yet of what follows this slot.
-    pub(crate) const fn after(slot: Slot, chain: Digest) -> Self {
+    pub(crate) fn after(slot: Slot, chain: Digest) -> Self {
         let (bodies, asked) = (BTreeMap::new(), BTreeSet::new());
         Self { base: (slot, chain), told: VecDeque::new(), bodies, bytes: 0, asked }
     }
@@ -59,7 +59,8 @@ impl Pending {
 
     /// A body of the slot that was told last. Kept while there is room.
     pub(crate) fn keep(&mut self, body: Verified<Bundle>) {
-        let is_told = self.told.back().is_some_and(|told| told.batch.bundles.contains(&body.digest()));
+        let is_told =
+            self.told.back().is_some_and(|told| told.batch.bundles.contains(&body.digest()));
         if is_told && self.bytes + body.signed().len() <= BYTES {
             self.insert(body);
         }

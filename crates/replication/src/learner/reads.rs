@@ -163,7 +163,10 @@ mod tests {
         assert_eq!(reads.readable(Slot(1), ENOUGH), [1]);
         assert_eq!(reads.next_round(), Some(9));
         (0..4).for_each(|replica| reads.claim(ReplicaId(replica), 8, Slot(1)));
-        assert!(reads.readable(Slot(1), ENOUGH).is_empty(), "claims of the round before count for nothing");
+        assert!(
+            reads.readable(Slot(1), ENOUGH).is_empty(),
+            "claims of the round before count for nothing"
+        );
         (0..4).for_each(|replica| reads.claim(ReplicaId(replica), 9, Slot(1)));
         assert_eq!(reads.readable(Slot(1), ENOUGH), [2]);
         assert_eq!(reads.tick(), Overdue::Nothing);

@@ -28,7 +28,13 @@ pub(crate) struct Vouchers {
 
 impl Vouchers {
     /// A replica vouches. `enough` is how many must say the same.
-    pub(crate) fn add(&mut self, replica: ReplicaId, voucher: &Voucher, shown: Slot, enough: usize) {
+    pub(crate) fn add(
+        &mut self,
+        replica: ReplicaId,
+        voucher: &Voucher,
+        shown: Slot,
+        enough: usize,
+    ) {
         let Voucher { slot, chain, outcome, view } = *voucher;
         let latest = self.latest.entry(replica).or_default();
         *latest = (latest.0.max(slot), latest.1.max(view));
@@ -105,7 +111,10 @@ mod tests {
         vouchers.add(ReplicaId(1), &voucher(3, 1), Slot(0), 2);
         assert_eq!(vouchers.certified(), None);
         vouchers.add(ReplicaId(2), &voucher(3, 2), Slot(0), 2);
-        assert_eq!(vouchers.certified().map(|(slot, links)| (slot, links.outcome.0[0])), Some((Slot(3), 2)));
+        assert_eq!(
+            vouchers.certified().map(|(slot, links)| (slot, links.outcome.0[0])),
+            Some((Slot(3), 2))
+        );
     }
 
     #[test]
