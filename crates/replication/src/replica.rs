@@ -4,9 +4,9 @@ use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
 use crate::executor::{Decided, Replicated};
 use crate::judge::Judgements;
-use crate::message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
+use crate::message::{Bundle, ReplicaMessage, Reply, ReplyBody};
 use crate::record::{Record, Timer, split};
-use crate::sessions::{Admission, Remembered};
+use crate::sessions::Remembered;
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -118,7 +118,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             me: id,
             quorums,
             order,
-            state: Replicated::genesis(&config.service, config.clients),
+            state: Replicated::genesis(&config.service, &config.clients),
             service: config.service,
             bodies: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -364,7 +364,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if from_client && self.answer_from_memory(client, &bundle, fx) {
             return;
         }
-        if self.executed.contains(&digest) || !self.state.clients.contains(&client) {
+        if self.executed.contains(&digest) || !self.state.system.admits(client) {
             return;
         }
         if self.bodies.contains_key(&digest) {
@@ -422,9 +422,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     ) -> bool {
         let digest = bundle.digest();
         let by_itself = |body: &ReplyBody| Remembered::new(digest, Slot(0), body);
-        let answer = if !self.state.clients.contains(&client) {
+        let answer = if !self.state.system.admits(client) {
             by_itself(&ReplyBody::NotAdmitted)
-        } else if let Some(remembered) = self.remembered(client, bundle) {
+        } else if let Some(remembered) = self.state.remembered(client, digest, bundle.message()) {
             remembered
         } else if self.executed.contains(&digest) {
             // It was executed, and its session is gone or has moved on: nobody knows what it came to.
@@ -446,22 +446,6 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// What a bundle came to, if it was executed and its session still knows.
-    fn remembered(&self, client: PublicKey, bundle: &Verified<Bundle>) -> Option<Remembered> {
-        match bundle.message().request {
-            Request::Register { nonce } => {
-                let opening = self.state.sessions.opening(client, nonce)?;
-                (opening.bundle == bundle.digest()).then(|| opening.clone())
-            }
-            Request::Operations { session, sequence, .. } => {
-                match self.state.sessions.admit(client, session, sequence, bundle.digest()) {
-                    Admission::Repeat(remembered) => Some(remembered),
-                    Admission::Execute | Admission::Refuse(_) => None,
-                }
-            }
-        }
-    }
-
     /// Executes decided batches in the order of their slots, as far as all bodies are here.
     fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
         while let Some((_, batch)) = self.decided.front() {
@@ -477,7 +461,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
-        let moment = self.state.begin(slot, &batch);
+        let moment = self.state.begin(&self.service, slot, &batch, &mut |run| fx.guard(run));
         let mut applied = Vec::new();
         for digest in &batch.bundles {
             // A bundle that an earlier slot executed is a repetition, which sessions would find out too.
@@ -571,7 +555,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             stable: self.checkpoints.latest().cloned(),
             time: self.state.time,
             waiting: self.waiting.len() as u64,
-            sessions: self.state.sessions.len() as u64,
+            sessions: self.state.system.len() as u64,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
         }
