@@ -3,15 +3,26 @@
 //! A cluster serves callers of more than one kind: clients that keep nothing, and learners. A world knows only that they
 //! are callers, each by its index; which kind one is, its configuration says.
 
+use std::fmt;
 use testudo_core::{Done, Effects, Lift, Past, Peer, Position, Protocol, Verified, Work as Task};
 
 /// Either of two things: of configurations, inputs, outputs, names of timers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Either<A, B> {
     /// What belongs to the first kind.
     One(A),
     /// What belongs to the second kind.
     Other(B),
+}
+
+impl<A: fmt::Debug, B: fmt::Debug> fmt::Debug for Either<A, B> {
+    /// Shows what it is, and not which.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(one) => one.fmt(f),
+            Self::Other(other) => other.fmt(f),
+        }
+    }
 }
 
 impl<A: Task, B: Task> Task for Either<A, B> {

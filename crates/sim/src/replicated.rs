@@ -3,6 +3,7 @@
 
 use crate::adversary::{Adversary, Misconduct};
 use crate::conformance::{Heard, Held, Serving};
+use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::rng::Chance;
@@ -10,14 +11,17 @@ use crate::script::{Scripted, compact};
 use crate::upstream::Upstream;
 use crate::workload::{Hosted, Small};
 use crate::world::{Setup, System};
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
-use testudo_contracts::{Checkpoint, OrderConfig, Ordering};
+use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
 use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
+use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
-    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Outcome, Replica,
-    ReplicaMessage, Reply, ReplyBody, Request, Status, Voucher,
+    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Learner, LearnerConfig,
+    LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply, ReplyBody,
+    Request, Standing, Status, Voucher,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
@@ -35,23 +39,44 @@ pub trait Knowledge<O: Ordering>: 'static {
     }
 }
 
-/// Replication over an ordering, of the service that a workload is for.
-pub struct Replicated<O, K, W = Small> {
+/// What a client's automaton is asked for.
+type Asked = Either<ClientInput, LearnerInput>;
+/// What a client's automaton tells.
+type Told = Either<ClientOutput, LearnerOutput>;
+
+/// Replication over an ordering, of the service that a workload is for, with learners that keep these rules.
+pub struct Replicated<O, K, W = Small, R = Standard> {
     is_hasty: bool,
     interval: u64,
     /// Tickets given out to scripts' requests.
     tickets: u64,
-    ordering: PhantomData<fn() -> (O, K, W)>,
+    /// What learners' upper layers hold, by client.
+    readers: BTreeMap<usize, Reader>,
+    ordering: PhantomData<fn() -> (O, K, W, R)>,
 }
 
-impl<O, K, W> Default for Replicated<O, K, W> {
+/// The layer above a learner: it reads from what was published last.
+#[derive(Default)]
+struct Reader {
+    published: Option<Published>,
+    /// Operations that wait until they may be read, by ticket.
+    reads: BTreeMap<u64, Vec<u8>>,
+}
+
+impl<O, K, W, R> Default for Replicated<O, K, W, R> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
-        Self { is_hasty: false, interval: 8, tickets: 0, ordering: PhantomData }
+        Self {
+            is_hasty: false,
+            interval: 8,
+            tickets: 0,
+            readers: BTreeMap::new(),
+            ordering: PhantomData,
+        }
     }
 }
 
-impl<O, K, W> Replicated<O, K, W> {
+impl<O, K, W, R> Replicated<O, K, W, R> {
     /// The same over a driver that does not wait for the disk.
     #[must_use]
     pub fn hasty() -> Self {
@@ -59,15 +84,33 @@ impl<O, K, W> Replicated<O, K, W> {
     }
 }
 
-impl<O, K, W> System for Replicated<O, K, W>
+impl<O, K, W: Hosted, R> Replicated<O, K, W, R> {
+    /// A learner is asked to read this: from its own copy, as soon as that covers all that was acknowledged before.
+    fn read_later(&mut self, client: usize, ticket: u64, operation: Vec<u8>) -> LearnerInput {
+        self.readers.entry(client).or_default().reads.insert(ticket, operation);
+        LearnerInput::Read { ticket }
+    }
+
+    /// What a reader's operation comes to on the copy that was published last.
+    fn read_now(&mut self, client: usize, ticket: u64) -> Option<(Slot, Vec<u8>)> {
+        let reader = self.readers.get_mut(&client)?;
+        let operation = reader.reads.remove(&ticket)?;
+        let Published { slot, time, state, .. } = reader.published.as_ref()?;
+        let moment = Moment { slot: *slot, time: *time, elapsed: 0 };
+        Some((*slot, W::read(state, &operation, &moment)?))
+    }
+}
+
+impl<O, K, W, R> System for Replicated<O, K, W, R>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
     W: Hosted,
+    R: Rules,
 {
     type Message = ReplicaMessage<O::Message>;
     type Replica = Replica<O, W::Service>;
-    type Client = Client<O>;
+    type Client = OneOf<Client<O>, Learner<O, W::Service, R>>;
 
     fn replica_config(&mut self, setup: &Setup, _: NodeId, _: ReplicaId) -> Config<W::Service> {
         let order = OrderConfig {
@@ -78,12 +121,19 @@ where
         Config { order, clients: setup.clients.iter().copied().collect(), service: W::service() }
     }
 
-    fn client_config(&mut self, setup: &Setup, _: usize) -> ClientConfig {
-        ClientConfig {
-            domain: setup.domain,
-            membership: (*setup.membership).clone(),
-            resend: Duration::from_millis(500),
+    fn client_config(
+        &mut self,
+        setup: &Setup,
+        client: usize,
+    ) -> Either<ClientConfig, LearnerConfig<W::Service>> {
+        let (domain, membership) = (setup.domain, (*setup.membership).clone());
+        let resend = Duration::from_millis(500);
+        if !setup.is_learner(client) {
+            return Either::One(ClientConfig { domain, membership, resend });
         }
+        self.readers.insert(client, Reader::default());
+        let clients = setup.clients.iter().copied().collect();
+        Either::Other(LearnerConfig { domain, membership, clients, service: W::service(), resend })
     }
 
     fn replica_facts(&self, output: &Event, facts: &mut Vec<Fact>) {
@@ -104,13 +154,27 @@ where
         }
     }
 
-    fn client_facts(&self, output: &ClientOutput, facts: &mut Vec<Fact>) {
-        let ClientOutput::Answer { ticket, outcome, .. } = output;
-        let answer = match outcome {
-            Outcome::Done(_, result) => Digest::of(result),
-            Outcome::Unknown | Outcome::NotAdmitted | Outcome::TooLarge => return,
-        };
-        facts.push(Fact::Answered { request: *ticket, answer });
+    fn client_facts(&self, output: &Told, facts: &mut Vec<Fact>) {
+        facts.push(match output {
+            Either::One(ClientOutput::Answer { ticket, outcome, .. })
+            | Either::Other(LearnerOutput::Answer { ticket, outcome, .. }) => {
+                let Outcome::Done(_, result) = outcome else { return };
+                Fact::Answered { request: *ticket, answer: Digest::of(result) }
+            }
+            Either::Other(LearnerOutput::Published(published)) => Fact::Published(published.slot),
+            Either::Other(LearnerOutput::Readable { ticket }) => {
+                Fact::Note(format!("may read #{ticket}").into())
+            }
+            Either::Other(LearnerOutput::Standing(standing)) => match standing {
+                Standing::Fetching => Fact::Fetches,
+                Standing::Following(upstream) => Fact::Follows(*upstream),
+                Standing::Diverged(slot) => Fact::Diverged(*slot),
+            },
+        });
+    }
+
+    fn client_crashed(&mut self, client: usize) {
+        self.readers.remove(&client);
     }
 
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
@@ -150,24 +214,44 @@ where
     }
 }
 
-impl<O, K, W> Serving for Replicated<O, K, W>
+impl<O, K, W, R> Serving for Replicated<O, K, W, R>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
     W: Hosted,
+    R: Rules,
 {
     type Workload = W;
 
-    fn submit(&mut self, _: usize, id: u64, operation: Vec<u8>) -> ClientInput {
-        ClientInput::Submit { ticket: id, operation: operation.into() }
+    /// A learner reads most of what only reads from its own copy. Some of it is ordered all the same, as clients that
+    /// keep nothing have it ordered.
+    fn submit(&mut self, client: usize, id: u64, operation: Vec<u8>) -> Asked {
+        let is_learner = self.readers.contains_key(&client);
+        if is_learner && !id.is_multiple_of(4) && W::is_read(&operation) {
+            Either::Other(self.read_later(client, id, operation))
+        } else if is_learner {
+            Either::Other(LearnerInput::Submit { ticket: id, operation: operation.into() })
+        } else {
+            Either::One(ClientInput::Submit { ticket: id, operation: operation.into() })
+        }
     }
 
-    fn answered(&mut self, _: usize, output: ClientOutput) -> Vec<Heard> {
+    fn answered(&mut self, client: usize, output: Told) -> Vec<Heard> {
         match output {
-            ClientOutput::Answer { ticket, outcome: Outcome::Done(_, result), .. } => {
-                vec![Heard::Answer(ticket, result.to_vec())]
+            Either::One(ClientOutput::Answer { ticket, outcome, .. })
+            | Either::Other(LearnerOutput::Answer { ticket, outcome, .. }) => match outcome {
+                Outcome::Done(_, result) => vec![Heard::Answer(ticket, result.to_vec())],
+                _ => Vec::new(),
+            },
+            Either::Other(LearnerOutput::Published(published)) => {
+                self.readers.entry(client).or_default().published = Some(published.clone());
+                vec![Heard::Published(published)]
             }
-            ClientOutput::Answer { .. } => Vec::new(),
+            Either::Other(LearnerOutput::Readable { ticket }) => {
+                let read = self.read_now(client, ticket);
+                read.map(|(_, result)| Heard::Answer(ticket, result)).into_iter().collect()
+            }
+            Either::Other(LearnerOutput::Standing(_)) => Vec::new(),
         }
     }
 
@@ -230,24 +314,45 @@ fn forged_results(reply: &Reply) -> Arc<[u8]> {
     forged.to_bytes().into()
 }
 
-impl<O, K, W> Scripted for Replicated<O, K, W>
+impl<O, K, W, R> Scripted for Replicated<O, K, W, R>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
     W: Hosted,
+    R: Rules,
 {
-    /// The words of [`Hosted::parse`].
-    fn request(&mut self, _: usize, words: &[&str]) -> Result<ClientInput, String> {
+    /// The words of [`Hosted::parse`] have it ordered; after `read` a learner answers it from its own copy.
+    fn request(&mut self, client: usize, words: &[&str]) -> Result<Asked, String> {
         self.tickets += 1;
+        let ticket = self.tickets;
+        if let ["read", words @ ..] = words {
+            let operation = W::parse(words)?;
+            return Ok(Either::Other(self.read_later(client, ticket, operation)));
+        }
         let operation = W::parse(words)?.into();
-        Ok(ClientInput::Submit { ticket: self.tickets, operation })
+        Ok(if self.readers.contains_key(&client) {
+            Either::Other(LearnerInput::Submit { ticket, operation })
+        } else {
+            Either::One(ClientInput::Submit { ticket, operation })
+        })
     }
 
-    fn show_answer(&mut self, _: usize, output: ClientOutput) -> String {
-        let ClientOutput::Answer { outcome, .. } = output;
-        match outcome {
-            Outcome::Done(slot, result) => format!("{} in {slot:?}", W::show_result(&result)),
-            other => format!("{other:?}"),
+    fn show_answer(&mut self, client: usize, output: Told) -> Option<String> {
+        match output {
+            Either::One(ClientOutput::Answer { outcome, .. })
+            | Either::Other(LearnerOutput::Answer { outcome, .. }) => Some(match outcome {
+                Outcome::Done(slot, result) => format!("{} in {slot:?}", W::show_result(&result)),
+                other => format!("{other:?}"),
+            }),
+            Either::Other(LearnerOutput::Published(published)) => {
+                self.readers.entry(client).or_default().published = Some(published);
+                None
+            }
+            Either::Other(LearnerOutput::Readable { ticket }) => {
+                let (slot, result) = self.read_now(client, ticket)?;
+                Some(format!("{} as of {slot:?}", W::show_result(&result)))
+            }
+            Either::Other(LearnerOutput::Standing(_)) => None,
         }
     }
 
@@ -288,6 +393,12 @@ where
             "{view:?} of {primary:?}{changing}, executed {slot:?} {chain:?}, stable {stable:?}, \
              {waiting} waiting, {health:?}"
         )
+    }
+
+    fn show_client(&self, client: &Self::Client) -> Option<String> {
+        let OneOf::Other(learner) = client else { return None };
+        let (shown, executed) = (learner.shown(), learner.copy().slot);
+        Some(format!("{:?}, shown {shown:?}, executed {executed:?}", learner.standing()))
     }
 }
 

@@ -61,8 +61,9 @@ pub trait Hosted: Workload {
     fn show(operation: &[u8]) -> String;
     /// A result as scripts print it.
     fn show_result(result: &[u8]) -> String;
-    /// What an operation that only reads comes to on a copy of the state, by the service's own code; none if it may
-    /// change something.
+    /// Whether an operation only reads, so that a learner may answer it from its copy.
+    fn is_read(operation: &[u8]) -> bool;
+    /// What an operation that only reads comes to on a copy of the state, by the service's own code.
     fn read(copy: &Map, operation: &[u8], moment: &Moment) -> Option<Vec<u8>>;
 }
 
@@ -199,6 +200,9 @@ impl Hosted for Small {
             Ok(answer) => answer.to_string(),
             Err(error) => format!("no answer: {error}"),
         }
+    }
+    fn is_read(operation: &[u8]) -> bool {
+        matches!(Ask::from_bytes(operation), Ok(Ask::Get { .. }))
     }
     fn read(copy: &Map, operation: &[u8], _: &Moment) -> Option<Vec<u8>> {
         let Ok(Ask::Get { key }) = Ask::from_bytes(operation) else { return None };

@@ -67,6 +67,10 @@ impl<'a, S: Serving> Run<'a, S> {
             .clone()
             .unwrap_or_else(|| Climate::drawn(&plan.troubles, &mut Rng::split(seed, "climate", 0)));
         let mut seeded = Seeded::new(world, seed, climate, plan.f, plan.beyond);
+        // Whoever learns hears a liar first.
+        if let Some((upstream, _)) = liars.first() {
+            seeded.world.load_learners(u32::from(upstream.0));
+        }
         for (id, liar) in liars {
             seeded.corrupt(NodeId(id.0), liar);
         }

@@ -22,6 +22,7 @@
 
 use super::names::Names;
 use super::show::compact;
+use super::words::{duration, fact_line, liar, no_option, number};
 use crate::adversary::Misconduct;
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
 use crate::world::{Observer, Pending, Shape, System, World};
@@ -51,10 +52,14 @@ pub trait Scripted: System {
         Err(format!("replicas of this system are not asked for {}", words.join(" ")))
     }
 
-    /// What a client's automaton gave out, as lines; none if that is not worth one.
-    fn show_answer(&mut self, client: usize, output: <Self::Client as Protocol>::Output) -> String {
+    /// What a client's automaton gave out, as a line, if it is worth one.
+    fn show_answer(
+        &mut self,
+        client: usize,
+        output: <Self::Client as Protocol>::Output,
+    ) -> Option<String> {
         let _ = client;
-        compact(&format!("{output:?}"))
+        Some(compact(&format!("{output:?}")))
     }
 
     /// A message's fields, without its name.
@@ -64,6 +69,12 @@ pub trait Scripted: System {
 
     /// A replica's line in `status`.
     fn show_status(&self, replica: &Self::Replica) -> String;
+
+    /// A client's line in `status`, if it has one.
+    fn show_client(&self, client: &Self::Client) -> Option<String> {
+        let _ = client;
+        None
+    }
 }
 
 /// Events that have not been printed yet.
@@ -398,6 +409,12 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 .map_or_else(|| "down".into(), |replica| world.system.show_status(replica));
             lines.push(format!("{}: {status}", world.name(node)));
         }
+        for client in 0..world.setup().clients.len() {
+            let automaton = world.client(client).and_then(|host| host.automaton());
+            let status = automaton.and_then(|client| world.system.show_client(client));
+            let name = world.name(world.client_node(client));
+            lines.extend(status.map(|status| format!("{name}: {status}")));
+        }
         for line in lines {
             let line = self.names.apply(&line);
             self.printed.push(line);
@@ -465,8 +482,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         while let Some((client, output)) = self.world.as_mut().and_then(World::take_answer) {
             let Some(world) = &mut self.world else { return };
             let name = world.name(world.client_node(client));
-            let lines = world.system.show_answer(client, output);
-            for line in lines.lines() {
+            if let Some(line) = world.system.show_answer(client, output) {
                 let line = self.names.apply(&format!("{name} ← {line}"));
                 self.printed.push(line);
             }
@@ -542,49 +558,3 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
 
 /// How long a message takes in `run`.
 const MESSAGE: Duration = Duration::from_millis(1);
-
-fn fact_line(fact: &Fact) -> String {
-    match fact {
-        Fact::Executed { slot, batch, is_final: true } => format!("executed {slot:?} {batch:?}"),
-        Fact::Executed { slot, batch, .. } => format!("executed {slot:?} {batch:?} for now"),
-        Fact::Applied { slot, request, result } => {
-            format!("applied {request:?} in {slot:?}: {result:?}")
-        }
-        Fact::Committed(slot) => format!("committed {slot:?}"),
-        Fact::RolledBack(slot) => format!("rolled back to {slot:?}"),
-        Fact::Restored(slot) => format!("restored {slot:?}"),
-        Fact::Checkpoint { slot, state } => format!("checkpoint {slot:?} {state:?}"),
-        Fact::View(view, primary) => format!("installed {view:?} of {primary:?}"),
-        Fact::Published(slot) => format!("shows {slot:?}"),
-        Fact::Follows(id) => format!("follows {id:?}"),
-        Fact::Fetches => "fetches a state".into(),
-        Fact::Diverged(slot) => format!("diverged in {slot:?}"),
-        Fact::Answered { request, answer } => format!("answered #{request} {answer:?}"),
-        Fact::Note(note) => note.to_string(),
-    }
-}
-
-fn no_option(option: &str) -> String {
-    format!("no such option: {option}")
-}
-
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("no number: {text}"))
-}
-
-fn liar(text: &str) -> Result<(NodeId, Misconduct), String> {
-    let (node, kind) = text.split_once(':').ok_or_else(|| no_option(text))?;
-    let liar = Misconduct::named(kind).ok_or_else(|| format!("no such liar: {kind}"))?;
-    Ok((NodeId(number(node)? as u16), liar))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let amount = number(digits)?;
-    match &text[digits.len()..] {
-        "us" => Ok(Duration::from_micros(amount)),
-        "ms" => Ok(Duration::from_millis(amount)),
-        "s" => Ok(Duration::from_secs(amount)),
-        _ => Err(format!("no duration: {text}")),
-    }
-}

@@ -403,8 +403,8 @@ impl Scripted for Register {
             other => Err(format!("a register cannot {other}")),
         }
     }
-    fn show_answer(&mut self, _: usize, (_, text): (u64, String)) -> String {
-        if text.is_empty() { "no value".into() } else { text }
+    fn show_answer(&mut self, _: usize, (_, text): (u64, String)) -> Option<String> {
+        Some(if text.is_empty() { "no value".into() } else { text })
     }
     fn show_message(&self, message: &Said) -> String {
         let value = |frame: &Frame| {
