@@ -10,7 +10,8 @@
 //! 4. What is decided executes in slot order on the replicated state ([`executor`], [`sessions`]): exactly once, at
 //!    agreed time, every operation on an overlay of its own.
 //! 5. Each replica replies; the client believes what its protocol's reply rule accepts.
-//! 6. Every so often the digest of all replicated state is signed and compared ([`checkpoint`]).
+//! 6. When the service wants a slot though nobody asks, that is a waiting request at every replica (`due`).
+//! 7. Every so often the digest of all replicated state is signed and compared ([`checkpoint`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -20,8 +21,10 @@ pub mod asking;
 mod budget;
 mod checkpoint;
 pub mod client;
+mod due;
 pub mod executor;
 pub mod feed;
+mod intake;
 mod judge;
 pub mod learner;
 pub mod message;
