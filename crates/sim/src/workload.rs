@@ -30,7 +30,7 @@ pub trait Workload: 'static {
     /// Who looks on in the run of this seed.
     fn onlooker(seed: u64) -> Self::Onlooker;
     /// The next operation of a client, on one of `keys` keys. `token` is new, so that values tell who wrote them.
-    fn draw(keys: u64, token: u64, rng: &mut Rng) -> Self::Ask;
+    fn draw(keys: u64, token: u64, onlooker: &Self::Onlooker, rng: &mut Rng) -> Self::Ask;
     /// The operations that read everything at the end.
     fn last_reads(keys: u64) -> Vec<Self::Ask>;
     /// The operation as it is submitted.
@@ -69,7 +69,7 @@ pub trait Hosted: Workload {
 
 /// Looks on while a run goes on: at what learners publish, what replicas hold, and what is answered.
 pub trait Onlooker<Ask, Answer> {
-    /// A learner has published this. False words end the run.
+    /// A learner has published this.
     fn published(&mut self, at: Duration, client: usize, published: &Published) -> Vec<Finding> {
         let _ = (at, client, published);
         Vec::new()
@@ -142,7 +142,7 @@ macro_rules! on_the_small_service {
             fn onlooker(_: u64) -> Nobody {
                 Nobody
             }
-            fn draw(keys: u64, token: u64, rng: &mut Rng) -> Ask {
+            fn draw(keys: u64, token: u64, _: &Nobody, rng: &mut Rng) -> Ask {
                 Ask::drawn(keys, token, $mix, rng)
             }
             fn last_reads(keys: u64) -> Vec<Ask> {

@@ -234,7 +234,8 @@ impl<'a, S: Serving> Run<'a, S> {
             self.seeded.call(Duration::from_millis(100), client as u64);
             return;
         }
-        let ask = S::Workload::draw(self.plan.keys, self.issued as u64, &mut self.rng);
+        let ask = 
+            S::Workload::draw(self.plan.keys, self.issued as u64, &self.onlooker, &mut self.rng);
         self.issued += 1;
         self.submit(client, ask);
     }
