@@ -234,7 +234,7 @@ impl<'a, S: Serving> Run<'a, S> {
             self.seeded.call(Duration::from_millis(100), client as u64);
             return;
         }
-        let ask = 
+        let ask =
             S::Workload::draw(self.plan.keys, self.issued as u64, &self.onlooker, &mut self.rng);
         self.issued += 1;
         self.submit(client, ask);
