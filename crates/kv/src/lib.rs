@@ -47,6 +47,7 @@ mod put;
 mod range;
 mod response;
 mod txn;
+pub mod watch;
 
 pub use draft::WORK;
 pub use error::Error;
