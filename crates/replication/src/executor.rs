@@ -221,6 +221,6 @@ impl Replicated {
 }
 
 /// One more link of a chain of digests.
-fn link(chain: Digest, slot: Slot, item: Digest) -> Digest {
+pub(crate) fn link(chain: Digest, slot: Slot, item: Digest) -> Digest {
     Digest::of_parts(&[&chain.0, &slot.0.to_le_bytes(), &item.0])
 }

@@ -38,7 +38,9 @@ pub use asking::{Alarm, Asked, Asker, Outcome};
 pub use client::{Client, ClientConfig, ClientInput, ClientOutput};
 pub use executor::Replicated;
 pub use feed::{Claim, Feed, Follow, Head, StateAnswer, StateAsk, Tree, Voucher};
-pub use learner::{LearnerConfig, LearnerInput, LearnerOutput, Published, Standing};
+pub use learner::{
+    Learner, LearnerConfig, LearnerInput, LearnerOutput, LearnerTimer, Published, Standing,
+};
 pub use message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
 pub use record::{Record, Timer};
 pub use replica::{Config, Replica};
