@@ -50,6 +50,7 @@ mod range;
 mod response;
 mod settings;
 mod txn;
+pub mod watch;
 
 pub use draft::WORK;
 pub use error::Error;
