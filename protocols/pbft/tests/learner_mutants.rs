@@ -26,8 +26,10 @@ const SEEDS: u64 = 60;
 /// to it.
 fn convict<W: Hosted, R: Rules>(plan: &Plan, oracles: &[&str]) {
     for seed in 0..SEEDS {
+        eprintln!("seed {seed}");
         let right = run_seed(Replicated::<Pbft, Lore, W, Standard>::default, seed, plan);
         assert!(right.is_clean(), "the right rules fail\n{right}");
+        eprintln!("right done");
         let report = run_seed(Replicated::<Pbft, Lore, W, R>::default, seed, plan);
         let Some(found) = report.violations.first() else { continue };
         assert!(oracles.contains(&found.oracle), "convicted of something else\n{report}");
