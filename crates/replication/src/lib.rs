@@ -10,7 +10,8 @@
 //! 4. What is decided executes in slot order on the replicated state ([`executor`], [`sessions`]): exactly once, at
 //!    agreed time, every operation on an overlay of its own.
 //! 5. Each replica replies; the client believes what its protocol's reply rule accepts.
-//! 6. Every so often the digest of all replicated state is signed and compared ([`checkpoint`]).
+//! 6. When the service wants a slot though nobody asks, that is a waiting request at every replica (`due`).
+//! 7. Every so often the digest of all replicated state is signed and compared ([`checkpoint`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -20,16 +21,22 @@ pub mod asking;
 mod budget;
 mod checkpoint;
 pub mod client;
+mod due;
 pub mod executor;
 pub mod feed;
+mod followers;
+mod intake;
 mod judge;
 pub mod learner;
 pub mod message;
+mod recent;
 mod record;
 mod replica;
+mod serving;
 pub mod sessions;
 mod status;
 pub mod waiting;
+mod work;
 
 pub use asking::{Alarm, Asked, Asker, Outcome};
 pub use client::{Client, ClientConfig, ClientInput, ClientOutput};
@@ -42,3 +49,4 @@ pub use message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
 pub use record::{Record, Timer};
 pub use replica::{Config, Replica};
 pub use status::{Event, Health, Status};
+pub use work::{Work, Worked};

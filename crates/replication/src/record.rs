@@ -71,6 +71,10 @@ pub enum Timer<T> {
     Fetch,
     /// Say again what should have become stable.
     Checkpoint,
+    /// The service wants a slot.
+    Due,
+    /// Forget learners that have not been heard of.
+    Follow,
     /// Begin a new period of what peers may cost.
     Budget,
 }
