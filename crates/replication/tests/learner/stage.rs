@@ -6,7 +6,8 @@ use std::time::Duration;
 use testudo_contracts::{Batch, Moment, Service, StableCheckpoint, Store};
 use testudo_core::{
     Digest, Domain, Effect, Effects, FaultModel, Host, Incarnation, Member, Membership, Past, Peer,
-    Position, Protocol, PublicKey, ReplicaId, Signature, Signer, Slot, Target, Time, Verified, View,
+    Position, Protocol, PublicKey, ReplicaId, Signature, Signer, Slot, Target, Time, Verified,
+    View,
 };
 use testudo_pbft::Pbft;
 use testudo_replication::executor::Decided;
@@ -91,8 +92,7 @@ impl Truth {
         self.others += 1;
         let request = Request::Register { nonce: self.others };
         let other = Bundle { replier: ReplicaId(0), request };
-        let signed =
-            Verified::seal(other.clone(), Peer::Client(OTHER), Domain::default(), &Nobody);
+        let signed = Verified::seal(other.clone(), Peer::Client(OTHER), Domain::default(), &Nobody);
         let digests = own.iter().map(|bundle| bundle.digest(ME, Domain::default()));
         let bundles: Vec<Digest> = digests.chain([signed.digest()]).collect();
         let time = Time(self.state.slot.0 * 10 + 10);
@@ -229,12 +229,7 @@ impl Stage {
     /// A replica vouches truthfully for a slot.
     pub(crate) fn vouch(&mut self, from: u16, slot: Slot) {
         let voucher = match slot {
-            Slot(0) => Voucher {
-                slot,
-                chain: Digest::ZERO,
-                outcome: Digest::ZERO,
-                view: View(0),
-            },
+            Slot(0) => Voucher { slot, chain: Digest::ZERO, outcome: Digest::ZERO, view: View(0) },
             slot => self.truth.feed(slot).voucher,
         };
         self.say(from, ReplicaMessage::Voucher(voucher));
@@ -292,8 +287,7 @@ impl Stage {
 
     fn stable(&self) -> (StableCheckpoint, Head) {
         let head = self.truth.stable.as_ref().expect("a checkpoint is stable").head();
-        let checkpoint =
-            testudo_contracts::Checkpoint { slot: head.slot, state: head.digest() };
+        let checkpoint = testudo_contracts::Checkpoint { slot: head.slot, state: head.digest() };
         (StableCheckpoint::new(checkpoint), head)
     }
 
