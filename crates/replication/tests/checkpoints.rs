@@ -3,9 +3,11 @@
 mod cluster;
 
 use cluster::{Cluster, Record, Tape, Timer, client};
+use std::sync::Arc;
 use testudo_contracts::Checkpoint;
-use testudo_core::{Digest, Slot};
-use testudo_replication::{Health, ReplicaMessage, StateAnswer, StateAsk};
+use testudo_core::{Decode, Digest, Slot};
+use testudo_replication::{Health, ReplicaMessage, Replicated, StateAnswer, StateAsk, Tree};
+use testudo_state::{Chunk, Import, Map};
 
 fn put(cluster: &mut Cluster, session: u64, sequences: std::ops::Range<u64>) {
     for sequence in sequences {
@@ -44,7 +46,7 @@ fn the_order_goes_on_while_digests_are_computed() {
     }
     assert!((0..4).all(|id| stable(&cluster, id) == Slot(8)));
     // Whose window moved last has missed the votes for the next slot, and asks for the decision.
-    (0..3).for_each(|_| cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend)));
+    (0..10).for_each(|_| cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend)));
     cluster.check(9);
 }
 
@@ -98,7 +100,7 @@ fn no_slot_is_signed_twice_though_its_state_is_another() {
 fn served(cluster: &mut Cluster, slot: Option<u64>) -> StateAnswer {
     let ask = slot.map_or(StateAsk::Head, |slot| StateAsk::Chunk {
         slot: Slot(slot),
-        tree: testudo_replication::Tree::System,
+        tree: Tree::System,
         after: None,
     });
     cluster.take_heard(1);
@@ -114,4 +116,65 @@ fn before_there_is_a_stable_checkpoint_nothing_is_served() {
     let mut cluster = Cluster::new(4, Tape::default());
     assert_eq!(served(&mut cluster, None), StateAnswer::Gone(Slot(0)));
     assert!(cluster.replica(0).state().system.admits(client(1)));
+}
+
+/// All entries of one map of the state of a slot, chunk by chunk.
+fn fetch(cluster: &mut Cluster, slot: Slot, tree: Tree, root: &Digest) -> Map {
+    let (mut import, mut after) = (Import::new(), None::<Arc<[u8]>>);
+    loop {
+        let ask = StateAsk::Chunk { slot, tree, after: after.clone() };
+        cluster.say_to(1, 2, ReplicaMessage::StateAsk(ask));
+        let Some((2, ReplicaMessage::State(StateAnswer::Chunk { chunk, .. }))) =
+            cluster.take_heard(1).pop()
+        else {
+            panic!("no chunk")
+        };
+        let chunk = Chunk::from_bytes(&chunk).expect("a chunk that can be read");
+        let part = chunk.verify(root, after.as_deref()).expect("a chunk that is right");
+        let is_last = part.is_last();
+        for (key, value) in part.into_entries() {
+            import.push(&key, value);
+            after = Some(key);
+        }
+        if is_last {
+            return import.finish();
+        }
+    }
+}
+
+#[test]
+fn a_state_is_fetched_whole_while_the_order_goes_on() {
+    let mut cluster = Cluster::new(4, Tape::default());
+    let session = cluster.open(2);
+    put(&mut cluster, session, 1..5);
+    let StateAnswer::Head(certificate, head) = served(&mut cluster, None) else { panic!("a head") };
+    assert_eq!(certificate.statement(), &Checkpoint { slot: Slot(4), state: head.digest() });
+    // Only replica 2 knows that somebody is fetching it.
+    cluster.say_to(1, 2, ReplicaMessage::StateAsk(StateAsk::Head));
+    put(&mut cluster, session, 5..8);
+    assert_eq!(stable(&cluster, 2), Slot(8));
+    assert_eq!(served(&mut cluster, Some(3)), StateAnswer::Gone(Slot(3)));
+    let system = fetch(&mut cluster, Slot(4), Tree::System, &head.system);
+    let service = fetch(&mut cluster, Slot(4), Tree::Service, &head.service);
+    let state = Replicated::from_parts(&head, system, service).expect("the parts of the head");
+    assert_eq!(state.slot, Slot(4));
+    // Nobody asks for it any more.
+    (0..65).for_each(|_| cluster.fire_all(Timer::Budget));
+    cluster.say_to(
+        1,
+        2,
+        ReplicaMessage::StateAsk(StateAsk::Chunk {
+            slot: Slot(4),
+            tree: Tree::System,
+            after: None,
+        }),
+    );
+    let Some((2, ReplicaMessage::State(answer))) = cluster.take_heard(1).pop() else {
+        panic!("no answer")
+    };
+    assert_eq!(answer, StateAnswer::Gone(Slot(4)));
+    assert!(
+        !cluster.fire(2, Timer::Budget) || !cluster.fire(2, Timer::Budget),
+        "time stands still"
+    );
 }
