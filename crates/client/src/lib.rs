@@ -173,6 +173,7 @@ impl Client {
             domain: config.domain,
             membership: config.membership,
             addresses: config.addresses,
+            verifiers: 0,
         };
         let automaton = call::<testudo_replication::Client<O>>(caller, protocol, outputs)?;
         Ok(Self {
