@@ -42,6 +42,8 @@ pub struct CallerConfig {
     /// Threads that verify frames. With none, all are verified on the event loop, which costs least; whoever gets large
     /// frames needs one.
     pub verifiers: usize,
+    /// What counts and measures it.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Starts a caller on the event loop of whoever calls this.
@@ -60,7 +62,7 @@ pub fn call<P: Driven + Send>(
 ) -> Result<CallerHandle<P>, Fatal> {
     let me = Peer::Client(config.key.public());
     let runtime = Handle::current();
-    let metrics = Arc::new(Metrics::new());
+    let metrics = config.metrics;
     let inbox = Arc::new(Inbox::new());
     let scope = Scope { domain: config.domain, membership: config.membership };
     let keys: Vec<PublicKey> =

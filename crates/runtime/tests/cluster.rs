@@ -144,6 +144,7 @@ fn a_client_asks_and_is_answered_on_the_way_that_it_came_by() {
             membership: site.membership.clone(),
             addresses: site.addresses.clone(),
             verifiers: 1,
+            metrics: Arc::default(),
         };
         let client = call::<Gossip>(config, (), |_| ()).unwrap();
         for id in 0..4 {
