@@ -47,9 +47,9 @@ struct Gateway {
 impl Gateway {
     fn new(limits: Limits) -> Self {
         let mut store = Map::new();
-        Kv.genesis(&mut store);
+        Kv::default().genesis(&mut store);
         let store = Counting { store, reads: Rc::default() };
-        Self { kv: Kv, watchers: Watchers::new(limits, store.clone()), store }
+        Self { kv: Kv::default(), watchers: Watchers::new(limits, store.clone()), store }
     }
 
     fn put(&mut self, key: &str) {
