@@ -28,7 +28,7 @@
 //! of keys, and all events of a revision in one answer, or, if the client has asked for fragments, in fragments that
 //! directly follow each other. A watch that is behind and needs a revision which is compacted is canceled with the
 //! revision of the compaction, and so is one that keeps up when new revisions are gone before they could be looked at
-//! ([`remains`]): nobody is told less than everything without being told so. Progress at revision R is said only when
+//! ([`mod@remains`]): nobody is told less than everything without being told so. Progress at revision R is said only when
 //! everything up to R has been handed out.
 //!
 //! What etcd makes of a key that one transaction touches twice depends on its inner order; here a revision changes each
