@@ -8,7 +8,7 @@
 use crate::carrier::Sink;
 use crate::sync::{lock, wait};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 use testudo_core::{Peer, Verified, limits};
 use tokio::sync::Notify;
@@ -51,9 +51,16 @@ struct State<M, C> {
     /// Senders with something waiting, in the order of their turns. Invariant: each once.
     turns: VecDeque<Peer>,
     messages: usize,
-    /// The automaton's thread found nothing and waits to be woken.
-    is_asleep: bool,
+    /// The host found nothing and waits to be woken.
+    asleep: Option<Sleeper>,
     is_closed: bool,
+}
+
+/// What kind of host waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sleeper {
+    Thread,
+    Task,
 }
 
 /// The bounded queue in front of one automaton. Many fill it, one empties it.
@@ -73,7 +80,7 @@ impl<M, C> Inbox<M, C> {
                 lanes: HashMap::new(),
                 turns: VecDeque::new(),
                 messages: 0,
-                is_asleep: false,
+                asleep: None,
                 is_closed: false,
             }),
             thread: Condvar::new(),
@@ -81,11 +88,15 @@ impl<M, C> Inbox<M, C> {
         }
     }
 
-    /// One wake per burst: only a host that sleeps is woken, and only by the first that has something for it.
-    fn wake(&self, state: &mut State<M, C>) {
-        if std::mem::take(&mut state.is_asleep) {
-            self.thread.notify_one();
-            self.task.notify_one();
+    /// One wake per burst: only a host that sleeps is woken, and only by the first that has something for it. It is woken
+    /// when the lock is open, or it would run into it.
+    fn wake(&self, mut state: MutexGuard<'_, State<M, C>>) {
+        let asleep = state.asleep.take();
+        drop(state);
+        match asleep {
+            None => {}
+            Some(Sleeper::Thread) => self.thread.notify_one(),
+            Some(Sleeper::Task) => self.task.notify_one(),
         }
     }
 
@@ -96,7 +107,7 @@ impl<M, C> Inbox<M, C> {
             return false;
         }
         state.control.push_back(event);
-        self.wake(&mut state);
+        self.wake(state);
         true
     }
 
@@ -114,11 +125,11 @@ impl<M, C> Inbox<M, C> {
     /// Adds messages that came from this peer. Callers have asked for [`Inbox::room`]; what they add beyond is bounded
     /// by one read of theirs.
     pub(crate) fn deliver(&self, via: Peer, messages: impl IntoIterator<Item = Verified<M>>) {
-        let mut state = lock(&self.state);
-        if state.is_closed {
+        let mut guard = lock(&self.state);
+        if guard.is_closed {
             return;
         }
-        let state = &mut *state;
+        let state = &mut *guard;
         let lane = state.lanes.entry(via).or_default();
         let before = lane.waiting.len();
         lane.waiting.extend(messages);
@@ -133,7 +144,7 @@ impl<M, C> Inbox<M, C> {
             state.turns.push_back(via);
         }
         state.messages += added;
-        self.wake(state);
+        self.wake(guard);
     }
 
     /// How many messages wait.
@@ -157,9 +168,9 @@ impl<M, C> Inbox<M, C> {
             if limit.is_some_and(|limit| limit.is_zero()) {
                 return false;
             }
-            state.is_asleep = true;
+            state.asleep = Some(Sleeper::Thread);
             state = wait(&self.thread, state, limit);
-            state.is_asleep = false;
+            state.asleep = None;
         }
     }
 
@@ -175,7 +186,7 @@ impl<M, C> Inbox<M, C> {
                 if Self::drain(&mut state, burst) {
                     return true;
                 }
-                state.is_asleep = true;
+                state.asleep = Some(Sleeper::Task);
             }
             match deadline {
                 None => self.task.notified().await,
