@@ -174,5 +174,5 @@ pub fn number(result: &Arc<[u8]>) -> u64 {
 
 /// The sum that a learner's copy holds.
 pub fn sum(copy: &Copy) -> u64 {
-    copy.published.state.get(b"sum").map_or(0, |bytes| number(&bytes))
+    copy.published.state.get(b"sum").map_or(0, |bytes| number(bytes))
 }
