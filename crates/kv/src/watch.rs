@@ -25,7 +25,7 @@
 //! # What is promised
 //!
 //! Each watch is told every change of its keys from its start on, each once, in the order of revisions and within one
-//! of keys, and all events of a revision in one answer, or, if the client has asked for fragments, in fragments that
+//! of operations, and all events of a revision in one answer, or, if the client has asked for fragments, in fragments that
 //! directly follow each other. A watch that is behind and needs a revision which is compacted is canceled with the
 //! revision of the compaction, and so is one that keeps up when new revisions are gone before they could be looked at
 //! ([`mod@remains`]): nobody is told less than everything without being told so. Progress at revision R is said only when
