@@ -3,8 +3,10 @@
 mod cluster;
 
 use cluster::{Cluster, Snapshot, Tape, Timer, client};
-use testudo_core::{Decode, Encode, Peer, Slot, Target};
-use testudo_replication::{Event, Health, ReplicaMessage};
+use testudo_contracts::Batch;
+use testudo_core::{Decode, Encode, Peer, ReplicaId, Slot, Target, Time, View, limits};
+use testudo_pbft::message::PrePrepare;
+use testudo_replication::{Bundle, Event, Health, ReplicaMessage, Request};
 
 fn put(cluster: &mut Cluster, session: u64, sequences: std::ops::Range<u64>) {
     for sequence in sequences {
@@ -102,7 +104,7 @@ fn with_and_without_its_snapshot_a_replica_comes_to_the_same() {
 fn what_was_not_executed_still_waits_and_what_was_is_answered() {
     let (mut cluster, session) = with_snapshot();
     // A bundle that reaches replica 3 alone, and cannot be ordered.
-    cluster.drop = Box::new(|letter| letter.from == Peer::Replica(testudo_core::ReplicaId(3)));
+    cluster.drop = Box::new(|letter| letter.from == Peer::Replica(ReplicaId(3)));
     let waiting = Cluster::bundle(session, 10, b"waits");
     cluster.say_to(2, 3, ReplicaMessage::Bundle(waiting.clone()));
     assert_eq!(cluster.replica(3).status().waiting, 1);
@@ -137,7 +139,7 @@ fn a_body_that_a_snapshot_covers_is_still_lent() {
     assert!(matches!(cluster.take_heard(1).as_slice(), [(3, ReplicaMessage::Bodies(_))]));
     // And it is not taken for one that waits.
     let body = ReplicaMessage::Bundle(bundle);
-    cluster.post(Peer::Client(client(2)), Target::Peer(testudo_core::ReplicaId(3).into()), body);
+    cluster.post(Peer::Client(client(2)), Target::Peer(ReplicaId(3).into()), body);
     cluster.run();
     assert_eq!(cluster.replica(3).status().waiting, 0);
 }
@@ -193,4 +195,44 @@ fn no_snapshot_is_written_before_the_log_is_long() {
     assert!(cluster.nodes.iter().all(|node| node.disk.snapshot.is_none()));
     assert_eq!(cluster.replica(0).status().snapshot, Slot(0));
     assert_eq!(cluster.replica(0).status().health, Health::Well);
+}
+
+/// A primary that lies has bundles decided again that were executed long ago. What becomes of that must not depend on
+/// what a replica happens to remember.
+#[test]
+fn what_is_decided_twice_comes_to_the_same_whoever_remembers_it() {
+    let (mut cluster, session) = with_snapshot();
+    let register = |nonce| {
+        let request = Request::Register { nonce };
+        Bundle { replier: ReplicaId(0), request }
+    };
+    for nonce in 100..100 + limits::SESSIONS_PER_CLIENT as u64 {
+        cluster.say(2, ReplicaMessage::Bundle(register(nonce)));
+    }
+    let evicted = cluster.replica(0).state().system.opening(client(2), 7);
+    assert_eq!(evicted, None, "the first session is evicted");
+    let slot = cluster.replica(0).state().slot.next();
+    cluster.check(slot.previous().0);
+    cluster.restart(2);
+    cluster.stop(0);
+    let domain = cluster.config.order.domain;
+    let again = [register(7), Cluster::bundle(session, 1, &1_u64.to_le_bytes())];
+    let bundles = again.map(|bundle| bundle.digest(Peer::Client(client(2)), domain)).to_vec();
+    let batch = Batch { bundles, time: Time(cluster.now), gap_not_counted: false };
+    let proposal = PrePrepare { view: View(0), slot, batch };
+    let message = ReplicaMessage::Order(testudo_pbft::Message::PrePrepare(proposal));
+    cluster.post(Peer::Replica(ReplicaId(0)), Target::Others, message);
+    cluster.run();
+    let heads = [1, 2, 3].map(|id| cluster.replica(id).state().head());
+    assert_eq!(heads[0].slot, slot);
+    assert!(heads.iter().all(|head| *head == heads[0]));
+    for id in 1..4 {
+        let opening = cluster.replica(id).state().system.opening(client(2), 7);
+        assert!(opening.is_some(), "it opened a session like any other");
+        let is_of_slot =
+            |event: &&Event| matches!(event, Event::Executed { slot: of, .. } if *of == slot);
+        let event = cluster.nodes[usize::from(id)].events.iter().find(is_of_slot);
+        let Some(Event::Executed { applied, .. }) = event else { panic!("it was executed") };
+        assert!(applied.is_empty(), "nothing had its effect now for the first time");
+    }
 }
