@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::budget::Account;
+use crate::cluster::Cluster;
 use crate::info::GatewayInfo;
 use crate::route;
 use crate::service::Shared;
-use crate::submit::Submit;
 
 /// The first bytes of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -98,29 +98,29 @@ impl Gateway {
     ///
     /// # Errors
     /// When the listener has no address any more. Failures to accept are waited out.
-    pub async fn serve<S: Submit>(
+    pub async fn serve<C: Cluster>(
         listener: TcpListener,
-        submit: S,
+        cluster: C,
         info: GatewayInfo,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        Self::serve_within(Limits::default(), listener, submit, info, shutdown).await
+        Self::serve_within(Limits::default(), listener, cluster, info, shutdown).await
     }
 
     /// Serves like [`Gateway::serve`], within limits of the caller's.
     ///
     /// # Errors
     /// As [`Gateway::serve`].
-    pub async fn serve_within<S: Submit>(
+    pub async fn serve_within<C: Cluster>(
         limits: Limits,
         listener: TcpListener,
-        submit: S,
+        cluster: C,
         info: GatewayInfo,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
         listener.local_addr()?;
         let (stop, stopping) = watch::channel(false);
-        let shared = Arc::new(Shared::new(submit, info, limits, stopping));
+        let shared = Arc::new(Shared::new(cluster, info, limits, stopping));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
@@ -147,7 +147,7 @@ impl Gateway {
 }
 
 /// Serves one connection to its end. How it ends is the client's affair.
-async fn serve_connection<S: Submit>(shared: Arc<Shared<S>>, stream: TcpStream, watcher: Watcher) {
+async fn serve_connection<C: Cluster>(shared: Arc<Shared<C>>, stream: TcpStream, watcher: Watcher) {
     // Answers are written whole; holding them back would only delay them.
     let _best_effort = stream.set_nodelay(true);
     let mut stopping = shared.stopping.clone();

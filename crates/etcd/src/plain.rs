@@ -6,18 +6,18 @@ use std::sync::atomic::Ordering;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
 
+use crate::cluster::Cluster;
 use crate::grpc::ResponseBody;
 use crate::info::VERSION;
 use crate::service::Shared;
-use crate::submit::Submit;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Answers a request that is not gRPC. Its body is not read.
-pub(crate) async fn answer<S: Submit>(
-    shared: &Shared<S>,
+pub(crate) async fn answer<C: Cluster>(
+    shared: &Shared<C>,
     method: &Method,
     path: &str,
 ) -> Response<ResponseBody> {
@@ -72,7 +72,7 @@ fn not_implemented(path: &str) -> Response<ResponseBody> {
 }
 
 /// Metrics under the names that etcd's dashboards and alerts look for.
-fn metrics<S: Submit>(shared: &Shared<S>) -> String {
+fn metrics<C: Cluster>(shared: &Shared<C>) -> String {
     let position = shared.cluster.position();
     let counters = &shared.counters;
     let samples = [
@@ -109,8 +109,8 @@ fn metrics<S: Submit>(shared: &Shared<S>) -> String {
         (
             "etcd_mvcc_db_total_size_in_bytes",
             "gauge",
-            "Bytes of the store when its status was asked for last.",
-            counters.bytes.load(Ordering::Relaxed),
+            "Bytes of the store as the gateway has it.",
+            shared.serializable().and_then(|copy| copy.status()).map_or(0, |store| store.bytes),
         ),
     ];
     let mut text = String::new();

@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use crate::budget::{Account, Charge};
+use crate::cluster::Cluster;
 use crate::etcd_error;
 use crate::grpc::{self, ResponseBody};
 use crate::plain;
-use crate::service::{self, Method, Patience, Shared};
-use crate::submit::Submit;
+use crate::service::{self, Consistency, Method, Patience, Shared};
 
 /// Every service and method that etcd has. What is asked for and is not here does not exist; what
 /// is here and nothing below calls is not there yet.
@@ -75,11 +75,11 @@ enum Way {
 type Answer = Result<Response<ResponseBody>, Status>;
 
 /// Answers a request, whatever it is.
-pub(crate) fn answer<S: Submit>(
-    shared: Arc<Shared<S>>,
+pub(crate) fn answer<C: Cluster>(
+    shared: Arc<Shared<C>>,
     account: &Arc<Account>,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<S> {
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<C> {
     // The request's head is done with before the future begins: there may be thousands of them,
     // and each lies as large as it ever gets.
     let way = way(&shared, account, request);
@@ -93,8 +93,8 @@ pub(crate) fn answer<S: Submit>(
     }
 }
 
-fn way<S: Submit>(
-    shared: &Arc<Shared<S>>,
+fn way<C: Cluster>(
+    shared: &Arc<Shared<C>>,
     account: &Arc<Account>,
     request: Request<Incoming>,
 ) -> Way {
@@ -118,19 +118,31 @@ fn way<S: Submit>(
     }
 }
 
-async fn operate<S: Submit>(shared: &Arc<Shared<S>>, method: Method, mut call: Call) -> Answer {
+async fn operate<C: Cluster>(shared: &Arc<Shared<C>>, method: Method, mut call: Call) -> Answer {
     call.check_leader(shared).await?;
-    let operation = {
+    let (operation, size) = {
         let message = call.bytes(shared).await?;
         let size = message.len();
-        service::encode(&method.operation(message, &mut call.charge)?, size)
+        (method.operation(message, &mut call.charge)?, size)
     };
-    let response = shared.execute(operation, call.patience).await?;
+    let response = match Consistency::of(&operation) {
+        Consistency::Ordered => {
+            // The operation itself is better gone before the waiting begins, of which there may be
+            // thousands.
+            let encoded = service::encode(&operation, size);
+            drop(operation);
+            shared.execute(encoded, call.patience).await?
+        }
+        Consistency::Linearizable => {
+            shared.linearizable(call.patience).await?.answer(&operation)?
+        }
+        Consistency::Serializable => shared.serializable()?.answer(&operation)?,
+    };
     method.answer(shared, response, call.charge)
 }
 
 /// The methods that are no operation.
-async fn call_rarely<S: Submit>(shared: &Arc<Shared<S>>, path: &str, mut call: Call) -> Answer {
+async fn call_rarely<C: Cluster>(shared: &Arc<Shared<C>>, path: &str, mut call: Call) -> Answer {
     match path {
         "/etcdserverpb.Cluster/MemberList" => {
             call.bytes(shared).await?;
@@ -138,7 +150,7 @@ async fn call_rarely<S: Submit>(shared: &Arc<Shared<S>>, path: &str, mut call: C
         }
         "/etcdserverpb.Maintenance/Status" => {
             call.bytes(shared).await?;
-            call.answer(&service::status(shared).await)
+            call.answer(&service::status(shared).await?)
         }
         "/etcdserverpb.Maintenance/Alarm" => {
             let request = call.message(shared).await?;
@@ -181,8 +193,8 @@ struct Call {
 }
 
 impl Call {
-    fn new<S>(
-        shared: &Shared<S>,
+    fn new<C>(
+        shared: &Shared<C>,
         account: &Arc<Account>,
         headers: &HeaderMap,
         body: Incoming,
@@ -196,7 +208,7 @@ impl Call {
     }
 
     /// Refuses, if the client wants that, while the cluster does not answer.
-    async fn check_leader<S: Submit>(&self, shared: &Shared<S>) -> Result<(), Status> {
+    async fn check_leader<C: Cluster>(&self, shared: &Shared<C>) -> Result<(), Status> {
         if !self.requires_leader || !shared.pulse.is_failing() {
             return Ok(());
         }
@@ -205,7 +217,7 @@ impl Call {
     }
 
     /// The request's message, undecoded.
-    async fn bytes<S>(&mut self, shared: &Shared<S>) -> Result<Bytes, Status> {
+    async fn bytes<C>(&mut self, shared: &Shared<C>) -> Result<Bytes, Status> {
         let read = grpc::read_message(&mut self.body, &mut self.charge);
         match timeout(shared.limits.receive, read).await {
             Ok(bytes) => bytes,
@@ -213,7 +225,7 @@ impl Call {
         }
     }
 
-    async fn message<M: Message + Default, S>(&mut self, shared: &Shared<S>) -> Result<M, Status> {
+    async fn message<M: Message + Default, C>(&mut self, shared: &Shared<C>) -> Result<M, Status> {
         grpc::decode(self.bytes(shared).await?)
     }
 

@@ -7,7 +7,7 @@ mod maintenance;
 
 pub(crate) use cluster::member_list;
 pub(crate) use health::{check as health_check, watch as health_watch};
-pub(crate) use kv::Method;
+pub(crate) use kv::{Consistency, Method};
 pub(crate) use maintenance::{alarm, status};
 
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use testudo_core::{Decode, Encode};
-use testudo_kv::{Operation, Response, StatusResponse};
+use testudo_kv::{Kv, Operation, Response, StatusResponse};
 use tokio::sync::watch;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tonic::Status;
 
 use crate::budget::Budget;
+use crate::cluster::{Cluster, Copy, SubmitError};
 use crate::etcd_error;
 use crate::gateway::Limits;
 use crate::info::GatewayInfo;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::pulse::Pulse;
-use crate::submit::{Submit, SubmitError};
 
 /// Bytes that the encoding of an operation of few parts may have beyond its message's.
 const ENCODING_OVERHEAD: usize = 128;
 
 /// What all requests of a gateway share.
-pub(crate) struct Shared<S> {
-    pub(crate) cluster: S,
+pub(crate) struct Shared<C> {
+    pub(crate) cluster: C,
     pub(crate) info: GatewayInfo,
     pub(crate) limits: Limits,
     pub(crate) budget: Arc<Budget>,
@@ -55,14 +55,11 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     /// Operations that are under way.
     pub(crate) pending: AtomicI64,
-    /// The store's revision and bytes when somebody asked last.
-    pub(crate) revision: AtomicI64,
-    pub(crate) bytes: AtomicU64,
 }
 
-impl<S: Submit> Shared<S> {
+impl<C: Cluster> Shared<C> {
     pub(crate) fn new(
-        cluster: S,
+        cluster: C,
         info: GatewayInfo,
         limits: Limits,
         stopping: watch::Receiver<bool>,
@@ -95,8 +92,7 @@ impl<S: Submit> Shared<S> {
         self.cluster.position().view.0.saturating_add(1)
     }
 
-    /// Has the cluster execute an operation, given by its encoding: the operation itself is better
-    /// gone before the waiting begins, of which there may be thousands.
+    /// Has the cluster execute an operation, given by its encoding.
     pub(crate) async fn execute(
         &self,
         operation: Arc<[u8]>,
@@ -105,64 +101,90 @@ impl<S: Submit> Shared<S> {
         let pending = Pending::new(&self.counters.pending);
         let outcome = timeout(patience.duration, self.cluster.submit(operation)).await;
         drop(pending);
+        let outcome = self.judge(outcome, patience);
+        let count = if outcome.is_ok() { &self.counters.answered } else { &self.counters.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        understand(&outcome?)
+    }
+
+    /// A copy that covers all that was acknowledged before this was called.
+    pub(crate) async fn linearizable(&self, patience: Patience) -> Result<Arc<Copy>, Status> {
+        let outcome = timeout(patience.duration, self.cluster.read()).await;
         self.judge(outcome, patience)
     }
 
-    /// What came of an operation, and what that says of the cluster.
-    fn judge(
+    /// The newest copy.
+    pub(crate) fn serializable(&self) -> Result<Arc<Copy>, Status> {
+        self.cluster.latest().map_err(etcd_error::not_executed)
+    }
+
+    /// What came of a question to the cluster, and what that says of the cluster.
+    fn judge<T>(
         &self,
-        outcome: Result<Result<Arc<[u8]>, SubmitError>, Elapsed>,
+        outcome: Result<Result<T, SubmitError>, Elapsed>,
         patience: Patience,
-    ) -> Result<Response, Status> {
+    ) -> Result<T, Status> {
         match outcome {
             Ok(Ok(result)) => {
                 self.pulse.beat();
-                self.counters.answered.fetch_add(1, Ordering::Relaxed);
-                match Response::from_bytes(&result) {
-                    Ok(Response::Error(error)) => Err(etcd_error::refused(error)),
-                    Ok(response) => Ok(response),
-                    Err(_) => Err(etcd_error::unreadable_result()),
-                }
+                Ok(result)
             }
             Ok(Err(error)) => {
-                self.counters.failed.fetch_add(1, Ordering::Relaxed);
                 if error == SubmitError::Unavailable {
                     self.pulse.miss();
                 }
                 Err(etcd_error::not_executed(error))
             }
+            Err(_) if patience.is_the_clients => Err(etcd_error::deadline_exceeded()),
             Err(_) => {
-                self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                if patience.is_the_clients {
-                    return Err(etcd_error::deadline_exceeded());
-                }
                 self.pulse.miss();
                 Err(etcd_error::timed_out())
             }
         }
     }
 
-    /// Asks the cluster about the store as a whole, and remembers what it says.
-    pub(crate) async fn store_status(&self) -> Result<StatusResponse, Status> {
-        let patience = Patience { duration: self.limits.probe, is_the_clients: false };
-        match self.execute(encode(&Operation::Status, 0), patience).await? {
-            Response::Status(status) => {
-                self.counters.revision.store(status.revision, Ordering::Relaxed);
-                self.counters.bytes.store(status.bytes, Ordering::Relaxed);
-                Ok(status)
-            }
-            _ => Err(etcd_error::unreadable_result()),
-        }
+    /// The revision of the newest copy, and zero while there is none.
+    pub(crate) fn revision(&self) -> i64 {
+        self.cluster.latest().ok().and_then(|copy| copy.status().ok()).map_or(0, |s| s.revision)
     }
 
-    /// Whether the cluster answers, asked if need be.
+    /// Whether the cluster answers, asked if need be, and the gateway has a copy of its state.
     pub(crate) async fn is_answering(&self) -> bool {
+        if self.cluster.latest().is_err() {
+            return false;
+        }
+        let patience = Patience::new(self.limits.probe, None);
         self.pulse
             .check(|| async {
                 // The pulse hears of it either way.
-                let _status = self.store_status().await;
+                let _copy = self.linearizable(patience).await;
             })
             .await
+    }
+}
+
+impl Copy {
+    /// Answers an operation that only reads.
+    pub(crate) fn answer(&self, operation: &Operation) -> Result<Response, Status> {
+        let result = Kv.read(&self.state, operation, &self.now());
+        understand(&result.ok_or_else(etcd_error::unreadable_result)?)
+    }
+
+    /// The store as a whole.
+    pub(crate) fn status(&self) -> Result<StatusResponse, Status> {
+        match self.answer(&Operation::Status)? {
+            Response::Status(status) => Ok(status),
+            _ => Err(etcd_error::unreadable_result()),
+        }
+    }
+}
+
+/// Reads a result. What the service refused is an error.
+fn understand(result: &[u8]) -> Result<Response, Status> {
+    match Response::from_bytes(result) {
+        Ok(Response::Error(error)) => Err(etcd_error::refused(error)),
+        Ok(response) => Ok(response),
+        Err(_) => Err(etcd_error::unreadable_result()),
     }
 }
 

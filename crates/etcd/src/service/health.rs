@@ -8,15 +8,15 @@ use tokio::time::sleep;
 use tonic::Status;
 
 use super::Shared;
+use crate::cluster::Cluster;
 use crate::etcd_error;
 use crate::grpc;
 use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::{HealthCheckRequest, HealthCheckResponse};
-use crate::submit::Submit;
 
 /// Whether the cluster answers now.
-pub(crate) async fn check<S: Submit>(
-    shared: &Shared<S>,
+pub(crate) async fn check<C: Cluster>(
+    shared: &Shared<C>,
     request: &HealthCheckRequest,
 ) -> Result<HealthCheckResponse, Status> {
     if !request.service.is_empty() {
@@ -27,8 +27,8 @@ pub(crate) async fn check<S: Submit>(
 
 /// Whether the cluster answers, now and whenever that changes, until the client or the gateway
 /// ends it.
-pub(crate) fn watch<S: Submit>(
-    shared: Arc<Shared<S>>,
+pub(crate) fn watch<C: Cluster>(
+    shared: Arc<Shared<C>>,
     request: HealthCheckRequest,
 ) -> mpsc::Receiver<Result<Bytes, Status>> {
     let (sender, receiver) = mpsc::channel(1);
@@ -58,7 +58,7 @@ pub(crate) fn watch<S: Submit>(
     receiver
 }
 
-async fn serving<S: Submit>(shared: &Shared<S>) -> ServingStatus {
+async fn serving<C: Cluster>(shared: &Shared<C>) -> ServingStatus {
     if shared.is_answering().await { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 

@@ -3,15 +3,43 @@
 
 use bytes::Bytes;
 use testudo_kv::check::{self, request_size};
-use testudo_kv::{Operation, Response};
+use testudo_kv::{Operation, RequestOp, Response};
 use tonic::Status;
 
 use super::Shared;
 use crate::budget::Charge;
+use crate::cluster::Cluster;
 use crate::etcd_error::{refused, too_many_requests, unreadable_result};
 use crate::grpc::{self, ResponseBody};
-use crate::submit::Submit;
 use crate::translate;
+
+/// What an operation's answer must rest on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Consistency {
+    /// It may change something.
+    Ordered,
+    /// Everything acknowledged before it came.
+    Linearizable,
+    /// Whatever the gateway has.
+    Serializable,
+}
+
+impl Consistency {
+    /// A transaction is serializable when all its ranges are, as etcd judges it.
+    pub(crate) fn of(operation: &Operation) -> Self {
+        let is_serializable = match operation {
+            _ if !operation.is_read_only() => return Self::Ordered,
+            Operation::Range(range) => range.serializable,
+            Operation::Txn(txn) => txn
+                .success
+                .iter()
+                .chain(&txn.failure)
+                .all(|op| matches!(op, RequestOp::Range(range) if range.serializable)),
+            _ => false,
+        };
+        if is_serializable { Self::Serializable } else { Self::Linearizable }
+    }
+}
 
 /// The methods that are one operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,9 +91,9 @@ impl Method {
     }
 
     /// The answer that a result makes.
-    pub(crate) fn answer<S: Submit>(
+    pub(crate) fn answer<C: Cluster>(
         self,
-        shared: &Shared<S>,
+        shared: &Shared<C>,
         response: Response,
         charge: Charge,
     ) -> Result<http::Response<ResponseBody>, Status> {

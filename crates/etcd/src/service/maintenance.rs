@@ -1,28 +1,26 @@
 //! `etcdserverpb.Maintenance`, as far as it goes.
 
-use std::sync::atomic::Ordering;
-
 use tonic::Status;
 
 use super::Shared;
+use crate::cluster::Cluster;
 use crate::etcd_error;
 use crate::info::VERSION;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{AlarmRequest, AlarmResponse, DowngradeInfo, StatusResponse};
-use crate::submit::Submit;
 
 /// The version of the layout of etcd's store that goes with [`VERSION`].
 const STORAGE_VERSION: &str = "3.6.0";
 
 /// How the cluster stands. It has an answer when the cluster has none: the last that is known, no
 /// leader, and the error that says so.
-pub(crate) async fn status<S: Submit>(shared: &Shared<S>) -> StatusResponse {
-    let answers = shared.store_status().await.is_ok();
+pub(crate) async fn status<C: Cluster>(shared: &Shared<C>) -> Result<StatusResponse, Status> {
+    let answers = shared.is_answering().await;
     let position = shared.cluster.position();
-    let bytes = shared.counters.bytes.load(Ordering::Relaxed);
-    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-    StatusResponse {
-        header: Some(shared.header(shared.counters.revision.load(Ordering::Relaxed))),
+    let store = shared.serializable()?.status()?;
+    let bytes = i64::try_from(store.bytes).unwrap_or(i64::MAX);
+    Ok(StatusResponse {
+        header: Some(shared.header(store.revision)),
         version: VERSION.to_owned(),
         db_size: bytes,
         leader: if answers { shared.info.member_id_of(position.primary) } else { 0 },
@@ -35,12 +33,12 @@ pub(crate) async fn status<S: Submit>(shared: &Shared<S>) -> StatusResponse {
         storage_version: STORAGE_VERSION.to_owned(),
         db_size_quota: 0,
         downgrade_info: Some(DowngradeInfo::default()),
-    }
+    })
 }
 
 /// Alarms. There are none, so there is none to list or to clear. One cannot be raised by hand.
-pub(crate) fn alarm<S: Submit>(
-    shared: &Shared<S>,
+pub(crate) fn alarm<C: Cluster>(
+    shared: &Shared<C>,
     request: &AlarmRequest,
 ) -> Result<AlarmResponse, Status> {
     let is_harmless = request.action == i32::from(AlarmAction::Get)
@@ -48,6 +46,5 @@ pub(crate) fn alarm<S: Submit>(
     if !is_harmless {
         return Err(etcd_error::not_implemented("etcdserverpb.Maintenance", "Alarm to raise one"));
     }
-    let revision = shared.counters.revision.load(Ordering::Relaxed);
-    Ok(AlarmResponse { header: Some(shared.header(revision)), alarms: Vec::new() })
+    Ok(AlarmResponse { header: Some(shared.header(shared.revision())), alarms: Vec::new() })
 }
