@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use super::Shared;
+use super::{Patience, Shared};
 use crate::cluster::Cluster;
 use crate::etcd_error;
 use crate::info::VERSION;
@@ -15,9 +15,10 @@ const STORAGE_VERSION: &str = "3.6.0";
 /// How the cluster stands. It has an answer when the cluster has none: the last that is known, no
 /// leader, and the error that says so.
 pub(crate) async fn status<C: Cluster>(shared: &Shared<C>) -> Result<StatusResponse, Status> {
-    let answers = shared.is_answering().await;
+    let asked = shared.linearizable(Patience::new(shared.limits.probe, None)).await;
+    let answers = asked.is_ok();
     let position = shared.cluster.position();
-    let store = shared.serializable()?.status()?;
+    let store = asked.or_else(|_| shared.serializable())?.status()?;
     let bytes = i64::try_from(store.bytes).unwrap_or(i64::MAX);
     Ok(StatusResponse {
         header: Some(shared.header(store.revision)),
