@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::budget::Account;
 use crate::cluster::Cluster;
 use crate::info::GatewayInfo;
+use crate::leadership::Leadership;
 use crate::route;
 use crate::service::Shared;
 
@@ -36,7 +37,7 @@ const FRAME: u32 = 16 << 10;
 /// Bytes of the headers of one request, by HTTP/2's way of counting.
 const HEADERS: u32 = 64 << 10;
 /// Bytes that one stream may have queued for a client that reads slowly, but for its last message.
-const SEND_BUFFER: usize = 256 << 10;
+const SEND_BUFFER: usize = 64 << 10;
 /// Bytes of the head of an HTTP/1.1 request.
 const HTTP1_BUFFER: usize = 16 << 10;
 
@@ -62,6 +63,10 @@ pub struct Limits {
     pub greeting: Duration,
     /// How often an idle HTTP/2 connection is asked whether it is still there; it has 20 s to say.
     pub keep_alive: Duration,
+    /// How often the cluster is asked while there are streams that want to end when it is silent.
+    pub leader_period: Duration,
+    /// How long it may be silent before they do.
+    pub leaderless: Duration,
     /// How often a health watch looks.
     pub health_period: Duration,
     /// How long requests that are under way have to end when the gateway stops.
@@ -80,6 +85,8 @@ impl Default for Limits {
             probe: Duration::from_secs(2),
             greeting: Duration::from_secs(10),
             keep_alive: Duration::from_secs(120),
+            leader_period: Duration::from_secs(1),
+            leaderless: Duration::from_secs(6),
             health_period: Duration::from_secs(5),
             drain: Duration::from_secs(10),
         }
@@ -94,7 +101,8 @@ impl Gateway {
     /// Serves connections with default limits until `shutdown` is ready and the requests then under
     /// way have ended.
     ///
-    /// It spawns a task for each connection and each request on the runtime that it runs in.
+    /// It spawns a task for each connection and each request on the runtime that it runs in, and a
+    /// few of its own, which end with it.
     ///
     /// # Errors
     /// When the listener has no address any more. Failures to accept are waited out.
@@ -121,6 +129,11 @@ impl Gateway {
         listener.local_addr()?;
         let (stop, stopping) = watch::channel(false);
         let shared = Arc::new(Shared::new(cluster, info, limits, stopping));
+        let mut attendants = JoinSet::new();
+        attendants.spawn({
+            let shared = shared.clone();
+            async move { Leadership::attend(&shared).await }
+        });
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);

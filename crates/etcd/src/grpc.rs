@@ -1,4 +1,8 @@
-//! gRPC's framing: one message in, one message or a stream of them out.
+//! gRPC's framing: one message in and one out, here; streams of them, in [`stream`].
+
+mod stream;
+
+pub(crate) use stream::{Outcome, Replies, Requests, Script, converse};
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,7 +15,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use prost::Message;
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::budget::{Charge, charged};
@@ -113,7 +116,7 @@ pub(crate) async fn read_message(
 }
 
 /// Takes the prefix off and gives the length that it announces.
-fn message_length(piece: &mut Bytes) -> Result<usize, Status> {
+fn message_length(piece: &mut impl Buf) -> Result<usize, Status> {
     let flag = piece.get_u8();
     let length = piece.get_u32() as usize;
     match flag {
@@ -174,19 +177,6 @@ pub(crate) fn answer(
     Ok(response(ResponseBody::Message(charged(bytes, charge))))
 }
 
-/// The answer of many messages, as they come. The stream is charged until its client drops it.
-pub(crate) fn stream(
-    messages: mpsc::Receiver<Result<Bytes, Status>>,
-    charge: Charge,
-) -> Response<ResponseBody> {
-    response(ResponseBody::Stream(messages, charge))
-}
-
-/// One message of a stream.
-pub(crate) fn item(message: &impl Message) -> Bytes {
-    encode(message).into()
-}
-
 fn response(body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
@@ -205,8 +195,8 @@ pub(crate) enum ResponseBody {
     Message(Bytes),
     /// That all is well.
     End,
-    /// Framed messages as they come, then that all is well, or what is not.
-    Stream(mpsc::Receiver<Result<Bytes, Status>>, Charge),
+    /// Framed messages as a script has them ready, then what it came to.
+    Script(Script),
 }
 
 impl Body for ResponseBody {
@@ -226,20 +216,20 @@ impl Body for ResponseBody {
                 trailers.insert(STATUS, OK);
                 (Frame::trailers(trailers), Self::Empty)
             }
-            Self::Stream(mut messages, charge) => {
-                let Poll::Ready(message) = messages.poll_recv(cx) else {
-                    *self = Self::Stream(messages, charge);
+            Self::Script(mut script) => match script.poll(cx) {
+                Poll::Pending => {
+                    *self = Self::Script(script);
                     return Poll::Pending;
-                };
-                match message {
-                    Some(Ok(bytes)) => (Frame::data(bytes), Self::Stream(messages, charge)),
-                    Some(Err(status)) => (Frame::trailers(trailers_of(&status)), Self::Empty),
-                    None => {
-                        *self = Self::End;
-                        return self.poll_frame(cx);
-                    }
                 }
-            }
+                Poll::Ready(Ok(bytes)) => (Frame::data(bytes), Self::Script(script)),
+                Poll::Ready(Err(Ok(()))) => {
+                    *self = Self::End;
+                    return self.poll_frame(cx);
+                }
+                Poll::Ready(Err(Err(status))) => {
+                    (Frame::trailers(trailers_of(&status)), Self::Empty)
+                }
+            },
         };
         *self = next;
         Poll::Ready(Some(Ok(frame)))
@@ -253,7 +243,7 @@ impl Body for ResponseBody {
         match self {
             Self::Empty | Self::End => SizeHint::with_exact(0),
             Self::Plain(bytes) | Self::Message(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(..) => SizeHint::default(),
+            Self::Script(_) => SizeHint::default(),
         }
     }
 }

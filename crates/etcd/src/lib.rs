@@ -40,6 +40,7 @@ mod etcd_error;
 mod gateway;
 mod grpc;
 mod info;
+mod leadership;
 mod plain;
 pub mod proto;
 mod pulse;

@@ -1,20 +1,22 @@
 //! From a path to a method.
 
 use std::convert::Infallible;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use prost::Message;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::Status;
 
 use crate::budget::{Account, Charge};
 use crate::cluster::Cluster;
 use crate::etcd_error;
-use crate::grpc::{self, ResponseBody};
+use crate::grpc::{self, Outcome, Replies, Requests, ResponseBody};
 use crate::plain;
 use crate::service::{self, Consistency, Method, Patience, Shared};
 
@@ -162,7 +164,8 @@ async fn call_rarely<C: Cluster>(shared: &Arc<Shared<C>>, path: &str, mut call: 
         }
         "/grpc.health.v1.Health/Watch" => {
             let request = call.message(shared).await?;
-            Ok(grpc::stream(service::health_watch(shared.clone(), request), call.charge))
+            let serving = shared.clone();
+            Ok(call.converse(shared, |_, replies| service::health_watch(serving, request, replies)))
         }
         _ => Err(missing(path)),
     }
@@ -187,6 +190,8 @@ fn missing(path: &str) -> Status {
 struct Call {
     body: Incoming,
     charge: Charge,
+    /// The time that the client gives the request.
+    timeout: Option<Duration>,
     patience: Patience,
     /// The client would rather hear that no quorum answers than wait for one.
     requires_leader: bool,
@@ -203,8 +208,9 @@ impl Call {
         grpc::check_encoding(headers)?;
         let requires_leader =
             headers.get("hasleader").map(HeaderValue::as_bytes) == Some(b"true".as_slice());
-        let patience = Patience::new(shared.limits.request, grpc::timeout(headers));
-        Ok(Self { body, charge, patience, requires_leader })
+        let timeout = grpc::timeout(headers);
+        let patience = Patience::new(shared.limits.request, timeout);
+        Ok(Self { body, charge, timeout, patience, requires_leader })
     }
 
     /// Refuses, if the client wants that, while the cluster does not answer.
@@ -229,8 +235,43 @@ impl Call {
         grpc::decode(self.bytes(shared).await?)
     }
 
+    /// Answers with a stream, until its script ends or there is a reason to end it.
+    fn converse<C: Cluster, F>(
+        self,
+        shared: &Shared<C>,
+        script: impl FnOnce(Requests, Replies) -> F,
+    ) -> Response<ResponseBody>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut stopping = shared.stopping.clone();
+        let lost = self.requires_leader.then(|| Box::pin(shared.leadership.lost()));
+        let deadline = self.timeout.map(|timeout| Box::pin(sleep(timeout)));
+        let requests = Requests::new(self.body, self.charge.account().clone());
+        let run = |replies| {
+            let script = script(requests, replies);
+            async move {
+                tokio::select! {
+                    outcome = script => outcome,
+                    _ = stopping.wait_for(|stopping| *stopping) => Err(etcd_error::stopped()),
+                    () = if_any(lost) => Err(etcd_error::no_leader()),
+                    () = if_any(deadline) => Err(etcd_error::deadline_exceeded()),
+                }
+            }
+        };
+        grpc::converse(run, self.charge)
+    }
+
     fn answer(self, message: &impl Message) -> Answer {
         grpc::answer(message, self.charge)
+    }
+}
+
+/// Waits for a future that there may be none of.
+async fn if_any(future: Option<impl Future<Output = ()>>) {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
     }
 }
 

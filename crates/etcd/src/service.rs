@@ -26,6 +26,7 @@ use crate::cluster::{Cluster, Copy, SubmitError};
 use crate::etcd_error;
 use crate::gateway::Limits;
 use crate::info::GatewayInfo;
+use crate::leadership::Leadership;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::pulse::Pulse;
 
@@ -39,6 +40,7 @@ pub(crate) struct Shared<C> {
     pub(crate) limits: Limits,
     pub(crate) budget: Arc<Budget>,
     pub(crate) pulse: Pulse,
+    pub(crate) leadership: Leadership,
     pub(crate) counters: Counters,
     /// Becomes true when the gateway stops, which ends its streams.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -67,6 +69,7 @@ impl<C: Cluster> Shared<C> {
         Self {
             budget: Budget::new(limits.bytes),
             pulse: Pulse::new(),
+            leadership: Leadership::new(),
             counters: Counters::default(),
             cluster_id: info.cluster_id(),
             member_id: info.member_id(),
