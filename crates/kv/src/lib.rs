@@ -46,6 +46,7 @@ mod put;
 mod range;
 mod response;
 mod txn;
+pub mod watch;
 
 pub use draft::WORK;
 pub use error::Error;
