@@ -67,6 +67,10 @@ pub struct Limits {
     pub leader_period: Duration,
     /// How long it may be silent before they do.
     pub leaderless: Duration,
+    /// What watches may cost.
+    pub watches: testudo_kv::watch::Limits,
+    /// How often an idle watch that asks for it is told how far it is.
+    pub progress_period: Duration,
     /// How often a health watch looks.
     pub health_period: Duration,
     /// How long requests that are under way have to end when the gateway stops.
@@ -87,6 +91,8 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(120),
             leader_period: Duration::from_secs(1),
             leaderless: Duration::from_secs(6),
+            watches: testudo_kv::watch::Limits::default(),
+            progress_period: Duration::from_secs(600),
             health_period: Duration::from_secs(5),
             drain: Duration::from_secs(10),
         }
@@ -133,6 +139,10 @@ impl Gateway {
         attendants.spawn({
             let shared = shared.clone();
             async move { Leadership::attend(&shared).await }
+        });
+        attendants.spawn({
+            let shared = shared.clone();
+            async move { shared.hub.attend().await }
         });
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();

@@ -155,12 +155,17 @@ pub(crate) fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, Status> {
         .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
 
-/// Frames a message.
-fn encode(message: &impl Message) -> Vec<u8> {
-    let length = message.encoded_len();
+/// Begins the frame of a message of that length, which is to follow.
+pub(crate) fn frame(length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(PREFIX + length);
     bytes.push(0);
     bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    bytes
+}
+
+/// Frames a message.
+fn encode(message: &impl Message) -> Vec<u8> {
+    let mut bytes = frame(message.encoded_len());
     message.encode_raw(&mut bytes);
     bytes
 }
@@ -168,9 +173,16 @@ fn encode(message: &impl Message) -> Vec<u8> {
 /// The answer of one message. The bytes stay charged until the last of them is sent.
 pub(crate) fn answer(
     message: &impl Message,
+    charge: Charge,
+) -> Result<Response<ResponseBody>, Status> {
+    answer_framed(encode(message), charge)
+}
+
+/// The answer of one message that is framed already.
+pub(crate) fn answer_framed(
+    bytes: Vec<u8>,
     mut charge: Charge,
 ) -> Result<Response<ResponseBody>, Status> {
-    let bytes = encode(message);
     if bytes.len() > OVERHEAD {
         charge.extend(bytes.len()).ok_or_else(etcd_error::too_many_requests)?;
     }

@@ -39,6 +39,7 @@ mod cluster;
 mod etcd_error;
 mod gateway;
 mod grpc;
+mod hub;
 mod info;
 mod leadership;
 mod plain;

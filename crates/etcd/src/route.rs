@@ -127,20 +127,19 @@ async fn operate<C: Cluster>(shared: &Arc<Shared<C>>, method: Method, mut call: 
         let size = message.len();
         (method.operation(message, &mut call.charge)?, size)
     };
-    let response = match Consistency::of(&operation) {
+    let copy = match Consistency::of(&operation) {
         Consistency::Ordered => {
             // The operation itself is better gone before the waiting begins, of which there may be
             // thousands.
             let encoded = service::encode(&operation, size);
             drop(operation);
-            shared.execute(encoded, call.patience).await?
+            let result = shared.execute(encoded, call.patience).await?;
+            return method.answer(shared, &result, call.charge);
         }
-        Consistency::Linearizable => {
-            shared.linearizable(call.patience).await?.answer(&operation)?
-        }
-        Consistency::Serializable => shared.serializable()?.answer(&operation)?,
+        Consistency::Linearizable => shared.linearizable(call.patience).await?,
+        Consistency::Serializable => shared.serializable()?,
     };
-    method.answer(shared, response, call.charge)
+    method.answer(shared, &copy.result(&operation)?, call.charge)
 }
 
 /// The methods that are no operation.
@@ -157,6 +156,11 @@ async fn call_rarely<C: Cluster>(shared: &Arc<Shared<C>>, path: &str, mut call: 
         "/etcdserverpb.Maintenance/Alarm" => {
             let request = call.message(shared).await?;
             call.answer(&service::alarm(shared, &request)?)
+        }
+        "/etcdserverpb.Watch/Watch" => {
+            let serving = shared.clone();
+            Ok(call
+                .converse(shared, |requests, replies| service::watch(serving, requests, replies)))
         }
         "/grpc.health.v1.Health/Check" => {
             let request = call.message(shared).await?;
@@ -320,8 +324,8 @@ mod tests {
     fn what_is_missing_is_named() {
         for (path, text) in [
             (
-                "/etcdserverpb.Watch/Watch",
-                "testudo: etcdserverpb.Watch/Watch is not implemented yet",
+                "/etcdserverpb.KV/RangeStream",
+                "testudo: etcdserverpb.KV/RangeStream is not implemented yet",
             ),
             ("/etcdserverpb.KV/Get", "unknown method Get for service etcdserverpb.KV"),
             ("/etcdserverpb.Kv/Range", "unknown service etcdserverpb.Kv"),

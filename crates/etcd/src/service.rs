@@ -4,11 +4,13 @@ mod cluster;
 mod health;
 mod kv;
 mod maintenance;
+mod watch;
 
 pub(crate) use cluster::member_list;
 pub(crate) use health::{check as health_check, watch as health_watch};
 pub(crate) use kv::{Consistency, Method};
 pub(crate) use maintenance::{alarm, status};
+pub(crate) use watch::watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use testudo_core::{Decode, Encode};
 use testudo_kv::{Kv, Operation, Response, StatusResponse};
-use tokio::sync::watch;
+use tokio::sync::watch as signal;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tonic::Status;
@@ -25,6 +27,7 @@ use crate::budget::Budget;
 use crate::cluster::{Cluster, Copy, SubmitError};
 use crate::etcd_error;
 use crate::gateway::Limits;
+use crate::hub::Hub;
 use crate::info::GatewayInfo;
 use crate::leadership::Leadership;
 use crate::proto::etcdserverpb::ResponseHeader;
@@ -41,9 +44,10 @@ pub(crate) struct Shared<C> {
     pub(crate) budget: Arc<Budget>,
     pub(crate) pulse: Pulse,
     pub(crate) leadership: Leadership,
+    pub(crate) hub: Hub,
     pub(crate) counters: Counters,
     /// Becomes true when the gateway stops, which ends its streams.
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) stopping: signal::Receiver<bool>,
     cluster_id: u64,
     member_id: u64,
 }
@@ -57,6 +61,8 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     /// Operations that are under way.
     pub(crate) pending: AtomicI64,
+    /// Events that were handed to watch streams.
+    pub(crate) events: AtomicU64,
 }
 
 impl<C: Cluster> Shared<C> {
@@ -64,12 +70,13 @@ impl<C: Cluster> Shared<C> {
         cluster: C,
         info: GatewayInfo,
         limits: Limits,
-        stopping: watch::Receiver<bool>,
+        stopping: signal::Receiver<bool>,
     ) -> Self {
         Self {
             budget: Budget::new(limits.bytes),
             pulse: Pulse::new(),
             leadership: Leadership::new(),
+            hub: Hub::new(cluster.updates(), limits.watches),
             counters: Counters::default(),
             cluster_id: info.cluster_id(),
             member_id: info.member_id(),
@@ -95,19 +102,19 @@ impl<C: Cluster> Shared<C> {
         self.cluster.position().view.0.saturating_add(1)
     }
 
-    /// Has the cluster execute an operation, given by its encoding.
+    /// Has the cluster execute an operation, given by its encoding, and gives its result.
     pub(crate) async fn execute(
         &self,
         operation: Arc<[u8]>,
         patience: Patience,
-    ) -> Result<Response, Status> {
+    ) -> Result<Arc<[u8]>, Status> {
         let pending = Pending::new(&self.counters.pending);
         let outcome = timeout(patience.duration, self.cluster.submit(operation)).await;
         drop(pending);
         let outcome = self.judge(outcome, patience);
         let count = if outcome.is_ok() { &self.counters.answered } else { &self.counters.failed };
         count.fetch_add(1, Ordering::Relaxed);
-        understand(&outcome?)
+        outcome
     }
 
     /// A copy that covers all that was acknowledged before this was called.
@@ -167,15 +174,15 @@ impl<C: Cluster> Shared<C> {
 }
 
 impl Copy {
-    /// Answers an operation that only reads.
-    pub(crate) fn answer(&self, operation: &Operation) -> Result<Response, Status> {
+    /// The result of an operation that only reads.
+    pub(crate) fn result(&self, operation: &Operation) -> Result<Vec<u8>, Status> {
         let result = Kv.read(&self.state, operation, &self.now());
-        understand(&result.ok_or_else(etcd_error::unreadable_result)?)
+        result.ok_or_else(etcd_error::unreadable_result)
     }
 
     /// The store as a whole.
     pub(crate) fn status(&self) -> Result<StatusResponse, Status> {
-        match self.answer(&Operation::Status)? {
+        match understand(&self.result(&Operation::Status)?)? {
             Response::Status(status) => Ok(status),
             _ => Err(etcd_error::unreadable_result()),
         }
@@ -183,7 +190,7 @@ impl Copy {
 }
 
 /// Reads a result. What the service refused is an error.
-fn understand(result: &[u8]) -> Result<Response, Status> {
+pub(crate) fn understand(result: &[u8]) -> Result<Response, Status> {
     match Response::from_bytes(result) {
         Ok(Response::Error(error)) => Err(etcd_error::refused(error)),
         Ok(response) => Ok(response),

@@ -7,13 +7,13 @@ use std::time::Duration;
 use common::{Mood, Running, call_raw, said};
 use testudo_etcd::proto::etcdserverpb::cluster_client::ClusterClient;
 use testudo_etcd::proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use testudo_etcd::proto::etcdserverpb::watch_client::WatchClient;
 use testudo_etcd::proto::etcdserverpb::{
-    AlarmRequest, MemberListRequest, PutRequest, StatusRequest, WatchRequest,
+    AlarmRequest, MemberListRequest, PutRequest, StatusRequest,
 };
 use testudo_etcd::proto::health::health_check_response::ServingStatus;
 use testudo_etcd::proto::health::health_client::HealthClient;
 use testudo_etcd::proto::health::{HealthCheckRequest, HealthCheckResponse};
+use testudo_etcd::proto::v3electionpb::CampaignRequest;
 use testudo_etcd::{Limits, VERSION};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -133,9 +133,15 @@ async fn what_is_not_there_yet_names_itself() {
         assert_eq!(said(call_raw(channel.clone(), path, b"").await), (Code::Unimplemented, text));
     }
     // A stream that its client keeps open is refused all the same.
-    let requests = tokio_stream::pending::<WatchRequest>();
-    let text = "testudo: etcdserverpb.Watch/Watch is not implemented yet".to_owned();
-    assert_eq!(said(WatchClient::new(channel).watch(requests).await), (Code::Unimplemented, text));
+    let requests = tokio_stream::pending::<CampaignRequest>();
+    let path = "/v3electionpb.Election/Observe".parse().expect("a path");
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("the connection stands");
+    let codec = tonic_prost::ProstCodec::<CampaignRequest, CampaignRequest>::default();
+    let request = tonic::Request::new(requests);
+    let text = "testudo: v3electionpb.Election/Observe is not implemented yet".to_owned();
+    let refused = client.streaming(request, path, codec).await;
+    assert_eq!(said(refused), (Code::Unimplemented, text));
     gateway.assert_alive().await;
 }
 

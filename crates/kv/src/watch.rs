@@ -44,7 +44,8 @@ mod window;
 
 pub use notice::{Budget, Cause, Event, Notice, Refusal, Turn, WatchRequest};
 
-use crate::history::{Change, Meta, changes};
+use crate::history::{Change, changes};
+use crate::layout::Meta;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use index::Index;

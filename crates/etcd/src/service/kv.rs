@@ -6,7 +6,7 @@ use testudo_kv::check::{self, request_size};
 use testudo_kv::{Operation, RequestOp, Response};
 use tonic::Status;
 
-use super::Shared;
+use super::{Shared, understand};
 use crate::budget::Charge;
 use crate::cluster::Cluster;
 use crate::etcd_error::{refused, too_many_requests, unreadable_result};
@@ -94,14 +94,16 @@ impl Method {
     pub(crate) fn answer<C: Cluster>(
         self,
         shared: &Shared<C>,
-        response: Response,
+        result: &[u8],
         charge: Charge,
     ) -> Result<http::Response<ResponseBody>, Status> {
-        match (self, response) {
-            (Self::Range, Response::Range(range)) => {
-                let header = shared.header(range.revision);
-                grpc::answer(&translate::range_response(header, range), charge)
+        if self == Self::Range {
+            let header = |revision| shared.header(revision);
+            if let Some(message) = translate::range_message(result, header, grpc::frame) {
+                return grpc::answer_framed(message.map_err(|_| unreadable_result())?, charge);
             }
+        }
+        match (self, understand(result)?) {
             (Self::Put, Response::Put(put)) => {
                 let header = shared.header(put.revision);
                 grpc::answer(&translate::put_response(header, put), charge)

@@ -12,7 +12,7 @@ use crate::proto::etcdserverpb::{
 };
 
 /// The frame that a request came in is let go with it; what goes on is a copy.
-fn own(bytes: &Bytes) -> Arc<[u8]> {
+pub(super) fn own(bytes: &Bytes) -> Arc<[u8]> {
     Arc::from(bytes.as_ref())
 }
 

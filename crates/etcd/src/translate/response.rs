@@ -14,7 +14,7 @@ use crate::proto::etcdserverpb::{
 };
 use crate::proto::mvccpb::KeyValue;
 
-pub(crate) fn range_response(header: ResponseHeader, response: kv::RangeResponse) -> RangeResponse {
+pub(super) fn range_response(header: ResponseHeader, response: kv::RangeResponse) -> RangeResponse {
     RangeResponse {
         header: Some(header),
         kvs: response.kvs.into_iter().map(key_value).collect(),

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod watching;
+
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,6 +13,7 @@ use bytes::{Buf, BufMut, Bytes};
 use testudo_contracts::{Moment, Service};
 use testudo_core::{ClusterId, ReplicaId, Slot, Time, View};
 use testudo_etcd::proto::etcdserverpb::kv_client::KvClient;
+use testudo_etcd::proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 use testudo_etcd::{Cluster, Copy, Gateway, GatewayInfo, Limits, Position, SubmitError};
 use testudo_kv::Kv;
 use testudo_state::Map;
@@ -20,6 +23,7 @@ use tokio::task::JoinHandle;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
+use watching::Watching;
 
 /// What the cluster does with operations.
 #[derive(Clone, std::marker::Copy, PartialEq, Eq, Debug)]
@@ -181,6 +185,8 @@ impl Running {
             receive: Duration::from_millis(40),
             greeting: Duration::from_millis(40),
             health_period: Duration::from_millis(10),
+            leader_period: Duration::from_millis(10),
+            leaderless: Duration::from_millis(80),
             ..Limits::default()
         })
         .await
@@ -223,13 +229,33 @@ impl Running {
         self.served.await.expect("it does not panic").expect("it does not fail");
     }
 
+    pub(crate) async fn watching(&self) -> Watching {
+        Watching::new(self.channel().await).await
+    }
+
+    /// Puts a key.
+    pub(crate) async fn put(&self, key: &str, value: &str) {
+        let request = PutRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            ..PutRequest::default()
+        };
+        self.kv().await.put(request).await.expect("a put");
+    }
+
+    /// Deletes a range.
+    pub(crate) async fn delete(&self, key: &str, range_end: &str) {
+        let request = DeleteRangeRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            range_end: Bytes::copy_from_slice(range_end.as_bytes()),
+            prev_kv: false,
+        };
+        self.kv().await.delete_range(request).await.expect("a deletion");
+    }
+
     /// Shows that a gateway still does its work.
     pub(crate) async fn assert_alive(&self) {
-        let put = testudo_etcd::proto::etcdserverpb::PutRequest {
-            key: Bytes::from_static(b"alive"),
-            ..Default::default()
-        };
-        self.kv().await.put(put).await.expect("it is alive");
+        self.put("alive", "").await;
     }
 }
 
