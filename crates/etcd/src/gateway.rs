@@ -67,6 +67,8 @@ pub struct Limits {
     pub leader_period: Duration,
     /// How long it may be silent before they do.
     pub leaderless: Duration,
+    /// How long a client of a compaction waits for what is forgotten to be gone, if it wants to.
+    pub sweep: Duration,
     /// What watches may cost.
     pub watches: testudo_kv::watch::Limits,
     /// How often an idle watch that asks for it is told how far it is.
@@ -91,6 +93,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(120),
             leader_period: Duration::from_secs(1),
             leaderless: Duration::from_secs(6),
+            sweep: Duration::from_secs(120),
             watches: testudo_kv::watch::Limits::default(),
             progress_period: Duration::from_secs(600),
             health_period: Duration::from_secs(5),

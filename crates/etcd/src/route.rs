@@ -155,7 +155,34 @@ async fn call_rarely<C: Cluster>(shared: &Arc<Shared<C>>, path: &str, mut call: 
         }
         "/etcdserverpb.Maintenance/Alarm" => {
             let request = call.message(shared).await?;
-            call.answer(&service::alarm(shared, &request)?)
+            call.answer(&service::alarm(shared, &request, call.patience).await?)
+        }
+        "/etcdserverpb.KV/Compact" => {
+            let request = call.message(shared).await?;
+            let sweep = Patience::new(shared.limits.sweep, call.timeout);
+            call.answer(&service::compact(shared, &request, call.patience, sweep).await?)
+        }
+        "/etcdserverpb.Lease/LeaseGrant" => {
+            let request = call.message(shared).await?;
+            call.answer(&service::lease_grant(shared, &request, call.patience).await?)
+        }
+        "/etcdserverpb.Lease/LeaseKeepAlive" => {
+            let serving = shared.clone();
+            Ok(call.converse(shared, |requests, replies| {
+                service::lease_keep_alive(serving, requests, replies)
+            }))
+        }
+        "/etcdserverpb.Maintenance/Defragment" => {
+            call.bytes(shared).await?;
+            call.answer(&service::defragment(shared))
+        }
+        "/etcdserverpb.Maintenance/Hash" => {
+            call.bytes(shared).await?;
+            call.answer(&service::hash(shared, call.patience).await?)
+        }
+        "/etcdserverpb.Maintenance/HashKV" => {
+            let request = call.message(shared).await?;
+            call.answer(&service::hash_kv(shared, &request, call.patience).await?)
         }
         "/etcdserverpb.Watch/Watch" => {
             let serving = shared.clone();

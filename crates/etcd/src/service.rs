@@ -3,15 +3,18 @@
 mod cluster;
 mod health;
 mod kv;
+mod lease;
 mod maintenance;
 mod watch;
 
 pub(crate) use cluster::member_list;
 pub(crate) use health::{check as health_check, watch as health_watch};
-pub(crate) use kv::{Consistency, Method};
-pub(crate) use maintenance::{alarm, status};
+pub(crate) use lease::{grant as lease_grant, keep_alive as lease_keep_alive};
+pub(crate) use kv::{Consistency, Method, compact};
+pub(crate) use maintenance::{alarm, defragment, hash, hash_kv, status};
 pub(crate) use watch::watch;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -63,6 +66,8 @@ pub(crate) struct Counters {
     pub(crate) pending: AtomicI64,
     /// Events that were handed to watch streams.
     pub(crate) events: AtomicU64,
+    /// Keep-alives that were answered.
+    pub(crate) keep_alives: AtomicU64,
 }
 
 impl<C: Cluster> Shared<C> {
@@ -155,7 +160,7 @@ impl<C: Cluster> Shared<C> {
 
     /// The revision of the newest copy, and zero while there is none.
     pub(crate) fn revision(&self) -> i64 {
-        self.cluster.latest().ok().and_then(|copy| copy.status().ok()).map_or(0, |s| s.revision)
+        self.cluster.latest().map_or(0, |copy| copy.status().revision)
     }
 
     /// Whether the cluster answers, asked if need be, and the gateway has a copy of its state.
@@ -181,20 +186,21 @@ impl Copy {
     }
 
     /// The store as a whole.
-    pub(crate) fn status(&self) -> Result<StatusResponse, Status> {
-        match understand(&self.result(&Operation::Status)?)? {
-            Response::Status(status) => Ok(status),
-            _ => Err(etcd_error::unreadable_result()),
-        }
+    pub(crate) fn status(&self) -> StatusResponse {
+        Kv.status(&self.state, self.now().time)
     }
+}
+
+/// Reads a result.
+pub(crate) fn read_result(result: &[u8]) -> Result<Response, Status> {
+    Response::from_bytes(result).map_err(|_| etcd_error::unreadable_result())
 }
 
 /// Reads a result. What the service refused is an error.
 pub(crate) fn understand(result: &[u8]) -> Result<Response, Status> {
-    match Response::from_bytes(result) {
-        Ok(Response::Error(error)) => Err(etcd_error::refused(error)),
-        Ok(response) => Ok(response),
-        Err(_) => Err(etcd_error::unreadable_result()),
+    match read_result(result)? {
+        Response::Error(error) => Err(etcd_error::refused(error)),
+        response => Ok(response),
     }
 }
 
@@ -214,6 +220,15 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
+    /// Waits for something that says nothing of the cluster's health.
+    pub(crate) async fn wait<F: Future>(self, future: F) -> Result<F::Output, Status> {
+        match timeout(self.duration, future).await {
+            Ok(output) => Ok(output),
+            Err(_) if self.is_the_clients => Err(etcd_error::deadline_exceeded()),
+            Err(_) => Err(etcd_error::timed_out()),
+        }
+    }
+
     pub(crate) fn new(ours: Duration, the_clients: Option<Duration>) -> Self {
         match the_clients {
             Some(duration) if duration < ours => Self { duration, is_the_clients: true },

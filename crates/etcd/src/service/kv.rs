@@ -3,14 +3,18 @@
 
 use bytes::Bytes;
 use testudo_kv::check::{self, request_size};
+use testudo_kv::{Compact, Kv};
 use testudo_kv::{Operation, RequestOp, Response};
 use tonic::Status;
 
-use super::{Shared, understand};
+use super::{Patience, Shared, understand};
 use crate::budget::Charge;
 use crate::cluster::Cluster;
-use crate::etcd_error::{refused, too_many_requests, unreadable_result};
+use crate::etcd_error::{refused, stopped, too_many_requests, unreadable_result};
 use crate::grpc::{self, ResponseBody};
+use crate::proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeResponse, LeaseStatus,
+};
 use crate::translate;
 
 /// What an operation's answer must rest on.
@@ -48,18 +52,24 @@ pub(crate) enum Method {
     Put,
     DeleteRange,
     Txn,
+    LeaseRevoke,
+    LeaseTimeToLive,
+    LeaseLeases,
 }
 
 impl Method {
     /// The method at a path, if it is one of these.
     pub(crate) fn at(path: &str) -> Option<Self> {
-        match path.strip_prefix("/etcdserverpb.KV/")? {
-            "Range" => Some(Self::Range),
-            "Put" => Some(Self::Put),
-            "DeleteRange" => Some(Self::DeleteRange),
-            "Txn" => Some(Self::Txn),
-            _ => None,
-        }
+        Some(match path {
+            "/etcdserverpb.KV/Range" => Self::Range,
+            "/etcdserverpb.KV/Put" => Self::Put,
+            "/etcdserverpb.KV/DeleteRange" => Self::DeleteRange,
+            "/etcdserverpb.KV/Txn" => Self::Txn,
+            "/etcdserverpb.Lease/LeaseRevoke" => Self::LeaseRevoke,
+            "/etcdserverpb.Lease/LeaseTimeToLive" => Self::LeaseTimeToLive,
+            "/etcdserverpb.Lease/LeaseLeases" => Self::LeaseLeases,
+            _ => return None,
+        })
     }
 
     /// The operation that a message asks for, checked by itself.
@@ -80,6 +90,16 @@ impl Method {
                 let bytes = operations.saturating_mul(translate::OPERATION_BYTES);
                 charge.extend(bytes).ok_or_else(too_many_requests)?;
                 Operation::Txn(translate::txn(&grpc::decode(message)?))
+            }
+            Self::LeaseRevoke => {
+                Operation::LeaseRevoke(translate::lease_revoke(&grpc::decode(message)?))
+            }
+            Self::LeaseTimeToLive => {
+                Operation::LeaseTimeToLive(translate::lease_time_to_live(&grpc::decode(message)?))
+            }
+            Self::LeaseLeases => {
+                let LeaseLeasesRequest {} = grpc::decode(message)?;
+                Operation::LeaseLeases
             }
         };
         check::operation(&operation).map_err(refused)?;
@@ -116,7 +136,51 @@ impl Method {
                 let header = shared.header(txn.revision);
                 grpc::answer(&translate::txn_response(header, txn), charge)
             }
+            (Self::LeaseRevoke, Response::LeaseRevoke(revoked)) => {
+                let header = Some(shared.header(revoked.revision));
+                grpc::answer(&LeaseRevokeResponse { header }, charge)
+            }
+            (Self::LeaseTimeToLive, Response::LeaseTimeToLive(lease)) => {
+                let header = shared.header(lease.revision);
+                grpc::answer(&translate::lease_response(header, lease), charge)
+            }
+            (Self::LeaseLeases, Response::LeaseLeases(leases)) => {
+                let header = Some(shared.header(leases.revision));
+                let leases = leases.leases.into_iter().map(|id| LeaseStatus { id }).collect();
+                grpc::answer(&LeaseLeasesResponse { header, leases }, charge)
+            }
             _ => Err(unreadable_result()),
         }
     }
+}
+
+/// Bytes of a compaction, about.
+const COMPACTION_BYTES: usize = 16;
+
+/// Forgets history. A client that wants to may wait until nothing of it is left, which the cluster
+/// sees to bit by bit.
+pub(crate) async fn compact<C: Cluster>(
+    shared: &Shared<C>,
+    request: &CompactionRequest,
+    patience: Patience,
+    sweep: Patience,
+) -> Result<CompactionResponse, Status> {
+    let CompactionRequest { revision, physical } = *request;
+    let operation = Operation::Compact(Compact { revision, physical });
+    check::operation(&operation).map_err(refused)?;
+    let result = shared.execute(super::encode(&operation, COMPACTION_BYTES), patience).await?;
+    let Response::Compact(compacted) = understand(&result)? else {
+        return Err(unreadable_result());
+    };
+    if physical && compacted.swept < revision {
+        let mut updates = shared.cluster.updates();
+        let swept = updates.wait_for(|copy| {
+            copy.as_ref().is_some_and(|copy| Kv.swept(&copy.state) >= revision)
+        });
+        match sweep.wait(swept).await? {
+            Ok(_) => {}
+            Err(_) => return Err(stopped()),
+        }
+    }
+    Ok(CompactionResponse { header: Some(shared.header(compacted.revision)) })
 }
