@@ -28,7 +28,7 @@ struct Unreplicated {
 impl Unreplicated {
     fn new() -> Self {
         let mut map = Map::new();
-        Kv.genesis(&mut map);
+        Kv::default().genesis(&mut map);
         let newest = watch::Sender::new(Some(copy(&map, Slot(0))));
         Self { state: Mutex::new((map, Slot(0))), newest }
     }
@@ -51,8 +51,8 @@ impl Cluster for Unreplicated {
         let time = now().max(before);
         slot.0 += 1;
         let moment = Moment { slot: *slot, time, elapsed: time.0 - before.0 };
-        Kv.advance(map, &moment);
-        let result = Kv.execute(map, &operation, &moment);
+        Kv::default().advance(map, &moment);
+        let result = Kv::default().execute(map, &operation, &moment);
         self.newest.send_replace(Some(copy(map, *slot)));
         Ok(result.into())
     }

@@ -42,6 +42,7 @@ mod grpc;
 mod hub;
 mod info;
 mod leadership;
+mod metrics;
 mod plain;
 pub mod proto;
 mod pulse;

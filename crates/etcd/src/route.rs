@@ -104,7 +104,7 @@ fn way<C: Cluster>(
     let shared = shared.clone();
     if head.version != Version::HTTP_2 || !grpc::is_grpc(&head.headers) {
         return Way::Rare(Box::pin(async move {
-            Ok(plain::answer(&shared, &head.method, head.uri.path()).await)
+            Ok(plain::answer(&shared, &head.method, &head.uri).await)
         }));
     }
     let call = match Call::new(&shared, account, &head.headers, body) {
@@ -155,16 +155,19 @@ async fn call_rarely<C: Cluster>(shared: &Arc<Shared<C>>, path: &str, mut call: 
         }
         "/etcdserverpb.Maintenance/Alarm" => {
             let request = call.message(shared).await?;
-            call.answer(&service::alarm(shared, &request, call.patience).await?)
+            let answer = service::alarm(shared, &request, call.patience).await?;
+            call.answer(&answer)
         }
         "/etcdserverpb.KV/Compact" => {
             let request = call.message(shared).await?;
             let sweep = Patience::new(shared.limits.sweep, call.timeout);
-            call.answer(&service::compact(shared, &request, call.patience, sweep).await?)
+            let answer = service::compact(shared, &request, call.patience, sweep).await?;
+            call.answer(&answer)
         }
         "/etcdserverpb.Lease/LeaseGrant" => {
             let request = call.message(shared).await?;
-            call.answer(&service::lease_grant(shared, &request, call.patience).await?)
+            let answer = service::lease_grant(shared, &request, call.patience).await?;
+            call.answer(&answer)
         }
         "/etcdserverpb.Lease/LeaseKeepAlive" => {
             let serving = shared.clone();
@@ -178,11 +181,13 @@ async fn call_rarely<C: Cluster>(shared: &Arc<Shared<C>>, path: &str, mut call: 
         }
         "/etcdserverpb.Maintenance/Hash" => {
             call.bytes(shared).await?;
-            call.answer(&service::hash(shared, call.patience).await?)
+            let answer = service::hash(shared, call.patience).await?;
+            call.answer(&answer)
         }
         "/etcdserverpb.Maintenance/HashKV" => {
             let request = call.message(shared).await?;
-            call.answer(&service::hash_kv(shared, &request, call.patience).await?)
+            let answer = service::hash_kv(shared, &request, call.patience).await?;
+            call.answer(&answer)
         }
         "/etcdserverpb.Watch/Watch" => {
             let serving = shared.clone();

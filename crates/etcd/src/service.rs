@@ -9,8 +9,8 @@ mod watch;
 
 pub(crate) use cluster::member_list;
 pub(crate) use health::{check as health_check, watch as health_watch};
-pub(crate) use lease::{grant as lease_grant, keep_alive as lease_keep_alive};
 pub(crate) use kv::{Consistency, Method, compact};
+pub(crate) use lease::{grant as lease_grant, keep_alive as lease_keep_alive};
 pub(crate) use maintenance::{alarm, defragment, hash, hash_kv, status};
 pub(crate) use watch::watch;
 
@@ -66,6 +66,10 @@ pub(crate) struct Counters {
     pub(crate) pending: AtomicI64,
     /// Events that were handed to watch streams.
     pub(crate) events: AtomicU64,
+    /// Watch streams that have something to say for which their clients have no room.
+    pub(crate) blocked: AtomicI64,
+    /// Lease streams.
+    pub(crate) lease_streams: AtomicI64,
     /// Keep-alives that were answered.
     pub(crate) keep_alives: AtomicU64,
 }
@@ -113,7 +117,7 @@ impl<C: Cluster> Shared<C> {
         operation: Arc<[u8]>,
         patience: Patience,
     ) -> Result<Arc<[u8]>, Status> {
-        let pending = Pending::new(&self.counters.pending);
+        let pending = Counted::new(&self.counters.pending);
         let outcome = timeout(patience.duration, self.cluster.submit(operation)).await;
         drop(pending);
         let outcome = self.judge(outcome, patience);
@@ -181,13 +185,13 @@ impl<C: Cluster> Shared<C> {
 impl Copy {
     /// The result of an operation that only reads.
     pub(crate) fn result(&self, operation: &Operation) -> Result<Vec<u8>, Status> {
-        let result = Kv.read(&self.state, operation, &self.now());
+        let result = Kv::default().read(&self.state, operation, &self.now());
         result.ok_or_else(etcd_error::unreadable_result)
     }
 
     /// The store as a whole.
     pub(crate) fn status(&self) -> StatusResponse {
-        Kv.status(&self.state, self.now().time)
+        Kv::default().status(&self.state, self.now().time)
     }
 }
 
@@ -237,17 +241,17 @@ impl Patience {
     }
 }
 
-/// Counts an operation as under way until it is dropped, which a client that goes away does too.
-struct Pending<'a>(&'a AtomicI64);
+/// Counts something until this is dropped, which it is, too, when a client goes away.
+pub(crate) struct Counted<'a>(&'a AtomicI64);
 
-impl<'a> Pending<'a> {
-    fn new(count: &'a AtomicI64) -> Self {
+impl<'a> Counted<'a> {
+    pub(crate) fn new(count: &'a AtomicI64) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

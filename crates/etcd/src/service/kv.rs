@@ -13,7 +13,8 @@ use crate::cluster::Cluster;
 use crate::etcd_error::{refused, stopped, too_many_requests, unreadable_result};
 use crate::grpc::{self, ResponseBody};
 use crate::proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeResponse, LeaseStatus,
+    CompactionRequest, CompactionResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+    LeaseRevokeResponse, LeaseStatus,
 };
 use crate::translate;
 
@@ -175,7 +176,7 @@ pub(crate) async fn compact<C: Cluster>(
     if physical && compacted.swept < revision {
         let mut updates = shared.cluster.updates();
         let swept = updates.wait_for(|copy| {
-            copy.as_ref().is_some_and(|copy| Kv.swept(&copy.state) >= revision)
+            copy.as_ref().is_some_and(|copy| Kv::default().swept(&copy.state) >= revision)
         });
         match sweep.wait(swept).await? {
             Ok(_) => {}

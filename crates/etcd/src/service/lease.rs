@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use testudo_kv::{Error, LeaseGrant, LeaseKeepAlive, Operation, Response, check};
 use tonic::Status;
 
-use super::{Patience, Shared, encode, read_result, understand};
+use super::{Counted, Patience, Shared, encode, read_result, understand};
 use crate::cluster::Cluster;
 use crate::etcd_error::{refused, unreadable_result};
 use crate::grpc::{Outcome, Replies, Requests};
@@ -70,6 +70,7 @@ pub(crate) async fn keep_alive<C: Cluster>(
     mut requests: Requests,
     replies: Replies,
 ) -> Outcome {
+    let _counted = Counted::new(&shared.counters.lease_streams);
     let mut renewals = Renewals(VecDeque::new());
     let mut asks = true;
     while asks || !renewals.0.is_empty() {

@@ -8,7 +8,7 @@ use testudo_kv::watch::{Budget, Notice, Turn};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::Shared;
+use super::{Counted, Shared};
 use crate::cluster::Cluster;
 use crate::etcd_error;
 use crate::grpc::{Outcome, Replies, Requests};
@@ -43,7 +43,9 @@ pub(crate) async fn watch<C: Cluster>(
             _ = progress.tick() => stream.tick(),
         }
         // What is said is decided as late as possible.
+        let blocked = Counted::new(&shared.counters.blocked);
         replies.ready().await;
+        drop(blocked);
         idle = match stream.poll(Budget::default()) {
             Turn::Notice(notice) => {
                 say(&shared, &replies, &notice).await?;

@@ -10,7 +10,8 @@ use testudo_kv as kv;
 
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
-    DeleteRangeResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse,
+    DeleteRangeResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse, ResponseHeader,
+    ResponseOp, TxnResponse,
 };
 use crate::proto::mvccpb::KeyValue;
 

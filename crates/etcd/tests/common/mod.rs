@@ -15,7 +15,7 @@ use testudo_core::{ClusterId, ReplicaId, Slot, Time, View};
 use testudo_etcd::proto::etcdserverpb::kv_client::KvClient;
 use testudo_etcd::proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 use testudo_etcd::{Cluster, Copy, Gateway, GatewayInfo, Limits, Position, SubmitError};
-use testudo_kv::Kv;
+use testudo_kv::{Kv, Settings};
 use testudo_state::Map;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -60,9 +60,9 @@ impl State {
         self.time.0 += self.passed;
         let elapsed = std::mem::take(&mut self.passed);
         let moment = Moment { slot: self.slot, time: self.time, elapsed };
-        Kv.advance(&mut self.map, &moment);
-        let result = operation.map(|bytes| Kv.execute(&mut self.map, bytes, &moment));
-        if Kv.due(&self.map) == Some(0) {
+        Kv::default().advance(&mut self.map, &moment);
+        let result = operation.map(|bytes| Kv::default().execute(&mut self.map, bytes, &moment));
+        if Kv::default().due(&self.map) == Some(0) {
             self.slot(None);
         }
         result.unwrap_or_default()
@@ -75,9 +75,9 @@ impl State {
 }
 
 impl Fake {
-    fn new() -> Self {
+    fn new(settings: Settings) -> Self {
         let mut map = Map::new();
-        Kv.genesis(&mut map);
+        Kv { settings }.genesis(&mut map);
         let state = State { map, slot: Slot(0), time: Time(1_000_000), passed: 0 };
         let newest = watch::Sender::new(Some(state.copy()));
         let state = Arc::new(Mutex::new(state));
@@ -192,14 +192,23 @@ impl Running {
         .await
     }
 
+    /// With room for so many bytes.
+    pub(crate) async fn with_quota(quota: u64) -> Self {
+        Self::begin(Limits::default(), Settings { quota, ..Settings::default() }).await
+    }
+
     pub(crate) async fn within(limits: Limits) -> Self {
+        Self::begin(limits, Settings::default()).await
+    }
+
+    async fn begin(limits: Limits, settings: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let replicas =
             (0..4).map(|i| (format!("replica-{i}"), format!("https://replica-{i}:7000")));
         let url = format!("http://{address}");
         let info = GatewayInfo::new(ClusterId([7; 16]), ReplicaId(1), replicas, &[url]);
-        let cluster = Fake::new();
+        let cluster = Fake::new(settings);
         let (stop, stopped) = oneshot::channel();
         let serving =
             Gateway::serve_within(limits, listener, cluster.clone(), info.clone(), async {
