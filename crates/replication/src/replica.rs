@@ -4,11 +4,15 @@ use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
 use crate::due::Due;
 use crate::executor::{Decided, Replicated};
+use crate::followers::Followers;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
+use crate::recent::{Executed, Recent};
 use crate::record::{Record, Timer, split};
+use crate::serving::Serving;
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
+use crate::work::{Work, Worked};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -52,6 +56,9 @@ pub struct Replica<O: Ordering, S: Service> {
     /// Decided batches whose turn has not come: a body is missing. In order, gapless from `state.slot + 1`.
     pub(crate) decided: VecDeque<(Slot, Batch)>,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) serving: Serving,
+    pub(crate) recent: Recent,
+    pub(crate) followers: Followers,
     pub(crate) health: Health,
     /// The view whose first fresh batch this replica has proposed as its primary.
     opened_view: Option<View>,
@@ -68,6 +75,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) asked: ReplicaId,
     /// Bodies that decided batches lack. Invariant: disjoint from `bodies` and `executed`.
     pub(crate) needed: BTreeSet<Digest>,
+    /// Bundles that were executed before and are decided again.
+    repeated: BTreeSet<Digest>,
     /// Bytes of bodies taken for proposals' sake beyond their clients' share.
     pub(crate) extra_bytes: usize,
     /// What peers may cost.
@@ -88,7 +97,7 @@ fn lift<O: Ordering, S: Service>() -> Lift<O, Replica<O, S>> {
         record: Record::Order,
         snapshot: core::convert::identity,
         timer: Timer::Order,
-        work: core::convert::identity,
+        work: Work::Order,
     }
 }
 
@@ -100,7 +109,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     type Timer = Timer<O::Timer>;
     type Input = Infallible;
     type Output = Event;
-    type Work = O::Work;
+    type Work = Work<O::Work>;
 
     fn start(
         config: Config<S>,
@@ -128,6 +137,9 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             judgements: Judgements::default(),
             decided: VecDeque::new(),
             checkpoints: Checkpoints::new(is_damaged),
+            serving: Serving::default(),
+            recent: Recent::default(),
+            followers: Followers::default(),
             health: Health::Well,
             opened_view: None,
             told: Waiting::Nothing,
@@ -137,6 +149,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             replaying: true,
             asked: id,
             needed: BTreeSet::new(),
+            repeated: BTreeSet::new(),
             extra_bytes: 0,
             budgets: Budgets::default(),
             config: config.order,
@@ -166,7 +179,12 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             Err(message) => message,
         };
         match message.message() {
-            ReplicaMessage::Order(_) | ReplicaMessage::Reply(_) => {}
+            ReplicaMessage::Order(_)
+            | ReplicaMessage::Reply(_)
+            | ReplicaMessage::Feed(_)
+            | ReplicaMessage::Voucher(_)
+            | ReplicaMessage::Claim(_)
+            | ReplicaMessage::State(_) => {}
             ReplicaMessage::Bundle(_) => {
                 // Only its client is answered, and only on its own channel: anybody can bring a signed bundle.
                 let from_client = message.via() == message.sender();
@@ -186,8 +204,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             }
             ReplicaMessage::Checkpoint(_) => self.on_checkpoint(&message, fx),
             ReplicaMessage::Stable(certificate) => self.on_stable(certificate.clone(), fx),
-            ReplicaMessage::Fetch(digests) => self.on_fetch(message.replica(), digests, fx),
-            _ => {}
+            ReplicaMessage::Fetch(digests) => self.on_fetch(message.sender(), digests, fx),
+            ReplicaMessage::Follow(follow) => self.on_follow(message.sender(), follow, fx),
+            ReplicaMessage::ClaimAsk(round) => self.on_claim_ask(message.sender(), *round, fx),
+            ReplicaMessage::StateAsk(ask) => self.on_state_ask(message.sender(), ask, fx),
         }
         self.settle(Vec::new(), fx);
     }
@@ -207,12 +227,16 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.say_checkpoint_again(fx);
                 Vec::new()
             }
+            Timer::Follow => {
+                self.on_follow_timer(fx);
+                Vec::new()
+            }
             Timer::Due => {
                 self.on_due(fx);
                 Vec::new()
             }
             Timer::Budget => {
-                self.budgets.tick();
+                self.on_budget_timer(fx);
                 Vec::new()
             }
         };
@@ -221,7 +245,15 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 
     fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S>) {
         let Done { stamp, output } = done;
-        let ((), outputs) = fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx));
+        let outputs = match output {
+            Worked::Order(output) => {
+                fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx)).1
+            }
+            Worked::Digest(head) => {
+                self.on_digest(head, fx);
+                Vec::new()
+            }
+        };
         self.settle(outputs, fx);
     }
 
@@ -373,7 +405,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             if matches!(self.health, Health::Halted(_)) {
                 return;
             }
-            if batch.bundles.iter().any(|digest| self.needed.contains(digest)) {
+            let lacking: Vec<Digest> =
+                batch.bundles.iter().filter(|d| !self.bodies.contains_key(*d)).copied().collect();
+            if !lacking.is_empty() {
+                lacking.iter().for_each(|digest| self.want_again(digest, fx));
                 return self.lack(fx);
             }
             let Some((slot, batch)) = self.decided.pop_front() else { return };
@@ -382,22 +417,42 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
+    /// A bundle that is decided is lacking. If it was executed in an earlier slot its body was let go, and is read back:
+    /// a bundle that is decided twice executes twice, and it is the sessions that keep the second time from having an
+    /// effect. What this replica happens to remember must not decide what its state becomes.
+    fn want_again(&mut self, digest: &Digest, fx: &mut Fx<'_, O, S>) {
+        if self.needed.insert(*digest)
+            && self.executed.remove(digest)
+            && let Some(position) = self.written.get(digest)
+        {
+            self.repeated.insert(*digest);
+            fx.recall(*position);
+        }
+    }
+
     fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
         let moment = self.state.begin(&self.service, slot, &batch, &mut |run| fx.guard(run));
-        let mut applied = Vec::new();
+        let (mut applied, mut bodies) = (Vec::new(), Vec::new());
         for digest in &batch.bundles {
-            // A bundle that an earlier slot executed is a repetition, which sessions would find out too.
-            let Some(body) = self.bodies.remove(digest) else { continue };
+            let body = self.bodies.remove(digest).expect("execute: every body is here");
             let Peer::Client(client) = body.sender() else { continue };
             let decided = Decided { client, digest: *digest, bundle: body.message() };
             let remembered =
                 self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
             self.executed.insert(*digest);
             self.waiting.leave(digest);
+            bodies.push(body.signed());
+            if self.repeated.remove(digest) {
+                continue;
+            }
             applied.push((*digest, remembered.results));
-            self.reply(client, &remembered, body.message().replier == self.me, fx);
+            if !self.followers.contains(client) {
+                self.reply(client, &remembered, body.message().replier == self.me, fx);
+            }
         }
         let (chain, outcome) = (self.state.chain, self.state.outcome);
+        self.recent.push(Executed { slot, batch: batch.clone(), chain, outcome, bodies });
+        self.tell_followers(slot, fx);
         fx.output(Event::Executed { slot, batch, applied, chain, outcome });
         self.checkpoint_if_due(fx);
     }
@@ -419,6 +474,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             time: self.state.time,
             waiting: self.waiting.len() as u64,
             sessions: self.state.system.len() as u64,
+            followers: self.followers.len() as u64,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
         }
