@@ -45,7 +45,6 @@ fn now() -> Time {
 
 impl Cluster for Unreplicated {
     async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
-<<<<<<< HEAD
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (map, slot) = &mut *state;
         let before = self.newest.borrow().as_ref().map_or(Time(0), |copy| copy.time);
@@ -68,13 +67,6 @@ impl Cluster for Unreplicated {
 
     fn updates(&self) -> watch::Receiver<Option<Arc<Copy>>> {
         self.newest.subscribe()
-=======
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (memory, slot) = &mut *state;
-        *slot += 1;
-        let moment = Moment { slot: Slot(*slot), time: Time(*slot), elapsed: 0 };
-        Ok(Kv::default().execute(memory, &operation, &moment).into())
->>>>>>> main
     }
 
     fn position(&self) -> Position {
@@ -89,13 +81,7 @@ async fn serve(address: &str) -> std::io::Result<()> {
     println!("serving etcd v3 at {url}");
     let member = ("unreplicated".to_owned(), url.clone());
     let info = GatewayInfo::new(ClusterId([0; 16]), ReplicaId(0), [member], &[url]);
-<<<<<<< HEAD
     Gateway::serve(listener, Unreplicated::new(), info, async {
-=======
-    let mut memory = Memory::default();
-    Kv::default().genesis(&mut memory);
-    Gateway::serve(listener, Unreplicated(Mutex::new((memory, 0))), info, async {
->>>>>>> main
         // Without the signal it runs until it is killed.
         let _signal = tokio::signal::ctrl_c().await;
     })
