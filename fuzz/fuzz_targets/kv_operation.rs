@@ -4,11 +4,11 @@
 //! The input is a sequence of chunks, each of two bytes of length (little-endian) and so many bytes of operation.
 #![no_main]
 
-#[path = "../../crates/kv/tests/support/store.rs"]
-mod store;
+#[path = "../../crates/kv/tests/support/instance.rs"]
+mod instance;
 
+use instance::Instance;
 use libfuzzer_sys::fuzz_target;
-use store::Instance;
 use testudo_core::Decode;
 use testudo_kv::Operation;
 

@@ -52,10 +52,13 @@ pub const WINDOW: u64 = CHECKPOINT_INTERVAL + CHECKPOINT_INTERVAL / 2;
 pub const OPEN_SLOTS: u64 = 2;
 
 /// How far a proposer's clock may be from a voter's when the proposal is fresh. Beyond it the voter withholds its vote.
-pub const CLOCK_BOUND: Duration = Duration::from_secs(5);
+pub const CLOCK_BOUND: Duration = Duration::from_secs(1);
 
 /// Digests or slots that one fetch may ask for. A longer list is malformed.
 pub const FETCH_ITEMS: usize = 64;
+
+/// Decided slots that a learner which lags is told at once. It asks on when it has them.
+pub const FOLLOW_STEP: u64 = 64;
 
 /// Bodies that one peer is lent in one resend period. It asks again for what it did not get.
 pub const LENT_ITEMS: usize = 8 * FETCH_ITEMS;

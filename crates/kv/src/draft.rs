@@ -5,9 +5,10 @@
 //! could fail. So an operation that is refused half-way, for whatever reason, leaves no trace.
 
 use crate::error::Error;
-use crate::history::{
-    Keys, Meta, current_bounds, current_key, key_of_current, split_version_key, version_bounds,
-    version_key,
+use crate::history::record_at;
+use crate::layout::{
+    Keys, Ledger, Meta, Record, change_key, current_bounds, current_key, key_of_current,
+    split_version_key, version_bounds, version_key,
 };
 use crate::operation::Bytes;
 use alloc::collections::BTreeMap;
@@ -24,8 +25,8 @@ pub const WORK: u64 = 1 << 24;
 /// What has become of a key.
 #[derive(Debug)]
 struct Change {
-    /// Whether the store has the key.
-    existed: bool,
+    /// The record that the store has; none if it does not have the key.
+    before: Option<Bytes>,
     /// Its record now; none if it is deleted.
     record: Option<Bytes>,
 }
@@ -117,7 +118,7 @@ impl<'a> Draft<'a> {
                 self.look()
             }
             (Keys::One(key), At::Past(revision)) => {
-                self.past_of_one(key, revision, visit);
+                record_at(self.store, key, revision).iter().for_each(visit);
                 self.look()
             }
             (Keys::Span(from, to), At::Newest) => self.newest_of_span(from, to, visit),
@@ -131,14 +132,14 @@ impl<'a> Draft<'a> {
         if enough { Ok(()) } else { Err(Error::TooMuchWork) }
     }
 
-    /// Sets the record of `key`.
-    pub(crate) fn put(&mut self, key: &Bytes, record: Bytes) {
-        self.change(key, Some(record));
+    /// Sets the record of `key`, whose newest one is `newest`.
+    pub(crate) fn put(&mut self, key: &Bytes, newest: Option<Bytes>, record: Bytes) {
+        self.change(key, newest, Some(record));
     }
 
-    /// Deletes `key`, which exists.
-    pub(crate) fn delete(&mut self, key: &Bytes) {
-        self.change(key, None);
+    /// Deletes `key`, whose newest record is `newest`.
+    pub(crate) fn delete(&mut self, key: &Bytes, newest: Bytes) {
+        self.change(key, Some(newest), None);
     }
 
     /// Ends the operation: what is to be written.
@@ -146,15 +147,11 @@ impl<'a> Draft<'a> {
         Changes { meta: self.meta, changes: self.changes }
     }
 
-    fn change(&mut self, key: &Bytes, record: Option<Bytes>) {
-        if let Some(change) = self.changes.get_mut(key) {
-            change.record = record;
-        } else {
-            // A put of a key that the store has bears a version above 1, and only what exists is deleted.
-            let existed = record
-                .as_ref()
-                .is_none_or(|record| crate::history::Record::read(record).version > 1);
-            self.changes.insert(key.clone(), Change { existed, record });
+    fn change(&mut self, key: &Bytes, newest: Option<Bytes>, record: Option<Bytes>) {
+        match self.changes.get_mut(key) {
+            Some(change) => change.record = record,
+            // Nothing has changed the key yet, so its newest record is the store's.
+            None => drop(self.changes.insert(key.clone(), Change { before: newest, record })),
         }
     }
 
@@ -165,19 +162,7 @@ impl<'a> Draft<'a> {
         left > 0
     }
 
-    /// The newest version of `key` that is not after `revision`.
-    fn past_of_one(&self, key: &[u8], revision: i64, visit: &mut dyn FnMut(&Bytes)) {
-        let (from, to) = (version_key(key, 0), version_key(key, revision));
-        let (from, to) = (Bound::Included(&from[..]), Bound::Included(&to[..]));
-        self.store.scan(from, to, true, &mut |_, version| {
-            if !version.is_empty() {
-                visit(version);
-            }
-            false
-        });
-    }
-
-    /// The newest versions that are not after `revision`, of each key; false when there were too many to look at.
+    /// The records that were the newest at `revision`; false when there were too many to look at.
     fn past_of_span(
         &self,
         from: &[u8],
@@ -185,29 +170,49 @@ impl<'a> Draft<'a> {
         revision: i64,
         visit: &mut dyn FnMut(&Bytes),
     ) -> bool {
+        let Some(superseded) = self.superseded(from, to, revision) else { return false };
+        let mut superseded = superseded.iter().peekable();
+        let enough = self.scan_current(from, to, &mut |key, record| {
+            while let Some(gone) = superseded.next_if(|old| Record::read(old).key < key) {
+                visit(gone);
+            }
+            let old = superseded.next_if(|old| Record::read(old).key == key);
+            if Record::read(record).mod_revision <= revision {
+                visit(record);
+            } else {
+                old.into_iter().for_each(&mut *visit);
+            }
+        });
+        if enough {
+            superseded.for_each(visit);
+        }
+        enough
+    }
+
+    /// Of each key the newest version that is not after `revision`, without those that are deletions; none when there
+    /// were too many to look at.
+    fn superseded(&self, from: &[u8], to: Option<&[u8]>, revision: i64) -> Option<Vec<Bytes>> {
         let (from, to) = version_bounds(from, to);
         let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
-        // A key's versions come oldest first: which one counts is known when another key begins, or none.
-        let mut candidate: Option<(Vec<u8>, Bytes)> = None;
-        let mut finish = |candidate: Option<(Vec<u8>, Bytes)>| {
-            if let Some((_, version)) = candidate.filter(|(_, version)| !version.is_empty()) {
-                visit(&version);
-            }
-        };
+        let mut found: Vec<Bytes> = Vec::new();
+        // A key's versions come oldest first: the last one that is not after the revision counts.
+        let mut last: Vec<u8> = Vec::new();
         let mut enough = true;
         self.store.scan(from, to, false, &mut |store_key, version| {
             enough = self.look();
             let (prefix, written) = split_version_key(store_key);
             if written <= revision {
-                match &mut candidate {
-                    Some((key, newest)) if key == prefix => newest.clone_from(version),
-                    _ => finish(candidate.replace((prefix.to_vec(), version.clone()))),
+                if last == prefix {
+                    found.pop();
+                } else {
+                    last = prefix.to_vec();
                 }
+                found.push(version.clone());
             }
             enough
         });
-        finish(candidate);
-        enough
+        found.retain(|version| !version.is_empty());
+        enough.then_some(found)
     }
 
     /// The store's current records, each with its key; false when there were too many to look at.
@@ -271,31 +276,45 @@ impl Changes {
         if self.changes.is_empty() {
             return;
         }
-        let mut meta = self.meta;
-        meta.revision += 1;
-        for (key, Change { existed, record }) in self.changes {
-            let current_key = current_key(&key);
-            let version_key = version_key(&key, meta.revision);
-            meta.bytes +=
-                (version_key.len() + record.as_ref().map_or(0, |record| record.len())) as u64;
-            match (existed, &record) {
-                (false, Some(_)) => {
-                    meta.keys += 1;
-                    meta.bytes += current_key.len() as u64;
-                }
-                (true, None) => {
-                    meta.keys -= 1;
-                    meta.bytes -= current_key.len() as u64;
-                }
-                (false, None) | (true, Some(_)) => {}
-            }
-            match &record {
-                Some(record) => store.put(&current_key, record.clone()),
-                None if existed => assert!(store.delete(&current_key), "what exists is there"),
-                None => {}
-            }
-            store.put(&version_key, record.unwrap_or_default());
+        let mut ledger = Ledger::new(store, self.meta);
+        ledger.meta.revision += 1;
+        let revision = ledger.meta.revision;
+        for (key, Change { before, record }) in self.changes {
+            write_change(&mut ledger, &key, revision, before, record);
         }
-        meta.write(store);
+        ledger.finish();
+    }
+}
+
+/// Writes what `revision` made of one key, and files what it was before.
+fn write_change(
+    ledger: &mut Ledger<'_>,
+    key: &[u8],
+    revision: i64,
+    before: Option<Bytes>,
+    record: Option<Bytes>,
+) {
+    let current_key = current_key(key);
+    ledger.add(&change_key(key, revision), Bytes::default());
+    let was = before.as_ref().map(|before| before.len());
+    if let Some(before) = before {
+        let written = Record::read(&before).mod_revision;
+        ledger.add(&version_key(key, written), before);
+    }
+    if record.is_none() {
+        ledger.add(&version_key(key, revision), Bytes::default());
+    }
+    match (was, record) {
+        (Some(was), Some(record)) => ledger.replace(&current_key, was, record),
+        (None, Some(record)) => {
+            ledger.add(&current_key, record);
+            ledger.meta.keys += 1;
+        }
+        (Some(was), None) => {
+            ledger.remove(&current_key, was);
+            ledger.meta.keys -= 1;
+        }
+        // Put and deleted again by one transaction.
+        (None, None) => {}
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! # How an operation runs
 //!
-//! [`Kv`] has no state of its own; all lies in the [`Store`] that it is handed, laid out as [`history`] says.
+//! [`Kv`] has no state of its own; all lies in the [`Store`] that it is handed, laid out as [`layout`] says.
 //!
 //! 1. The bytes are decoded ([`operation`]) and checked by themselves ([`check`]). A gateway has done so already, but
 //!    the service trusts none.
@@ -18,9 +18,8 @@
 //! 3. If everything has succeeded, the draft's changes are written to the store. Otherwise the draft is dropped, and
 //!    with it every trace.
 //!
-//! So a put costs two gets (meta entry, current record) and three puts (current record, version, meta entry), and its
-//! value is copied once, into the record that the current entry and the version share. A range's answer is made of
-//! stored records as they lie.
+//! So a put costs two gets (meta entry, current record) and three puts (current record, change, meta entry), and a
+//! fourth where the key exists already, to file what it was. A range's answer is made of stored records as they lie.
 //!
 //! # What is here
 //!
@@ -37,15 +36,18 @@
 
 extern crate alloc;
 
+mod audit;
 pub mod check;
 mod draft;
 mod error;
 mod history;
+mod layout;
 mod operation;
 mod put;
 mod range;
 mod response;
 mod txn;
+pub mod watch;
 
 pub use draft::WORK;
 pub use error::Error;
@@ -61,7 +63,7 @@ pub use response::{
 
 use alloc::vec::Vec;
 use draft::{Changes, Draft};
-use history::Meta;
+use layout::Meta;
 use response::Reply;
 use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::limits::OPERATION_BYTES;
@@ -119,7 +121,7 @@ impl Kv {
     /// # Panics
     /// When the state is not one that this service can have written.
     pub fn audit(&self, store: &dyn Reading) {
-        history::audit(store);
+        audit::audit(store);
     }
 }
 

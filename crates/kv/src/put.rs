@@ -2,7 +2,7 @@
 
 use crate::draft::{At, Draft};
 use crate::error::Error;
-use crate::history::{Keys, Record, record};
+use crate::layout::{Keys, Record, record};
 use crate::operation::{Bytes, DeleteRange, Put};
 use crate::response::Reply;
 use alloc::vec::Vec;
@@ -36,7 +36,7 @@ pub(crate) fn apply(put: &Put, draft: &mut Draft<'_>, reply: &mut Reply) -> Resu
     let (created, version) =
         before.map_or((revision, 1), |before| (before.create_revision, before.version + 1));
     let now = record(&put.key, created, revision, version, lease, value);
-    draft.put(&put.key, now);
+    draft.put(&put.key, previous.clone(), now);
     reply.put(revision, previous.as_ref().filter(|_| put.prev_kv))
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn delete_range(
         previous.push(record.clone());
     })?;
     for record in &previous {
-        draft.delete(&Record::read(record).key.into());
+        draft.delete(&Record::read(record).key.into(), record.clone());
     }
     let answered = if delete.prev_kv { &previous[..] } else { &[] };
     reply.delete_range(draft.revision(), previous.len() as i64, answered)

@@ -214,7 +214,7 @@ impl Reply {
         if keys_only {
             encode_length(records.len(), &mut self.bytes);
             for record in records {
-                let head = crate::history::without_value(record);
+                let head = crate::layout::without_value(record);
                 self.reserve(head.len() + size_of::<u32>())?;
                 self.bytes.extend_from_slice(head);
                 encode_length(0, &mut self.bytes);

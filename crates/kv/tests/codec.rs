@@ -1,13 +1,13 @@
 //! Operations and responses have one encoding, and any bytes get an answer.
 
-#[path = "support/store.rs"]
-mod store;
+#[path = "support/instance.rs"]
+mod instance;
 #[path = "support/strategy.rs"]
 mod strategy;
 
+use instance::Instance;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use store::Instance;
 use testudo_contracts::Service;
 use testudo_core::limits::OPERATION_BYTES;
 use testudo_core::{Decode, Encode};

@@ -3,15 +3,15 @@
 //! A line that begins with `#` is a comment, an indented line belongs to the answer of the command above it, and any
 //! other line is a command. Each file starts from an empty store. `UPDATE_GOLDEN=1` writes the answers anew.
 
+#[path = "support/instance.rs"]
+mod instance;
 #[path = "support/script.rs"]
 mod script;
-#[path = "support/store.rs"]
-mod store;
 
+use instance::Instance;
 use script::Command;
 use std::fs;
 use std::path::{Path, PathBuf};
-use store::Instance;
 
 #[test]
 fn scripts_get_the_answers_they_show() {

@@ -71,6 +71,8 @@ pub enum Timer<T> {
     Fetch,
     /// Say again what should have become stable.
     Checkpoint,
+    /// The service wants a slot.
+    Due,
     /// Begin a new period of what peers may cost.
     Budget,
 }

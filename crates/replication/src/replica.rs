@@ -2,11 +2,11 @@
 
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
+use crate::due::Due;
 use crate::executor::{Decided, Replicated};
 use crate::judge::Judgements;
-use crate::message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
+use crate::message::{Bundle, ReplicaMessage};
 use crate::record::{Record, Timer, split};
-use crate::sessions::{Admission, Remembered};
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,14 +39,14 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) config: OrderConfig,
     pub(crate) quorums: Dissemination,
     pub(crate) order: O,
-    service: S,
+    pub(crate) service: S,
     pub(crate) state: Replicated,
     /// Bodies of bundles that are not executed, held durably or about to be.
     pub(crate) bodies: BTreeMap<Digest, Verified<Bundle>>,
     /// Where the log has each body that was ever written, executed or not.
     pub(crate) written: BTreeMap<Digest, Position>,
     /// Bundles that were executed. Invariant: disjoint from `bodies`.
-    executed: BTreeSet<Digest>,
+    pub(crate) executed: BTreeSet<Digest>,
     pub(crate) waiting: WaitingRoom,
     pub(crate) judgements: Judgements,
     /// Decided batches whose turn has not come: a body is missing. In order, gapless from `state.slot + 1`.
@@ -57,18 +57,19 @@ pub struct Replica<O: Ordering, S: Service> {
     opened_view: Option<View>,
     /// What the ordering was told last.
     told: Waiting,
+    pub(crate) due: Due,
     /// The newest arrival when the relay timer was set: what had waited by then is handed on when it fires.
-    relay_mark: u64,
+    pub(crate) relay_mark: u64,
     /// Whether the relay timer runs.
-    relaying: bool,
+    pub(crate) relaying: bool,
     /// Whether the past is executing again. Nobody is answered then: they were answered, or will ask again.
-    replaying: bool,
+    pub(crate) replaying: bool,
     /// Who was asked last for bodies.
     pub(crate) asked: ReplicaId,
     /// Bodies that decided batches lack. Invariant: disjoint from `bodies` and `executed`.
     pub(crate) needed: BTreeSet<Digest>,
     /// Bytes of bodies taken for proposals' sake beyond their clients' share.
-    extra_bytes: usize,
+    pub(crate) extra_bytes: usize,
     /// What peers may cost.
     pub(crate) budgets: Budgets,
 }
@@ -118,7 +119,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             me: id,
             quorums,
             order,
-            state: Replicated::genesis(&config.service, config.clients),
+            state: Replicated::genesis(&config.service, &config.clients),
             service: config.service,
             bodies: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -130,6 +131,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             health: Health::Well,
             opened_view: None,
             told: Waiting::Nothing,
+            due: Due::default(),
             relay_mark: 0,
             relaying: false,
             replaying: true,
@@ -143,6 +145,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         replica.settle(outputs, fx);
         replica.replaying = false;
         replica.let_in_the_unexecuted();
+        replica.plan_due(fx);
         replica.settle(Vec::new(), fx);
         replica
     }
@@ -204,6 +207,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.say_checkpoint_again(fx);
                 Vec::new()
             }
+            Timer::Due => {
+                self.on_due(fx);
+                Vec::new()
+            }
             Timer::Budget => {
                 self.budgets.tick();
                 Vec::new()
@@ -238,7 +245,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             self.order.executed().0,
             "a decided slot is neither executed nor queued"
         );
-        assert_eq!(self.waiting.waiting(), self.told, "the ordering was not told who waits");
+        assert_eq!(self.oldest_wish(), self.told, "the ordering was not told who waits");
     }
 
     fn audit(&self) {
@@ -333,7 +340,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 return Some(OrderInput::Judged { view, slot, batch });
             }
         }
-        let waiting = self.waiting.waiting();
+        let waiting = self.oldest_wish();
         if waiting != self.told {
             self.told = waiting;
             self.watch(fx);
@@ -348,7 +355,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             && self.order.may_propose()
             && self.order.open_slots() < limits::OPEN_SLOTS
             && !matches!(self.health, Health::Halted(_));
-        if !ready || !self.waiting.has_unproposed() {
+        // A slot that is open already is the slot that the service wants, as far as anybody can tell yet.
+        let is_due = self.is_due() && self.order.open_slots() == 0;
+        if !ready || !(is_due || self.waiting.has_unproposed()) {
             return None;
         }
         let bundles = self.waiting.take(limits::BATCH_BUNDLES);
@@ -356,110 +365,6 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let gap_not_counted = self.opened_view != Some(view);
         self.opened_view = Some(view);
         Some(Batch { bundles, time: fx.clock(), gap_not_counted })
-    }
-
-    /// A client's bundle has come, from the client or from somebody who had it.
-    fn on_bundle(&mut self, bundle: Verified<Bundle>, from_client: bool, fx: &mut Fx<'_, O, S>) {
-        let (digest, Peer::Client(client)) = (bundle.digest(), bundle.sender()) else { return };
-        if from_client && self.answer_from_memory(client, &bundle, fx) {
-            return;
-        }
-        if self.executed.contains(&digest) || !self.state.clients.contains(&client) {
-            return;
-        }
-        if self.bodies.contains_key(&digest) {
-            // It may have come for a proposal's sake when its client had too many here.
-            self.waiting.enter(digest, client);
-            return;
-        }
-        if !self.waiting.enter(digest, client) && !self.may_hold_extra(&bundle) {
-            return;
-        }
-        let position = fx.persist(Record::Body(bundle.signed()));
-        self.written.insert(digest, position);
-        self.bodies.insert(digest, bundle);
-        self.needed.remove(&digest);
-        self.judgements.arrived(&digest, &mut self.waiting);
-        if self.judgements.was_last_asked_for(&digest) {
-            self.fetch(fx);
-        }
-    }
-
-    /// Whether a body beyond its client's share is taken: always for what is decided, within a limit for what is
-    /// proposed.
-    fn may_hold_extra(&mut self, bundle: &Verified<Bundle>) -> bool {
-        let digest = bundle.digest();
-        if self.needed.contains(&digest) {
-            return true;
-        }
-        let bytes = self.extra_bytes + bundle.signed().len();
-        let fits = self.judgements.lacks(&digest) && bytes <= limits::EXTRA_BODY_BYTES;
-        if fits {
-            self.extra_bytes = bytes;
-        }
-        fits
-    }
-
-    /// Whether no client has more than its share of a batch whose bodies are here.
-    fn is_fair(&self, bundles: &[Digest]) -> bool {
-        let mut shares: BTreeMap<Peer, usize> = BTreeMap::new();
-        bundles.iter().filter_map(|digest| self.bodies.get(digest)).all(|body| {
-            let share = shares.entry(body.sender()).or_default();
-            *share += 1;
-            *share <= limits::WAITING_BUNDLES_PER_CLIENT
-        })
-    }
-
-    /// Answers a client whose bundle was executed, or never can be. False when it is still to be ordered.
-    ///
-    /// What this replica says by itself rather than out of the order bears slot 0, so that the words of different
-    /// replicas are equal.
-    fn answer_from_memory(
-        &mut self,
-        client: PublicKey,
-        bundle: &Verified<Bundle>,
-        fx: &mut Fx<'_, O, S>,
-    ) -> bool {
-        let digest = bundle.digest();
-        let by_itself = |body: &ReplyBody| Remembered::new(digest, Slot(0), body);
-        let answer = if !self.state.clients.contains(&client) {
-            by_itself(&ReplyBody::NotAdmitted)
-        } else if let Some(remembered) = self.remembered(client, bundle) {
-            remembered
-        } else if self.executed.contains(&digest) {
-            // It was executed, and its session is gone or has moved on: nobody knows what it came to.
-            by_itself(&ReplyBody::NoSession)
-        } else {
-            return false;
-        };
-        if self.budgets.may_answer(digest) {
-            self.keep_budget(fx);
-            self.reply(client, &answer, true, fx);
-        }
-        true
-    }
-
-    /// Sees to it that budgets are full again after a period.
-    pub(crate) fn keep_budget(&mut self, fx: &mut Fx<'_, O, S>) {
-        if self.budgets.must_set_tick() {
-            fx.set_timer(Timer::Budget, self.config.resend / 2);
-        }
-    }
-
-    /// What a bundle came to, if it was executed and its session still knows.
-    fn remembered(&self, client: PublicKey, bundle: &Verified<Bundle>) -> Option<Remembered> {
-        match bundle.message().request {
-            Request::Register { nonce } => {
-                let opening = self.state.sessions.opening(client, nonce)?;
-                (opening.bundle == bundle.digest()).then(|| opening.clone())
-            }
-            Request::Operations { session, sequence, .. } => {
-                match self.state.sessions.admit(client, session, sequence, bundle.digest()) {
-                    Admission::Repeat(remembered) => Some(remembered),
-                    Admission::Execute | Admission::Refuse(_) => None,
-                }
-            }
-        }
     }
 
     /// Executes decided batches in the order of their slots, as far as all bodies are here.
@@ -473,11 +378,12 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             let Some((slot, batch)) = self.decided.pop_front() else { return };
             self.execute(slot, batch, fx);
+            self.plan_due(fx);
         }
     }
 
     fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
-        let moment = self.state.begin(slot, &batch);
+        let moment = self.state.begin(&self.service, slot, &batch, &mut |run| fx.guard(run));
         let mut applied = Vec::new();
         for digest in &batch.bundles {
             // A bundle that an earlier slot executed is a repetition, which sessions would find out too.
@@ -496,65 +402,6 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.checkpoint_if_due(fx);
     }
 
-    /// Answers a client: the whole results if `whole`, their digest otherwise.
-    fn reply(
-        &self,
-        client: PublicKey,
-        remembered: &Remembered,
-        whole: bool,
-        fx: &mut Fx<'_, O, S>,
-    ) {
-        if self.replaying || self.health != Health::Well {
-            return;
-        }
-        let reply = Reply {
-            bundle: remembered.bundle,
-            view: self.order.view(),
-            slot: remembered.slot,
-            results: remembered.results,
-            is_final: true,
-            body: whole.then(|| remembered.body.clone()),
-        };
-        // EAGER: the order is final, so a quorum holds the batch and its bodies durably. If we crash before our own
-        // record of the decision is written, we execute the same again.
-        fx.send_eager(Peer::Client(client), ReplicaMessage::Reply(reply));
-    }
-
-    /// Sets the timer that hands waiting bundles to the primary.
-    fn watch(&mut self, fx: &mut Fx<'_, O, S>) {
-        if self.waiting.is_empty() {
-            self.relaying = false;
-            fx.cancel_timer(Timer::Relay);
-        } else if !self.relaying {
-            self.relaying = true;
-            self.relay_mark = self.waiting.newest();
-            fx.set_timer(Timer::Relay, self.config.resend);
-        }
-    }
-
-    /// Hands the primary what has waited a whole period and is in no open proposal: its client may not have reached it.
-    fn relay(&mut self, fx: &mut Fx<'_, O, S>) {
-        self.relaying = false;
-        if self.order.primary() != self.me {
-            let mut bytes = 0;
-            let bodies: Vec<_> = self
-                .waiting
-                .unproposed_since(self.relay_mark)
-                .filter_map(|digest| self.bodies.get(&digest))
-                .map(Verified::signed)
-                .take(limits::FETCH_ITEMS)
-                .take_while(|body| {
-                    bytes += body.len();
-                    bytes <= limits::FRAME_BYTES / 2
-                })
-                .collect();
-            if !bodies.is_empty() {
-                fx.send(Peer::Replica(self.order.primary()), ReplicaMessage::Bodies(bodies));
-            }
-        }
-        self.watch(fx);
-    }
-
     /// What this replica shows of itself.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -571,7 +418,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             stable: self.checkpoints.latest().cloned(),
             time: self.state.time,
             waiting: self.waiting.len() as u64,
-            sessions: self.state.sessions.len() as u64,
+            sessions: self.state.system.len() as u64,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
         }

@@ -28,6 +28,20 @@ impl Model {
         self.revision
     }
 
+    /// What each revision made of each key that it changed, in order of revisions and keys.
+    pub(crate) fn changes(&self) -> Vec<(i64, Bytes, Option<KeyValue>)> {
+        let mut changes = BTreeMap::new();
+        for (revision, key, version) in &self.versions {
+            changes.insert((*revision, key.clone()), version.clone());
+        }
+        changes.into_iter().map(|((revision, key), version)| (revision, key, version)).collect()
+    }
+
+    /// What a key was before a revision.
+    pub(crate) fn before(&self, key: &[u8], revision: i64) -> Option<KeyValue> {
+        self.state(revision - 1).remove(key)
+    }
+
     /// The answer to anything but a status.
     pub(crate) fn execute(&mut self, operation: &Operation) -> Response {
         let before = self.clone();

@@ -1,0 +1,309 @@
+//! How keys, versions and counts lie in the store.
+//!
+//! Families of entries, told apart by their first byte:
+//!
+//! | entry   | store key                                          | store value                             |
+//! |---------|----------------------------------------------------|-----------------------------------------|
+//! | meta    | `m`                                                | [`Meta`]                                |
+//! | current | `k` key                                            | the key's newest record                 |
+//! | version | `v` escaped key, revision as 8 big-endian bytes    | a superseded record, or nothing for a deletion |
+//! | change  | `r` revision as 8 big-endian bytes, key            | nothing: this revision changed this key |
+//!
+//! A *record* is the encoding of a [`crate::KeyValue`]. It holds its key, so that no store key ever has to be taken
+//! apart, and its value comes last, so that a record without its value is a prefix and a few zeroes. Each record lies
+//! in one place: in the current entry as long as it is its key's newest, and from then on as a version. Reading the
+//! newest state is one get or one scan of the current entries, whatever history there is; reading the past looks at
+//! both; and what a revision changed is a scan of the changes, which name the keys whose records to look up.
+//!
+//! A current entry needs no escaping, because nothing follows the key. In a version something does, so the key is
+//! escaped such that no escaped key is the prefix of another and their order is the order of the keys: a zero byte
+//! becomes `00 ff`, and `00 00` ends the key.
+
+use crate::operation::Bytes;
+use alloc::vec::Vec;
+use testudo_contracts::{Reading, Store};
+use testudo_core::codec::encode_bytes;
+use testudo_core::{Decode, Encode, wire_struct};
+
+/// The store key of the meta entry.
+pub(crate) const META: &[u8] = b"m";
+const CURRENT: u8 = b'k';
+const VERSION: u8 = b'v';
+const CHANGE: u8 = b'r';
+
+/// What an entry is counted as beside the bytes of its key and value: about what it costs in memory to hold one.
+const ENTRY_BYTES: u64 = 64;
+
+/// The families of entries, but for the one of a single entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Family {
+    /// Newest records.
+    Current,
+    /// Superseded records and deletions.
+    Version,
+    /// Which revision changed which key.
+    Change,
+}
+
+/// The family that an entry belongs to by its store key.
+pub(crate) fn family(store_key: &[u8]) -> Option<Family> {
+    Some(match *store_key.first()? {
+        CURRENT => Family::Current,
+        VERSION => Family::Version,
+        CHANGE => Family::Change,
+        _ => return None,
+    })
+}
+
+/// What is known of the store as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Meta {
+    /// The newest revision.
+    pub(crate) revision: i64,
+    /// The oldest revision that can still be read. A store that was never compacted has −1, as in etcd, where it shows:
+    /// a transaction may read at revision −1, but not at −2.
+    pub(crate) compacted: i64,
+    /// How many keys exist.
+    pub(crate) keys: u64,
+    /// Bytes of all other entries, as [`entry_bytes`] counts them.
+    pub(crate) bytes: u64,
+}
+
+wire_struct!(Meta { revision, compacted, keys, bytes });
+
+impl Meta {
+    /// The store that everything starts from: empty, at revision 1.
+    pub(crate) const GENESIS: Self = Self { revision: 1, compacted: -1, keys: 0, bytes: 0 };
+
+    /// Reads the meta entry, which genesis wrote and no operation removes.
+    pub(crate) fn read(store: &dyn Reading) -> Self {
+        let bytes = store.get(META).expect("genesis comes before any operation");
+        Self::from_bytes(&bytes).expect("the meta entry is our own")
+    }
+
+    /// Writes the meta entry.
+    pub(crate) fn write(&self, store: &mut dyn Store) {
+        store.put(META, self.to_bytes().into());
+    }
+}
+
+/// What an entry with this store key and a value of so many bytes is counted as.
+pub(crate) const fn entry_bytes(store_key: &[u8], value: usize) -> u64 {
+    store_key.len() as u64 + value as u64 + ENTRY_BYTES
+}
+
+/// A store that is written to, with the meta entry that counts what is written.
+pub(crate) struct Ledger<'a> {
+    store: &'a mut dyn Store,
+    /// What the meta entry will be.
+    pub(crate) meta: Meta,
+}
+
+impl<'a> Ledger<'a> {
+    /// Begins to write; `meta` is the store's.
+    pub(crate) const fn new(store: &'a mut dyn Store, meta: Meta) -> Self {
+        Self { store, meta }
+    }
+
+    /// Adds an entry that is not there.
+    pub(crate) fn add(&mut self, store_key: &[u8], value: Bytes) {
+        self.meta.bytes += entry_bytes(store_key, value.len());
+        self.store.put(store_key, value);
+    }
+
+    /// Gives an entry another value; `was` is the length of the one that it has.
+    pub(crate) fn replace(&mut self, store_key: &[u8], was: usize, value: Bytes) {
+        self.meta.bytes = self.meta.bytes + value.len() as u64 - was as u64;
+        self.store.put(store_key, value);
+    }
+
+    /// Removes an entry, whose value has the length `was`.
+    pub(crate) fn remove(&mut self, store_key: &[u8], was: usize) {
+        assert!(self.store.delete(store_key), "what is removed is there");
+        self.meta.bytes -= entry_bytes(store_key, was);
+    }
+
+    /// Writes the meta entry.
+    pub(crate) fn finish(self) {
+        self.meta.write(self.store);
+    }
+}
+
+/// The keys that an operation speaks of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keys<'a> {
+    /// One key.
+    One(&'a [u8]),
+    /// All keys from the first on, before the second if there is one. Never upside down.
+    Span(&'a [u8], Option<&'a [u8]>),
+    /// None at all: the end is not after the beginning.
+    Nothing,
+}
+
+impl<'a> Keys<'a> {
+    /// Reads a pair of key and range end as etcd does.
+    pub(crate) fn new(key: &'a [u8], range_end: &'a [u8]) -> Self {
+        match range_end {
+            [] => Self::One(key),
+            [0] => Self::Span(key, None),
+            end if end > key => Self::Span(key, Some(end)),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// The store key of `key`'s current entry.
+pub(crate) fn current_key(key: &[u8]) -> Vec<u8> {
+    let mut store_key = Vec::with_capacity(1 + key.len());
+    store_key.push(CURRENT);
+    store_key.extend_from_slice(key);
+    store_key
+}
+
+/// The key that a current entry's store key speaks of.
+pub(crate) fn key_of_current(store_key: &[u8]) -> &[u8] {
+    store_key.split_first().map_or(&[], |(_, key)| key)
+}
+
+/// What the store keys of all versions of `key` begin with, and of no other key's.
+pub(crate) fn version_prefix(key: &[u8]) -> Vec<u8> {
+    // Zero bytes are rare in keys; if there are some, the vector grows.
+    let mut store_key = Vec::with_capacity(1 + key.len() + 2 + size_of::<i64>());
+    store_key.push(VERSION);
+    for part in key.split_inclusive(|byte| *byte == 0) {
+        store_key.extend_from_slice(part);
+        if part.ends_with(&[0]) {
+            store_key.push(0xff);
+        }
+    }
+    store_key.extend_from_slice(&[0, 0]);
+    store_key
+}
+
+/// The store key of `key`'s version of `revision`.
+pub(crate) fn version_key(key: &[u8], revision: i64) -> Vec<u8> {
+    let mut store_key = version_prefix(key);
+    store_key.extend_from_slice(&revision.to_be_bytes());
+    store_key
+}
+
+/// The key that a version's prefix was made of.
+pub(crate) fn unescape(prefix: &[u8]) -> Vec<u8> {
+    let escaped = prefix.strip_prefix(&[VERSION]).unwrap_or(prefix);
+    let escaped = escaped.strip_suffix(&[0, 0]).unwrap_or(escaped);
+    let mut key = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.iter();
+    while let Some(byte) = bytes.next() {
+        key.push(*byte);
+        if *byte == 0 {
+            bytes.next();
+        }
+    }
+    key
+}
+
+/// Splits a version's store key into what its key's versions share, and the revision.
+pub(crate) fn split_version_key(store_key: &[u8]) -> (&[u8], i64) {
+    let (prefix, revision) =
+        store_key.split_last_chunk().expect("a version's store key ends with its revision");
+    (prefix, i64::from_be_bytes(*revision))
+}
+
+/// Where the current entries of a span begin and end.
+pub(crate) fn current_bounds(from: &[u8], to: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
+    (current_key(from), to.map_or_else(|| Vec::from([CURRENT + 1]), current_key))
+}
+
+/// Where the versions of a span begin and end.
+pub(crate) fn version_bounds(from: &[u8], to: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
+    (version_prefix(from), to.map_or_else(|| Vec::from([VERSION + 1]), version_prefix))
+}
+
+/// What the store keys of all changes of `revision` begin with.
+pub(crate) fn change_prefix(revision: i64) -> Vec<u8> {
+    change_key(&[], revision)
+}
+
+/// The store key of the change that `revision` made to `key`.
+pub(crate) fn change_key(key: &[u8], revision: i64) -> Vec<u8> {
+    let mut store_key = Vec::with_capacity(1 + size_of::<i64>() + key.len());
+    store_key.push(CHANGE);
+    store_key.extend_from_slice(&revision.to_be_bytes());
+    store_key.extend_from_slice(key);
+    store_key
+}
+
+/// The revision and the key that a change's store key speaks of.
+pub(crate) fn split_change_key(store_key: &[u8]) -> (i64, &[u8]) {
+    let (revision, key) = store_key
+        .get(1..)
+        .and_then(<[u8]>::split_first_chunk)
+        .expect("a change's store key begins with its revision");
+    (i64::from_be_bytes(*revision), key)
+}
+
+/// Where the changes of the revisions `from..=to` begin and end.
+pub(crate) fn change_bounds(from: i64, to: i64) -> (Vec<u8>, Vec<u8>) {
+    let end = to.checked_add(1).map_or_else(|| Vec::from([CHANGE + 1]), change_prefix);
+    (change_prefix(from), end)
+}
+
+/// Encodes a record.
+pub(crate) fn record(
+    key: &[u8],
+    create_revision: i64,
+    mod_revision: i64,
+    version: i64,
+    lease: i64,
+    value: &[u8],
+) -> Bytes {
+    let mut out = Vec::with_capacity(NUMBERS + key.len() + value.len());
+    encode_bytes(key, &mut out);
+    create_revision.encode(&mut out);
+    mod_revision.encode(&mut out);
+    version.encode(&mut out);
+    lease.encode(&mut out);
+    encode_bytes(value, &mut out);
+    out.into()
+}
+
+/// Bytes of a record beside its key and value: two lengths and four numbers.
+const NUMBERS: usize = 2 * size_of::<u32>() + 4 * size_of::<i64>();
+
+/// A stored record, taken apart without copying.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) create_revision: i64,
+    pub(crate) mod_revision: i64,
+    pub(crate) version: i64,
+    pub(crate) lease: i64,
+    pub(crate) value: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Takes apart what [`record`] made.
+    pub(crate) fn read(record: &'a [u8]) -> Self {
+        Self::try_read(record).expect("records are our own")
+    }
+
+    fn try_read(record: &'a [u8]) -> Result<Self, testudo_core::DecodeError> {
+        let mut reader = testudo_core::Reader::new(record);
+        let read = Self {
+            key: reader.bytes()?,
+            create_revision: Decode::decode(&mut reader)?,
+            mod_revision: Decode::decode(&mut reader)?,
+            version: Decode::decode(&mut reader)?,
+            lease: Decode::decode(&mut reader)?,
+            value: reader.bytes()?,
+        };
+        reader.finish()?;
+        Ok(read)
+    }
+}
+
+/// A record up to, not including, its value and the value's length.
+pub(crate) fn without_value(record: &[u8]) -> &[u8] {
+    let end = record.len() - Record::read(record).value.len() - size_of::<u32>();
+    &record[..end]
+}

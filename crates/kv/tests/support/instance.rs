@@ -1,0 +1,66 @@
+//! The service over a store of its own, which after each operation checks what must hold after every one.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use testudo_contracts::{Moment, Reading, Service};
+use testudo_core::{Decode, Encode, Slot, Time};
+use testudo_kv::{Kv, Operation, Response};
+use testudo_state::Map;
+
+/// Everything that a store holds.
+pub(crate) type Contents = Vec<(Vec<u8>, Arc<[u8]>)>;
+
+/// Reads all of a store.
+pub(crate) fn contents(store: &dyn Reading) -> Contents {
+    let mut all = Contents::new();
+    store.scan(Bound::Unbounded, Bound::Unbounded, false, &mut |key, value| {
+        all.push((key.to_vec(), value.clone()));
+        true
+    });
+    all
+}
+
+/// The service and its store.
+pub(crate) struct Instance {
+    pub(crate) kv: Kv,
+    pub(crate) store: Map,
+    executed: u64,
+}
+
+impl Instance {
+    pub(crate) fn new() -> Self {
+        let kv = Kv;
+        let mut store = Map::new();
+        kv.genesis(&mut store);
+        Self { kv, store, executed: 0 }
+    }
+
+    pub(crate) fn execute(&mut self, operation: &Operation) -> Response {
+        let before = contents(&self.store);
+        let response = self.execute_bytes(&operation.to_bytes());
+        if operation.is_read_only() {
+            assert_eq!(contents(&self.store), before, "what only reads has changed something");
+            let read = self.kv.read(&self.store, operation, &self.moment()).expect("read-only");
+            assert_eq!(read, response.to_bytes(), "a read differs from its ordered execution");
+        }
+        response
+    }
+
+    pub(crate) fn execute_bytes(&mut self, operation: &[u8]) -> Response {
+        let before = contents(&self.store);
+        self.executed += 1;
+        let moment = self.moment();
+        let result = self.kv.execute(&mut self.store, operation, &moment);
+        let response = Response::from_bytes(&result).expect("results are responses");
+        assert_eq!(response.to_bytes(), result, "a result has one encoding");
+        if matches!(response, Response::Error(_)) {
+            assert_eq!(contents(&self.store), before, "a refused operation has left a trace");
+        }
+        self.kv.audit(&self.store);
+        response
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { slot: Slot(self.executed), time: Time(1000 * self.executed), elapsed: 0 }
+    }
+}
