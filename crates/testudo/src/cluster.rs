@@ -7,6 +7,7 @@
 mod address;
 mod fields;
 mod read;
+pub(crate) mod service;
 mod write;
 
 pub(crate) use address::Address;
@@ -20,6 +21,7 @@ use testudo_core::{
     ClusterId, Domain, Epoch, FaultModel, GroupId, Incarnation, Member, Membership, PublicKey,
     ReplicaId, limits,
 };
+use testudo_kv::Settings;
 
 /// The version of the file that this program reads and writes.
 pub(crate) const FORMAT: i64 = 1;
@@ -40,6 +42,8 @@ pub(crate) struct Cluster {
     pub(crate) demonstration: bool,
     /// Whether more liars than faults were asked for, knowingly.
     pub(crate) beyond: bool,
+    /// What the service begins with.
+    pub(crate) service: Settings,
     /// The replicas. Invariant: the i-th has id i.
     pub(crate) replicas: Vec<Replica>,
     /// The gateways. Invariant: the i-th has id i.

@@ -2,9 +2,12 @@
 
 use super::folder::Folder;
 use crate::cli;
+use crate::cluster::service::{Bytes, Compaction};
 use crate::cluster::{Address, Cluster, Gateway, Replica, refuse_many};
 use crate::failure::{Failure, Outcome, plain};
-use crate::init::{fresh_id, fresh_key, gateway_key, private_folder, replica_key, write_key};
+use crate::init::{
+    fresh_id, fresh_key, gateway_key, private_folder, replica_key, settings, write_key,
+};
 use crate::lying::Assignment;
 use crate::protocols;
 use std::net::{Ipv4Addr, TcpListener};
@@ -49,6 +52,8 @@ fn plan(flags: &cli::Up) -> Outcome<Cluster> {
         faults,
         demonstration: !liars.is_empty(),
         beyond: flags.beyond,
+        // All replicas and the gateway share this machine.
+        service: settings(&flags.service, n as u64 + 1),
         replicas: Vec::new(),
         gateways: Vec::new(),
     };
@@ -138,6 +143,11 @@ fn refuse_other_flags(folder: &Folder, flags: &cli::Up, cluster: &Cluster) -> Ou
             was => format!("with --liar {}", was.join(" --liar ")),
         };
         Some(("--liar", made))
+    } else if flags.service.quota.is_some_and(|quota| quota != cluster.service.quota) {
+        Some(("--quota", format!("with --quota {}", Bytes(cluster.service.quota))))
+    } else if flags.service.auto_compaction.is_some_and(|it| it != cluster.service.compaction) {
+        let made = Compaction(cluster.service.compaction);
+        Some(("--auto-compaction", format!("with --auto-compaction {made}")))
     } else if flags.beyond && !cluster.beyond {
         Some(("--beyond", "without --beyond".into()))
     } else {
