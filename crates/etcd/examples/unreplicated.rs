@@ -62,7 +62,7 @@ impl Submit for Unreplicated {
         let (memory, slot) = &mut *state;
         *slot += 1;
         let moment = Moment { slot: Slot(*slot), time: Time(*slot), elapsed: 0 };
-        Ok(Kv.execute(memory, &operation, &moment).into())
+        Ok(Kv::default().execute(memory, &operation, &moment).into())
     }
 
     fn position(&self) -> Position {
@@ -78,7 +78,7 @@ async fn serve(address: &str) -> std::io::Result<()> {
     let member = ("unreplicated".to_owned(), url.clone());
     let info = GatewayInfo::new(ClusterId([0; 16]), ReplicaId(0), [member], &[url]);
     let mut memory = Memory::default();
-    Kv.genesis(&mut memory);
+    Kv::default().genesis(&mut memory);
     Gateway::serve(listener, Unreplicated(Mutex::new((memory, 0))), info, async {
         // Without the signal it runs until it is killed.
         let _signal = tokio::signal::ctrl_c().await;

@@ -4,18 +4,21 @@
 //! it reads. Only when it has succeeded to the last are the changes written out, at once and with nothing left that
 //! could fail. So an operation that is refused half-way, for whatever reason, leaves no trace.
 
+use crate::compaction;
 use crate::error::Error;
 use crate::history::record_at;
 use crate::layout::{
-    Keys, Ledger, Meta, Record, change_key, current_bounds, current_key, key_of_current,
-    split_version_key, version_bounds, version_key,
+    Keys, Ledger, Meta, Record, attachment_key, change_key, current_bounds, current_key,
+    expiry_key, key_of_current, lease_key, split_version_key, version_bounds, version_key,
 };
+use crate::lease::Lease;
 use crate::operation::Bytes;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::ops::Bound;
-use testudo_contracts::{Reading, Store};
+use testudo_contracts::Reading;
+use testudo_core::Encode;
 
 /// How many keys and versions one operation may look at. Beyond it is refused with [`Error::TooMuchWork`]: a request
 /// of a few bytes may look at the whole store, and a transaction of thousands of such requests would hold up everyone.
@@ -31,11 +34,21 @@ struct Change {
     record: Option<Bytes>,
 }
 
+/// What has become of a lease.
+#[derive(Clone, Copy, Debug)]
+struct LeaseChange {
+    id: i64,
+    /// The lease that the store has.
+    before: Option<Lease>,
+    /// The lease now; none if it has ended.
+    after: Option<Lease>,
+}
+
 /// The store as an operation sees it, with what the operation has changed.
 pub(crate) struct Draft<'a> {
     store: &'a dyn Reading,
     meta: Meta,
-    changes: BTreeMap<Bytes, Change>,
+    changes: Changes,
     work: Cell<u64>,
 }
 
@@ -51,9 +64,19 @@ pub(crate) enum At {
 }
 
 impl<'a> Draft<'a> {
-    /// Begins an operation.
-    pub(crate) fn new(store: &'a dyn Reading) -> Self {
-        Self { store, meta: Meta::read(store), changes: BTreeMap::new(), work: Cell::new(WORK) }
+    /// Begins an operation; `meta` is the store's.
+    pub(crate) fn new(store: &'a dyn Reading, meta: Meta) -> Self {
+        Self { store, meta, changes: Changes::default(), work: Cell::new(WORK) }
+    }
+
+    /// Begins what nobody has asked for: it must succeed, whatever it has to look at.
+    pub(crate) fn unbounded(store: &'a dyn Reading, meta: Meta) -> Self {
+        Self { work: Cell::new(u64::MAX), ..Self::new(store, meta) }
+    }
+
+    /// The store as it was before the operation.
+    pub(crate) const fn store(&self) -> &'a dyn Reading {
+        self.store
     }
 
     /// The store's meta entry as it was before the operation.
@@ -63,7 +86,7 @@ impl<'a> Draft<'a> {
 
     /// The store's revision if the operation ended now.
     pub(crate) fn revision(&self) -> i64 {
-        if self.changes.is_empty() { self.meta.revision } else { self.next_revision() }
+        if self.changes.keys.is_empty() { self.meta.revision } else { self.next_revision() }
     }
 
     /// The revision that the operation's changes belong to.
@@ -94,7 +117,7 @@ impl<'a> Draft<'a> {
         if !self.look() {
             return Err(Error::TooMuchWork);
         }
-        Ok(match self.changes.get(key) {
+        Ok(match self.changes.keys.get(key) {
             Some(change) => change.record.clone(),
             None => self.store.get(&current_key(key)),
         })
@@ -142,21 +165,31 @@ impl<'a> Draft<'a> {
         self.change(key, Some(newest), None);
     }
 
+    /// Makes of a lease that is `before` in the store what it is to be.
+    pub(crate) fn set_lease(&mut self, id: i64, before: Option<Lease>, after: Option<Lease>) {
+        self.changes.lease = Some(LeaseChange { id, before, after });
+    }
+
+    /// Makes `revision` the oldest that can be read.
+    pub(crate) fn compact(&mut self, revision: i64) {
+        self.changes.compacted = Some(revision);
+    }
+
     /// Ends the operation: what is to be written.
     pub(crate) fn finish(self) -> Changes {
-        Changes { meta: self.meta, changes: self.changes }
+        self.changes
     }
 
     fn change(&mut self, key: &Bytes, newest: Option<Bytes>, record: Option<Bytes>) {
-        match self.changes.get_mut(key) {
+        match self.changes.keys.get_mut(key) {
             Some(change) => change.record = record,
             // Nothing has changed the key yet, so its newest record is the store's.
-            None => drop(self.changes.insert(key.clone(), Change { before: newest, record })),
+            None => drop(self.changes.keys.insert(key.clone(), Change { before: newest, record })),
         }
     }
 
     /// Counts one key or version looked at; false when there were too many.
-    fn look(&self) -> bool {
+    pub(crate) fn look(&self) -> bool {
         let left = self.work.get();
         self.work.set(left.saturating_sub(1));
         left > 0
@@ -241,7 +274,7 @@ impl<'a> Draft<'a> {
         visit: &mut dyn FnMut(&Bytes),
     ) -> bool {
         let end = to.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut own = self.changes.range::<[u8], _>((Bound::Included(from), end)).peekable();
+        let mut own = self.changes.keys.range::<[u8], _>((Bound::Included(from), end)).peekable();
         let mut enough = self.scan_current(from, to, &mut |key, record| {
             while let Some((_, change)) = own.next_if(|(own, _)| &own[..] < key) {
                 self.look();
@@ -265,24 +298,71 @@ impl<'a> Draft<'a> {
 }
 
 /// What an operation has changed.
+#[derive(Default)]
 pub(crate) struct Changes {
-    meta: Meta,
-    changes: BTreeMap<Bytes, Change>,
+    keys: BTreeMap<Bytes, Change>,
+    lease: Option<LeaseChange>,
+    compacted: Option<i64>,
 }
 
 impl Changes {
-    /// Writes the changes, as one revision if there are any.
-    pub(crate) fn write(self, store: &mut dyn Store) {
-        if self.changes.is_empty() {
-            return;
+    /// How many keys have changed.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Writes the changes, those to keys as one revision if there are any.
+    pub(crate) fn write(self, ledger: &mut Ledger<'_>) {
+        if !self.keys.is_empty() {
+            ledger.meta.revision += 1;
         }
-        let mut ledger = Ledger::new(store, self.meta);
-        ledger.meta.revision += 1;
         let revision = ledger.meta.revision;
-        for (key, Change { before, record }) in self.changes {
-            write_change(&mut ledger, &key, revision, before, record);
+        for (key, Change { before, record }) in self.keys {
+            write_change(ledger, &key, revision, before, record);
         }
-        ledger.finish();
+        if let Some(LeaseChange { id, before, after }) = self.lease {
+            write_lease(ledger, id, before, after);
+        }
+        if let Some(revision) = self.compacted {
+            compaction::forget_before(ledger, revision);
+        }
+    }
+}
+
+fn write_lease(ledger: &mut Ledger<'_>, id: i64, before: Option<Lease>, after: Option<Lease>) {
+    let encoded = |lease: &Lease| Bytes::from(lease.to_bytes());
+    match (&before, &after) {
+        (None, Some(after)) => ledger.add(&lease_key(id), encoded(after)),
+        (Some(before), Some(after)) => {
+            ledger.replace(&lease_key(id), encoded(before).len(), encoded(after));
+        }
+        (Some(before), None) => ledger.remove(&lease_key(id), encoded(before).len()),
+        (None, None) => {}
+    }
+    if let Some(before) = before {
+        ledger.remove(&expiry_key(before.expires, id), 0);
+    }
+    if let Some(after) = after {
+        ledger.add(&expiry_key(after.expires, id), Bytes::default());
+    }
+}
+
+/// Lets a key hang on the lease that its record names, and no more on the one that its record named before.
+fn write_attachment(
+    ledger: &mut Ledger<'_>,
+    key: &[u8],
+    before: Option<&[u8]>,
+    now: Option<&[u8]>,
+) {
+    let lease = |record: Option<&[u8]>| record.map_or(0, |record| Record::read(record).lease);
+    let (before, now) = (lease(before), lease(now));
+    if before != now {
+        if before != 0 {
+            ledger.remove(&attachment_key(before, key), 0);
+        }
+        if now != 0 {
+            ledger.add(&attachment_key(now, key), Bytes::default());
+        }
     }
 }
 
@@ -294,6 +374,7 @@ fn write_change(
     before: Option<Bytes>,
     record: Option<Bytes>,
 ) {
+    write_attachment(ledger, key, before.as_deref(), record.as_deref());
     let current_key = current_key(key);
     ledger.add(&change_key(key, revision), Bytes::default());
     let was = before.as_ref().map(|before| before.len());

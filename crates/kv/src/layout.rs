@@ -2,12 +2,19 @@
 //!
 //! Families of entries, told apart by their first byte:
 //!
-//! | entry   | store key                                          | store value                             |
-//! |---------|----------------------------------------------------|-----------------------------------------|
-//! | meta    | `m`                                                | [`Meta`]                                |
-//! | current | `k` key                                            | the key's newest record                 |
-//! | version | `v` escaped key, revision as 8 big-endian bytes    | a superseded record, or nothing for a deletion |
-//! | change  | `r` revision as 8 big-endian bytes, key            | nothing: this revision changed this key |
+//! | entry      | store key                         | store value                                          |
+//! |------------|-----------------------------------|------------------------------------------------------|
+//! | meta       | `m`                               | [`Meta`]                                             |
+//! | current    | `k` key                           | the key's newest record                              |
+//! | version    | `v` escaped key, revision         | a superseded record, or nothing for a deletion       |
+//! | change     | `r` revision, key                 | nothing: this revision changed this key              |
+//! | cursor     | `c`                               | how far a sweep has come ([`crate::compaction`])     |
+//! | sample     | `p` time                          | the revision that there was at that time             |
+//! | lease      | `l` lease                         | [`crate::lease::Lease`]                              |
+//! | attachment | `a` lease, key                    | nothing: this key hangs on this lease                |
+//! | expiry     | `e` lease clock, lease            | nothing: this lease expires then                     |
+//!
+//! Numbers in store keys are 8 big-endian bytes each, so that their order is that of the numbers.
 //!
 //! A *record* is the encoding of a [`crate::KeyValue`]. It holds its key, so that no store key ever has to be taken
 //! apart, and its value comes last, so that a record without its value is a prefix and a few zeroes. Each record lies
@@ -20,21 +27,28 @@
 //! becomes `00 ff`, and `00 00` ends the key.
 
 use crate::operation::Bytes;
+use crate::settings::Settings;
 use alloc::vec::Vec;
 use testudo_contracts::{Reading, Store};
 use testudo_core::codec::encode_bytes;
-use testudo_core::{Decode, Encode, wire_struct};
+use testudo_core::{Decode, Encode, Time, wire_struct};
 
 /// The store key of the meta entry.
 pub(crate) const META: &[u8] = b"m";
 const CURRENT: u8 = b'k';
 const VERSION: u8 = b'v';
 const CHANGE: u8 = b'r';
+/// The store key of the cursor of a sweep.
+pub(crate) const CURSOR: &[u8] = b"c";
+const SAMPLE: u8 = b'p';
+const LEASE: u8 = b'l';
+const ATTACHMENT: u8 = b'a';
+const EXPIRY: u8 = b'e';
 
 /// What an entry is counted as beside the bytes of its key and value: about what it costs in memory to hold one.
 const ENTRY_BYTES: u64 = 64;
 
-/// The families of entries, but for the one of a single entry.
+/// The families of entries, but for those of a single entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Family {
     /// Newest records.
@@ -43,6 +57,14 @@ pub(crate) enum Family {
     Version,
     /// Which revision changed which key.
     Change,
+    /// Which revision there was when.
+    Sample,
+    /// Leases.
+    Lease,
+    /// Which key hangs on which lease.
+    Attachment,
+    /// When leases expire.
+    Expiry,
 }
 
 /// The family that an entry belongs to by its store key.
@@ -51,6 +73,10 @@ pub(crate) fn family(store_key: &[u8]) -> Option<Family> {
         CURRENT => Family::Current,
         VERSION => Family::Version,
         CHANGE => Family::Change,
+        SAMPLE => Family::Sample,
+        LEASE => Family::Lease,
+        ATTACHMENT => Family::Attachment,
+        EXPIRY => Family::Expiry,
         _ => return None,
     })
 }
@@ -63,17 +89,36 @@ pub(crate) struct Meta {
     /// The oldest revision that can still be read. A store that was never compacted has −1, as in etcd, where it shows:
     /// a transaction may read at revision −1, but not at −2.
     pub(crate) compacted: i64,
+    /// The oldest revision of which something may still lie in the store. Never more than `compacted`.
+    pub(crate) swept: i64,
     /// How many keys exist.
     pub(crate) keys: u64,
-    /// Bytes of all other entries, as [`entry_bytes`] counts them.
+    /// Bytes of all entries but this and the cursor, as [`entry_bytes`] counts them.
     pub(crate) bytes: u64,
+    /// The lease clock: milliseconds that have passed, as replicas have agreed, without gaps that nobody vouches for.
+    pub(crate) clock: u64,
+    /// Agreed time.
+    pub(crate) time: Time,
+    /// What was decided when the store began.
+    pub(crate) settings: Settings,
 }
 
-wire_struct!(Meta { revision, compacted, keys, bytes });
+wire_struct!(Meta { revision, compacted, swept, keys, bytes, clock, time, settings });
 
 impl Meta {
     /// The store that everything starts from: empty, at revision 1.
-    pub(crate) const GENESIS: Self = Self { revision: 1, compacted: -1, keys: 0, bytes: 0 };
+    pub(crate) const fn genesis(settings: Settings) -> Self {
+        Self {
+            revision: 1,
+            compacted: -1,
+            swept: -1,
+            keys: 0,
+            bytes: 0,
+            clock: 0,
+            time: Time(0),
+            settings,
+        }
+    }
 
     /// Reads the meta entry, which genesis wrote and no operation removes.
     pub(crate) fn read(store: &dyn Reading) -> Self {
@@ -85,6 +130,11 @@ impl Meta {
     pub(crate) fn write(&self, store: &mut dyn Store) {
         store.put(META, self.to_bytes().into());
     }
+
+    /// Whether there is more than the quota allows.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.bytes > self.settings.quota
+    }
 }
 
 /// What an entry with this store key and a value of so many bytes is counted as.
@@ -95,6 +145,7 @@ pub(crate) const fn entry_bytes(store_key: &[u8], value: usize) -> u64 {
 /// A store that is written to, with the meta entry that counts what is written.
 pub(crate) struct Ledger<'a> {
     store: &'a mut dyn Store,
+    was: Meta,
     /// What the meta entry will be.
     pub(crate) meta: Meta,
 }
@@ -102,7 +153,22 @@ pub(crate) struct Ledger<'a> {
 impl<'a> Ledger<'a> {
     /// Begins to write; `meta` is the store's.
     pub(crate) const fn new(store: &'a mut dyn Store, meta: Meta) -> Self {
-        Self { store, meta }
+        Self { store, was: meta, meta }
+    }
+
+    /// The store, with what was written, but for the meta entry.
+    pub(crate) fn reading(&self) -> &dyn Reading {
+        self.store
+    }
+
+    /// Sets or removes the cursor of a sweep, which is not counted.
+    pub(crate) fn set_cursor(&mut self, cursor: Option<&[u8]>) {
+        match cursor {
+            Some(cursor) => self.store.put(CURSOR, cursor.into()),
+            None => {
+                self.store.delete(CURSOR);
+            }
+        }
     }
 
     /// Adds an entry that is not there.
@@ -123,9 +189,11 @@ impl<'a> Ledger<'a> {
         self.meta.bytes -= entry_bytes(store_key, was);
     }
 
-    /// Writes the meta entry.
+    /// Writes the meta entry if it has changed.
     pub(crate) fn finish(self) {
-        self.meta.write(self.store);
+        if self.meta != self.was {
+            self.meta.write(self.store);
+        }
     }
 }
 
@@ -219,33 +287,75 @@ pub(crate) fn version_bounds(from: &[u8], to: Option<&[u8]>) -> (Vec<u8>, Vec<u8
     (version_prefix(from), to.map_or_else(|| Vec::from([VERSION + 1]), version_prefix))
 }
 
-/// What the store keys of all changes of `revision` begin with.
-pub(crate) fn change_prefix(revision: i64) -> Vec<u8> {
-    change_key(&[], revision)
-}
-
-/// The store key of the change that `revision` made to `key`.
-pub(crate) fn change_key(key: &[u8], revision: i64) -> Vec<u8> {
-    let mut store_key = Vec::with_capacity(1 + size_of::<i64>() + key.len());
-    store_key.push(CHANGE);
-    store_key.extend_from_slice(&revision.to_be_bytes());
+/// A store key of a family, numbers and a key.
+fn numbered(family: u8, numbers: &[[u8; 8]], key: &[u8]) -> Vec<u8> {
+    let mut store_key = Vec::with_capacity(1 + 8 * numbers.len() + key.len());
+    store_key.push(family);
+    numbers.iter().for_each(|number| store_key.extend_from_slice(number));
     store_key.extend_from_slice(key);
     store_key
 }
 
+/// The store key of the change that `revision` made to `key`.
+pub(crate) fn change_key(key: &[u8], revision: i64) -> Vec<u8> {
+    numbered(CHANGE, &[revision.to_be_bytes()], key)
+}
+
 /// The revision and the key that a change's store key speaks of.
 pub(crate) fn split_change_key(store_key: &[u8]) -> (i64, &[u8]) {
-    let (revision, key) = store_key
-        .get(1..)
-        .and_then(<[u8]>::split_first_chunk)
-        .expect("a change's store key begins with its revision");
+    let (revision, key) =
+        store_key.get(1..).and_then(<[u8]>::split_first_chunk).expect("a number comes first");
     (i64::from_be_bytes(*revision), key)
 }
 
 /// Where the changes of the revisions `from..=to` begin and end.
 pub(crate) fn change_bounds(from: i64, to: i64) -> (Vec<u8>, Vec<u8>) {
-    let end = to.checked_add(1).map_or_else(|| Vec::from([CHANGE + 1]), change_prefix);
-    (change_prefix(from), end)
+    let end = to.checked_add(1).map_or_else(|| Vec::from([CHANGE + 1]), |end| change_key(&[], end));
+    (change_key(&[], from), end)
+}
+
+/// The store key of the sample of `time`.
+pub(crate) fn sample_key(time: Time) -> Vec<u8> {
+    numbered(SAMPLE, &[time.0.to_be_bytes()], &[])
+}
+
+/// Where all samples begin and end.
+pub(crate) const SAMPLES: ([u8; 1], [u8; 1]) = ([SAMPLE], [SAMPLE + 1]);
+
+/// The time that a sample's store key speaks of.
+pub(crate) fn time_of_sample(store_key: &[u8]) -> Time {
+    let time = store_key.split_last_chunk().map(|(_, time)| u64::from_be_bytes(*time));
+    Time(time.expect("a sample's store key ends with its time"))
+}
+
+/// The store key of a lease.
+pub(crate) fn lease_key(lease: i64) -> Vec<u8> {
+    numbered(LEASE, &[lease.to_be_bytes()], &[])
+}
+
+/// The store key of a key's hanging on a lease; of no key, what the store keys of all of them begin with.
+pub(crate) fn attachment_key(lease: i64, key: &[u8]) -> Vec<u8> {
+    numbered(ATTACHMENT, &[lease.to_be_bytes()], key)
+}
+
+/// The lease and the key that an attachment's store key speaks of.
+pub(crate) fn split_attachment_key(store_key: &[u8]) -> (i64, &[u8]) {
+    split_change_key(store_key)
+}
+
+/// The store key of a lease's expiry.
+pub(crate) fn expiry_key(expires: u64, lease: i64) -> Vec<u8> {
+    numbered(EXPIRY, &[expires.to_be_bytes(), lease.to_be_bytes()], &[])
+}
+
+/// Where all expiries begin and end.
+pub(crate) const EXPIRIES: ([u8; 1], [u8; 1]) = ([EXPIRY], [EXPIRY + 1]);
+
+/// When an expiry's store key says that a lease expires, and which one.
+pub(crate) fn split_expiry_key(store_key: &[u8]) -> (u64, i64) {
+    let (rest, lease) = store_key.split_last_chunk().expect("an expiry ends with its lease");
+    let (_, expires) = rest.split_last_chunk().expect("before it stands its time");
+    (u64::from_be_bytes(*expires), i64::from_be_bytes(*lease))
 }
 
 /// Encodes a record.

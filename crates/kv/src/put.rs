@@ -3,6 +3,7 @@
 use crate::draft::{At, Draft};
 use crate::error::Error;
 use crate::layout::{Keys, Record, record};
+use crate::lease::Lease;
 use crate::operation::{Bytes, DeleteRange, Put};
 use crate::response::Reply;
 use alloc::vec::Vec;
@@ -12,7 +13,7 @@ use alloc::vec::Vec;
 /// # Errors
 /// When its lease does not exist, or the key of which it would keep something.
 pub(crate) fn check(put: &Put, draft: &Draft<'_>) -> Result<(), Error> {
-    lease(put)?;
+    lease(put, draft)?;
     if keeps_something(put) && draft.newest(&put.key)?.is_none() {
         return Err(Error::KeyNotFound);
     }
@@ -24,7 +25,7 @@ pub(crate) fn check(put: &Put, draft: &Draft<'_>) -> Result<(), Error> {
 /// # Errors
 /// As [`check`], and when the answer would be too large.
 pub(crate) fn apply(put: &Put, draft: &mut Draft<'_>, reply: &mut Reply) -> Result<(), Error> {
-    lease(put)?;
+    lease(put, draft)?;
     let previous = draft.newest(&put.key)?;
     if keeps_something(put) && previous.is_none() {
         return Err(Error::KeyNotFound);
@@ -64,7 +65,11 @@ fn keeps_something(put: &Put) -> bool {
     put.ignore_value || put.ignore_lease
 }
 
-/// Checks that a put's lease exists. None does: this version of the service grants none.
-fn lease(put: &Put) -> Result<(), Error> {
-    if put.lease == 0 { Ok(()) } else { Err(Error::LeaseNotFound) }
+/// Checks that a put's lease lives.
+fn lease(put: &Put, draft: &Draft<'_>) -> Result<(), Error> {
+    if put.lease == 0 || Lease::read_alive(draft.store(), draft.meta(), put.lease).is_some() {
+        Ok(())
+    } else {
+        Err(Error::LeaseNotFound)
+    }
 }

@@ -61,7 +61,7 @@ impl Counting {
         self.scanned.set(0);
         self.written.clear();
         let moment = Moment { slot: Slot(1), time: Time(1), elapsed: 0 };
-        let result = Kv.execute(self, &operation.to_bytes(), &moment);
+        let result = Kv::default().execute(self, &operation.to_bytes(), &moment);
         assert!(!matches!(Response::from_bytes(&result), Ok(Response::Error(_)) | Err(_)));
         (self.gets.get(), self.written.len(), self.scanned.get())
     }
@@ -78,7 +78,7 @@ fn all() -> Range {
 #[test]
 fn a_put_is_two_gets_and_three_puts_and_one_more_to_file_what_was() {
     let mut store = Counting::default();
-    Kv.genesis(&mut store);
+    Kv::default().genesis(&mut store);
     assert_eq!(store.cost(&put("key", vec![7; 256])), (2, 3, 0));
     for _ in 0..3 {
         let before = Reading::get(&store.store, b"kkey").expect("the current record");
@@ -94,7 +94,7 @@ fn a_put_is_two_gets_and_three_puts_and_one_more_to_file_what_was() {
 #[test]
 fn what_revisions_changed_is_found_without_looking_at_others() {
     let mut store = Counting::default();
-    Kv.genesis(&mut store);
+    Kv::default().genesis(&mut store);
     for round in 0..100 {
         store.cost(&put(&format!("key{}", round % 7), vec![round]));
     }
@@ -119,7 +119,7 @@ fn what_revisions_changed_is_found_without_looking_at_others() {
 #[test]
 fn reading_one_key_is_two_gets_or_a_get_and_one_entry_of_history() {
     let mut store = Counting::default();
-    Kv.genesis(&mut store);
+    Kv::default().genesis(&mut store);
     for round in 0..9 {
         store.cost(&put("key", vec![round]));
     }

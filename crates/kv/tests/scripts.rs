@@ -42,11 +42,20 @@ fn run(text: &str) -> String {
         out.push_str(line);
         out.push('\n');
         if !line.is_empty() && !line.starts_with('#') {
-            let response = match script::parse(line) {
-                Command::Operation(operation) => kv.execute(&operation),
-                Command::Raw(bytes) => kv.execute_bytes(&bytes),
+            let answer = match script::parse(line) {
+                Command::Operation(operation) => script::print(&kv.execute(&operation)),
+                Command::Raw(bytes) => script::print(&kv.execute_bytes(&bytes)),
+                Command::Store(settings) => {
+                    kv = Instance::with(settings);
+                    String::new()
+                }
+                Command::Pass(milliseconds) => {
+                    let happened = kv.pass(milliseconds);
+                    script::print_passed(&kv, happened)
+                }
+                Command::Changes(from) => script::print_changes(&kv, from),
             };
-            out.push_str(&script::print(&response));
+            out.push_str(&answer);
         }
     }
     out

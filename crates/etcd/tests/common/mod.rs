@@ -78,7 +78,7 @@ pub(crate) struct Fake {
 impl Fake {
     fn new() -> Self {
         let mut memory = Memory::default();
-        Kv.genesis(&mut memory);
+        Kv::default().genesis(&mut memory);
         Self { state: Arc::new(Mutex::new((memory, 0))), mood: watch::Sender::new(Mood::Answers) }
     }
 
@@ -106,7 +106,7 @@ impl Submit for Fake {
         let (memory, slot) = &mut *state;
         *slot += 1;
         let moment = Moment { slot: Slot(*slot), time: Time(*slot), elapsed: 1 };
-        Ok(Kv.execute(memory, &operation, &moment).into())
+        Ok(Kv::default().execute(memory, &operation, &moment).into())
     }
 
     fn position(&self) -> Position {
