@@ -60,6 +60,31 @@ pub const FETCH_ITEMS: usize = 64;
 /// Decided slots that a learner which lags is told at once. It asks on when it has them.
 pub const FOLLOW_STEP: u64 = 64;
 
+/// Bytes of bodies in one decided slot's message to a learner, which asks for the others.
+pub const FEED_BYTES: usize = FRAME_BYTES / 4;
+
+/// Learners that follow one replica. Further ones are not heard until one is silent for long.
+pub const FOLLOWERS: usize = 128;
+
+/// Executed slots that are remembered for learners that lag. Who lags further behind takes the state.
+pub const RECENT_SLOTS: usize = 4096;
+
+/// Bytes of bodies among them. Learners ask for the bodies of older ones, which are read from the log.
+pub const RECENT_BYTES: usize = 8 << 20;
+
+/// Stable checkpoints whose state is kept for those who fetch it: the newest, and older ones that somebody is fetching.
+/// Beyond them the oldest goes, and whoever was fetching it begins anew.
+pub const SERVED_CHECKPOINTS: usize = 3;
+
+/// Bytes of entries in one chunk of the state, unless one entry is larger.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// Questions of one peer about what was decided or the state that are answered in one budget period. It asks again.
+pub const QUESTIONS: usize = 128;
+
+/// Questions of one peer for a claim that are answered in one budget period. It asks again.
+pub const CLAIMS: usize = 2048;
+
 /// Bodies that one peer is lent in one resend period. It asks again for what it did not get.
 pub const LENT_ITEMS: usize = 8 * FETCH_ITEMS;
 

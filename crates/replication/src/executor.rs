@@ -6,12 +6,13 @@ use crate::sessions::{Admission, Remembered, System};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use testudo_contracts::{Batch, Moment, Service};
 use testudo_core::{Digest, Panicked, PublicKey, Slot, Time, limits};
 use testudo_state::{Map, Overlay};
 
 /// Everything that replicas must agree on. The digest of its [`Head`] is what checkpoints sign. A clone costs nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Replicated {
     /// The last slot executed.
     pub slot: Slot,
@@ -27,6 +28,12 @@ pub struct Replicated {
     pub system: System,
     /// The service's own state.
     pub map: Map,
+}
+
+impl fmt::Debug for Replicated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replicated({:?}, {:?}, {:?})", self.slot, self.chain, self.outcome)
+    }
 }
 
 /// What a service did by itself is hashed under this word, which no reply's encoding begins with.

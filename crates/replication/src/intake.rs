@@ -97,6 +97,15 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         true
     }
 
+    /// A new budget period begins.
+    pub(crate) fn on_budget_timer(&mut self, fx: &mut Fx<'_, O, S>) {
+        self.budgets.tick();
+        self.serving.tick();
+        if self.serving.is_patient() {
+            self.keep_budget(fx);
+        }
+    }
+
     /// Sees to it that budgets are full again after a period.
     pub(crate) fn keep_budget(&mut self, fx: &mut Fx<'_, O, S>) {
         if self.budgets.must_set_tick() {

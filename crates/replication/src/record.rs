@@ -73,6 +73,8 @@ pub enum Timer<T> {
     Checkpoint,
     /// The service wants a slot.
     Due,
+    /// Forget learners that have not been heard of.
+    Follow,
     /// Begin a new period of what peers may cost.
     Budget,
 }

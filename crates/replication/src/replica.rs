@@ -4,11 +4,15 @@ use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
 use crate::due::Due;
 use crate::executor::{Decided, Replicated};
+use crate::followers::Followers;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
+use crate::recent::{Executed, Recent};
 use crate::record::{Record, Timer, split};
+use crate::serving::Serving;
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
+use crate::work::{Work, Worked};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -52,6 +56,9 @@ pub struct Replica<O: Ordering, S: Service> {
     /// Decided batches whose turn has not come: a body is missing. In order, gapless from `state.slot + 1`.
     pub(crate) decided: VecDeque<(Slot, Batch)>,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) serving: Serving,
+    pub(crate) recent: Recent,
+    pub(crate) followers: Followers,
     pub(crate) health: Health,
     /// The view whose first fresh batch this replica has proposed as its primary.
     opened_view: Option<View>,
@@ -88,7 +95,7 @@ fn lift<O: Ordering, S: Service>() -> Lift<O, Replica<O, S>> {
         record: Record::Order,
         snapshot: core::convert::identity,
         timer: Timer::Order,
-        work: core::convert::identity,
+        work: Work::Order,
     }
 }
 
@@ -100,7 +107,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     type Timer = Timer<O::Timer>;
     type Input = Infallible;
     type Output = Event;
-    type Work = O::Work;
+    type Work = Work<O::Work>;
 
     fn start(
         config: Config<S>,
@@ -128,6 +135,9 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             judgements: Judgements::default(),
             decided: VecDeque::new(),
             checkpoints: Checkpoints::new(is_damaged),
+            serving: Serving::default(),
+            recent: Recent::default(),
+            followers: Followers::default(),
             health: Health::Well,
             opened_view: None,
             told: Waiting::Nothing,
@@ -166,7 +176,12 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             Err(message) => message,
         };
         match message.message() {
-            ReplicaMessage::Order(_) | ReplicaMessage::Reply(_) => {}
+            ReplicaMessage::Order(_)
+            | ReplicaMessage::Reply(_)
+            | ReplicaMessage::Feed(_)
+            | ReplicaMessage::Voucher(_)
+            | ReplicaMessage::Claim(_)
+            | ReplicaMessage::State(_) => {}
             ReplicaMessage::Bundle(_) => {
                 // Only its client is answered, and only on its own channel: anybody can bring a signed bundle.
                 let from_client = message.via() == message.sender();
@@ -186,8 +201,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             }
             ReplicaMessage::Checkpoint(_) => self.on_checkpoint(&message, fx),
             ReplicaMessage::Stable(certificate) => self.on_stable(certificate.clone(), fx),
-            ReplicaMessage::Fetch(digests) => self.on_fetch(message.replica(), digests, fx),
-            _ => {}
+            ReplicaMessage::Fetch(digests) => self.on_fetch(message.sender(), digests, fx),
+            ReplicaMessage::Follow(follow) => self.on_follow(message.sender(), follow, fx),
+            ReplicaMessage::ClaimAsk(round) => self.on_claim_ask(message.sender(), *round, fx),
+            ReplicaMessage::StateAsk(ask) => self.on_state_ask(message.sender(), ask, fx),
         }
         self.settle(Vec::new(), fx);
     }
@@ -207,12 +224,16 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.say_checkpoint_again(fx);
                 Vec::new()
             }
+            Timer::Follow => {
+                self.on_follow_timer(fx);
+                Vec::new()
+            }
             Timer::Due => {
                 self.on_due(fx);
                 Vec::new()
             }
             Timer::Budget => {
-                self.budgets.tick();
+                self.on_budget_timer(fx);
                 Vec::new()
             }
         };
@@ -221,7 +242,15 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 
     fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S>) {
         let Done { stamp, output } = done;
-        let ((), outputs) = fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx));
+        let outputs = match output {
+            Worked::Order(output) => {
+                fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx)).1
+            }
+            Worked::Digest(head) => {
+                self.on_digest(head, fx);
+                Vec::new()
+            }
+        };
         self.settle(outputs, fx);
     }
 
@@ -384,7 +413,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
         let moment = self.state.begin(&self.service, slot, &batch, &mut |run| fx.guard(run));
-        let mut applied = Vec::new();
+        let (mut applied, mut bodies) = (Vec::new(), Vec::new());
         for digest in &batch.bundles {
             // A bundle that an earlier slot executed is a repetition, which sessions would find out too.
             let Some(body) = self.bodies.remove(digest) else { continue };
@@ -395,9 +424,14 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.executed.insert(*digest);
             self.waiting.leave(digest);
             applied.push((*digest, remembered.results));
-            self.reply(client, &remembered, body.message().replier == self.me, fx);
+            bodies.push(body.signed());
+            if !self.followers.contains(client) {
+                self.reply(client, &remembered, body.message().replier == self.me, fx);
+            }
         }
         let (chain, outcome) = (self.state.chain, self.state.outcome);
+        self.recent.push(Executed { slot, batch: batch.clone(), chain, outcome, bodies });
+        self.tell_followers(slot, fx);
         fx.output(Event::Executed { slot, batch, applied, chain, outcome });
         self.checkpoint_if_due(fx);
     }
@@ -419,6 +453,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             time: self.state.time,
             waiting: self.waiting.len() as u64,
             sessions: self.state.system.len() as u64,
+            followers: self.followers.len() as u64,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
         }

@@ -81,6 +81,8 @@ pub struct Status {
     pub waiting: u64,
     /// Sessions that are open.
     pub sessions: u64,
+    /// Learners that follow.
+    pub followers: u64,
     /// Entries and bytes of the service's state.
     pub state: (u64, u64),
     /// How it is.

@@ -38,6 +38,7 @@ mod memo;
 pub mod metrics;
 mod net;
 pub mod node;
+mod past;
 pub mod storage;
 mod sync;
 #[cfg(test)]

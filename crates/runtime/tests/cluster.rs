@@ -1,7 +1,5 @@
 //! Nodes of a toy protocol in this process, over real channels and real disks.
 
-extern crate alloc;
-
 mod common;
 
 use common::{Ask, Gossip, Site, Told, Word, replica, run, until};
@@ -145,6 +143,8 @@ fn a_client_asks_and_is_answered_on_the_way_that_it_came_by() {
             domain: site.domain,
             membership: site.membership.clone(),
             addresses: site.addresses.clone(),
+            verifiers: 1,
+            metrics: Arc::default(),
         };
         let client = call::<Gossip>(config, (), |_| ()).unwrap();
         for id in 0..4 {

@@ -109,7 +109,7 @@ impl Submit for Link {
                 self.known.view.fetch_max(executed.view.0, Ordering::Relaxed);
                 Ok(executed.result)
             }
-            Err(ClientError::Unknown) => Err(SubmitError::Unavailable),
+            Err(ClientError::Unknown | ClientError::Unavailable) => Err(SubmitError::Unavailable),
             Err(ClientError::NotAdmitted) => Err(SubmitError::NotAdmitted),
             Err(ClientError::TooLarge) => Err(SubmitError::TooLarge),
             Err(ClientError::Overloaded) => Err(SubmitError::Overloaded),

@@ -22,6 +22,11 @@ use sha2::{Digest, Sha256};
 /// The longest chunk of a snapshot in bytes.
 pub const CHUNK_MAX: usize = 64 << 20;
 
+/// Bytes that are gathered before they are written.
+const GATHERED: usize = 256 << 10;
+/// Bytes that are written before they are flushed.
+const FLUSHED: u64 = 8 << 20;
+
 const MAGIC: [u8; 8] = *b"TSTDSNAP";
 const HEADER_SIZE: usize = 40;
 const CHUNK_HEADER: usize = 16;
@@ -114,20 +119,19 @@ impl<D: Disk> Snapshots<D> {
     pub fn begin(&self, position: u64) -> Result<SnapshotWriter<'_, D>, SnapshotError> {
         let temporary = format!("{}{TEMPORARY}", self.file_name(position));
         let created = self.disk.create(&temporary, 0);
-        let mut writer = SnapshotWriter {
+        Ok(SnapshotWriter {
             snapshots: self,
             position,
             seed: seed(self.identity, position),
             file: created.inspect_err(|_| drop(self.disk.remove(&temporary)))?,
             temporary,
             offset: 0,
+            flushed: 0,
             chunks: 0,
             hasher: Sha256::new(),
             buffer: header(self.identity, position).to_vec(),
             finished: false,
-        };
-        writer.write()?;
-        Ok(writer)
+        })
     }
 
     /// Opens the snapshot of a position for reading.
@@ -195,7 +199,8 @@ impl<D: Disk> Snapshots<D> {
     }
 }
 
-/// Writes a snapshot chunk by chunk, from one buffer, with one write for each. One that is dropped unfinished is removed.
+/// Writes a snapshot chunk by chunk: small ones are gathered into one write, and flushed as they come, so that the last
+/// flush is not a long one. A snapshot that is dropped unfinished is removed.
 pub struct SnapshotWriter<'a, D: Disk> {
     snapshots: &'a Snapshots<D>,
     position: u64,
@@ -203,6 +208,8 @@ pub struct SnapshotWriter<'a, D: Disk> {
     file: D::File,
     temporary: String,
     offset: u64,
+    /// What is before this is flushed. What is after may wait for the disk, together with a log's flush.
+    flushed: u64,
     chunks: u64,
     hasher: Sha256,
     buffer: Vec<u8>,
@@ -215,23 +222,33 @@ impl<D: Disk> SnapshotWriter<'_, D> {
         if chunk.len() > CHUNK_MAX {
             return Err(SnapshotError::TooLarge(chunk.len()));
         }
-        self.chunk(CHUNK, chunk)?;
+        self.chunk(CHUNK, chunk);
         self.chunks += 1;
+        if self.buffer.len() < GATHERED {
+            return Ok(());
+        }
+        self.write()?;
+        if self.offset - self.flushed >= FLUSHED {
+            self.file.flush()?;
+            self.flushed = self.offset;
+        }
         Ok(())
     }
 
-    /// How many bytes have been written.
+    /// How many bytes it has so far.
     pub fn bytes(&self) -> u64 {
-        self.offset
+        self.offset + self.buffer.len() as u64
     }
 
     /// Ends the snapshot and gives it its name. Returns as [`Snapshots::write`] does.
     pub fn finish(mut self) -> Result<[u8; 32], SnapshotError> {
+        self.write()?;
         let digest: [u8; 32] = self.hasher.clone().finalize().into();
         let mut end = Vec::with_capacity(END_SIZE);
         end.extend_from_slice(&self.chunks.to_le_bytes());
         end.extend_from_slice(&digest);
-        self.chunk(END, &end)?;
+        self.chunk(END, &end);
+        self.write()?;
         self.file.flush()?;
         let disk = &self.snapshots.disk;
         disk.rename(&self.temporary, &self.snapshots.file_name(self.position))?;
@@ -240,15 +257,17 @@ impl<D: Disk> SnapshotWriter<'_, D> {
         Ok(digest)
     }
 
-    fn chunk(&mut self, kind: u32, payload: &[u8]) -> Result<(), DiskError> {
+    fn chunk(&mut self, kind: u32, payload: &[u8]) {
         let length = payload.len() as u32;
         let header = chunk_header(kind, self.seed, self.chunks, length, payload);
         self.buffer.extend_from_slice(&header);
         self.buffer.extend_from_slice(payload);
-        self.write()
     }
 
     fn write(&mut self) -> Result<(), DiskError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         self.file.write_at(self.offset, &self.buffer)?;
         self.hasher.update(&self.buffer);
         self.offset += self.buffer.len() as u64;
