@@ -39,6 +39,8 @@ mod notice;
 mod poll;
 mod requests;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod window;
 

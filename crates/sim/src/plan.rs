@@ -104,12 +104,21 @@ pub enum Trouble {
     Clock,
     /// A durable record of a replica rots, and it crashes. It counts as faulty for the rest of the run.
     Rot,
+    /// A learner crashes with all that it knows, and starts afresh later.
+    Learner,
 }
 
 impl Trouble {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Crash, Self::Blackout, Self::Partition, Self::OneWay, Self::Clock, Self::Rot];
+    pub const ALL: [Self; 7] = [
+        Self::Crash,
+        Self::Blackout,
+        Self::Partition,
+        Self::OneWay,
+        Self::Clock,
+        Self::Rot,
+        Self::Learner,
+    ];
 
     /// Its name in reports.
     #[must_use]
@@ -121,6 +130,7 @@ impl Trouble {
             Self::OneWay => "one-way",
             Self::Clock => "clock",
             Self::Rot => "rot",
+            Self::Learner => "learner crash",
         }
     }
 }
@@ -163,8 +173,10 @@ pub struct Plan {
     pub f: u16,
     /// n, if it is not 3f+1.
     pub replicas: Option<u16>,
-    /// How many clients.
+    /// How many clients that keep nothing.
     pub clients: u16,
+    /// How many learners, for systems that know them: clients too, which also read from their own copies.
+    pub learners: u16,
     /// How many operations they do in all.
     pub operations: usize,
     /// How many keys they fight over.
@@ -191,6 +203,7 @@ impl Default for Plan {
             f: 1,
             replicas: None,
             clients: 4,
+            learners: 0,
             operations: 200,
             keys: 3,
             liars: Vec::new(),
@@ -209,6 +222,12 @@ impl Plan {
     #[must_use]
     pub fn n(&self) -> u16 {
         self.replicas.unwrap_or(3 * self.f + 1)
+    }
+
+    /// All clients, learners included.
+    #[must_use]
+    pub const fn callers(&self) -> u16 {
+        self.clients + self.learners
     }
 
     /// The same with one liar of that kind.
