@@ -64,6 +64,11 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
+    /// What is charged.
+    pub(crate) const fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Charges as many bytes more, or none when there are not that many left.
     pub(crate) fn extend(&mut self, bytes: usize) -> Option<()> {
         let mut more = self.account.charge(bytes)?;

@@ -62,6 +62,9 @@ pub struct StreamId(pub u64);
 /// A watch's number within its stream: the client's choice, or the next free one.
 pub type WatchId = i64;
 
+/// The number under which progress is said for all watches of a stream.
+const ALL: WatchId = -1;
+
 /// One watch of the gateway.
 type Name = (StreamId, WatchId);
 

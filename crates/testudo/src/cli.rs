@@ -184,6 +184,9 @@ pub(crate) struct Gateway {
     /// Where etcd clients reach it, to be told to those that ask [default: as the cluster file says, or --listen]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Option<String>,
+    /// Where to serve /status and /metrics, in plain HTTP that only reads, or `off` [default: as the cluster file says]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<String>,
 }
 
 const STATUS_HELP: &str = "\

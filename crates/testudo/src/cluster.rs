@@ -15,6 +15,7 @@ pub(crate) use address::Address;
 use crate::failure::{Failure, Outcome};
 use crate::lying::Lie;
 use crate::protocols;
+use std::collections::BTreeSet;
 use std::path::Path;
 use testudo_core::fault::bounds;
 use testudo_core::{
@@ -76,6 +77,8 @@ pub(crate) struct Gateway {
     pub(crate) key: PublicKey,
     /// Where etcd clients reach it, to be told to them; an address that only it knows if absent.
     pub(crate) address: Option<Address>,
+    /// Where `status` reaches it. Plain HTTP that only reads.
+    pub(crate) admin: Option<Address>,
 }
 
 impl Cluster {
@@ -151,6 +154,8 @@ impl Cluster {
             addresses
                 .extend(replica.admin.clone().map(|it| (it, format!("replica {}", replica.id))));
         }
+        let admins = self.gateways.iter().filter_map(|it| Some((it.admin.clone()?, it.id)));
+        addresses.extend(admins.map(|(address, id)| (address, format!("gateway {id}"))));
         match twice(addresses) {
             None => Ok(()),
             Some((address, one, other)) if one == other => Err(Failure::refused(format!(
@@ -215,6 +220,11 @@ impl Cluster {
             members: self.replicas.iter().map(member).collect(),
             model: self.model(profile.faults),
         })
+    }
+
+    /// The keys that are admitted from the beginning: part of what every replica and gateway starts from.
+    pub(crate) fn clients(&self) -> BTreeSet<PublicKey> {
+        self.gateways.iter().map(|gateway| gateway.key).collect()
     }
 
     /// The replica with that id.

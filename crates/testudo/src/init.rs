@@ -115,7 +115,8 @@ fn plan(flags: &cli::Init) -> Outcome<(Cluster, Vec<NodeKey>)> {
     }
     for id in 0..flags.gateways {
         let key = fresh_key()?;
-        cluster.gateways.push(Gateway { id, key: key.member().identity, address: None });
+        let identity = key.member().identity;
+        cluster.gateways.push(Gateway { id, key: identity, address: None, admin: None });
         keys.push(key);
     }
     Ok((cluster, keys))

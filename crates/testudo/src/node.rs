@@ -15,7 +15,6 @@ use crate::say;
 use crate::signals::Ends;
 use crate::status::claim::Claim;
 use history::History;
-use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -150,7 +149,7 @@ impl Run<'_> {
         };
         let history = Arc::new(History::open(&flags.data));
         let membership = cluster.membership()?;
-        let clients: BTreeSet<_> = cluster.gateways.iter().map(|gateway| gateway.key).collect();
+        let clients = cluster.clients();
         let config = NodeConfig {
             clients: Some(clients.clone()),
             name: format!("replica-{me}"),

@@ -6,13 +6,10 @@
 use super::notice::{Budget, Cause, Event, Notice, Turn};
 use super::stream::{Position, Rest, Stream};
 use super::window::Changes;
-use super::{Name, StreamId, WatchId, Watchers};
+use super::{ALL, Name, StreamId, Watchers};
 use crate::history::{Change, changes};
 use alloc::vec::Vec;
 use testudo_contracts::Reading;
-
-/// The number under which progress is said for all watches of a stream.
-const ALL: WatchId = -1;
 
 /// An answer in the making.
 #[derive(Default)]

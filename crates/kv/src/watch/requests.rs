@@ -3,7 +3,7 @@
 use super::index::Span;
 use super::notice::{Cause, Notice, Refusal, WatchRequest};
 use super::stream::{Position, Stream, Watch};
-use super::{Full, Name, StreamId, WatchId, Watchers};
+use super::{ALL, Full, Name, StreamId, WatchId, Watchers};
 use testudo_contracts::Reading;
 
 impl<S: Reading> Watchers<S> {
@@ -95,7 +95,8 @@ impl<S: Reading> Watchers<S> {
     pub fn tick(&mut self, stream_id: StreamId) {
         let Some(stream) = self.streams.get_mut(&stream_id) else { return };
         for (watch_id, watch) in &mut stream.watches {
-            if watch.progress_notify {
+            // A watch that calls itself −1 would speak for all of the stream.
+            if watch.progress_notify && *watch_id != ALL {
                 watch.due = watch.quiet;
                 watch.quiet = true;
             }

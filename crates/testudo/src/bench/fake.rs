@@ -21,6 +21,8 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fault {
     None,
+    /// It refuses everything.
+    Refuses,
     /// The tenth event of each watch is left out.
     Skips,
     /// The last events of each watch are left out: all from the tenth on.
@@ -75,6 +77,28 @@ impl Fake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn refuse(&self) -> Result<(), Status> {
+        match self.fault {
+            Fault::Refuses => Err(Status::resource_exhausted("etcdserver: too many requests")),
+            _ => Ok(()),
+        }
+    }
+
+    fn set(&self, state: &mut State, request: pb::PutRequest) -> i64 {
+        state.revision += 1;
+        if request.lease == 0 || self.fault != Fault::Sheds {
+            let revision = state.revision;
+            let kv = state.keys.entry(request.key.clone()).or_default();
+            kv.key = request.key;
+            kv.value = request.value;
+            kv.version += 1;
+            kv.mod_revision = revision;
+            let kv = kv.clone();
+            self.tell(state, &kv);
+        }
+        state.revision
+    }
+
     fn tell(&self, state: &mut State, kv: &KeyValue) {
         for (key, stream, watch_id, sent) in &mut state.watches {
             if *key != kv.key {
@@ -109,6 +133,7 @@ impl Kv for Fake {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
+        self.refuse()?;
         let request = request.into_inner();
         let state = self.state();
         let end = request.range_end;
@@ -125,19 +150,8 @@ impl Kv for Fake {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
-        let request = request.into_inner();
-        let mut state = self.state();
-        state.revision += 1;
-        let revision = state.revision;
-        if request.lease == 0 || self.fault != Fault::Sheds {
-            let kv = state.keys.entry(request.key.clone()).or_default();
-            kv.key = request.key;
-            kv.value = request.value;
-            kv.version += 1;
-            kv.mod_revision = revision;
-            let kv = kv.clone();
-            self.tell(&mut state, &kv);
-        }
+        self.refuse()?;
+        let revision = self.set(&mut self.state(), request.into_inner());
         let header = Some(pb::ResponseHeader { revision, ..Default::default() });
         Ok(Response::new(pb::PutResponse { header, prev_kv: None }))
     }
@@ -149,8 +163,29 @@ impl Kv for Fake {
         Err(Status::unimplemented("the bench does not delete"))
     }
 
-    async fn txn(&self, _: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
-        Err(Status::unimplemented("not here"))
+    /// A compare of a key's revision, then a put, or else a look at the key.
+    async fn txn(
+        &self,
+        request: Request<pb::TxnRequest>,
+    ) -> Result<Response<pb::TxnResponse>, Status> {
+        self.refuse()?;
+        let mut request = request.into_inner();
+        let compare = request.compare.remove(0);
+        let mut state = self.state();
+        let kv = state.keys.get(&compare.key).cloned();
+        let now = kv.as_ref().map_or(0, |kv| kv.mod_revision);
+        let succeeded = compare.target_union == Some(pb::compare::TargetUnion::ModRevision(now));
+        if let Some(pb::request_op::Request::RequestPut(put)) = request.success.remove(0).request
+            && succeeded
+        {
+            self.set(&mut state, put);
+        }
+        let range = pb::RangeResponse { kvs: kv.into_iter().collect(), ..Default::default() };
+        let looked = pb::response_op::Response::ResponseRange(range);
+        let responses = vec![pb::ResponseOp { response: Some(looked) }];
+        let revision = state.revision;
+        let header = Some(pb::ResponseHeader { revision, ..Default::default() });
+        Ok(Response::new(pb::TxnResponse { header, succeeded, responses }))
     }
 
     async fn compact(

@@ -1,68 +1,13 @@
-//! The bench against a gateway whose cluster answers from a table.
+//! The bench against a server that is right, and against others that are wrong in one way each.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
-use testudo_core::{ClusterId, Decode, Encode, ReplicaId};
-use testudo_etcd::{Gateway, GatewayInfo, Position, Submit, SubmitError};
-use testudo_kv::{
-    KeyValue, Operation, PutResponse, RangeResponse, Response, ResponseOp, TxnResponse,
-};
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 
 use super::fake::{Fake, Fault};
 use super::{BenchArgs, Processes, drive, report::Report, run};
-
-/// Every key is there, at revision 7, and whether swaps succeed is a matter of what is expected.
-struct Table {
-    refuses: bool,
-}
-
-impl Submit for Table {
-    async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
-        if self.refuses {
-            return Err(SubmitError::Overloaded);
-        }
-        let range = |key| RangeResponse {
-            revision: 7,
-            kvs: vec![KeyValue { key, mod_revision: 7, version: 1, ..KeyValue::default() }],
-            more: false,
-            count: 1,
-        };
-        let response = match Operation::from_bytes(&operation).expect("a gateway sends operations")
-        {
-            Operation::Range(request) => Response::Range(range(request.key)),
-            Operation::Put(_) => Response::Put(PutResponse { revision: 7, prev_kv: None }),
-            Operation::Txn(request) => {
-                let succeeded = request.compare[0].operand == testudo_kv::Operand::Mod(7);
-                let key = request.compare[0].key.clone();
-                let answer = if succeeded {
-                    ResponseOp::Put(PutResponse { revision: 7, prev_kv: None })
-                } else {
-                    ResponseOp::Range(range(key))
-                };
-                Response::Txn(TxnResponse { revision: 7, succeeded, responses: vec![answer] })
-            }
-            other => panic!("the bench does not ask for {other:?}"),
-        };
-        Ok(response.to_bytes().into())
-    }
-
-    fn position(&self) -> Position {
-        Position::default()
-    }
-}
-
-/// Serves a table and gives its address.
-async fn serve(refuses: bool) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("it is bound").to_string();
-    let info = GatewayInfo::new(ClusterId::default(), ReplicaId(0), [], &[]);
-    tokio::spawn(Gateway::serve(listener, Table { refuses }, info, std::future::pending()));
-    address
-}
 
 #[derive(Parser)]
 struct Line {
@@ -83,7 +28,7 @@ async fn report(args: &BenchArgs) -> Report {
 
 #[tokio::test]
 async fn every_workload_counts_what_it_is_told_to() {
-    let address = serve(false).await;
+    let address = Fake::serve(Fault::None).await;
     for workload in ["put", "get", "get-serializable", "txn", "mixed"] {
         let flags = format!("--workload {workload} --operations 300 --outstanding 7");
         let report = report(&args(&address, &flags)).await;
@@ -102,7 +47,7 @@ async fn every_workload_counts_what_it_is_told_to() {
 
 #[tokio::test]
 async fn a_window_may_be_a_time() {
-    let address = serve(false).await;
+    let address = Fake::serve(Fault::None).await;
     let report = report(&args(&address, "--workload put --for 50ms")).await;
     let seconds = report.json()["seconds"].as_f64().expect("a number");
     assert!((0.05..5.0).contains(&seconds), "{seconds}");
@@ -111,7 +56,7 @@ async fn a_window_may_be_a_time() {
 
 #[tokio::test]
 async fn failures_are_counted_and_the_first_is_shown() {
-    let address = serve(true).await;
+    let address = Fake::serve(Fault::Refuses).await;
     let flags = args(&address, "--workload put --operations 20");
     let report = report(&flags).await;
     let json = report.json();

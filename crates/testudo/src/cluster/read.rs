@@ -91,11 +91,12 @@ fn replica(fields: &Fields<'_>) -> Outcome<Replica> {
 }
 
 fn gateway(fields: &Fields<'_>) -> Outcome<Gateway> {
-    fields.only(&["id", "key", "address"])?;
+    fields.only(&["id", "key", "address", "admin"])?;
     Ok(Gateway {
         id: fields.number("id")?,
         key: fields.read("key", key)?,
         address: fields.read_if_any("address", Address::read)?,
+        admin: fields.read_if_any("admin", Address::read)?,
     })
 }
 

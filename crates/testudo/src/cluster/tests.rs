@@ -30,6 +30,7 @@ fn cluster() -> Cluster {
             id: 0,
             key: key(201),
             address: Some(Address::new("[::1]", 2379)),
+            admin: Some(Address::new("node.example", 2380)),
         }],
     }
 }

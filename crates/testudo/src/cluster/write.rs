@@ -50,6 +50,9 @@ fn write_all(cluster: &Cluster, text: &mut String) -> std::fmt::Result {
         if let Some(address) = &gateway.address {
             writeln!(text, "address = \"{address}\"")?;
         }
+        if let Some(admin) = &gateway.admin {
+            writeln!(text, "admin = \"{admin}\"")?;
+        }
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ fn make_keys(folder: &Folder, mut cluster: Cluster) -> Outcome<Cluster> {
     let key = fresh_key()?;
     write_key(&key, &gateway_key(&keys, 0))?;
     let key = key.member().identity;
-    cluster.gateways.push(Gateway { id: 0, key, address: None });
+    cluster.gateways.push(Gateway { id: 0, key, address: None, admin: None });
     Ok(cluster)
 }
 
@@ -162,7 +162,7 @@ fn refuse_other_flags(folder: &Folder, flags: &cli::Up, cluster: &Cluster) -> Ou
     }
 }
 
-/// Gives every replica two ports that nobody listens on. They are held until all are found, so that none is found
+/// Gives every replica two ports that nobody listens on, and the gateway one. They are held until all are found, so that none is found
 /// twice.
 fn choose_ports(cluster: &mut Cluster) -> Outcome {
     let mut held = Vec::new();
@@ -190,6 +190,9 @@ fn choose_ports(cluster: &mut Cluster) -> Outcome {
     for replica in &mut cluster.replicas {
         replica.address = next()?;
         replica.admin = Some(next()?);
+    }
+    for gateway in &mut cluster.gateways {
+        gateway.admin = Some(next()?);
     }
     Ok(())
 }
