@@ -37,6 +37,7 @@ mod catch_up;
 mod index;
 mod notice;
 mod poll;
+mod remains;
 mod requests;
 mod stream;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use crate::layout::Meta;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use index::Index;
+use remains::remains;
 use stream::{Mark, Position, Stream};
 use testudo_contracts::Reading;
 use window::Window;
@@ -192,16 +194,16 @@ impl<S: Reading> Watchers<S> {
         if revision < self.revision {
             return;
         }
-        let (last, swallowed) = (self.revision, compacted > self.revision + 1);
+        let first = self.revision + 1;
         self.store = store;
         self.revision = revision;
         self.compacted = compacted;
-        if swallowed || revision - last > self.limits.window_revisions as i64 {
-            // The first new revisions are not there any more, or there are too many to look at in one go. Whoever kept
-            // up is behind now, and is told everything, or that it cannot be.
-            self.fall_behind(last + 1);
-        } else if revision > last {
-            self.note(last + 1);
+        if revision >= first {
+            match self.news(first) {
+                Some(news) => self.note(&news),
+                // Whoever kept up is behind now, and is told everything, or that it cannot be.
+                None => self.fall_behind(first),
+            }
         }
         let Self { streams, waiting, .. } = self;
         let said = waiting.iter().filter(|stream_id| {
@@ -216,14 +218,25 @@ impl<S: Reading> Watchers<S> {
         core::mem::take(&mut self.woken)
     }
 
-    /// Notes the revisions from `first` on in the window and in the lists of the watches that they concern.
-    fn note(&mut self, first: i64) {
-        let mut found: Vec<Change> = Vec::new();
+    /// All changes from `first` on; none if some are not there any more, or if there are too many to look at in one go.
+    fn news(&self, first: i64) -> Option<Vec<Change>> {
+        if self.revision - first >= self.limits.window_revisions as i64 {
+            return None;
+        }
+        if self.compacted > first {
+            return remains(&self.store, first, self.revision);
+        }
+        let mut news: Vec<Change> = Vec::new();
         changes(&self.store, first, self.revision, &mut |change| {
-            found.push(change);
+            news.push(change);
             true
         });
-        for revision in found.chunk_by(|a, b| a.revision == b.revision) {
+        Some(news)
+    }
+
+    /// Notes new changes in the window and in the lists of the watches that they concern.
+    fn note(&mut self, news: &[Change]) {
+        for revision in news.chunk_by(|a, b| a.revision == b.revision) {
             for change in revision {
                 self.note_change(change);
             }

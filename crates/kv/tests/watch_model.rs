@@ -10,9 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::collections::BTreeSet;
-use testudo_contracts::Store;
 use testudo_kv::watch::{Budget, Limits, StreamId, Turn, WatchId, WatchRequest, Watchers};
-use testudo_kv::{Bytes, DeleteRange, Operation, Put, Range, RequestOp, Response, Txn};
+use testudo_kv::{Bytes, Compact, DeleteRange, Operation, Put, Range, RequestOp, Response, Txn};
 use testudo_state::Map;
 use witness::{State, Witness};
 
@@ -21,6 +20,8 @@ use witness::{State, Witness};
 enum Step {
     Operation(Operation),
     Compact(u8),
+    /// A slot without operations, in which the store sweeps what is compacted.
+    Sweep,
     Publish,
     Open,
     Close(usize),
@@ -100,6 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         24 => operation().prop_map(Step::Operation),
         2 => any::<u8>().prop_map(Step::Compact),
+        3 => Just(Step::Sweep),
         10 => Just(Step::Publish),
         3 => Just(Step::Open),
         1 => stream().prop_map(Step::Close),
@@ -177,6 +179,7 @@ impl World {
                 self.witness.operation(&before, &after, revision);
             }
             Step::Compact(share) => self.compact(*share),
+            Step::Sweep => drop(self.kv.pass(1)),
             Step::Publish => self.publish(),
             Step::Open => {
                 let stream = self.watchers.open().expect("there is room for some streams");
@@ -214,13 +217,11 @@ impl World {
     }
 
     fn compact(&mut self, share: u8) {
-        let (_, revision) = self.state();
-        let at = 1 + (revision - 1) * i64::from(share) / 255;
-        if at > self.compacted {
-            let mut meta = self.kv.store.get(b"m").expect("the meta entry").to_vec();
-            meta[8..16].copy_from_slice(&at.to_le_bytes());
-            self.kv.store.put(b"m", meta.into());
-            self.compacted = at;
+        let (_, now) = self.state();
+        let revision = 1 + (now - 1) * i64::from(share) / 255;
+        let compact = Operation::Compact(Compact { revision, physical: false });
+        if matches!(self.kv.execute(&compact), Response::Compact(_)) {
+            self.compacted = revision;
         }
     }
 
@@ -263,7 +264,7 @@ impl World {
             self.step(&Step::Close(0));
             assert!(!self.streams.contains(&stream));
         }
-        assert!(self.watchers.is_empty() && self.watchers.len() == 0);
+        assert!(self.watchers.is_empty());
     }
 }
 

@@ -57,7 +57,7 @@ fn watches_are_told_what_their_scripts_show() {
 
 /// The script with what its commands give.
 fn run(text: &str) -> String {
-    let mut stage = Stage::new(Limits::default());
+    let mut stage = Stage::new(Instance::new(), Limits::default());
     let mut out = String::new();
     for line in text.lines().filter(|line| !line.starts_with(' ')) {
         out.push_str(line);
@@ -78,8 +78,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(limits: Limits) -> Self {
-        let kv = Instance::new();
+    fn new(kv: Instance, limits: Limits) -> Self {
         let watchers = Watchers::new(limits, kv.store.clone());
         Self { kv, watchers, streams: BTreeMap::new() }
     }
@@ -88,7 +87,7 @@ impl Stage {
         let stream = tokens.get(1).and_then(|name| self.streams.get(*name)).copied();
         let (verb, options) = (tokens[0], tokens.get(2..).unwrap_or_default());
         match (verb, stream) {
-            ("limits", _) => *self = Self::new(limits(&tokens[1..])),
+            ("limits", _) => *self = Self::new(Instance::new(), limits(&tokens[1..])),
             ("publish", _) => self.publish(out),
             ("open", None) => match self.watchers.open() {
                 Ok(stream) => drop(self.streams.insert(tokens[1].to_owned(), stream)),
@@ -113,11 +112,20 @@ impl Stage {
             ("tick", Some(stream)) => self.watchers.tick(stream),
             ("poll", Some(stream)) => self.poll(stream, options, out),
             _ => {
-                let response = match script::parse(line) {
-                    Command::Operation(operation) => self.kv.execute(&operation),
-                    Command::Raw(bytes) => self.kv.execute_bytes(&bytes),
+                let given = match script::parse(line) {
+                    Command::Operation(operation) => script::print(&self.kv.execute(&operation)),
+                    Command::Raw(bytes) => script::print(&self.kv.execute_bytes(&bytes)),
+                    Command::Store(settings) => {
+                        *self = Self::new(Instance::with(settings), Limits::default());
+                        String::new()
+                    }
+                    Command::Pass(milliseconds) => {
+                        let happened = self.kv.pass(milliseconds);
+                        script::print_passed(&self.kv, happened)
+                    }
+                    Command::Changes(from) => script::print_changes(&self.kv, from),
                 };
-                out.push_str(&script::print(&response));
+                out.push_str(&given);
             }
         }
     }

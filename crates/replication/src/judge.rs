@@ -185,7 +185,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// A body was read back from the log for those who asked.
+    /// A body was read back from the log for those who asked, oneself perhaps among them.
     pub(crate) fn on_body(
         &mut self,
         position: Position,
@@ -194,6 +194,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     ) {
         for asker in self.budgets.lenders.remove(&position).unwrap_or_default() {
             self.lend(asker, body, fx);
+        }
+        if let Ok(body) = Verified::replay(body.clone())
+            && self.needed.remove(&body.digest())
+        {
+            self.bodies.insert(body.digest(), body);
         }
     }
 

@@ -75,6 +75,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) asked: ReplicaId,
     /// Bodies that decided batches lack. Invariant: disjoint from `bodies` and `executed`.
     pub(crate) needed: BTreeSet<Digest>,
+    /// Bundles that were executed before and are decided again.
+    repeated: BTreeSet<Digest>,
     /// Bytes of bodies taken for proposals' sake beyond their clients' share.
     pub(crate) extra_bytes: usize,
     /// What peers may cost.
@@ -147,6 +149,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             replaying: true,
             asked: id,
             needed: BTreeSet::new(),
+            repeated: BTreeSet::new(),
             extra_bytes: 0,
             budgets: Budgets::default(),
             config: config.order,
@@ -402,7 +405,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             if matches!(self.health, Health::Halted(_)) {
                 return;
             }
-            if batch.bundles.iter().any(|digest| self.needed.contains(digest)) {
+            let lacking: Vec<Digest> =
+                batch.bundles.iter().filter(|d| !self.bodies.contains_key(*d)).copied().collect();
+            if !lacking.is_empty() {
+                lacking.iter().for_each(|digest| self.want_again(digest, fx));
                 return self.lack(fx);
             }
             let Some((slot, batch)) = self.decided.pop_front() else { return };
@@ -411,20 +417,35 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
+    /// A bundle that is decided is lacking. If it was executed in an earlier slot its body was let go, and is read back:
+    /// a bundle that is decided twice executes twice, and it is the sessions that keep the second time from having an
+    /// effect. What this replica happens to remember must not decide what its state becomes.
+    fn want_again(&mut self, digest: &Digest, fx: &mut Fx<'_, O, S>) {
+        if self.needed.insert(*digest)
+            && self.executed.remove(digest)
+            && let Some(position) = self.written.get(digest)
+        {
+            self.repeated.insert(*digest);
+            fx.recall(*position);
+        }
+    }
+
     fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
         let moment = self.state.begin(&self.service, slot, &batch, &mut |run| fx.guard(run));
         let (mut applied, mut bodies) = (Vec::new(), Vec::new());
         for digest in &batch.bundles {
-            // A bundle that an earlier slot executed is a repetition, which sessions would find out too.
-            let Some(body) = self.bodies.remove(digest) else { continue };
+            let body = self.bodies.remove(digest).expect("execute: every body is here");
             let Peer::Client(client) = body.sender() else { continue };
             let decided = Decided { client, digest: *digest, bundle: body.message() };
             let remembered =
                 self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
             self.executed.insert(*digest);
             self.waiting.leave(digest);
-            applied.push((*digest, remembered.results));
             bodies.push(body.signed());
+            if self.repeated.remove(digest) {
+                continue;
+            }
+            applied.push((*digest, remembered.results));
             if !self.followers.contains(client) {
                 self.reply(client, &remembered, body.message().replier == self.me, fx);
             }

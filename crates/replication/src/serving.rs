@@ -4,12 +4,13 @@
 //! older one while somebody is fetching it.
 
 use crate::executor::Replicated;
-use crate::feed::{Head, StateAnswer, StateAsk};
+use crate::feed::{Head, StateAnswer, StateAsk, Tree};
 use crate::message::ReplicaMessage;
 use crate::replica::{Fx, Replica};
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use testudo_contracts::{Ordering, Service, StableCheckpoint};
-use testudo_core::{Peer, Slot, limits};
+use testudo_core::{Encode, Peer, Slot, limits};
 
 /// Budget periods for which an older state is kept after somebody has asked for a part of it.
 const PATIENCE: u32 = 64;
@@ -114,11 +115,34 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                     StateAnswer::Head(served.certificate.clone(), served.head)
                 })
             }
-            // Maps do not export chunks yet.
-            StateAsk::Chunk { slot, .. } => StateAnswer::Gone(*slot),
+            StateAsk::Chunk { slot, tree, after } => {
+                let Some(answer) = self.chunk(from, *slot, *tree, after.clone()) else { return };
+                answer
+            }
         };
         // EAGER: a head proves itself by its certificate, a chunk by the head; that something is gone promises nothing.
         fx.send_eager(from, ReplicaMessage::State(answer));
+    }
+
+    /// A part of a map. None if this peer has had enough for now.
+    fn chunk(
+        &mut self,
+        from: Peer,
+        slot: Slot,
+        tree: Tree,
+        after: Option<Arc<[u8]>>,
+    ) -> Option<StateAnswer> {
+        let Some(served) = self.serving.ask(slot) else { return Some(StateAnswer::Gone(slot)) };
+        // What it takes to find a chunk is known only when it is found, so what fits must fit whole.
+        if !self.budgets.may_lend(from, limits::CHUNK_BYTES) {
+            return None;
+        }
+        let map = match tree {
+            Tree::System => served.state.system.map(),
+            Tree::Service => &served.state.map,
+        };
+        let chunk = map.chunk(after.as_deref(), limits::CHUNK_BYTES).to_bytes().into();
+        Some(StateAnswer::Chunk { slot, tree, after, chunk })
     }
 
     /// Whether this peer is told what is decided and what the state is: replicas and admitted clients are.

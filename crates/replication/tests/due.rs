@@ -8,7 +8,7 @@ use testudo_contracts::{Moment, Ordering as _};
 use testudo_core::{ReplicaId, Slot, View};
 use testudo_replication::{Event, ReplicaMessage};
 
-const TICKING: Tape = Tape { period: Some(500), panics: false };
+const TICKING: Tape = Tape { period: Some(500), panics: false, wrong_from: None };
 
 fn ticks(cluster: &Cluster, id: u16) -> u64 {
     let ticks = cluster.replica(id).state().map.get(b"ticks");
@@ -89,7 +89,7 @@ fn whoever_asks_meanwhile_makes_the_slot() {
 
 #[test]
 fn a_service_that_panics_when_asked_is_never_due() {
-    let mut cluster = Cluster::new(100, Tape { period: Some(500), panics: true });
+    let mut cluster = Cluster::new(100, Tape { panics: true, ..TICKING });
     cluster.open(1);
     assert_eq!(cluster.nodes[0].timers.get(&Timer::Due), None);
     cluster.check(1);

@@ -1,6 +1,6 @@
 //! Changes to a map that are not made yet.
 
-use crate::{Map, crosses};
+use crate::Map;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::cmp::Ordering;
@@ -34,36 +34,6 @@ impl<'a> Overlay<'a> {
             }
         }
     }
-
-    fn visit<'m>(
-        base: impl Iterator<Item = (&'m Arc<[u8]>, &'m Arc<[u8]>)>,
-        changes: impl Iterator<Item = (&'m Arc<[u8]>, &'m Option<Arc<[u8]>>)>,
-        before: Ordering,
-        visit: &mut dyn FnMut(&[u8], &Arc<[u8]>) -> bool,
-    ) {
-        let (mut base, mut changes) = (base.peekable(), changes.peekable());
-        loop {
-            let turn = match (base.peek(), changes.peek()) {
-                (None, None) => return,
-                (Some(_), None) => before,
-                (None, Some(_)) => before.reverse(),
-                (Some((kept, _)), Some((changed, _))) => kept.cmp(changed),
-            };
-            let entry = if turn == before {
-                base.next().map(|(key, value)| (key, Some(value)))
-            } else {
-                if turn == Ordering::Equal {
-                    base.next();
-                }
-                changes.next().map(|(key, change)| (key, change.as_ref()))
-            };
-            if let Some((key, Some(value))) = entry
-                && !visit(key, value)
-            {
-                return;
-            }
-        }
-    }
 }
 
 impl Reading for Overlay<'_> {
@@ -84,12 +54,29 @@ impl Reading for Overlay<'_> {
         if crosses(from, to) {
             return;
         }
-        let base = self.base.range(from, to);
-        let changes = self.changes.range::<[u8], _>((from, to));
-        if reverse {
-            Self::visit(base.rev(), changes.rev(), Ordering::Greater, visit);
-        } else {
-            Self::visit(base, changes, Ordering::Less, visit);
+        let mut changes = self.changes.range::<[u8], _>((from, to));
+        let mut next = || if reverse { changes.next_back() } else { changes.next() };
+        let before = if reverse { Ordering::Greater } else { Ordering::Less };
+        let mut change = next();
+        let mut goes_on = true;
+        self.base.scan(from, to, reverse, &mut |key, value| {
+            while let Some((changed, to)) = change {
+                let order = (**changed).cmp(key);
+                if order == before.reverse() {
+                    break;
+                }
+                change = next();
+                goes_on = to.as_ref().is_none_or(|value| visit(changed, value));
+                if !goes_on || order == Ordering::Equal {
+                    return goes_on;
+                }
+            }
+            goes_on = visit(key, value);
+            goes_on
+        });
+        while goes_on && let Some((changed, to)) = change {
+            change = next();
+            goes_on = to.as_ref().is_none_or(|value| visit(changed, value));
         }
     }
 }
@@ -105,5 +92,15 @@ impl Store for Overlay<'_> {
             self.changes.insert(key.into(), None);
         }
         was_there
+    }
+}
+
+/// Whether no key can lie within the bounds; `BTreeMap::range` panics on most such bounds.
+fn crosses(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Excluded(to))
+        | (Bound::Excluded(from), Bound::Included(to)) => from >= to,
     }
 }

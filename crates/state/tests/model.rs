@@ -1,37 +1,11 @@
 //! The map and its overlays against a plain model.
 
+mod support;
+
 use proptest::prelude::*;
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use support::{Change, Model, bound, build, change, contents, model, of, plain, within};
 use testudo_contracts::{Reading, Store};
-use testudo_state::{Map, Overlay};
-
-type Model = BTreeMap<Vec<u8>, Vec<u8>>;
-
-#[derive(Clone, Debug)]
-enum Change {
-    Put(Vec<u8>, Vec<u8>),
-    Delete(Vec<u8>),
-}
-
-fn key() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(prop::sample::select(vec![0_u8, 1, 7, 255]), 0..4)
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    prop_oneof![
-        (key(), prop::collection::vec(any::<u8>(), 0..3)).prop_map(|(k, v)| Change::Put(k, v)),
-        key().prop_map(Change::Delete),
-    ]
-}
-
-fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
-    prop_oneof![
-        Just(Bound::Unbounded),
-        key().prop_map(Bound::Included),
-        key().prop_map(Bound::Excluded)
-    ]
-}
+use testudo_state::{Import, Map, Overlay};
 
 fn apply(store: &mut dyn Store, model: &mut Model, changes: &[Change]) {
     for change in changes {
@@ -44,31 +18,20 @@ fn apply(store: &mut dyn Store, model: &mut Model, changes: &[Change]) {
                 assert_eq!(store.delete(key), model.remove(key).is_some());
             }
         }
+        if let Change::Put(key, _) | Change::Delete(key) = change {
+            assert_eq!(store.get(key).as_deref(), model.get(key).map(Vec::as_slice));
+        }
     }
 }
 
-fn contents(map: &Map) -> Model {
-    map.range(Bound::Unbounded, Bound::Unbounded).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
-}
-
-fn within(key: &[u8], from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> bool {
-    (match from {
-        Bound::Unbounded => true,
-        Bound::Included(from) => key >= from.as_slice(),
-        Bound::Excluded(from) => key > from.as_slice(),
-    }) && (match to {
-        Bound::Unbounded => true,
-        Bound::Included(to) => key <= to.as_slice(),
-        Bound::Excluded(to) => key < to.as_slice(),
-    })
-}
-
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
     #[test]
     fn an_overlay_reads_as_the_map_will_be(
-        before in prop::collection::vec(change(), 0..30),
-        during in prop::collection::vec(change(), 0..30),
-        from in bound(), to in bound(), reverse in any::<bool>(), limit in 0_usize..6,
+        before in prop::collection::vec(change(), 0..150),
+        during in prop::collection::vec(change(), 0..60),
+        from in bound(), to in bound(), reverse in any::<bool>(), limit in 0_usize..60,
     ) {
         let (mut map, mut model) = (Map::new(), Model::new());
         let mut overlay = Overlay::new(&mut map);
@@ -80,7 +43,7 @@ proptest! {
         let mut overlay = Overlay::new(&mut map);
         apply(&mut overlay, &mut model, &during);
         let mut seen = Vec::new();
-        overlay.scan(from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice), reverse, &mut |key, value| {
+        overlay.scan(of(&from), of(&to), reverse, &mut |key, value| {
             seen.push((key.to_vec(), value.to_vec()));
             seen.len() <= limit
         });
@@ -96,20 +59,80 @@ proptest! {
     }
 
     #[test]
-    fn the_digest_and_size_depend_on_contents_alone(changes in prop::collection::vec(change(), 0..40)) {
+    fn the_digest_and_size_depend_on_contents_alone(
+        changes in prop::collection::vec(change(), 0..300), shuffle in any::<u64>(),
+    ) {
         let (mut map, mut model) = (Map::new(), Model::new());
-        let mut overlay = Overlay::new(&mut map);
-        apply(&mut overlay, &mut model, &changes);
-        overlay.merge();
-        let mut fresh = Map::new();
-        for (key, value) in model.iter().rev() {
-            fresh.insert(key.as_slice().into(), value.as_slice().into());
-        }
+        apply(&mut map, &mut model, &changes);
+        let mut entries: Vec<_> = model.iter().collect();
+        entries.sort_by_key(|(key, _)| key.iter().fold(shuffle, |sum, byte| {
+            (sum ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        }));
+        let mut fresh = build(entries);
         prop_assert_eq!(map.digest(), fresh.digest());
+        prop_assert_eq!(&map, &fresh);
+        prop_assert_eq!(map.statistics(), fresh.statistics());
         prop_assert_eq!(map.bytes(), fresh.bytes());
         prop_assert_eq!(map.len(), model.len());
-        let mut other = fresh.clone();
-        other.insert(vec![9].into(), vec![].into());
-        prop_assert_ne!(other.digest(), fresh.digest());
+
+        let mut import = Import::new();
+        for (key, value) in &model {
+            import.push(key, value.as_slice().into());
+        }
+        let imported = import.finish();
+        prop_assert_eq!(imported.digest(), map.digest());
+        prop_assert_eq!(imported.statistics(), map.statistics());
+        prop_assert_eq!(imported.bytes(), map.bytes());
+
+        fresh.insert([9], vec![].into());
+        prop_assert_ne!(fresh.digest(), map.digest());
+        prop_assert_ne!(fresh, map);
+    }
+
+    /// Clones are taken, changed and dropped in between, digests asked for or not: none ever sees another's changes.
+    #[test]
+    fn a_clone_keeps_what_it_had(
+        rounds in prop::collection::vec(
+            (prop::collection::vec(change(), 0..40), any::<bool>(), prop::option::of(0_usize..8)), 1..12
+        ),
+    ) {
+        let mut versions = vec![(Map::new(), Model::new())];
+        for (changes, hashed, from) in rounds {
+            let at = from.unwrap_or(versions.len() - 1).min(versions.len() - 1);
+            let (mut map, mut model) = versions[at].clone();
+            apply(&mut map, &mut model, &changes);
+            if hashed {
+                prop_assert_eq!(map.digest(), build(&model).digest());
+            }
+            if from.is_some_and(|from| from % 3 == 0) {
+                versions.remove(at);
+            }
+            versions.push((map, model));
+        }
+        for (map, model) in versions {
+            prop_assert_eq!(&contents(&map), &model);
+            prop_assert_eq!(map.digest(), build(&model).digest());
+        }
+    }
+
+    #[test]
+    fn a_range_is_gone_through_from_both_ends(
+        model in model(), from in bound(), to in bound(), turns in prop::collection::vec(any::<bool>(), 300),
+    ) {
+        let map = build(&model);
+        let mut range = map.range(of(&from), of(&to));
+        let (mut front, mut back) = (Vec::new(), Vec::new());
+        for reverse in turns {
+            match if reverse { range.next_back() } else { range.next() } {
+                Some((key, value)) if reverse => back.push((key, value.clone())),
+                Some((key, value)) => front.push((key, value.clone())),
+                None => break,
+            }
+        }
+        front.extend(back.into_iter().rev());
+        let expected: Vec<_> =
+            model.into_iter().filter(|(key, _)| within(key, &from, &to)).collect();
+        prop_assert_eq!(plain(front), expected);
+        prop_assert!(range.next().is_none() && range.next_back().is_none());
     }
 }

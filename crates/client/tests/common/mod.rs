@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
-use testudo_client::{Client, ClusterConfig};
+use testudo_client::{Client, ClusterConfig, Copy, Learner};
 use testudo_contracts::{Moment, OrderConfig, Service, Store};
 use testudo_core::fault::FaultModel;
-use testudo_core::{ClusterId, Domain, Epoch, GroupId, Membership, ReplicaId};
+use testudo_core::{ClusterId, Domain, Epoch, GroupId, Membership, PublicKey, ReplicaId};
 use testudo_keys::{NodeKey, SigningKey};
 use testudo_pbft::Pbft;
 use testudo_replication::{Config, Replica};
@@ -42,6 +42,7 @@ pub type Node = NodeHandle<Replica<Pbft, Sum>>;
 pub struct Cluster {
     pub keys: Vec<NodeKey>,
     pub client_key: SigningKey,
+    pub learner_key: SigningKey,
     pub domain: Domain,
     pub membership: Membership,
     pub addresses: Addresses,
@@ -55,6 +56,7 @@ impl Cluster {
     pub fn start(n: usize, verifiers: usize) -> Self {
         let keys: Vec<NodeKey> = (0..n).map(|_| NodeKey::generate().unwrap()).collect();
         let client_key = SigningKey::generate().unwrap();
+        let learner_key = SigningKey::generate().unwrap();
         let domain = Domain { cluster: ClusterId([9; 16]), group: GroupId(0), epoch: Epoch(0) };
         let membership = Membership {
             epoch: Epoch(0),
@@ -74,6 +76,7 @@ impl Cluster {
         let mut cluster = Self {
             keys,
             client_key,
+            learner_key,
             domain,
             membership,
             addresses,
@@ -107,10 +110,14 @@ impl Cluster {
         };
         let protocol = Config {
             order: OrderConfig::new(self.domain, self.membership.clone()),
-            clients: BTreeSet::from([self.client_key.public()]),
+            clients: self.admitted(),
             service: Sum,
         };
         node::start(config, protocol, |_| ()).unwrap()
+    }
+
+    fn admitted(&self) -> BTreeSet<PublicKey> {
+        BTreeSet::from([self.client_key.public(), self.learner_key.public()])
     }
 
     pub fn kill(&mut self, id: usize) {
@@ -128,15 +135,32 @@ impl Cluster {
         self.nodes[id] = Some(node);
     }
 
-    pub fn client_under(&self, key: SigningKey, deadline: Duration) -> Client {
-        let config = ClusterConfig {
+    fn config(&self, deadline: Duration) -> ClusterConfig {
+        ClusterConfig {
             domain: self.domain,
             membership: self.membership.clone(),
             addresses: self.addresses.clone(),
             resend: Duration::from_millis(300),
             deadline,
-        };
-        Client::connect::<Pbft>(config, key).unwrap()
+        }
+    }
+
+    pub fn client_under(&self, key: SigningKey, deadline: Duration) -> Client {
+        Client::connect::<Pbft>(self.config(deadline), key).unwrap()
+    }
+
+    pub fn learner_of<S: Service + Clone>(
+        &self,
+        service: S,
+        key: SigningKey,
+        deadline: Duration,
+    ) -> Learner {
+        let config = self.config(deadline);
+        Learner::connect::<Pbft, S>(config, key, service, self.admitted()).unwrap()
+    }
+
+    pub fn learner(&self) -> Learner {
+        self.learner_of(Sum, self.learner_key.clone(), Duration::from_secs(30))
     }
 
     pub fn client(&self) -> Client {
@@ -146,4 +170,9 @@ impl Cluster {
 
 pub fn number(result: &Arc<[u8]>) -> u64 {
     u64::from_le_bytes(result[..].try_into().unwrap())
+}
+
+/// The sum that a learner's copy holds.
+pub fn sum(copy: &Copy) -> u64 {
+    copy.published.state.get(b"sum").map_or(0, |bytes| number(&bytes))
 }

@@ -1,4 +1,5 @@
 //! What the service must answer, said as plainly as possible: all versions in one list, every state recomputed.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::BTreeMap;
 use testudo_kv::{
@@ -15,7 +16,7 @@ pub(crate) struct Model {
     revision: i64,
     /// Each change in order: its revision, its key, and what the key became.
     versions: Vec<(i64, Bytes, Option<KeyValue>)>,
-    compacted: i64,
+    pub(crate) compacted: i64,
     clock: u64,
     /// Each lease's time to live in seconds, and when it expires.
     leases: BTreeMap<i64, (i64, u64)>,

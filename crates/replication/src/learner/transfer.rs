@@ -10,10 +10,9 @@ use crate::learner::rules::Rules;
 use crate::message::ReplicaMessage;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
-use stand_in::{Chunk, Import};
 use testudo_contracts::{Ordering, Service};
-use testudo_core::{Digest, ReplicaId, Slot};
-use testudo_state::Map;
+use testudo_core::{Decode, Digest, ReplicaId, Slot};
+use testudo_state::{Chunk, Import, Map};
 
 /// Ticks without an answer after which another replica is asked. It takes two, as the first may come right after it was
 /// asked.
@@ -199,43 +198,6 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         transfer.left += 1;
         if transfer.left <= self.quorums.n() {
             self.ask_for_state(fx);
-        }
-    }
-}
-
-/// Until the map exports chunks of its own: a chunk that nothing proves is refused.
-mod stand_in {
-    use alloc::sync::Arc;
-    use alloc::vec::Vec;
-    use testudo_core::Digest;
-    use testudo_state::Map;
-
-    #[derive(Clone, Debug, Default)]
-    pub(super) struct Import(Map);
-    impl Import {
-        pub(super) fn push(&mut self, key: Arc<[u8]>, value: Arc<[u8]>) {
-            self.0.insert(key, value);
-        }
-        pub(super) fn finish(self) -> Map {
-            self.0
-        }
-    }
-    pub(super) struct Chunk;
-    pub(super) struct Part;
-    impl Part {
-        pub(super) const fn is_last(&self) -> bool {
-            true
-        }
-        pub(super) fn into_entries(self) -> Vec<(Arc<[u8]>, Arc<[u8]>)> {
-            Vec::new()
-        }
-    }
-    impl Chunk {
-        pub(super) const fn from_bytes(_: &[u8]) -> Result<Self, ()> {
-            Ok(Self)
-        }
-        pub(super) const fn verify(&self, _: &Digest, _: Option<&[u8]>) -> Result<Part, ()> {
-            Err(())
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Tape {
     pub period: Option<u64>,
     /// Whether it says that it is due by a panic.
     pub panics: bool,
+    /// From this slot on it executes something else than it should.
+    pub wrong_from: Option<u64>,
 }
 
 fn number(store: &dyn Reading, key: &[u8]) -> u64 {
@@ -36,9 +38,12 @@ impl Service for Tape {
     fn genesis(&self, store: &mut dyn Store) {
         store.put(b"tape", Arc::from(&b""[..]));
     }
-    fn execute(&self, store: &mut dyn Store, operation: &[u8], _: &Moment) -> Vec<u8> {
+    fn execute(&self, store: &mut dyn Store, operation: &[u8], moment: &Moment) -> Vec<u8> {
         let mut tape = store.get(b"tape").map(|tape| tape.to_vec()).unwrap_or_default();
         tape.extend_from_slice(operation);
+        if self.wrong_from.is_some_and(|slot| slot <= moment.slot.0) {
+            tape.push(b'?');
+        }
         store.put(b"tape", tape.clone().into());
         store.put(operation, Arc::from(operation));
         tape
@@ -158,6 +163,8 @@ enum Chore {
 
 pub struct Cluster {
     pub config: Config<Tape>,
+    /// What each replica executes.
+    pub services: [Tape; 4],
     pub nodes: Vec<Machine>,
     pub wire: VecDeque<Letter>,
     /// What replicas said to clients.
@@ -173,6 +180,11 @@ pub struct Cluster {
 impl Cluster {
     /// Four replicas with a checkpoint every `interval` slots.
     pub fn new(interval: u64, service: Tape) -> Self {
+        Self::with(interval, [service; 4])
+    }
+
+    /// The same, where not all need execute the same.
+    pub fn with(interval: u64, services: [Tape; 4]) -> Self {
         let member = |id| {
             let key = public(Peer::Replica(ReplicaId(id)));
             Member { identity: key, voting: key, incarnation: Incarnation(0) }
@@ -186,7 +198,8 @@ impl Cluster {
         };
         let clients = BTreeSet::from([client(1), client(2), client(3)]);
         let mut cluster = Self {
-            config: Config { order, clients, service },
+            config: Config { order, clients, service: services[0] },
+            services,
             nodes: (0..4).map(|_| Machine::default()).collect(),
             wire: VecDeque::new(),
             heard: Vec::new(),
@@ -207,7 +220,8 @@ impl Cluster {
 
     /// Starts a replica from its disk.
     pub fn start(&mut self, id: u16) {
-        let (config, now) = (self.config.clone(), self.now);
+        let (mut config, now) = (self.config.clone(), self.now);
+        config.service = self.services[usize::from(id)];
         let node = &mut self.nodes[usize::from(id)];
         let Disk { promise, records, snapshot } = node.disk.clone();
         node.next = records.last().map_or(Position(0), |(last, _)| last.next());
@@ -243,7 +257,6 @@ impl Cluster {
         let (mut list, mut hand) = (Vec::new(), InHand(Time(self.now)));
         act(replica, &mut Effects::new(&mut list, &mut node.next, &mut hand));
         replica.invariants();
-        replica.audit();
         self.carry_out(id, list);
     }
 
@@ -305,7 +318,7 @@ impl Cluster {
                 });
             } else if let Some(letter) = self.wire.pop_front() {
                 if !(self.drop)(&letter) {
-                    self.deliver(letter);
+                    self.deliver(&letter);
                 }
             } else {
                 return;
@@ -314,7 +327,7 @@ impl Cluster {
         panic!("it never comes to rest");
     }
 
-    fn deliver(&mut self, letter: Letter) {
+    fn deliver(&mut self, letter: &Letter) {
         match letter.signed.clone().verify(letter.from, &self.context()) {
             Ok(message) => self.step(letter.to.0, |node, fx| node.on_message(message, fx)),
             Err(rejection) => panic!("{letter:?} is refused: {rejection:?}"),
@@ -395,6 +408,7 @@ impl Cluster {
     pub fn check(&self, slot: u64) {
         let head = self.replica(0).state().head();
         for id in 0..4 {
+            self.replica(id).audit();
             assert_eq!(self.replica(id).status().health, Health::Well, "replica {id}");
             assert_eq!(self.replica(id).state().slot, Slot(slot), "replica {id}");
             assert_eq!(self.replica(id).state().head(), head, "replica {id}");

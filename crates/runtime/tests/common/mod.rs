@@ -99,6 +99,8 @@ pub enum Ask {
     Recall(Position),
     /// Run an operation that panics.
     Guarded,
+    /// Compute for so long, and note on which thread.
+    Compute(Duration),
     /// Break an invariant.
     Break,
 }
@@ -120,6 +122,7 @@ pub struct Gossip {
     pub recorded: Vec<u64>,
     pub heard: Vec<(Peer, Word)>,
     pub bulk: usize,
+    pub computed_on: Vec<std::thread::ThreadId>,
     is_broken: bool,
 }
 
@@ -158,7 +161,8 @@ impl Protocol for Gossip {
     fn start((): (), me: Peer, past: Past<Kept, u64>, _: &mut Effects<'_, Self>) -> Self {
         let mut recorded = past.snapshot.clone().unwrap_or_default().0;
         recorded.extend(past.records.iter().map(|(_, number)| *number));
-        Self { me, past, recorded, heard: Vec::new(), bulk: 0, is_broken: false }
+        let (heard, computed_on) = (Vec::new(), Vec::new());
+        Self { me, past, recorded, heard, bulk: 0, computed_on, is_broken: false }
     }
 
     fn on_input(&mut self, input: Ask, fx: &mut Effects<'_, Self>) {
@@ -192,6 +196,13 @@ impl Protocol for Gossip {
                 if fx.guard(&mut || panic!("on purpose")).is_err() {
                     fx.output(Told::Panicked);
                 }
+            }
+            Ask::Compute(time) => {
+                let begun = Instant::now();
+                while begun.elapsed() < time {
+                    std::hint::spin_loop();
+                }
+                self.computed_on.push(std::thread::current().id());
             }
             Ask::Break => self.is_broken = true,
         }
