@@ -333,9 +333,20 @@ pub(crate) fn lease_key(lease: i64) -> Vec<u8> {
     numbered(LEASE, &[lease.to_be_bytes()], &[])
 }
 
-/// The store key of a key's hanging on a lease; of no key, what the store keys of all of them begin with.
+/// The store key of a key's hanging on a lease.
 pub(crate) fn attachment_key(lease: i64, key: &[u8]) -> Vec<u8> {
     numbered(ATTACHMENT, &[lease.to_be_bytes()], key)
+}
+
+/// Where what hangs on a lease begins and ends.
+pub(crate) fn attachment_bounds(lease: i64) -> (Vec<u8>, Vec<u8>) {
+    // The lease's bytes as they are ordered, which is not the order of signed numbers.
+    let next = u64::from_be_bytes(lease.to_be_bytes()).checked_add(1);
+    let end = next.map_or_else(
+        || Vec::from([ATTACHMENT + 1]),
+        |next| numbered(ATTACHMENT, &[next.to_be_bytes()], &[]),
+    );
+    (attachment_key(lease, &[]), end)
 }
 
 /// The lease and the key that an attachment's store key speaks of.
