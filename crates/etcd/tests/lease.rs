@@ -7,13 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::watching::{told, watch};
 use common::{Mood, Running, said};
+use testudo_core::Encode;
 use testudo_etcd::proto::etcdserverpb::lease_client::LeaseClient;
 use testudo_etcd::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
     PutRequest, RangeRequest,
 };
-use testudo_etcd::{Limits, SubmitError};
+use testudo_etcd::{Cluster, SubmitError};
+use testudo_kv::{LeaseGrant, Operation};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -256,12 +258,11 @@ async fn a_keep_alive_that_fails_ends_the_stream() {
 
 #[tokio::test]
 async fn ten_thousand_leases_are_kept_alive_over_one_stream() {
-    let limits = Limits::default();
-    let gateway = Running::within(limits).await;
-    let mut client = leases(&gateway).await;
+    let gateway = Running::new().await;
     let count = 10_000;
     for id in 1..=count {
-        client.lease_grant(LeaseGrantRequest { id, ttl: 10 }).await.expect("a lease");
+        let grant = Operation::LeaseGrant(LeaseGrant { id, ttl: 10 });
+        gateway.cluster.submit(grant.to_bytes().into()).await.expect("a lease");
     }
     let mut keeping = Keeping::new(&gateway).await;
     for _ in 0..3 {
