@@ -20,6 +20,11 @@ impl Budget {
         Arc::new(Self { left: AtomicUsize::new(bytes) })
     }
 
+    /// How many bytes are left.
+    pub(crate) fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
     fn take(&self, bytes: usize) -> bool {
         self.left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
@@ -64,6 +69,11 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
+    /// What is charged.
+    pub(crate) const fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Charges as many bytes more, or none when there are not that many left.
     pub(crate) fn extend(&mut self, bytes: usize) -> Option<()> {
         let mut more = self.account.charge(bytes)?;

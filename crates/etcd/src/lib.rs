@@ -2,8 +2,9 @@
 //! answers to plain HTTP, on one port.
 //!
 //! It stands on the client's side of the trust boundary and holds nothing that the cluster relies
-//! on: whoever runs it, or breaks into it, can do what its users may do and no more. It keeps no
-//! state of its own, so any number of gateways may stand in front of one cluster.
+//! on: whoever runs it, or breaks into it, can do what its users may do and no more. What it keeps is
+//! a copy of the state that it has executed itself, so any number of gateways may stand in front of
+//! one cluster.
 //!
 //! # The way of a request
 //!
@@ -11,11 +12,14 @@
 //! 2. `route` finds the method by its path; `grpc` reads the one message of the request.
 //! 3. `service` has the method: `translate` turns the message into an operation of the
 //!    coordination service, whose own checks refuse nonsense before it costs an agreement.
-//! 4. [`Submit`] has the operation ordered and gives the result that the replicas agree on.
+//! 4. Whatever may change something is ordered by the [`Cluster`], which gives the result that the
+//!    gateway's own execution came to and the replicas vouch for.
 //! 5. `translate` turns the result back, and `grpc` frames the answer.
 //!
-//! Every read is ordered like a write here, the serializable ones too: they are stronger than asked
-//! for, and dearer.
+//! Nothing that only reads is ordered. A read is answered from the gateway's own [`Copy`] of the
+//! state: a serializable one from the newest that there is, any other from one that covers all that
+//! was acknowledged before it came ([`Cluster::read`]), for which all who wait at a time share one
+//! round of questions.
 //!
 //! # What a stranger can cost
 //!
@@ -31,18 +35,21 @@
 //! costs less than half when its one message goes from the frame to the operation in one step.
 
 mod budget;
+mod cluster;
 mod etcd_error;
 mod gateway;
 mod grpc;
+mod hub;
 mod info;
+mod leadership;
+mod metrics;
 mod plain;
 pub mod proto;
 mod pulse;
 mod route;
 mod service;
-mod submit;
 mod translate;
 
+pub use cluster::{Cluster, Copy, Position, SubmitError};
 pub use gateway::{Gateway, Limits};
 pub use info::{GatewayInfo, VERSION};
-pub use submit::{Position, Submit, SubmitError};
