@@ -21,7 +21,7 @@ use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
     Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Learner, LearnerConfig,
     LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply, ReplyBody,
-    Request, Standing, Status, Voucher,
+    Request, Standing, StateAnswer, Status, Voucher,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
@@ -116,6 +116,8 @@ where
         let order = OrderConfig {
             checkpoint_interval: self.interval,
             window: 2 * self.interval,
+            // As often as the size of the state allows, so that replicas start from them.
+            snapshot_bytes: 0,
             ..OrderConfig::new(setup.domain, (*setup.membership).clone())
         };
         Config { order, clients: setup.clients.iter().copied().collect(), service: W::service() }
@@ -387,7 +389,7 @@ where
                 format!("round …{:03} {slot:?}", round % 1000)
             }
             ReplicaMessage::StateAsk(ask) => compact(&format!("{ask:?}")),
-            ReplicaMessage::State(answer) => compact(&format!("{answer:?}")),
+            ReplicaMessage::State(answer) => show_state(answer),
         }
     }
 
@@ -406,6 +408,18 @@ where
         let OneOf::Other(learner) = client else { return None };
         let (shown, executed) = (learner.shown(), learner.copy().slot);
         Some(format!("{:?}, shown {shown:?}, executed {executed:?}", learner.standing()))
+    }
+}
+
+/// State as a script's reader wants it: what it is, and not what is in it.
+fn show_state(answer: &StateAnswer) -> String {
+    match answer {
+        StateAnswer::Head(_, head) => format!("head of {:?} {:?}", head.slot, head.digest()),
+        StateAnswer::Chunk { slot, tree, after, chunk } => {
+            let after = if after.is_some() { " further on" } else { "" };
+            format!("{} bytes of {tree:?} of {slot:?}{after}", chunk.len())
+        }
+        StateAnswer::Gone(slot) => format!("no state of {slot:?}"),
     }
 }
 

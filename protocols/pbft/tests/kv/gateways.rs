@@ -8,7 +8,6 @@ use super::leases::{Leases, longest};
 use super::truth::{Deed, Truth};
 use super::{Answer, Ask, prefix};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use testudo_core::{Decode, Slot, Time};
 use testudo_kv::watch::{
@@ -28,15 +27,15 @@ struct Viewer {
     watch: Option<WatchId>,
     /// The first revision of which it may still be told something; none before its first watch is created.
     next: Option<i64>,
-    /// The key that it was told of last in the revision before `next`, while that is not told to its end.
-    within: Option<Arc<[u8]>>,
+    /// How much of that revision it has been told, while that is not told to its end.
+    within: usize,
     /// How rarely it reads, in a thousand.
     eagerness: u32,
 }
 
 impl Viewer {
     fn new(request: WatchRequest, eagerness: u32) -> Self {
-        Self { request, watch: None, next: None, within: None, eagerness }
+        Self { request, watch: None, next: None, within: 0, eagerness }
     }
 
     fn concerns(&self, deed: &Deed) -> bool {
@@ -51,13 +50,8 @@ impl Viewer {
 
     /// What it must be told next.
     fn due<'a>(&'a self, truth: &'a Truth) -> impl Iterator<Item = &'a Deed> {
-        let within = self.within.as_ref();
-        // While a revision is told in fragments `next` is that revision.
         let next = self.next.unwrap_or(i64::MAX);
-        truth.since(next).iter().filter(move |deed| {
-            self.concerns(deed)
-                && !(deed.revision == next && within.is_some_and(|key| deed.key <= *key))
-        })
+        truth.since(next).iter().filter(|deed| self.concerns(deed)).skip(self.within)
     }
 
     /// Holds an event against what it must be told next.
@@ -82,8 +76,8 @@ impl Viewer {
                 "is told that before {revision} was {previous:?}, not {expected:?}"
             ));
         }
-        self.next = Some(revision);
-        self.within = Some(event.change.key.clone());
+        let told = if self.next == Some(revision) { self.within } else { 0 };
+        (self.next, self.within) = (Some(revision), told + 1);
         Ok(())
     }
 
@@ -96,7 +90,7 @@ impl Viewer {
         }
         if self.next.is_some_and(|next| next <= revision) {
             self.next = Some(revision + 1);
-            self.within = None;
+            self.within = 0;
         }
         Ok(())
     }
@@ -202,7 +196,7 @@ impl Gateways {
             }
             let mut request = viewer.request.clone();
             // One that was told a revision in part is told that revision again from its beginning, as after etcd's.
-            viewer.within = None;
+            viewer.within = 0;
             if let Some(next) = viewer.next {
                 request.start_revision = next;
             }
@@ -274,7 +268,7 @@ impl Gateways {
                 }
                 viewer.watch = None;
                 viewer.next = Some(at);
-                viewer.within = None;
+                viewer.within = 0;
             }
             Notice::Canceled { watch_id, cause: Cause::Asked, .. } => {
                 return Err(format!("has watch {watch_id} canceled, which it did not ask for"));

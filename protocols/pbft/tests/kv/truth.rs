@@ -23,12 +23,18 @@ pub(crate) struct Deed {
     pub(crate) before: Option<KeyValue>,
 }
 
+/// Where a transaction has put a value, which its writer wrote into it; what is deleted goes in order of keys.
+fn place(deed: &Deed) -> Option<u64> {
+    let value = deed.now.as_ref().map(|record| super::text(&record.value))?;
+    value.split_once('.')?.1.parse().ok()
+}
+
 /// All revisions, as the state that is furthest tells them.
 #[derive(Default, Debug)]
 pub(crate) struct Truth {
     pub(crate) slot: Slot,
     pub(crate) newest: i64,
-    /// In order of revisions and, within one, of keys.
+    /// In order of revisions and, within one, in the order in which it was done.
     pub(crate) deeds: Vec<Deed>,
     /// All keys at the newest revision.
     pub(crate) keys: BTreeMap<Key, KeyValue>,
@@ -82,7 +88,7 @@ impl Truth {
             let before = self.keys.get(key).cloned();
             deeds.push(Deed { revision, key: key.clone(), now: Some(record.clone()), before });
         }
-        deeds.sort_by(|one, other| one.key.cmp(&other.key));
+        deeds.sort_by(|one, other| (place(one), &one.key).cmp(&(place(other), &other.key)));
         self.deeds.extend(deeds);
         self.keys = now;
     }
