@@ -16,7 +16,7 @@
 use crate::draft::Draft;
 use crate::error::Error;
 use crate::layout::{
-    EXPIRIES, Ledger, Meta, attachment_key, lease_key, split_attachment_key, split_expiry_key,
+    EXPIRIES, Ledger, Meta, attachment_bounds, lease_key, split_attachment_key, split_expiry_key,
 };
 use crate::operation::{Bytes, LeaseGrant, LeaseKeepAlive, LeaseTimeToLive};
 use crate::response::{
@@ -218,12 +218,9 @@ fn visit_expiries(store: &dyn Reading, visit: &mut dyn FnMut(u64, i64) -> bool) 
 
 /// Visits the keys of a lease until `visit` says false; whether it never did.
 fn attached(store: &dyn Reading, id: i64, visit: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-    let from = attachment_key(id, &[]);
+    let (from, to) = attachment_bounds(id);
     let mut all = true;
-    store.scan(Bound::Included(&from), Bound::Unbounded, false, &mut |store_key, _| {
-        if !store_key.starts_with(&from) {
-            return false;
-        }
+    store.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |store_key, _| {
         all = visit(split_attachment_key(store_key).1);
         all
     });

@@ -3,8 +3,8 @@
 //! Keys and values are bytes. Each request that changes something makes one *revision*: a put; a deletion of at least
 //! one key; a transaction with at least one change, however many it has. The first revision, that of the empty store,
 //! is 1. A key bears the revision that created it, the revision that put it last, and its version, which counts its
-//! puts since its creation. Nothing is forgotten: a range may be read at any revision, and reads what it would have
-//! read then.
+//! puts since its creation. A range may be read at any revision that is not compacted, and reads what it would have read
+//! then; and a watch may begin at any such revision, and sees what was changed since.
 //!
 //! # How an operation runs
 //!
@@ -21,16 +21,36 @@
 //! So a put costs two gets (meta entry, current record) and three puts (current record, change, meta entry), and a
 //! fourth where the key exists already, to file what it was. A range's answer is made of stored records as they lie.
 //!
-//! # What is here
+//! # What happens by itself
 //!
-//! Ranges, puts, deletions, transactions and the status. Leases, compaction, watches and users are not: no lease
-//! exists, so a put on one answers that it is not found.
+//! At the beginning of each slot, before its operations, the service is told of the time that has passed
+//! ([`Service::advance`]). Then leases expire ([`lease`]), and history is forgotten ([`compaction`]): a compaction, by a
+//! client or by the settings, takes effect at once and is swept afterwards. All this is bounded in each slot, and while
+//! something is left to do, or will be when its time comes, the service asks for a slot even if nobody else does
+//! ([`Service::due`]). So all replicas do the same at the same place in the order, idle or busy.
+//!
+//! # What a store is to be like
+//!
+//! [`Settings`] are written when the store begins, and are part of its state: a quota, and how history is compacted
+//! without anyone's asking. While there is more than the quota, whatever makes the store grow is refused, and nothing
+//! else; deletions, compactions and the ends of leases go on, and once sweeps have freed enough, so does the rest.
+//!
+//! # Reading elsewhere
+//!
+//! Whoever has a copy of the store reads it without having anything ordered: [`Kv::read`] answers what only reads,
+//! [`changes`] and [`record_before`] tell what happened, and [`watch`] tells it to many at once.
+//!
+//! # What is not here
+//!
+//! Users, and what they may do.
 //!
 //! # What is limited
 //!
 //! Requests to [`check::REQUEST_BYTES`], transactions to [`check::TXN_OPERATIONS`] and [`check::NESTING`], answers to
-//! [`testudo_core::limits::RESULT_BYTES`], and what one operation looks at to [`WORK`]. These decide answers, so they
-//! are part of [`Service::VERSION`].
+//! [`testudo_core::limits::RESULT_BYTES`], what one operation looks at to [`WORK`], the store to [`Settings::quota`],
+//! leases from [`MIN_TTL`] to [`MAX_TTL`], and what one slot does by itself to [`lease::EXPIRED_LEASES`],
+//! [`lease::EXPIRED_KEYS`] and [`compaction::SWEPT_CHANGES`]. These decide answers and states, so they are part of
+//! [`Service::VERSION`].
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::{Decode, Encode, Slot, Time};
 use testudo_kv::{
-    Bytes, DeleteRange, Error, Kv, Operation, Put, Range, RequestOp, Response, Txn, WORK, changes,
+    Bytes, DeleteRange, Error, Kv, LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive,
+    Operation, Put, Range, RequestOp, Response, SLACK, Txn, WORK, changes,
 };
 use testudo_state::Map;
 
@@ -63,6 +64,18 @@ impl Counting {
         let moment = Moment { slot: Slot(1), time: Time(1), elapsed: 0 };
         let result = Kv::default().execute(self, &operation.to_bytes(), &moment);
         assert!(!matches!(Response::from_bytes(&result), Ok(Response::Error(_)) | Err(_)));
+        (self.gets.get(), self.written.len(), self.scanned.get())
+    }
+}
+
+impl Counting {
+    /// Lets milliseconds pass; gives what that took.
+    fn pass(&mut self, elapsed: u64) -> (usize, usize, usize) {
+        self.gets.set(0);
+        self.scanned.set(0);
+        self.written.clear();
+        let moment = Moment { slot: Slot(1), time: Time(1), elapsed };
+        Kv::default().advance(self, &moment);
         (self.gets.get(), self.written.len(), self.scanned.get())
     }
 }
@@ -129,6 +142,36 @@ fn reading_one_key_is_two_gets_or_a_get_and_one_entry_of_history() {
     assert_eq!(store.cost(&Operation::Range(past)), (2, 0, 1));
     // A scan of the newest state does not see history.
     assert_eq!(store.cost(&Operation::Range(all())), (1, 0, 1));
+}
+
+/// The same for ten leases and for ten thousand.
+#[test]
+fn a_lease_costs_the_same_however_many_there_are() {
+    let mut store = Counting::default();
+    Kv::default().genesis(&mut store);
+    for id in 1..=10_000 {
+        // The lease, its expiry, and the meta entry, which counts them.
+        assert_eq!(store.cost(&Operation::LeaseGrant(LeaseGrant { id, ttl: 10 })), (2, 3, 0));
+    }
+    let on_lease = |lease| {
+        let key = Bytes::from(*b"key");
+        Operation::Put(Put { key, lease, ..Put::default() })
+    };
+    assert_eq!(store.cost(&on_lease(7)), (3, 4, 0), "a put and the key's hanging on the lease");
+    assert_eq!(store.cost(&on_lease(8)), (3, 5, 0), "and a version");
+    store.pass(1000);
+    // Its new time, and its new place among the expiries; what is counted stays the same.
+    let keep_alive = Operation::LeaseKeepAlive(LeaseKeepAlive { id: 5000 });
+    assert_eq!(store.cost(&keep_alive), (2, 2, 0));
+    let asked = Operation::LeaseTimeToLive(LeaseTimeToLive { id: 8, keys: true });
+    assert_eq!(store.cost(&asked), (2, 0, 1), "the lease, and its one key");
+    let revoke = Operation::LeaseRevoke(LeaseRevoke { id: 8 });
+    let (gets, _, scanned) = store.cost(&revoke);
+    assert_eq!((gets, scanned), (3, 1), "the lease, and each of its keys");
+    // Time's passing looks at the lease that expires first, and at no other.
+    let (gets, puts, scanned) = store.pass(1000);
+    assert_eq!((gets, puts, scanned), (1, 1, 1));
+    assert_eq!(Kv::default().due(&store), Some(8_000 + SLACK));
 }
 
 #[test]

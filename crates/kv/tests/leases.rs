@@ -109,6 +109,25 @@ fn all_keys_of_a_lease_go_in_one_revision_however_many_they_are() {
     assert_eq!((kv.kv.revision(&kv.store), kv.due()), (revision + 2, None));
 }
 
+/// Whatever number a lease has, its keys are its own.
+#[test]
+fn the_keys_of_neighbouring_leases_are_not_mixed_up() {
+    let mut kv = Instance::new();
+    let ids = [i64::MIN, i64::MIN + 1, -256, -2, -1, 1, 2, 255, 256, i64::MAX - 1, i64::MAX];
+    for id in ids {
+        kv.execute(&grant(id, 10));
+        kv.execute(&Operation::Put(put(&format!("one of {id}"), id)));
+        kv.execute(&Operation::Put(put(&format!("other of {id}"), id)));
+    }
+    for id in ids {
+        let asked = Operation::LeaseTimeToLive(LeaseTimeToLive { id, keys: true });
+        let Response::LeaseTimeToLive(answer) = kv.execute(&asked) else { panic!("{id}") };
+        let expected = [format!("one of {id}"), format!("other of {id}")];
+        let expected: Vec<Bytes> = expected.iter().map(|key| key.as_bytes().into()).collect();
+        assert_eq!(answer.keys, expected);
+    }
+}
+
 /// A reader's clock goes on after the last slot; what it shows is never more than what is left.
 #[test]
 fn a_reader_counts_what_has_passed_since_the_last_slot() {

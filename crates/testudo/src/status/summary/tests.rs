@@ -18,6 +18,7 @@ fn cluster() -> Cluster {
         faults: 1,
         demonstration: false,
         beyond: false,
+        service: testudo_kv::Settings::default(),
         replicas: (0..4).map(replica).collect(),
         gateways: Vec::new(),
     }
@@ -49,7 +50,7 @@ fn claim(replica: u16, slots: std::ops::RangeInclusive<u64>) -> Claim {
 }
 
 fn judge(claims: Vec<Result<Claim, String>>) -> Summary {
-    Summary::of(&cluster(), claims).unwrap()
+    Summary::of(&cluster(), claims, Vec::new()).unwrap()
 }
 
 #[test]
@@ -173,7 +174,8 @@ fn evidence_that_holds_convicts_whoever_brings_it_and_no_other_does() {
     {
         let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
         claims[0].caught = vec![Caught::by(&evidence(statements))];
-        let summary = Summary::of(&cluster, claims.into_iter().map(Ok).collect()).unwrap();
+        let claims = claims.into_iter().map(Ok).collect();
+        let summary = Summary::of(&cluster, claims, Vec::new()).unwrap();
         assert_eq!(summary.rows[2].is_convicted(), holds);
         assert!(summary.rows[0].claim.as_ref().unwrap().caught[0].evidence.is_none());
     }
