@@ -169,7 +169,11 @@ async fn a_revisions_events_are_one_answer_unless_fragments_are_asked_for() {
     kv.txn(puts(&["a3", "a1", "a2"], b"")).await.expect("txn");
     for _ in 0..2 {
         let answer = watching.next().await;
-        assert_eq!(told(&answer.events), ["2 a1=", "2 a2=", "2 a3="]);
+        assert_eq!(
+            told(&answer.events),
+            ["2 a3=", "2 a1=", "2 a2="],
+            "in the order of the requests"
+        );
         assert!(!answer.fragment);
     }
 
