@@ -381,8 +381,11 @@ where
             ReplicaMessage::Follow(follow) => compact(&format!("{follow:?}")),
             ReplicaMessage::Feed(feed) => compact(&format!("{feed:?}")),
             ReplicaMessage::Voucher(voucher) => compact(&format!("{voucher:?}")),
-            ReplicaMessage::ClaimAsk(round) => format!("round {round}"),
-            ReplicaMessage::Claim(Claim { round, slot }) => format!("round {round} {slot:?}"),
+            // Rounds are numbered from a random one on.
+            ReplicaMessage::ClaimAsk(round) => format!("round …{:03}", round % 1000),
+            ReplicaMessage::Claim(Claim { round, slot }) => {
+                format!("round …{:03} {slot:?}", round % 1000)
+            }
             ReplicaMessage::StateAsk(ask) => compact(&format!("{ask:?}")),
             ReplicaMessage::State(answer) => compact(&format!("{answer:?}")),
         }

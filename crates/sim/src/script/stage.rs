@@ -278,14 +278,13 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         let (arrow, kind) = match choice {
             [] | ["*"] => ("*->*", None),
             [arrow] => (*arrow, None),
-            [arrow, kind] => (*arrow, Some(*kind)),
-            _ => return Err(format!("no such choice: {}", choice.join(" "))),
+            [arrow, kind @ ..] => (*arrow, Some(kind.join(" "))),
         };
         let (from, to) = self.arrow(arrow)?;
         let is_chosen = |letter: &Letter| {
             from.is_none_or(|from| from == letter.from)
                 && to.is_none_or(|to| to == letter.to)
-                && kind.is_none_or(|kind| letter.name.eq_ignore_ascii_case(kind))
+                && kind.as_ref().is_none_or(|kind| letter.name.eq_ignore_ascii_case(kind))
         };
         let world = self.world()?;
         let chosen: Vec<u64> =
@@ -447,7 +446,9 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         let events = std::mem::take(&mut self.listener.borrow_mut().events);
         // A timer that only sets itself again is not worth a line, unless somebody fired it.
         let is_tick = matches!(events[..], [Event::Fired(..)]) && self.is_passing;
-        let mut events = events.into_iter().filter(|_| !is_tick).peekable();
+        let is_silent = self.is_passing && self.is_quiet;
+        let is_told = |event: &Event| !(is_tick || is_silent && matches!(event, Event::Fired(..)));
+        let mut events = events.into_iter().filter(is_told).peekable();
         while let Some(event) = events.next() {
             let Event::Sent(letter) = event else {
                 let line = self.line(&event);
@@ -521,6 +522,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 return (!self.is_quiet).then_some(line);
             }
             Event::Rejected(letter, why) => format!("{}: {why}", self.letter("⇏", letter)),
+            Event::Dropped(_, Loss::Partition | Loss::Down) if self.is_quiet => return None,
             Event::Dropped(letter, why) => {
                 let why = format!("{why:?}").to_lowercase();
                 format!("{} ({why})", self.letter("⇥", letter))

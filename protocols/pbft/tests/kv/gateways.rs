@@ -283,7 +283,9 @@ impl Gateways {
                 seated(all, watch_id)?.told_all(revision, truth)?;
             }
             Notice::Progress { revision, .. } => {
-                all.iter_mut().try_for_each(|viewer| viewer.told_all(revision, truth))?;
+                // Whose watch has ended meanwhile is not spoken of.
+                let mut seated = all.iter_mut().filter(|viewer| viewer.watch.is_some());
+                seated.try_for_each(|viewer| viewer.told_all(revision, truth))?;
             }
             Notice::Refused { .. } => {}
         }
