@@ -49,7 +49,8 @@ pub(crate) struct Teller {
 struct Counts {
     upstream: Option<ReplicaId>,
     upstream_changes: i64,
-    transfers: i64,
+    /// Times that it had to catch up, the start among them.
+    catch_ups: i64,
     divergences: i64,
 }
 
@@ -111,7 +112,7 @@ impl Teller {
         let counts = &mut self.counts;
         let word = match standing {
             Standing::Fetching => {
-                counts.transfers += 1;
+                counts.catch_ups += 1;
                 0
             }
             Standing::Following(upstream) => {
@@ -133,7 +134,7 @@ impl Teller {
         };
         self.metrics.show("learner_standing", word);
         self.metrics.show("learner_upstream_changes", counts.upstream_changes);
-        self.metrics.show("learner_transfers", counts.transfers);
+        self.metrics.show("learner_catch_ups", counts.catch_ups);
         self.metrics.show("learner_divergences", counts.divergences);
     }
 }
@@ -151,4 +152,73 @@ fn lag(agreed: Time) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let difference = now as i128 - i128::from(agreed.0);
     i64::try_from(difference).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use testudo_core::{Slot, View};
+    use testudo_state::Map;
+
+    fn teller() -> Teller {
+        Teller::new(Board::new(), Desk::new(9), Desk::new(9), Arc::new(Metrics::new()))
+    }
+
+    fn published(slot: u64) -> LearnerOutput {
+        let (slot, time, view) = (Slot(slot), Time(3), View(2));
+        LearnerOutput::Published(Published { slot, time, view, state: Map::new() })
+    }
+
+    fn follows(upstream: u16) -> LearnerOutput {
+        LearnerOutput::Standing(Standing::Following(ReplicaId(upstream)))
+    }
+
+    fn shown(board: &Board) -> Option<u64> {
+        board.latest.borrow().as_ref().map(|copy| copy.published.slot.0)
+    }
+
+    #[test]
+    fn a_copy_is_shown_only_while_it_can_be_vouched_for() {
+        let mut teller = teller();
+        let board = teller.board.clone();
+        teller.tell(published(1));
+        assert_eq!(shown(&board), None);
+        teller.tell(follows(0));
+        teller.tell(published(2));
+        teller.tell(follows(1));
+        assert_eq!(shown(&board), Some(2), "another upstream changes nothing");
+        teller.tell(LearnerOutput::Standing(Standing::Diverged(Slot(3))));
+        assert_eq!(shown(&board), None);
+        teller.tell(LearnerOutput::Standing(Standing::Fetching));
+        teller.tell(follows(1));
+        teller.tell(published(5));
+        assert_eq!(shown(&board), Some(5));
+        let text = teller.metrics.render();
+        for line in [
+            "testudo_learner_standing 1",
+            "testudo_learner_upstream 1",
+            "testudo_learner_upstream_changes 1",
+            "testudo_learner_catch_ups 2",
+            "testudo_learner_divergences 1",
+            "testudo_learner_slot 5",
+            "testudo_learner_view 2",
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+        }
+        drop(teller);
+        assert_eq!(shown(&board), None, "nobody vouches for it any more");
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_may_read_before_anything_is_shown_gets_the_next_copy() {
+        let mut teller = teller();
+        let reads = teller.reads.clone();
+        let (reader, _) = tokio::join!(reads.ask(7, 1, Duration::from_secs(30), || true), async {
+            teller.tell(LearnerOutput::Readable { ticket: 7 });
+            teller.tell(follows(0));
+            teller.tell(published(4));
+        });
+        assert_eq!(reader.unwrap().published.slot, Slot(4));
+    }
 }

@@ -140,7 +140,7 @@ async fn nobody_notices_that_the_upstream_and_the_primary_stop() {
 
 #[tokio::test]
 async fn every_replica_is_restarted_in_turn_while_readers_and_writers_go_on() {
-    let mut cluster = Cluster::start(4, 0);
+    let mut cluster = Cluster::start_with_snapshots();
     let learner = cluster.learner();
     upstream(&learner).await;
     let watcher = watch(&learner);

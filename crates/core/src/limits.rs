@@ -44,6 +44,10 @@ pub const RESULT_BYTES: usize = 32 << 20;
 /// Slots between two checkpoints. At each one the whole state is hashed.
 pub const CHECKPOINT_INTERVAL: u64 = 256;
 
+/// Bytes that the log takes in before a snapshot is written, or as many as the state has: so what is executed again at a
+/// restart is bounded, and what snapshots write is no more than what the log does.
+pub const SNAPSHOT_BYTES: u64 = 16 << 20;
+
 /// Slots that may be ordered beyond the last stable checkpoint. A proposal beyond is ignored. Half an interval is time
 /// enough for a checkpoint to become stable while the order goes on.
 pub const WINDOW: u64 = CHECKPOINT_INTERVAL + CHECKPOINT_INTERVAL / 2;

@@ -28,9 +28,10 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 /// How long to wait after a failure to accept, which is a lack of something that others must free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Bytes that a client may send on one stream, and on all, before we have read them.
+/// Bytes that a client may send on one stream, and on all, before we have read them. The latter also
+/// decides how many small frames may lie unread before the connection is closed, some thousands.
 const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Bytes of one HTTP/2 frame from a client: the smallest limit that there is, so that many streams
 /// get their turn.
 const FRAME: u32 = 16 << 10;

@@ -2,7 +2,7 @@
 
 mod stream;
 
-pub(crate) use stream::{Outcome, Replies, Requests, Script, converse};
+pub(crate) use stream::{BATCH, Outcome, Replies, Requests, Script, converse};
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -156,18 +156,16 @@ pub(crate) fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, Status> {
 }
 
 /// Begins the frame of a message of that length, which is to follow.
-pub(crate) fn frame(length: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(PREFIX + length);
-    bytes.push(0);
-    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    bytes
+pub(crate) fn begin_frame(length: usize, out: &mut Vec<u8>) {
+    out.reserve(PREFIX + length);
+    out.push(0);
+    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
 }
 
 /// Frames a message.
-fn encode(message: &impl Message) -> Vec<u8> {
-    let mut bytes = frame(message.encoded_len());
-    message.encode_raw(&mut bytes);
-    bytes
+pub(crate) fn frame(message: &impl Message, out: &mut Vec<u8>) {
+    begin_frame(message.encoded_len(), out);
+    message.encode_raw(out);
 }
 
 /// The answer of one message. The bytes stay charged until the last of them is sent.
@@ -175,7 +173,9 @@ pub(crate) fn answer(
     message: &impl Message,
     charge: Charge,
 ) -> Result<Response<ResponseBody>, Status> {
-    answer_framed(encode(message), charge)
+    let mut bytes = Vec::new();
+    frame(message, &mut bytes);
+    answer_framed(bytes, charge)
 }
 
 /// The answer of one message that is framed already.

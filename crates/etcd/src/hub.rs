@@ -159,12 +159,12 @@ impl Stream<'_> {
 
     /// Asks how far all watches of the stream have come.
     pub(crate) fn request_progress(&self) {
-        self.with(|watchers, id| watchers.request_progress(id));
+        self.with(Watchers::request_progress);
     }
 
     /// Lets idle watches that want it say how far they have come.
     pub(crate) fn tick(&self) {
-        self.with(|watchers, id| watchers.tick(id));
+        self.with(Watchers::tick);
     }
 
     /// What there is to say next.

@@ -17,7 +17,8 @@ pub(crate) fn text<C: Cluster>(shared: &Shared<C>) -> String {
     let mut text = String::new();
     let cluster = cluster(shared);
     let store = shared.cluster.latest().map(|copy| store(&copy.status())).unwrap_or_default();
-    let clients = clients(&shared.counters, shared.hub.size());
+    let held = shared.limits.bytes.saturating_sub(shared.budget.left());
+    let clients = clients(&shared.counters, held, shared.hub.size());
     for (name, kind, help, value) in cluster.into_iter().chain(store).chain(clients) {
         // Writing to a string does not fail.
         let _written = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
@@ -116,9 +117,14 @@ fn store(status: &StatusResponse) -> Vec<Sample> {
     ]
 }
 
-fn clients(counters: &Counters, (streams, watches): (usize, usize)) -> Vec<Sample> {
+fn clients(counters: &Counters, held: usize, (streams, watches): (usize, usize)) -> Vec<Sample> {
     let level = |count: &AtomicI64| unsigned(count.load(Ordering::Relaxed));
     vec![
+        gauge(
+            "testudo_gateway_held_bytes",
+            "Bytes held for clients: requests not executed, answers not sent, open streams.",
+            held as u64,
+        ),
         gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams.", streams as u64),
         gauge("etcd_debugging_mvcc_watcher_total", "Watches in all streams.", watches as u64),
         gauge(

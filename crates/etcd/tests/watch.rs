@@ -38,7 +38,7 @@ async fn a_watch_is_created_and_told_what_comes_after() {
     gateway.put("a", "0").await;
     let mut watching = gateway.watching().await;
     let created = watching.create(watch("a", "")).await;
-    let header = created.header.clone().expect("a header");
+    let header = created.header.expect("a header");
     assert_eq!((header.revision, header.raft_term), (2, 7));
     assert_eq!(header.cluster_id, gateway.info.cluster_id());
     assert_eq!(header.member_id, gateway.info.member_id());

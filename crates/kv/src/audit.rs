@@ -2,7 +2,8 @@
 
 use crate::layout::{
     CURSOR, Family, META, Meta, Record, entry_bytes, family, key_of_current, lease_key,
-    split_attachment_key, split_change_key, split_expiry_key, split_version_key, unescape,
+    split_attachment_key, split_change_key, split_expiry_key, split_numbered, split_version_key,
+    unescape,
 };
 use crate::lease::Lease;
 use crate::operation::Bytes;
@@ -88,7 +89,7 @@ impl Found {
             Family::Sample => self.samples.push(i64::from_bytes(value).expect("a revision")),
             Family::Lease => {
                 let lease = Lease::from_bytes(value).expect("a lease");
-                let (id, _) = split_change_key(store_key);
+                let (id, _) = split_numbered(store_key);
                 assert_eq!(lease_key(id), store_key, "a lease's store key is its number");
                 self.leases.insert(id, lease.expires);
             }

@@ -32,6 +32,8 @@ struct Change {
     before: Option<Bytes>,
     /// Its record now; none if it is deleted.
     record: Option<Bytes>,
+    /// Its place among the operation's changes, in the order in which they were made.
+    place: u32,
 }
 
 /// What has become of a lease.
@@ -181,10 +183,18 @@ impl<'a> Draft<'a> {
     }
 
     fn change(&mut self, key: &Bytes, newest: Option<Bytes>, record: Option<Bytes>) {
+        let place = self.changes.made;
+        self.changes.made = place.saturating_add(1);
         match self.changes.keys.get_mut(key) {
-            Some(change) => change.record = record,
+            Some(change) => {
+                change.record = record;
+                change.place = place;
+            }
             // Nothing has changed the key yet, so its newest record is the store's.
-            None => drop(self.changes.keys.insert(key.clone(), Change { before: newest, record })),
+            None => {
+                let change = Change { before: newest, record, place };
+                self.changes.keys.insert(key.clone(), change);
+            }
         }
     }
 
@@ -301,6 +311,8 @@ impl<'a> Draft<'a> {
 #[derive(Default)]
 pub(crate) struct Changes {
     keys: BTreeMap<Bytes, Change>,
+    /// How many changes to keys were made.
+    made: u32,
     lease: Option<LeaseChange>,
     compacted: Option<i64>,
 }
@@ -317,8 +329,8 @@ impl Changes {
             ledger.meta.revision += 1;
         }
         let revision = ledger.meta.revision;
-        for (key, Change { before, record }) in self.keys {
-            write_change(ledger, &key, revision, before, record);
+        for (key, change) in self.keys {
+            write_change(ledger, &key, revision, change);
         }
         if let Some(LeaseChange { id, before, after }) = self.lease {
             write_lease(ledger, id, before, after);
@@ -367,16 +379,11 @@ fn write_attachment(
 }
 
 /// Writes what `revision` made of one key, and files what it was before.
-fn write_change(
-    ledger: &mut Ledger<'_>,
-    key: &[u8],
-    revision: i64,
-    before: Option<Bytes>,
-    record: Option<Bytes>,
-) {
+fn write_change(ledger: &mut Ledger<'_>, key: &[u8], revision: i64, change: Change) {
+    let Change { before, record, place } = change;
     write_attachment(ledger, key, before.as_deref(), record.as_deref());
     let current_key = current_key(key);
-    ledger.add(&change_key(key, revision), Bytes::default());
+    ledger.add(&change_key(key, revision, place), Bytes::default());
     let was = before.as_ref().map(|before| before.len());
     if let Some(before) = before {
         let written = Record::read(&before).mod_revision;

@@ -18,7 +18,8 @@ pub struct Change {
     pub record: Option<Bytes>,
 }
 
-/// Visits what the revisions `from..=to` did, in order of revisions and, within one, of keys, until `visit` says false.
+/// Visits what the revisions `from..=to` did, in order of revisions and, within one, of the operations that
+/// did it, until `visit` says false.
 /// Revisions before the compacted one are left out. It costs a look-up for each change visited, and nothing for those
 /// outside of the bounds.
 pub fn changes(store: &dyn Reading, from: i64, to: i64, visit: &mut dyn FnMut(Change) -> bool) {

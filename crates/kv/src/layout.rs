@@ -7,14 +7,15 @@
 //! | meta       | `m`                               | [`Meta`]                                             |
 //! | current    | `k` key                           | the key's newest record                              |
 //! | version    | `v` escaped key, revision         | a superseded record, or nothing for a deletion       |
-//! | change     | `r` revision, key                 | nothing: this revision changed this key              |
+//! | change     | `r` revision, place, key          | nothing: this revision changed this key              |
 //! | cursor     | `c`                               | how far a sweep has come ([`crate::compaction`])     |
 //! | sample     | `p` time                          | the revision that there was at that time             |
 //! | lease      | `l` lease                         | [`crate::lease::Lease`]                              |
 //! | attachment | `a` lease, key                    | nothing: this key hangs on this lease                |
 //! | expiry     | `e` lease clock, lease            | nothing: this lease expires then                     |
 //!
-//! Numbers in store keys are 8 big-endian bytes each, so that their order is that of the numbers.
+//! Numbers in store keys are 8 big-endian bytes each, so that their order is that of the numbers. A change's place
+//! among those of its revision, which is the order that watches tell of them in, has 4.
 //!
 //! A *record* is the encoding of a [`crate::KeyValue`]. It holds its key, so that no store key ever has to be taken
 //! apart, and its value comes last, so that a record without its value is a prefix and a few zeroes. Each record lies
@@ -296,22 +297,30 @@ fn numbered(family: u8, numbers: &[[u8; 8]], key: &[u8]) -> Vec<u8> {
     store_key
 }
 
-/// The store key of the change that `revision` made to `key`.
-pub(crate) fn change_key(key: &[u8], revision: i64) -> Vec<u8> {
-    numbered(CHANGE, &[revision.to_be_bytes()], key)
+/// The store key of the change that `revision` made to `key`, in its `place` among those of the revision.
+pub(crate) fn change_key(key: &[u8], revision: i64, place: u32) -> Vec<u8> {
+    let mut store_key = numbered(CHANGE, &[revision.to_be_bytes()], &place.to_be_bytes());
+    store_key.extend_from_slice(key);
+    store_key
 }
 
 /// The revision and the key that a change's store key speaks of.
 pub(crate) fn split_change_key(store_key: &[u8]) -> (i64, &[u8]) {
-    let (revision, key) =
+    let (revision, placed) = split_numbered(store_key);
+    (revision, placed.get(size_of::<u32>()..).expect("a place comes before the key"))
+}
+
+/// The number and what follows it in a store key.
+pub(crate) fn split_numbered(store_key: &[u8]) -> (i64, &[u8]) {
+    let (number, rest) =
         store_key.get(1..).and_then(<[u8]>::split_first_chunk).expect("a number comes first");
-    (i64::from_be_bytes(*revision), key)
+    (i64::from_be_bytes(*number), rest)
 }
 
 /// Where the changes of the revisions `from..=to` begin and end.
 pub(crate) fn change_bounds(from: i64, to: i64) -> (Vec<u8>, Vec<u8>) {
-    let end = to.checked_add(1).map_or_else(|| Vec::from([CHANGE + 1]), |end| change_key(&[], end));
-    (change_key(&[], from), end)
+    let start = |revision| change_key(&[], revision, 0);
+    (start(from), to.checked_add(1).map_or_else(|| Vec::from([CHANGE + 1]), start))
 }
 
 /// The store key of the sample of `time`.
@@ -351,7 +360,7 @@ pub(crate) fn attachment_bounds(lease: i64) -> (Vec<u8>, Vec<u8>) {
 
 /// The lease and the key that an attachment's store key speaks of.
 pub(crate) fn split_attachment_key(store_key: &[u8]) -> (i64, &[u8]) {
-    split_change_key(store_key)
+    split_numbered(store_key)
 }
 
 /// The store key of a lease's expiry.

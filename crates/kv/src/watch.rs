@@ -25,10 +25,11 @@
 //! # What is promised
 //!
 //! Each watch is told every change of its keys from its start on, each once, in the order of revisions and within one
-//! of keys, and all events of a revision in one answer, or, if the client has asked for fragments, in fragments that
-//! directly follow each other. A watch that needs a revision which compaction has swallowed is canceled with the
-//! revision of the compaction: it is never told less than everything without being told so. Progress at revision R is
-//! said only when everything up to R has been handed out.
+//! of operations, and all events of a revision in one answer, or, if the client has asked for fragments, in fragments that
+//! directly follow each other. A watch that is behind and needs a revision which is compacted is canceled with the
+//! revision of the compaction, and so is one that keeps up when new revisions are gone before they could be looked at
+//! ([`mod@remains`]): nobody is told less than everything without being told so. Progress at revision R is said only when
+//! everything up to R has been handed out.
 //!
 //! What etcd makes of a key that one transaction touches twice depends on its inner order; here a revision changes each
 //! key once, and its last change counts.
@@ -95,7 +96,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Ten thousand watches on one gateway, several times over; at the worst some 100 MiB.
+    /// Ten thousand watches on one gateway, several times over; at the worst some 150 MiB.
     fn default() -> Self {
         Self {
             streams: 32_768,

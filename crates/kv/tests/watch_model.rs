@@ -126,6 +126,21 @@ fn limits() -> impl Strategy<Value = Limits> {
     )
 }
 
+/// Which of an operation's requests touches a key: events come in the order of requests.
+fn place(operation: &Operation, key: &[u8]) -> usize {
+    let Operation::Txn(txn) = operation else { return 0 };
+    let touches = |request: &RequestOp| match request {
+        RequestOp::Put(put) => put.key[..] == *key,
+        RequestOp::DeleteRange(delete) => match &delete.range_end[..] {
+            [] => delete.key[..] == *key,
+            [0] => delete.key[..] <= *key,
+            end => delete.key[..] <= *key && *key < *end,
+        },
+        RequestOp::None | RequestOp::Range(_) | RequestOp::Txn(_) => false,
+    };
+    txn.success.iter().position(touches).unwrap_or(usize::MAX)
+}
+
 /// The service, its watches, and the witness of both.
 struct World {
     kv: Instance,
@@ -176,7 +191,7 @@ impl World {
                 let (before, _) = self.state();
                 self.kv.execute(operation);
                 let (after, revision) = self.state();
-                self.witness.operation(&before, &after, revision);
+                self.witness.operation(&before, &after, revision, |key| place(operation, key));
             }
             Step::Compact(share) => self.compact(*share),
             Step::Sweep => drop(self.kv.pass(1)),
@@ -278,7 +293,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(600))]
+    #![proptest_config(config(400))]
 
     #[test]
     fn every_watch_is_told_everything_in_order_and_once(

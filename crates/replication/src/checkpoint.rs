@@ -13,7 +13,7 @@ use crate::status::{Event, Health};
 use crate::work::Work;
 use alloc::collections::BTreeMap;
 use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint};
-use testudo_core::{Digest, Peer, ReplicaId, Slot, Stamp, Target, Verified};
+use testudo_core::{Digest, Peer, Position, ReplicaId, Slot, Stamp, Target, Verified};
 
 /// This replica's own digest of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,8 @@ struct Own {
 pub(crate) struct Checkpoints {
     /// The last stable one that this replica has executed.
     stable: Option<StableCheckpoint>,
+    /// Where the log says so.
+    logged: Position,
     /// What the ordering has been told of. Invariant: at most the stable one's slot.
     told: Slot,
     /// A stable one ahead of what this replica has executed and hashed, the highest known.
@@ -53,9 +55,21 @@ impl Checkpoints {
         Self { is_mute, ..Self::default() }
     }
 
-    /// The log says that this was signed.
+    /// A snapshot says that this was stable, and that this replica's state was what it says.
+    pub(crate) fn start_from(&mut self, certificate: StableCheckpoint) {
+        self.stable = Some(certificate);
+    }
+
+    /// The log says that this was signed. What a snapshot covers is not executed again.
     pub(crate) fn said(&mut self, checkpoint: &Checkpoint) {
-        self.signed.insert(checkpoint.slot, checkpoint.state);
+        if checkpoint.slot > self.stable_slot() {
+            self.signed.insert(checkpoint.slot, checkpoint.state);
+        }
+    }
+
+    /// Where the log was when it took the last stable one.
+    pub(crate) const fn logged(&self) -> Position {
+        self.logged
     }
 
     /// The log says that nothing may be executed after this slot.
@@ -65,8 +79,8 @@ impl Checkpoints {
 
     /// Keeps the highest stable checkpoint that is not executed.
     fn keep_ahead(&mut self, certificate: StableCheckpoint) {
-        let known = self.ahead.as_ref().map(|ahead| ahead.statement().slot);
-        if known.is_none_or(|known| known < certificate.statement().slot) {
+        let known = self.ahead.as_ref().map_or(self.stable_slot(), |ahead| ahead.statement().slot);
+        if known < certificate.statement().slot {
             self.ahead = Some(certificate);
         }
     }
@@ -236,7 +250,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             fx.cancel_timer(Timer::Checkpoint);
         }
         // The order goes on whatever this replica's own state is; and after a restart it is compared again.
-        fx.persist(Record::Stable(certificate.clone()));
+        self.checkpoints.logged = fx.persist(Record::Stable(certificate.clone()));
         self.serving.certify(&certificate);
         self.recent.trim(self.serving.oldest().unwrap_or_default());
         self.checkpoints.stable = Some(certificate);

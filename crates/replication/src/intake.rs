@@ -22,7 +22,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if from_client && self.answer_from_memory(client, &bundle, fx) {
             return;
         }
-        if self.executed.contains(&digest) || !self.state.system.admits(client) {
+        if self.is_executed(&digest) || !self.state.system.admits(client) {
             return;
         }
         if self.bodies.contains_key(&digest) {
@@ -84,7 +84,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             by_itself(&ReplyBody::NotAdmitted)
         } else if let Some(remembered) = self.state.remembered(client, digest, bundle.message()) {
             remembered
-        } else if self.executed.contains(&digest) {
+        } else if self.is_executed(&digest) {
             // It was executed, and its session is gone or has moved on: nobody knows what it came to.
             by_itself(&ReplyBody::NoSession)
         } else {

@@ -11,7 +11,10 @@
 //!    agreed time, every operation on an overlay of its own.
 //! 5. Each replica replies; the client believes what its protocol's reply rule accepts.
 //! 6. When the service wants a slot though nobody asks, that is a waiting request at every replica (`due`).
-//! 7. Every so often the digest of all replicated state is signed and compared ([`checkpoint`]).
+//! 7. Every so often the digest of all replicated state is signed and compared (`checkpoint`). The states of stable
+//!    checkpoints are served to whoever fetches them (`serving`), and now and then one is written down whole
+//!    ([`Snapshot`]), so that a restart need not execute everything again.
+//! 8. Learners follow (`followers`): they execute on copies of their own ([`learner`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -22,6 +25,7 @@ mod budget;
 mod checkpoint;
 pub mod client;
 mod due;
+mod execution;
 pub mod executor;
 pub mod feed;
 mod followers;
@@ -34,6 +38,7 @@ mod record;
 mod replica;
 mod serving;
 pub mod sessions;
+mod snapshot;
 mod status;
 pub mod waiting;
 mod work;
@@ -48,5 +53,6 @@ pub use learner::{
 pub use message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
 pub use record::{Record, Timer};
 pub use replica::{Config, Replica};
+pub use snapshot::Snapshot;
 pub use status::{Event, Health, Status};
 pub use work::{Work, Worked};

@@ -91,3 +91,81 @@ impl Recent {
         self.slots.get(index)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Request;
+    use alloc::sync::Arc;
+    use alloc::vec;
+    use testudo_core::{Domain, PublicKey, Signature, Signer, Verified};
+
+    struct Nobody;
+    impl Signer for Nobody {
+        fn sign(&self, _: &Digest) -> Signature {
+            Signature([0; 64])
+        }
+    }
+
+    fn client(name: u8) -> Peer {
+        Peer::Client(PublicKey([name; 32]))
+    }
+
+    fn body(name: u8, bytes: usize) -> Signed<Bundle> {
+        let operations = vec![Arc::from(vec![name; bytes])];
+        let request = Request::Operations { session: 1, sequence: 1, operations };
+        let bundle = Bundle { replier: testudo_core::ReplicaId(0), request };
+        Verified::seal(bundle, client(name), Domain::default(), &Nobody).signed()
+    }
+
+    fn executed(slot: u64, bodies: Vec<Signed<Bundle>>) -> Executed {
+        let (chain, outcome) = (Digest::of(&slot.to_le_bytes()), Digest::ZERO);
+        Executed { slot: Slot(slot), batch: Batch::null(), chain, outcome, bodies }
+    }
+
+    #[test]
+    fn bodies_are_bounded_in_bytes_and_the_newest_stay() {
+        let mut recent = Recent::default();
+        let large = limits::RECENT_BYTES / 4;
+        for slot in 1..=20 {
+            recent.push(executed(slot, vec![body(1, large)]));
+            let kept = recent.slots.iter().map(Executed::bytes).sum::<usize>();
+            assert_eq!(kept, recent.bytes);
+            assert!(kept <= limits::RECENT_BYTES);
+        }
+        assert!(recent.get(Slot(17)).is_some_and(|executed| executed.bodies.is_empty()));
+        assert!(recent.get(Slot(20)).is_some_and(|executed| executed.bodies.len() == 1));
+        recent.push(executed(21, vec![body(1, 2 * limits::RECENT_BYTES)]));
+        assert_eq!(recent.bytes, 0, "one that is too large for all of it is not kept");
+        assert!(recent.get(Slot(21)).is_some());
+    }
+
+    #[test]
+    fn slots_are_bounded_and_trimmed_behind_what_is_served() {
+        let mut recent = Recent::default();
+        let most = limits::RECENT_SLOTS as u64;
+        (1..=most + 10).for_each(|slot| recent.push(executed(slot, vec![body(1, 8)])));
+        assert!(recent.get(Slot(10)).is_none());
+        assert_eq!(recent.get(Slot(11)).map(|executed| executed.slot), Some(Slot(11)));
+        recent.trim(Slot(100));
+        assert!(recent.get(Slot(100)).is_none());
+        assert!(recent.get(Slot(101)).is_some());
+        recent.trim(Slot(most + 10));
+        assert_eq!(recent.slots.len(), limits::RECENT_SLOTS / 4);
+        assert!(recent.get(Slot(most + 10)).is_some());
+        assert!(recent.get(Slot(most + 11)).is_none());
+        let kept = recent.slots.iter().map(Executed::bytes).sum::<usize>();
+        assert_eq!((kept, recent.bare), (recent.bytes, 0));
+    }
+
+    #[test]
+    fn a_learner_is_spared_its_own_bodies_and_what_does_not_fit() {
+        let large = limits::FEED_BYTES / 2;
+        let executed = executed(1, vec![body(1, 8), body(2, large), body(3, large), body(4, 8)]);
+        let senders = |peer| -> Vec<Peer> {
+            executed.bodies_for(peer).iter().map(|body| body.header().sender).collect()
+        };
+        assert_eq!(senders(client(2)), [client(1), client(3), client(4)]);
+        assert_eq!(senders(client(9)), [client(1), client(2)]);
+    }
+}

@@ -3,17 +3,19 @@
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
 use crate::due::Due;
-use crate::executor::{Decided, Replicated};
+use crate::executor::Replicated;
 use crate::followers::Followers;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
-use crate::recent::{Executed, Recent};
-use crate::record::{Record, Timer, split};
+use crate::recent::Recent;
+use crate::record::{Record, Start, Timer, split};
 use crate::serving::Serving;
+use crate::snapshot::{Snapshot, Snapshots};
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
 use crate::work::{Work, Worked};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::fmt;
@@ -45,12 +47,11 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) order: O,
     pub(crate) service: S,
     pub(crate) state: Replicated,
-    /// Bodies of bundles that are not executed, held durably or about to be.
+    /// Bodies of bundles that are not executed, held durably or about to be. Invariant: all are `written`.
     pub(crate) bodies: BTreeMap<Digest, Verified<Bundle>>,
-    /// Where the log has each body that was ever written, executed or not.
+    /// Where the log has each body that was ever written. Invariant: those that are neither in `bodies` nor `needed`
+    /// were executed.
     pub(crate) written: BTreeMap<Digest, Position>,
-    /// Bundles that were executed. Invariant: disjoint from `bodies`.
-    pub(crate) executed: BTreeSet<Digest>,
     pub(crate) waiting: WaitingRoom,
     pub(crate) judgements: Judgements,
     /// Decided batches whose turn has not come: a body is missing. In order, gapless from `state.slot + 1`.
@@ -59,6 +60,7 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) serving: Serving,
     pub(crate) recent: Recent,
     pub(crate) followers: Followers,
+    pub(crate) snapshots: Snapshots,
     pub(crate) health: Health,
     /// The view whose first fresh batch this replica has proposed as its primary.
     opened_view: Option<View>,
@@ -73,10 +75,10 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) replaying: bool,
     /// Who was asked last for bodies.
     pub(crate) asked: ReplicaId,
-    /// Bodies that decided batches lack. Invariant: disjoint from `bodies` and `executed`.
+    /// Bodies that decided batches lack. Invariant: disjoint from `bodies`.
     pub(crate) needed: BTreeSet<Digest>,
     /// Bundles that were executed before and are decided again.
-    repeated: BTreeSet<Digest>,
+    pub(crate) repeated: BTreeSet<Digest>,
     /// Bytes of bodies taken for proposals' sake beyond their clients' share.
     pub(crate) extra_bytes: usize,
     /// What peers may cost.
@@ -95,7 +97,7 @@ fn lift<O: Ordering, S: Service>() -> Lift<O, Replica<O, S>> {
     Lift {
         message: ReplicaMessage::Order,
         record: Record::Order,
-        snapshot: core::convert::identity,
+        snapshot: |_| panic!("an ordering leaves snapshots to the layer above"),
         timer: Timer::Order,
         work: Work::Order,
     }
@@ -105,7 +107,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     type Config = Config<S>;
     type Message = ReplicaMessage<O::Message>;
     type Record = Record<O::Record>;
-    type Snapshot = O::Snapshot;
+    type Snapshot = Snapshot<O::Snapshot>;
     type Timer = Timer<O::Timer>;
     type Input = Infallible;
     type Output = Event;
@@ -114,7 +116,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     fn start(
         config: Config<S>,
         me: Peer,
-        past: Past<O::Snapshot, Self::Record>,
+        past: Past<Self::Snapshot, Self::Record>,
         fx: &mut Fx<'_, O, S>,
     ) -> Self {
         const { assert!(!O::PROFILE.speculative, "replication does not roll back") };
@@ -122,7 +124,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         let quorums = Dissemination::of(&config.order.membership)
             .expect("start: the membership was checked against its bound");
         let is_damaged = !past.lost.is_empty();
-        let (inner, own) = split(past);
+        let (inner, own, start) = split(past, S::VERSION);
         let (order, outputs) = fx.nest(&lift(), |fx| O::start(config.order.clone(), me, inner, fx));
         let mut replica = Self {
             me: id,
@@ -132,7 +134,6 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             service: config.service,
             bodies: BTreeMap::new(),
             written: BTreeMap::new(),
-            executed: BTreeSet::new(),
             waiting: WaitingRoom::default(),
             judgements: Judgements::default(),
             decided: VecDeque::new(),
@@ -140,6 +141,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             serving: Serving::default(),
             recent: Recent::default(),
             followers: Followers::default(),
+            snapshots: Snapshots::default(),
             health: Health::Well,
             opened_view: None,
             told: Waiting::Nothing,
@@ -154,7 +156,9 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             budgets: Budgets::default(),
             config: config.order,
         };
-        replica.remember(own);
+        let covered = start.as_ref().map(|start| (start.logged, start.pending.clone()));
+        replica.take_up(start);
+        replica.remember(own, covered.as_ref());
         replica.settle(outputs, fx);
         replica.replaying = false;
         replica.let_in_the_unexecuted();
@@ -264,7 +268,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                     fx.nest(&lift(), |fx| self.order.on_recalled(position, record, fx));
                 self.settle(outputs, fx);
             }
-            Record::Body(body) => self.on_body(position, &body, fx),
+            Record::Body(body) => {
+                self.on_body(position, &body, fx);
+                self.settle(Vec::new(), fx);
+            }
             Record::Checkpointed(_) | Record::Stable(_) | Record::Halted(_) => {}
         }
     }
@@ -285,21 +292,41 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         self.waiting.audit();
         for digest in self.bodies.keys() {
             assert!(self.written.contains_key(digest), "a body is held that was not written");
-            assert!(!self.executed.contains(digest), "an executed body is still held");
+            assert!(!self.needed.contains(digest), "a body is held and needed");
         }
     }
 }
 
 impl<O: Ordering, S: Service> Replica<O, S> {
+    /// Takes up the state of a snapshot.
+    fn take_up(&mut self, start: Option<Start>) {
+        let Some(Start { certificate, state, .. }) = start else { return };
+        let head = state.head();
+        self.snapshots.slot = head.slot;
+        self.state = state.clone();
+        self.checkpoints.start_from(certificate.clone());
+        self.serving.serve(certificate, head, state);
+    }
+
     /// Takes up this layer's own records, before anything of the past executes.
-    fn remember(&mut self, own: Vec<(Position, Record<O::Record>)>) {
+    fn remember(
+        &mut self,
+        own: Vec<(Position, Record<O::Record>)>,
+        covered: Option<&(Position, Arc<BTreeSet<Digest>>)>,
+    ) {
         for (position, record) in own {
             match record {
                 Record::Order(_) => {}
                 Record::Body(signed) => {
                     if let Ok(body) = Verified::replay(signed) {
-                        self.written.insert(body.digest(), position);
-                        self.bodies.insert(body.digest(), body);
+                        let digest = body.digest();
+                        self.written.insert(digest, position);
+                        let is_covered = covered.is_some_and(|(logged, pending)| {
+                            position < *logged && !pending.contains(&digest)
+                        });
+                        if !is_covered {
+                            self.bodies.insert(digest, body);
+                        }
                     }
                 }
                 Record::Checkpointed(checkpoint) => self.checkpoints.said(&checkpoint),
@@ -329,8 +356,12 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             self.execute_decided(fx);
             let Some(input) = self.next_input(fx) else { return };
+            let is_stable = matches!(input, OrderInput::Stable(_));
             let ((), more) = fx.nest(&lift(), |fx| self.order.on_input(input, fx));
             outputs.extend(more);
+            if is_stable {
+                self.snapshot_if_due(fx);
+            }
         }
     }
 
@@ -341,10 +372,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             OrderOutput::Execute { slot, batch, mode } => {
                 assert_eq!(mode, Mode::Final, "an ordering that does not speculate speculates");
-                let lacking = batch.bundles.iter().filter(|digest| {
-                    !self.bodies.contains_key(*digest) && !self.executed.contains(*digest)
-                });
-                self.needed.extend(lacking);
+                let unwritten = |digest: &&Digest| !self.written.contains_key(*digest);
+                self.needed.extend(batch.bundles.iter().filter(unwritten));
                 self.decided.push_back((slot, batch));
             }
             OrderOutput::View(view, primary) => {
@@ -399,64 +428,6 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         Some(Batch { bundles, time: fx.clock(), gap_not_counted })
     }
 
-    /// Executes decided batches in the order of their slots, as far as all bodies are here.
-    fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
-        while let Some((_, batch)) = self.decided.front() {
-            if matches!(self.health, Health::Halted(_)) {
-                return;
-            }
-            let lacking: Vec<Digest> =
-                batch.bundles.iter().filter(|d| !self.bodies.contains_key(*d)).copied().collect();
-            if !lacking.is_empty() {
-                lacking.iter().for_each(|digest| self.want_again(digest, fx));
-                return self.lack(fx);
-            }
-            let Some((slot, batch)) = self.decided.pop_front() else { return };
-            self.execute(slot, batch, fx);
-            self.plan_due(fx);
-        }
-    }
-
-    /// A bundle that is decided is lacking. If it was executed in an earlier slot its body was let go, and is read back:
-    /// a bundle that is decided twice executes twice, and it is the sessions that keep the second time from having an
-    /// effect. What this replica happens to remember must not decide what its state becomes.
-    fn want_again(&mut self, digest: &Digest, fx: &mut Fx<'_, O, S>) {
-        if self.needed.insert(*digest)
-            && self.executed.remove(digest)
-            && let Some(position) = self.written.get(digest)
-        {
-            self.repeated.insert(*digest);
-            fx.recall(*position);
-        }
-    }
-
-    fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
-        let moment = self.state.begin(&self.service, slot, &batch, &mut |run| fx.guard(run));
-        let (mut applied, mut bodies) = (Vec::new(), Vec::new());
-        for digest in &batch.bundles {
-            let body = self.bodies.remove(digest).expect("execute: every body is here");
-            let Peer::Client(client) = body.sender() else { continue };
-            let decided = Decided { client, digest: *digest, bundle: body.message() };
-            let remembered =
-                self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
-            self.executed.insert(*digest);
-            self.waiting.leave(digest);
-            bodies.push(body.signed());
-            if self.repeated.remove(digest) {
-                continue;
-            }
-            applied.push((*digest, remembered.results));
-            if !self.followers.contains(client) {
-                self.reply(client, &remembered, body.message().replier == self.me, fx);
-            }
-        }
-        let (chain, outcome) = (self.state.chain, self.state.outcome);
-        self.recent.push(Executed { slot, batch: batch.clone(), chain, outcome, bodies });
-        self.tell_followers(slot, fx);
-        fx.output(Event::Executed { slot, batch, applied, chain, outcome });
-        self.checkpoint_if_due(fx);
-    }
-
     /// What this replica shows of itself.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -475,6 +446,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             waiting: self.waiting.len() as u64,
             sessions: self.state.system.len() as u64,
             followers: self.followers.len() as u64,
+            snapshot: self.snapshots.slot,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
         }

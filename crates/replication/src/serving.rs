@@ -28,7 +28,8 @@ pub(crate) struct Served {
 /// States of checkpoints.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Serving {
-    /// Of those that this replica has signed and that are not stable yet.
+    /// Of those that this replica has hashed and that are not stable yet. Invariant: at most `SERVED_CHECKPOINTS`; one
+    /// that falls behind so far is not served when it becomes stable.
     unstable: BTreeMap<Slot, (Head, Replicated)>,
     /// Of stable ones. Invariant: at most `SERVED_CHECKPOINTS`.
     stable: BTreeMap<Slot, Served>,
@@ -38,6 +39,9 @@ impl Serving {
     /// This is the state of a checkpoint that may become stable.
     pub(crate) fn hold(&mut self, head: Head, state: Replicated) {
         self.unstable.insert(head.slot, (head, state));
+        while self.unstable.len() > limits::SERVED_CHECKPOINTS {
+            self.unstable.pop_first();
+        }
     }
 
     /// A checkpoint is stable. It is served if it is of the state that is held.

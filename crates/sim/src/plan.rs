@@ -191,6 +191,8 @@ pub struct Plan {
     pub storm: Duration,
     /// How long after that every operation must be complete.
     pub patience: Duration,
+    /// Steps of automata after which a run goes round in circles.
+    pub steps: u64,
     /// Whether replicas with intact disks may be down in larger numbers than f. Safety must hold; the storm passes.
     pub beyond: bool,
     /// How many of the last events a report shows.
@@ -211,6 +213,7 @@ impl Default for Plan {
             troubles: vec![Trouble::Crash, Trouble::Partition, Trouble::OneWay, Trouble::Clock],
             storm: Duration::from_secs(20),
             patience: Duration::from_secs(600),
+            steps: 1_000_000,
             beyond: false,
             trace: 60,
         }

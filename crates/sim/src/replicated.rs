@@ -133,7 +133,8 @@ where
         }
         self.readers.insert(client, Reader::default());
         let clients = setup.clients.iter().copied().collect();
-        Either::Other(LearnerConfig { domain, membership, clients, service: W::service(), resend })
+        let service = W::flawed().unwrap_or_else(W::service);
+        Either::Other(LearnerConfig { domain, membership, clients, service, resend })
     }
 
     fn replica_facts(&self, output: &Event, facts: &mut Vec<Fact>) {
@@ -168,6 +169,9 @@ where
             Either::Other(LearnerOutput::Standing(standing)) => match standing {
                 Standing::Fetching => Fact::Fetches,
                 Standing::Following(upstream) => Fact::Follows(*upstream),
+                Standing::Diverged(slot) if W::flawed().is_some() => {
+                    Fact::Note(format!("diverged in {slot:?}").into())
+                }
                 Standing::Diverged(slot) => Fact::Diverged(*slot),
             },
         });

@@ -88,6 +88,8 @@ pub struct Upstream {
     until_change: u64,
     /// What it truly vouches for, by slot.
     vouchers: BTreeMap<Slot, Voucher>,
+    /// The chains that it made up, by learner and slot.
+    forks: BTreeMap<(Peer, Slot), Digest>,
     /// Some bodies of earlier slots.
     bodies: Vec<Signed<Bundle>>,
     stable: Option<StableCheckpoint>,
@@ -100,6 +102,7 @@ impl Default for Upstream {
             is_fixed: false,
             until_change: 0,
             vouchers: BTreeMap::new(),
+            forks: BTreeMap::new(),
             bodies: Vec::new(),
             stable: None,
         }
@@ -150,14 +153,17 @@ impl Upstream {
 
     /// What it says instead; none where its way of lying has nothing to say about this.
     fn twist<M: Message>(
-        &self,
+        &mut self,
+        to: Peer,
         message: &ReplicaMessage<M>,
         chance: &mut Rng,
     ) -> Option<Vec<ReplicaMessage<M>>> {
         use ReplicaMessage as Word;
         let one = |word| Some(vec![word]);
         match (self.strategy, message) {
-            (Strategy::OtherBatch, Word::Feed(feed)) => one(Word::Feed(self.fork(feed, chance))),
+            (Strategy::OtherBatch, Word::Feed(feed)) => {
+                one(Word::Feed(self.fork(to, feed, chance)))
+            }
             (Strategy::OtherBodies, Word::Feed(feed)) => {
                 one(Word::Feed(self.other_bodies(feed, chance)))
             }
@@ -201,21 +207,26 @@ impl Upstream {
         }
     }
 
-    /// Another batch for the slot. Where it knows the chain before, the chain is right for the lie.
-    fn fork(&self, feed: &Feed, chance: &mut Rng) -> Feed {
-        let mut feed = feed.clone();
-        match chance.below(3) {
-            0 if !feed.batch.bundles.is_empty() => {
+    /// Another batch for the slot, with a chain that is right for the lie, and for those before.
+    fn fork(&mut self, to: Peer, feed: &Feed, chance: &mut Rng) -> Feed {
+        let (mut feed, slot) = (feed.clone(), feed.voucher.slot);
+        match chance.below(4) {
+            0 | 1 if !feed.batch.bundles.is_empty() => {
                 feed.batch.bundles.pop();
             }
-            1 if feed.batch.bundles.len() > 1 => feed.batch.bundles.reverse(),
+            2 if feed.batch.bundles.len() > 1 => feed.batch.bundles.reverse(),
             _ => feed.batch.time.0 += 1 + chance.below(50),
         }
-        let before = self.vouchers.get(&feed.voucher.slot.previous());
-        if let Some(before) = before.filter(|_| chance.per_mille(700)) {
-            let slot = feed.voucher.slot.0.to_le_bytes();
-            let parts: [&[u8]; 3] = [&before.chain.0, &slot, &feed.batch.digest().0];
+        let told = self.forks.get(&(to, slot.previous())).copied();
+        let truth = self.vouchers.get(&slot.previous()).map(|voucher| voucher.chain);
+        let genesis = (slot == Slot(1)).then_some(Digest::ZERO);
+        if let Some(before) = told.or(truth).or(genesis) {
+            let parts: [&[u8]; 3] = [&before.0, &slot.0.to_le_bytes(), &feed.batch.digest().0];
             feed.voucher.chain = Digest::of_parts(&parts);
+            self.forks.insert((to, slot), feed.voucher.chain);
+            while self.forks.len() > MEMORY {
+                self.forks.pop_first();
+            }
         }
         feed
     }
@@ -279,8 +290,11 @@ impl<M: Message> Adversary<ReplicaMessage<M>> for Upstream {
         }
         self.change(chance);
         let is_certain = self.is_fixed || self.strategy == Strategy::Silent;
-        let said =
-            if is_certain || chance.per_mille(700) { self.twist(&message, chance) } else { None };
+        let said = if is_certain || chance.per_mille(700) {
+            self.twist(to, &message, chance)
+        } else {
+            None
+        };
         let after = match self.strategy {
             Strategy::Slow => Duration::from_millis(chance.between(50, 3_000)),
             _ => Duration::ZERO,

@@ -52,6 +52,11 @@ pub trait Hosted: Workload {
 
     /// The service as every node starts with it.
     fn service() -> Self::Service;
+    /// The service as learners start with it, where a test wants their machines to be faulty: they come to other results
+    /// now and then, and no rule forbids them to say so.
+    fn flawed() -> Option<Self::Service> {
+        None
+    }
     /// The operation that a script's words ask for.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use testudo_client::{Client, ClusterConfig, Copy, Learner};
@@ -45,6 +46,7 @@ pub struct Cluster {
     pub learner_key: SigningKey,
     pub domain: Domain,
     pub membership: Membership,
+    pub order: OrderConfig,
     pub addresses: Addresses,
     pub ports: Vec<u16>,
     pub folder: tempfile::TempDir,
@@ -54,6 +56,17 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(n: usize, verifiers: usize) -> Self {
+        Self::start_with(n, verifiers, |_| ())
+    }
+
+    /// With checkpoints every few slots and a snapshot of each.
+    pub fn start_with_snapshots() -> Self {
+        Self::start_with(4, 0, |order| {
+            (order.checkpoint_interval, order.window, order.snapshot_bytes) = (8, 12, 0);
+        })
+    }
+
+    fn start_with(n: usize, verifiers: usize, change: impl FnOnce(&mut OrderConfig)) -> Self {
         let keys: Vec<NodeKey> = (0..n).map(|_| NodeKey::generate().unwrap()).collect();
         let client_key = SigningKey::generate().unwrap();
         let learner_key = SigningKey::generate().unwrap();
@@ -73,7 +86,10 @@ impl Cluster {
             .map(|(key, port)| (key.identity.public(), format!("127.0.0.1:{port}")))
             .collect();
         let folder = tempfile::tempdir().unwrap();
+        let mut order = OrderConfig::new(domain, membership.clone());
+        change(&mut order);
         let mut cluster = Self {
+            order,
             keys,
             client_key,
             learner_key,
@@ -108,16 +124,19 @@ impl Cluster {
             outgoing: None,
             probe: Probe::default(),
         };
-        let protocol = Config {
-            order: OrderConfig::new(self.domain, self.membership.clone()),
-            clients: self.admitted(),
-            service: Sum,
-        };
+        let protocol = Config { order: self.order.clone(), clients: self.admitted(), service: Sum };
         node::start(config, protocol, |_| ()).unwrap()
     }
 
     fn admitted(&self) -> BTreeSet<PublicKey> {
         BTreeSet::from([self.client_key.public(), self.learner_key.public()])
+    }
+
+    /// The snapshots in a node's folder.
+    pub fn snapshot_files(&self, id: usize) -> Vec<PathBuf> {
+        let folder = self.folder.path().join(format!("node{id}")).join("log");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|it| it == "snapshot")).collect()
     }
 
     pub fn kill(&mut self, id: usize) {
@@ -174,5 +193,5 @@ pub fn number(result: &Arc<[u8]>) -> u64 {
 
 /// The sum that a learner's copy holds.
 pub fn sum(copy: &Copy) -> u64 {
-    copy.published.state.get(b"sum").map_or(0, |bytes| number(&bytes))
+    copy.published.state.get(b"sum").map_or(0, number)
 }

@@ -21,12 +21,14 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tonic::Status;
 
-use super::{LONGEST_MESSAGE, OVERHEAD, PREFIX, ResponseBody, encode, message_length, response};
+use super::{LONGEST_MESSAGE, OVERHEAD, PREFIX, ResponseBody, message_length, response};
 use crate::budget::{Account, Charge, charged};
 use crate::etcd_error;
 
 /// Bytes that the buffer of a stream keeps when it is empty.
 const IDLE_BUFFER: usize = 16 << 10;
+/// Bytes beyond which answers that are ready are sent before further ones are made.
+pub(crate) const BATCH: usize = 16 << 10;
 /// How long an answer waits before it looks again whether there is room for it in the budget.
 const BUDGET_PAUSE: Duration = Duration::from_millis(50);
 
@@ -100,8 +102,8 @@ impl Requests {
     }
 }
 
-/// Where a script's answers go. There is room for one: sending a further one waits until the client
-/// has taken it.
+/// Where a script's answers go. There is room for one batch of them: sending a further one waits
+/// until the client has taken it.
 pub(crate) struct Replies {
     sender: mpsc::Sender<Bytes>,
     account: Arc<Account>,
@@ -114,13 +116,8 @@ impl Replies {
         let _room = self.sender.reserve().await;
     }
 
-    /// Sends one message.
-    pub(crate) async fn send(&self, message: &impl Message) {
-        self.send_framed(encode(message)).await;
-    }
-
-    /// Sends one message that is framed already.
-    pub(crate) async fn send_framed(&self, bytes: Vec<u8>) {
+    /// Sends messages that are framed already. Many small ones are better sent at once.
+    pub(crate) async fn send(&self, bytes: Vec<u8>) {
         let charge = loop {
             match self.account.charge(bytes.len()) {
                 Some(charge) => break charge,

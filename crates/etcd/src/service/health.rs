@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::Shared;
 use crate::cluster::Cluster;
-use crate::grpc::{Outcome, Replies};
+use crate::grpc::{Outcome, Replies, frame};
 use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::{HealthCheckRequest, HealthCheckResponse};
 
@@ -36,7 +36,9 @@ pub(crate) async fn watch<C: Cluster>(
             ServingStatus::ServiceUnknown
         };
         if last.replace(now) != Some(now) {
-            replies.send(&response(now)).await;
+            let mut bytes = Vec::new();
+            frame(&response(now), &mut bytes);
+            replies.send(bytes).await;
         }
         sleep(shared.limits.health_period).await;
     }

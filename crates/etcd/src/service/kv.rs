@@ -120,7 +120,7 @@ impl Method {
     ) -> Result<http::Response<ResponseBody>, Status> {
         if self == Self::Range {
             let header = |revision| shared.header(revision);
-            if let Some(message) = translate::range_message(result, header, grpc::frame) {
+            if let Some(message) = translate::range_message(result, header) {
                 return grpc::answer_framed(message.map_err(|_| unreadable_result())?, charge);
             }
         }

@@ -13,7 +13,7 @@ use tonic::Status;
 use super::{Counted, Patience, Shared, encode, read_result, understand};
 use crate::cluster::Cluster;
 use crate::etcd_error::{refused, unreadable_result};
-use crate::grpc::{Outcome, Replies, Requests};
+use crate::grpc::{BATCH, Outcome, Replies, Requests, frame};
 use crate::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
 };
@@ -23,9 +23,13 @@ const SIZE: usize = 16;
 /// How often another number is tried for a lease whose client leaves that to us. Numbers have 63
 /// bits, so that one try is almost always enough.
 const TRIES: usize = 8;
-/// Keep-alives of one stream that are under way. Further ones are not read until the first of these
-/// is answered.
+/// Keep-alives of one stream that are under way. Further ones wait until the first of these is
+/// answered.
 const IN_FLIGHT: usize = 256;
+/// Keep-alives of one stream that wait, eight bytes each. Further ones are not read. What a client
+/// sends for all its leases at once should find room: many small requests that are not read are a
+/// reason for HTTP/2 to close the connection.
+const WAITING: usize = 1 << 15;
 
 /// Begins a lease. A client that gives it no number gets one that nobody could foresee.
 pub(crate) async fn grant<C: Cluster>(
@@ -72,29 +76,43 @@ pub(crate) async fn keep_alive<C: Cluster>(
 ) -> Outcome {
     let _counted = Counted::new(&shared.counters.lease_streams);
     let mut renewals = Renewals(VecDeque::new());
+    let mut waiting = VecDeque::new();
     let mut asks = true;
-    while asks || !renewals.0.is_empty() {
+    loop {
+        while renewals.0.len() < IN_FLIGHT
+            && let Some(id) = waiting.pop_front()
+        {
+            renewals.push(renew(shared.clone(), id));
+        }
+        let is_idle = renewals.0.is_empty();
+        if is_idle && !asks {
+            return Ok(());
+        }
         tokio::select! {
             biased;
-            // What has come is all sent off before the first answer is looked for.
-            request = requests.next(), if asks && renewals.0.len() < IN_FLIGHT => match request? {
-                Some(request) => renewals.push(renew(shared.clone(), request)),
+            // What has come is all taken before the first answer is looked for.
+            request = requests.next(), if asks && waiting.len() < WAITING => match request? {
+                Some(LeaseKeepAliveRequest { id }) => waiting.push_back(id),
                 None => asks = false,
             },
-            answer = poll_fn(|cx| renewals.poll_next(cx)), if !renewals.0.is_empty() => {
-                replies.send(&answer?).await;
+            answer = poll_fn(|cx| renewals.poll_next(cx)), if !is_idle => {
+                let mut answers = Vec::new();
+                frame(&answer?, &mut answers);
+                while answers.len() < BATCH && let Some(answer) = renewals.next_done() {
+                    frame(&answer?, &mut answers);
+                }
+                replies.send(answers).await;
             }
         }
     }
-    Ok(())
 }
 
 /// Keeps one lease alive. One that does not live has no time left, and that is no error.
 async fn renew<C: Cluster>(
     shared: Arc<Shared<C>>,
-    request: LeaseKeepAliveRequest,
+    id: i64,
 ) -> Result<LeaseKeepAliveResponse, Status> {
-    let operation = Operation::LeaseKeepAlive(LeaseKeepAlive { id: request.id });
+    let operation = Operation::LeaseKeepAlive(LeaseKeepAlive { id });
     let patience = Patience::new(shared.limits.request, None);
     let result = shared.execute(encode(&operation, SIZE), patience).await?;
     match understand(&result)? {
@@ -126,24 +144,29 @@ impl Renewals {
         self.0.push_back(Renewal::UnderWay(Box::pin(renewal)));
     }
 
+    /// The first one's answer, if it has come.
+    fn next_done(&mut self) -> Option<Renewed> {
+        match self.0.pop_front()? {
+            Renewal::Done(renewed) => Some(renewed),
+            under_way @ Renewal::UnderWay(_) => {
+                self.0.push_front(under_way);
+                None
+            }
+        }
+    }
+
     /// The first one's answer. All are driven on while it is waited for, and none after it has come.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Renewed> {
-        if !matches!(self.0.front(), Some(Renewal::Done(_))) {
-            for renewal in &mut self.0 {
-                if let Renewal::UnderWay(run) = renewal
-                    && let Poll::Ready(renewed) = run.as_mut().poll(cx)
-                {
-                    *renewal = Renewal::Done(renewed);
-                }
+        if let Some(renewed) = self.next_done() {
+            return Poll::Ready(renewed);
+        }
+        for renewal in &mut self.0 {
+            if let Renewal::UnderWay(run) = renewal
+                && let Poll::Ready(renewed) = run.as_mut().poll(cx)
+            {
+                *renewal = Renewal::Done(renewed);
             }
         }
-        match self.0.pop_front() {
-            Some(Renewal::Done(renewed)) => Poll::Ready(renewed),
-            Some(under_way) => {
-                self.0.push_front(under_way);
-                Poll::Pending
-            }
-            None => Poll::Pending,
-        }
+        self.next_done().map_or(Poll::Pending, Poll::Ready)
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{Counted, Shared};
 use crate::cluster::Cluster;
 use crate::etcd_error;
-use crate::grpc::{Outcome, Replies, Requests};
+use crate::grpc::{BATCH, Outcome, Replies, Requests};
 use crate::hub::Stream;
 use crate::proto::etcdserverpb::WatchRequest;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
@@ -31,6 +31,7 @@ pub(crate) async fn watch<C: Cluster>(
     progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asks = true;
     let mut idle = false;
+    let mut answers = Vec::new();
     loop {
         tokio::select! {
             biased;
@@ -42,21 +43,23 @@ pub(crate) async fn watch<C: Cluster>(
             () = stream.woken() => {}
             _ = progress.tick() => stream.tick(),
         }
-        // What is said is decided as late as possible.
-        let blocked = Counted::new(&shared.counters.blocked);
-        replies.ready().await;
-        drop(blocked);
-        idle = match stream.poll(Budget::default()) {
-            Turn::Notice(notice) => {
-                say(&shared, &replies, &notice).await?;
-                false
-            }
-            Turn::Again => {
-                yield_now().await;
-                false
-            }
-            Turn::Nothing => true,
-        };
+        if answers.is_empty() {
+            // What is said is decided as late as possible.
+            let blocked = Counted::new(&shared.counters.blocked);
+            replies.ready().await;
+            drop(blocked);
+        }
+        let turn = stream.poll(Budget::default());
+        if let Turn::Notice(notice) = &turn {
+            say(&shared, notice, &mut answers)?;
+        }
+        idle = turn == Turn::Nothing;
+        if !answers.is_empty() && (idle || answers.len() >= BATCH) {
+            replies.send(std::mem::take(&mut answers)).await;
+        }
+        if turn == Turn::Again {
+            yield_now().await;
+        }
     }
 }
 
@@ -73,12 +76,11 @@ async fn obey(stream: &Stream<'_>, request: &WatchRequest) -> Outcome {
     Ok(())
 }
 
-async fn say<C: Cluster>(shared: &Shared<C>, replies: &Replies, notice: &Notice) -> Outcome {
+fn say<C: Cluster>(shared: &Shared<C>, notice: &Notice, answers: &mut Vec<u8>) -> Outcome {
     if let Notice::Events { events, .. } = notice {
         let count = events.len() as u64;
         shared.counters.events.fetch_add(count, Ordering::Relaxed);
     }
-    let message = translate::watch_message(notice, |revision| shared.header(revision));
-    replies.send_framed(message.map_err(|_| etcd_error::unreadable_result())?).await;
-    Ok(())
+    translate::watch_message(notice, |revision| shared.header(revision), answers)
+        .map_err(|_| etcd_error::unreadable_result())
 }

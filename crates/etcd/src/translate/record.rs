@@ -10,6 +10,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use testudo_core::{Decode, DecodeError, Reader};
 
+use crate::grpc::begin_frame;
 use crate::proto::etcdserverpb::ResponseHeader;
 
 /// A key with all that is known of it, taken apart without copying. Its encoding is that of
@@ -101,21 +102,19 @@ pub(crate) fn write_number(field: u32, number: i64, out: &mut Vec<u8>) {
 /// The tag of a range among the service's results ([`testudo_kv::Response`]).
 const RANGE: u8 = 0;
 
-/// Writes the result of a range as a `RangeResponse`, after whatever `begin` makes of its length.
-/// None if the result is that of another operation, or a refusal.
+/// The result of a range as a `RangeResponse`, framed. None if the result is that of another
+/// operation, or a refusal.
 pub(crate) fn range_message(
     result: &[u8],
     header: impl FnOnce(i64) -> ResponseHeader,
-    begin: impl FnOnce(usize) -> Vec<u8>,
 ) -> Option<Result<Vec<u8>, DecodeError>> {
     let (&RANGE, body) = result.split_first()? else { return None };
-    Some(write_range(body, header, begin))
+    Some(write_range(body, header))
 }
 
 fn write_range(
     body: &[u8],
     header: impl FnOnce(i64) -> ResponseHeader,
-    begin: impl FnOnce(usize) -> Vec<u8>,
 ) -> Result<Vec<u8>, DecodeError> {
     let mut reader = Reader::new(body);
     let header = header(Decode::decode(&mut reader)?);
@@ -130,7 +129,8 @@ fn write_range(
     reader.finish()?;
     length += number_length(i64::from(more)) + number_length(in_all);
 
-    let mut out = begin(length);
+    let mut out = Vec::new();
+    begin_frame(length, &mut out);
     let start = out.len();
     open(1, header.encoded_len(), &mut out);
     header.encode_raw(&mut out);
@@ -178,17 +178,17 @@ mod tests {
                 .collect();
             let range = RangeResponse { revision: 9, kvs, more, count: count as i64 };
             let result = Response::Range(range.clone()).to_bytes();
-            let written = range_message(&result, header, Vec::with_capacity)
-                .expect("it is a range")
-                .expect("it is whole");
-            assert_eq!(written, range_response(header(9), range).encode_to_vec());
+            let written =
+                range_message(&result, header).expect("it is a range").expect("it is whole");
+            assert_eq!(written[5..], range_response(header(9), range).encode_to_vec());
+            assert_eq!(written[1..5], (written.len() as u32 - 5).to_be_bytes());
             for length in 1..result.len().min(500) {
-                let cut = range_message(&result[..length], header, Vec::with_capacity);
+                let cut = range_message(&result[..length], header);
                 assert!(cut.expect("a range").is_err());
             }
         }
         let other = Response::Error(testudo_kv::Error::EmptyKey).to_bytes();
-        assert!(range_message(&other, header, Vec::with_capacity).is_none());
-        assert!(range_message(&[], header, Vec::with_capacity).is_none());
+        assert!(range_message(&other, header).is_none());
+        assert!(range_message(&[], header).is_none());
     }
 }

@@ -6,7 +6,7 @@ use testudo_kv::watch::{Cause, Event, Notice, WatchRequest};
 
 use super::record::{Record, nested_length, open, write_number};
 use super::request::own;
-use crate::grpc::frame;
+use crate::grpc::begin_frame;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 use crate::proto::mvccpb::event::EventType;
@@ -33,14 +33,15 @@ pub(crate) fn watch_request(request: &WatchCreateRequest) -> WatchRequest {
     }
 }
 
-/// What a stream says, framed. The header is made of the revision that it bears.
+/// Appends what a stream says, framed. The header is made of the revision that it bears.
 ///
 /// # Errors
 /// When a record is none, which is no client's doing.
 pub(crate) fn watch_message(
     notice: &Notice,
     header: impl FnOnce(i64) -> ResponseHeader,
-) -> Result<Vec<u8>, DecodeError> {
+    out: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
     let answer = |revision, watch_id| WatchResponse {
         header: Some(header(revision)),
         watch_id,
@@ -74,21 +75,21 @@ pub(crate) fn watch_message(
             (WatchResponse { fragment: *fragment, ..answer(*revision, *watch_id) }, &events[..])
         }
     };
-    write(&answer, events)
+    write(&answer, events, out)
 }
 
 /// Writes an answer, and after it its events, whose field has the highest number.
-fn write(answer: &WatchResponse, events: &[Event]) -> Result<Vec<u8>, DecodeError> {
+fn write(answer: &WatchResponse, events: &[Event], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     let mut length = answer.encoded_len();
     for event in events {
         length += nested_length(EventView::new(event)?.length());
     }
-    let mut out = frame(length);
-    answer.encode_raw(&mut out);
+    begin_frame(length, out);
+    answer.encode_raw(out);
     for event in events {
-        EventView::new(event)?.write(&mut out);
+        EventView::new(event)?.write(out);
     }
-    Ok(out)
+    Ok(())
 }
 
 /// One event, taken apart without copying.
@@ -194,7 +195,8 @@ mod tests {
             ..WatchResponse::default()
         };
         let notice = Notice::Events { watch_id: 77, revision: 302, events, fragment: true };
-        let written = watch_message(&notice, header).expect("records are records");
+        let mut written = Vec::new();
+        watch_message(&notice, header, &mut written).expect("records are records");
         assert_eq!(written[5..], response.encode_to_vec());
         assert_eq!(written[1..5], (written.len() as u32 - 5).to_be_bytes());
     }

@@ -25,7 +25,7 @@ impl<S: Reading> Watchers<S> {
         let mut found: Vec<Change> = Vec::new();
         let mut next = first;
         while let Some(changes) = self.window.get(next) {
-            found.extend_from_slice(changes);
+            found.extend_from_slice(changes.all());
             next += 1;
             if found.len() >= self.limits.step {
                 return (found, next - 1);

@@ -6,6 +6,7 @@
 use super::tree::{End, Tree};
 use crate::operation::Bytes;
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::cmp::Ordering;
 
 /// The keys of one watch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,17 +37,17 @@ impl Span {
         }
     }
 
-    /// Where those of `sorted` lie that are in this span, by the keys that `key` gives.
+    /// Where those of `sorted` lie that are in this span; `compare` holds an item's key against another.
     pub(super) fn within<T>(
         &self,
         sorted: &[T],
-        key: impl Fn(&T) -> &[u8],
+        compare: impl Fn(&T, &[u8]) -> Ordering,
     ) -> core::ops::Range<usize> {
-        let before = |bound: &[u8]| sorted.partition_point(|item| key(item) < bound);
+        let before = |bound: &[u8]| sorted.partition_point(|item| compare(item, bound).is_lt());
         match self {
             Self::One(one) => {
                 let at = before(one);
-                let found = sorted.get(at).is_some_and(|item| key(item) == &one[..]);
+                let found = sorted.get(at).is_some_and(|item| compare(item, one).is_eq());
                 at..at + usize::from(found)
             }
             Self::Range(from, End::Never) => before(from)..sorted.len(),

@@ -107,7 +107,7 @@ pub enum Notice {
         /// Everything up to this revision that concerns the watch is in this answer, its other fragments, or earlier
         /// ones.
         revision: i64,
-        /// In order of revisions and, within one, of keys. Never empty.
+        /// In order of revisions and, within one, of operations. Never empty.
         events: Vec<Event>,
         /// Whether the next answer of the stream holds more of the same revision.
         fragment: bool,

@@ -91,9 +91,9 @@ impl<S: Reading> Watchers<S> {
                 break;
             };
             let watch = self.watch(name)?;
-            let (within, fragment) = (watch.within(&changes), watch.fragment);
+            let (mut within, fragment) = (watch.within(&changes), watch.fragment);
             let before = batch.events.len();
-            for index in within.clone() {
+            while let Some(index) = within.next() {
                 let Some(event) = self.event(name, &changes, index) else { continue };
                 if fragment && !batch.events.is_empty() && batch.bytes + event.size() > budget.bytes
                 {
@@ -104,7 +104,8 @@ impl<S: Reading> Watchers<S> {
                     }
                     self.take_off(name);
                     let header = self.header(name, revision);
-                    let rest = Rest::new(name.1, changes, index..within.end, header);
+                    within.put_back();
+                    let rest = Rest::new(name.1, changes, within, header);
                     return Some(self.first_fragment(name, batch, rest));
                 }
                 batch.push(event);
@@ -137,7 +138,7 @@ impl<S: Reading> Watchers<S> {
         while let Some(index) = rest.left.next() {
             let Some(event) = self.event(name, &rest.changes, index) else { continue };
             if !batch.events.is_empty() && batch.bytes + event.size() > budget.bytes {
-                rest.left.start = index;
+                rest.left.put_back();
                 break;
             }
             batch.push(event);
@@ -151,7 +152,7 @@ impl<S: Reading> Watchers<S> {
 
     /// One change as the watch is told of it; none if its filters leave it out.
     fn event(&mut self, name: Name, changes: &Changes, index: usize) -> Option<Event> {
-        let change = changes.get(index)?;
+        let change = changes.all().get(index)?;
         let watch = self.watch(name).filter(|watch| watch.wants(change))?;
         // What was before the oldest revision that is kept cannot be known, whether or not it still lies there.
         let previous = if watch.prev_kv && change.revision > self.compacted {
@@ -175,7 +176,7 @@ impl<S: Reading> Watchers<S> {
             found.push(change);
             true
         });
-        Some(found.into())
+        Some(Changes::new(&found))
     }
 
     /// The revision up to which a watch has been told everything once it has been told of `last`.

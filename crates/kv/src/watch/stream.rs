@@ -1,12 +1,11 @@
 //! One stream and its watches: what they have been noted for, and what is still to be said.
 
+use super::WatchId;
 use super::index::Span;
 use super::notice::{Notice, WatchRequest};
-use super::window::Changes;
-use super::{WatchId, window};
+use super::window::{Changes, Places};
 use crate::history::Change;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use core::ops::Range;
 
 /// Where a watch stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,8 +91,8 @@ impl Watch {
     }
 
     /// Where the changes of its keys lie among those of a revision.
-    pub(super) fn within(&self, changes: &[Change]) -> Range<usize> {
-        self.span.within(changes, |change| &change.key)
+    pub(super) fn within(&self, changes: &Changes) -> Places {
+        changes.within(&self.span)
     }
 
     /// Whether it has anything to say or to read.
@@ -115,9 +114,9 @@ impl Watch {
 #[derive(Clone, Debug)]
 pub(super) struct Rest {
     pub(super) watch_id: WatchId,
-    pub(super) changes: window::Changes,
+    pub(super) changes: Changes,
     /// The changes of the revision that the watch may still want.
-    pub(super) left: Range<usize>,
+    pub(super) left: Places,
     /// The revision in the header of all fragments.
     pub(super) header: i64,
 }
@@ -126,7 +125,7 @@ impl Rest {
     pub(super) const fn new(
         watch_id: WatchId,
         changes: Changes,
-        left: Range<usize>,
+        left: Places,
         header: i64,
     ) -> Self {
         Self { watch_id, changes, left, header }

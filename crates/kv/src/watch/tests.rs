@@ -84,7 +84,7 @@ proptest! {
         keys.sort();
         keys.dedup();
         if let Some(span) = Span::new(&from, &end) {
-            let found = &keys[span.within(&keys, |key| key)];
+            let found = &keys[span.within(&keys, |key, other| key[..].cmp(other))];
             let expected: Vec<Bytes> =
                 keys.iter().filter(|key| holds(key, &from, &end)).cloned().collect();
             prop_assert_eq!(found, &expected[..]);

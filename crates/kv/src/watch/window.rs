@@ -5,13 +5,86 @@
 
 use crate::history::{Change, record_before};
 use crate::operation::Bytes;
+use crate::watch::index::Span;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use testudo_contracts::Reading;
 
-/// All changes of one revision, in order of keys.
-pub(super) type Changes = Arc<[Change]>;
+/// All changes of one revision, in order of operations.
+#[derive(Clone, Debug)]
+pub(super) struct Changes {
+    list: Arc<[Change]>,
+    /// Their places in order of keys, unless that is the same order.
+    by_key: Option<Arc<[u32]>>,
+}
+
+impl Changes {
+    pub(super) fn new(changes: &[Change]) -> Self {
+        let list: Arc<[Change]> = changes.into();
+        let by_key = (!list.is_sorted_by(|a, b| a.key < b.key)).then(|| {
+            // A revision has fewer changes than a message or a lease has keys in memory.
+            let mut places: Vec<u32> = (0..list.len() as u32).collect();
+            places.sort_by(|a, b| list[*a as usize].key.cmp(&list[*b as usize].key));
+            places.into()
+        });
+        Self { list, by_key }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[Change] {
+        &self.list
+    }
+
+    /// Where the changes of a span's keys lie, in order of operations.
+    pub(super) fn within(&self, span: &Span) -> Places {
+        match &self.by_key {
+            None => {
+                let left = span.within(&self.list, |change, key| change.key[..].cmp(key));
+                Places { picked: None, left }
+            }
+            Some(by_key) => {
+                let found =
+                    span.within(by_key, |place, key| self.list[*place as usize].key[..].cmp(key));
+                let mut picked = by_key[found].to_vec();
+                picked.sort_unstable();
+                Places { left: 0..picked.len(), picked: Some(picked.into()) }
+            }
+        }
+    }
+}
+
+/// Places of changes within a revision, in order.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    /// The places, if they are no run.
+    picked: Option<Arc<[u32]>>,
+    left: Range<usize>,
+}
+
+impl Places {
+    /// Lets the place that was given last come again.
+    pub(super) const fn put_back(&mut self) {
+        self.left.start = self.left.start.saturating_sub(1);
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.left.start >= self.left.end
+    }
+}
+
+impl Iterator for Places {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let at = self.left.next()?;
+        match &self.picked {
+            None => Some(at),
+            Some(picked) => picked.get(at).map(|place| *place as usize),
+        }
+    }
+}
 
 /// A record before a change, once it has been looked up.
 #[derive(Clone, Debug)]
@@ -62,7 +135,11 @@ impl Window {
         }
         let bytes = changes.iter().map(size).sum();
         self.bytes += bytes;
-        self.entries.push_back(Entry { changes: changes.into(), previous: Vec::new(), bytes });
+        self.entries.push_back(Entry {
+            changes: Changes::new(changes),
+            previous: Vec::new(),
+            bytes,
+        });
         while self.entries.len() > 1
             && (self.entries.len() > self.most_entries || self.bytes > self.most_bytes)
         {
@@ -87,7 +164,7 @@ impl Window {
         let at = self.at(change.revision);
         let Some(entry) = at.and_then(|at| self.entries.get_mut(at)) else { return look_up() };
         if entry.previous.is_empty() {
-            entry.previous.resize(entry.changes.len(), Previous::Unknown);
+            entry.previous.resize(entry.changes.all().len(), Previous::Unknown);
         }
         match entry.previous.get_mut(index) {
             Some(Previous::Known(record)) => record.clone(),

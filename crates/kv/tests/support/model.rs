@@ -1,7 +1,7 @@
 //! What the service must answer, said as plainly as possible: all versions in one list, every state recomputed.
 #![allow(dead_code, reason = "no test uses all of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use testudo_kv::{
     Bytes, Compact, CompactResponse, Compare, DeleteRange, DeleteRangeResponse, Error, KeyValue,
     LeaseGrant, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
@@ -35,14 +35,18 @@ impl Model {
         self.revision
     }
 
-    /// What each revision made of each key that it changed, in order of revisions and keys.
+    /// What each revision made of each key that it changed, in the order in which it was made: of a key that a
+    /// transaction changed twice, what it became last.
     pub(crate) fn changes(&self) -> Vec<(i64, Bytes, Option<KeyValue>)> {
-        let mut changes = BTreeMap::new();
         let readable = self.versions.iter().filter(|(revision, ..)| *revision >= self.compacted);
-        for (revision, key, version) in readable {
-            changes.insert((*revision, key.clone()), version.clone());
-        }
-        changes.into_iter().map(|((revision, key), version)| (revision, key, version)).collect()
+        let mut seen = BTreeSet::new();
+        let mut changes: Vec<_> = readable
+            .rev()
+            .filter(|(revision, key, _)| seen.insert((*revision, key.clone())))
+            .cloned()
+            .collect();
+        changes.reverse();
+        changes
     }
 
     /// What a key was before a revision.

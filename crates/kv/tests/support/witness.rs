@@ -65,10 +65,16 @@ impl Witness {
         Self { revision, compacted: -1, ..Self::default() }
     }
 
-    /// An operation has made `after` of `before`, in this revision.
-    pub(crate) fn operation(&mut self, before: &State, after: &State, revision: i64) {
+    /// An operation has made `after` of `before`, in this revision; `place` says which of its requests touched a key.
+    pub(crate) fn operation(
+        &mut self,
+        before: &State,
+        after: &State,
+        revision: i64,
+        place: impl Fn(&[u8]) -> usize,
+    ) {
         let mut keys: Vec<&Bytes> = before.keys().chain(after.keys()).collect();
-        keys.sort();
+        keys.sort_by_key(|key| (place(key), *key));
         keys.dedup();
         for key in keys {
             let (before, after) = (before.get(key).cloned(), after.get(key).cloned());

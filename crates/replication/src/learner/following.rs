@@ -138,6 +138,9 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                 self.unshown.push((*digest, remembered.slot, body));
             }
         }
+        if R::answers_unseen() {
+            self.answer_own(fx);
+        }
     }
 
     /// Shows what was executed up to here, if it came to what is vouched for. False if it did not.
@@ -151,11 +154,16 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.unable.clear();
         self.followed.1 = 0;
         self.publish(fx);
+        self.answer_own(fx);
+        true
+    }
+
+    /// Answers the tickets of its own bundles that were executed.
+    fn answer_own(&mut self, fx: &mut Fx<'_, O, S, R>) {
         for (digest, slot, body) in core::mem::take(&mut self.unshown) {
             let asked = self.asker.accept(&digest, slot, body);
             self.carry_out(asked, fx);
         }
-        true
     }
 
     /// Publishes the copy. Never one that is older than what was published before: nobody is shown time running back.

@@ -22,6 +22,12 @@ pub trait Rules: 'static {
     fn may_show(own: testudo_core::Digest, vouched: testudo_core::Digest) -> bool {
         own == vouched
     }
+
+    /// Whether it tells what its own bundles came to as soon as it has executed them, before that is compared.
+    #[must_use]
+    fn answers_unseen() -> bool {
+        false
+    }
 }
 
 /// The rules as they are.

@@ -31,7 +31,10 @@ impl Round {
                 one.wake();
                 filled.clear();
             }
-            _ => self.called.notify_one(),
+            _ => {
+                drop(filled);
+                self.called.notify_one();
+            }
         }
     }
 

@@ -177,6 +177,9 @@ impl<'a, S: Serving> Run<'a, S> {
                 Outcome::Call(client) if client < CLIENTS => self.ask(client as usize),
                 Outcome::Call(_) => {}
             }
+            if self.seeded.world.steps() > self.plan.steps {
+                self.violate("liveness", "it goes round in circles".into());
+            }
             self.look();
             while let Some((client, output)) = self.seeded.world.take_answer() {
                 for heard in self.seeded.world.system.answered(client, output) {

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use testudo_core::{Decode, Slot, Time};
-use testudo_kv::{Kv, KeyValue};
 use testudo_kv::watch::{
     Budget, Cause, Event, Limits, Notice, StreamId, Turn, WatchId, WatchRequest, Watchers,
 };
+use testudo_kv::{KeyValue, Kv};
 use testudo_replication::Published;
 use testudo_sim::workload::{Finding, Onlooker};
 use testudo_sim::{Chance, NodeId, Rng};
@@ -78,7 +78,9 @@ impl Viewer {
         // What was before may be compacted.
         let is_lost = revision <= compacted && previous == Ok(None);
         if previous != Ok(expected.clone()) && !is_lost {
-            return Err(format!("is told that before {revision} was {previous:?}, not {expected:?}"));
+            return Err(format!(
+                "is told that before {revision} was {previous:?}, not {expected:?}"
+            ));
         }
         self.next = Some(revision);
         self.within = Some(event.change.key.clone());
@@ -98,6 +100,12 @@ impl Viewer {
         }
         Ok(())
     }
+}
+
+/// The viewer that has the watch of this number.
+fn seated(viewers: &mut [Viewer], watch: WatchId) -> Result<&mut Viewer, String> {
+    let found = viewers.iter_mut().find(|viewer| viewer.watch == Some(watch));
+    found.ok_or_else(|| format!("hears of watch {watch}, which it has not"))
 }
 
 /// The gateway above one learner.
@@ -152,7 +160,8 @@ impl Gateways {
     fn audience(rng: &mut Rng) -> Vec<Viewer> {
         let (key, range_end) = prefix(b'e');
         let (registers, registers_end) = prefix(b'k');
-        let all = WatchRequest { key: key.clone(), range_end: [0][..].into(), ..Default::default() };
+        let all =
+            WatchRequest { key: key.clone(), range_end: [0][..].into(), ..Default::default() };
         let ephemeral = WatchRequest {
             key,
             range_end,
@@ -234,19 +243,15 @@ impl Gateways {
         self.count(name);
         let Self { viewers, truth, compacted, .. } = self;
         let all = viewers.entry(client).or_default();
-        let mut of = |watch: WatchId| {
-            let found = all.iter_mut().find(|viewer| viewer.watch == Some(watch));
-            found.ok_or_else(|| format!("hears of watch {watch}, which it has not"))
-        };
         match notice {
             Notice::Created { watch_id, revision } => {
-                let viewer = of(watch_id)?;
+                let viewer = seated(all, watch_id)?;
                 let start = viewer.request.start_revision;
                 let begins = if start > 0 { start } else { revision + 1 };
                 viewer.next.get_or_insert(begins);
             }
             Notice::Events { watch_id, revision, events, fragment } => {
-                let viewer = of(watch_id)?;
+                let viewer = seated(all, watch_id)?;
                 if events.is_empty() {
                     return Err("is told nothing at length".into());
                 }
@@ -257,14 +262,15 @@ impl Gateways {
                     viewer.told(event, truth, *compacted)?;
                 }
                 if !fragment {
-                    let last = events.last().map_or(revision, |event| event.change.revision);
-                    viewer.told_all(revision.min(last), truth)?;
+                    viewer.told_all(revision, truth)?;
                 }
             }
             Notice::Canceled { watch_id, cause: Cause::Compacted(at), .. } => {
-                let viewer = of(watch_id)?;
+                let viewer = seated(all, watch_id)?;
                 if at > *compacted || viewer.next.is_some_and(|next| next >= at) {
-                    return Err(format!("is canceled for a compaction at {at}, and has {viewer:?}"));
+                    return Err(format!(
+                        "is canceled for a compaction at {at}, and has {viewer:?}"
+                    ));
                 }
                 viewer.watch = None;
                 viewer.next = Some(at);
@@ -274,7 +280,7 @@ impl Gateways {
                 return Err(format!("has watch {watch_id} canceled, which it did not ask for"));
             }
             Notice::Progress { watch_id, revision } if watch_id >= 0 => {
-                of(watch_id)?.told_all(revision, truth)?;
+                seated(all, watch_id)?.told_all(revision, truth)?;
             }
             Notice::Progress { revision, .. } => {
                 all.iter_mut().try_for_each(|viewer| viewer.told_all(revision, truth))?;
@@ -329,7 +335,9 @@ impl Onlooker<Ask, Answer> for Gateways {
             }
         }
         self.seat(client);
-        if self.rng.per_mille(100) && let Some(gateway) = self.gateways.get_mut(&client) {
+        if self.rng.per_mille(100)
+            && let Some(gateway) = self.gateways.get_mut(&client)
+        {
             gateway.watchers.tick(gateway.stream);
             gateway.watchers.request_progress(gateway.stream);
         }
@@ -349,9 +357,10 @@ impl Onlooker<Ask, Answer> for Gateways {
             return Vec::new();
         }
         let truth = &self.truth;
-        let orphan = truth.keys.values().find(|record| {
-            record.lease != 0 && !truth.leases.contains(&record.lease)
-        });
+        let orphan = truth
+            .keys
+            .values()
+            .find(|record| record.lease != 0 && !truth.leases.contains(&record.lease));
         let orphan = orphan.map(|record| ("leases", format!("{record:?} outlives its lease")));
         self.leases.held(at, &truth.leases).into_iter().chain(orphan).collect()
     }

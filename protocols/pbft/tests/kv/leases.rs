@@ -85,7 +85,8 @@ impl Leases {
             if let Some(renewed) = lease.renewed.take()
                 && at + SPREAD < renewed + life
             {
-                let what = format!("lease {id} of {life:?}, renewed at {renewed:?}, ended too early");
+                let what =
+                    format!("lease {id} of {life:?}, renewed at {renewed:?}, ended too early");
                 return Some(("leases", what));
             }
         }

@@ -174,15 +174,14 @@ impl Ask {
                 (Some(range.revision), What::Value(value))
             }
             Response::Put(put) => (Some(put.revision), What::Done),
-            Response::DeleteRange(delete) => {
-                (Some(delete.revision), What::Deleted(delete.deleted))
-            }
+            Response::DeleteRange(delete) => (Some(delete.revision), What::Deleted(delete.deleted)),
             Response::Txn(txn) => {
                 let is_swap = matches!(self, Self::Swap(..));
                 let what = if is_swap { What::Swapped(txn.succeeded) } else { What::Done };
-                let held = txn.responses.iter().all(|response| {
-                    matches!(response, ResponseOp::Put(_) | ResponseOp::Range(_))
-                });
+                let held = txn
+                    .responses
+                    .iter()
+                    .all(|response| matches!(response, ResponseOp::Put(_) | ResponseOp::Range(_)));
                 if !held {
                     return Err("a transaction answers what it was not asked".into());
                 }

@@ -2,9 +2,7 @@
 
 use super::{bytes, text};
 use testudo_core::Decode;
-use testudo_kv::{
-    DeleteRange, LeaseGrant, LeaseKeepAlive, Operation, Put, Range, Response,
-};
+use testudo_kv::{DeleteRange, LeaseGrant, LeaseKeepAlive, Operation, Put, Range, Response};
 
 /// `put k=v`, `put k=v lease=7`, `get k`, `delete k`, `grant 7 5s`, `keep 7`.
 pub(super) fn parse(words: &[&str]) -> Result<Operation, String> {
