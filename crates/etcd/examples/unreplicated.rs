@@ -9,7 +9,7 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testudo_contracts::{Moment, Service};
 use testudo_core::{ClusterId, ReplicaId, Slot, Time, View};
@@ -18,6 +18,9 @@ use testudo_kv::Kv;
 use testudo_state::Map;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+/// How often it looks whether the service wants a slot.
+const PERIOD: Duration = Duration::from_millis(20);
 
 /// The service, executed under a lock.
 struct Unreplicated {
@@ -43,18 +46,42 @@ fn now() -> Time {
     Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-impl Cluster for Unreplicated {
-    async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
+impl Unreplicated {
+    /// Executes one slot, of one operation or of none.
+    fn slot(&self, operation: Option<&[u8]>) -> Vec<u8> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (map, slot) = &mut *state;
         let before = self.newest.borrow().as_ref().map_or(Time(0), |copy| copy.time);
         let time = now().max(before);
         slot.0 += 1;
         let moment = Moment { slot: *slot, time, elapsed: time.0 - before.0 };
-        Kv::default().advance(map, &moment);
-        let result = Kv::default().execute(map, &operation, &moment);
+        let service = Kv::default();
+        service.advance(map, &moment);
+        let result = operation.map(|bytes| service.execute(map, bytes, &moment));
         self.newest.send_replace(Some(copy(map, *slot)));
-        Ok(result.into())
+        result.unwrap_or_default()
+    }
+
+    /// Executes empty slots when the service wants them: leases expire though nobody asks.
+    async fn attend(&self) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let newest = self.newest.borrow().clone();
+            let Some(copy) = newest else { continue };
+            let elapsed = u64::try_from(copy.taken.elapsed().as_millis()).unwrap_or(u64::MAX);
+            if Kv::default().due(&copy.state).is_some_and(|due| due <= elapsed) {
+                self.slot(None);
+            }
+        }
+    }
+}
+
+/// What the gateway reaches it by.
+struct Link(Arc<Unreplicated>);
+
+impl Cluster for Link {
+    async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
+        Ok(self.0.slot(Some(&operation)).into())
     }
 
     async fn read(&self) -> Result<Arc<Copy>, SubmitError> {
@@ -62,15 +89,15 @@ impl Cluster for Unreplicated {
     }
 
     fn latest(&self) -> Result<Arc<Copy>, SubmitError> {
-        self.newest.borrow().clone().ok_or(SubmitError::NotReady)
+        self.0.newest.borrow().clone().ok_or(SubmitError::NotReady)
     }
 
     fn updates(&self) -> watch::Receiver<Option<Arc<Copy>>> {
-        self.newest.subscribe()
+        self.0.newest.subscribe()
     }
 
     fn position(&self) -> Position {
-        let slot = self.newest.borrow().as_ref().map_or(Slot(0), |copy| copy.slot);
+        let slot = self.0.newest.borrow().as_ref().map_or(Slot(0), |copy| copy.slot);
         Position { view: View(0), slot, primary: ReplicaId(0) }
     }
 }
@@ -81,7 +108,10 @@ async fn serve(address: &str) -> std::io::Result<()> {
     println!("serving etcd v3 at {url}");
     let member = ("unreplicated".to_owned(), url.clone());
     let info = GatewayInfo::new(ClusterId([0; 16]), ReplicaId(0), [member], &[url]);
-    Gateway::serve(listener, Unreplicated::new(), info, async {
+    let service = Arc::new(Unreplicated::new());
+    let attended = service.clone();
+    tokio::spawn(async move { attended.attend().await });
+    Gateway::serve(listener, Link(service), info, async {
         // Without the signal it runs until it is killed.
         let _signal = tokio::signal::ctrl_c().await;
     })

@@ -44,13 +44,16 @@ impl Watches {
         if copy.slot > self.slot {
             self.slot = copy.slot;
             self.watchers.advance(copy.state.clone());
-            self.wake();
+            self.wake(None);
         }
     }
 
-    fn wake(&mut self) {
+    /// Wakes the streams that were given something to do, but for one that is awake.
+    fn wake(&mut self, awake: Option<StreamId>) {
         for stream in self.watchers.take_woken() {
-            if let Some(sleeper) = self.sleepers.get(&stream) {
+            if awake != Some(stream)
+                && let Some(sleeper) = self.sleepers.get(&stream)
+            {
                 sleeper.notify_one();
             }
         }
@@ -128,8 +131,13 @@ pub(crate) struct Stream<'a> {
 }
 
 impl Stream<'_> {
+    /// Whatever is done for a stream is followed by its asking what there is to say.
     fn with<T>(&self, act: impl FnOnce(&mut Watchers<Map>, StreamId) -> T) -> Option<T> {
-        self.hub.lock().as_mut().map(|watches| act(&mut watches.watchers, self.id))
+        self.hub.lock().as_mut().map(|watches| {
+            let result = act(&mut watches.watchers, self.id);
+            watches.wake(Some(self.id));
+            result
+        })
     }
 
     /// Ready when there may be something to say.

@@ -21,11 +21,34 @@
 //! was acknowledged before it came ([`Cluster::read`]), for which all who wait at a time share one
 //! round of questions.
 //!
+//! # Streams
+//!
+//! Watches, lease keep-alives and health are streams, each served by a *script*, an asynchronous
+//! function that runs inside the answer's body: only when its client has room for more, without a
+//! task or a queue of its own (`grpc::stream`).
+//!
+//! Watches read the same copy. One task hands each new copy to the `hub`, which wakes the streams
+//! whose watches the changes concern; each of them makes its answers when it can send them. Whoever
+//! reads slowly is behind by a number, not by a queue, and slows nobody.
+//!
+//! Keep-alives are ordered like writes, because the time of a lease is agreed, and many of one stream
+//! are under way at once. A lease expires when the replicas agree that its time has passed, so a
+//! gateway has no part in that but to show it.
+//!
+//! # Without a quorum, or without a copy
+//!
+//! Whatever needs a quorum ends with `etcdserver: request timed out`, and with `etcdserver: no
+//! leader` if it has asked for that (`leadership`). Serializable reads and watches go on from the copy
+//! as it is. A gateway that is catching up, or whose own execution came to something else than the
+//! replicas vouch for, has no copy: then serializable reads end with `etcdserver: unhealthy cluster`,
+//! new watches wait, and `/health` says so.
+//!
 //! # What a stranger can cost
 //!
-//! Connections, streams and bytes are limited ([`Limits`]). A request is charged to a budget
+//! Connections, streams, watches and bytes are limited ([`Limits`]). A request is charged to a budget
 //! before its bytes are read, and an answer until its last byte is gone (`budget`); who exceeds
-//! it hears `etcdserver: too many requests`. Whatever comes in on the port, nothing panics.
+//! it hears `etcdserver: too many requests`, or waits if it is a stream. Requests that etcd's members
+//! die of are refused before they are ordered. Whatever comes in on the port, nothing panics.
 //!
 //! # Why not a generated server
 //!

@@ -17,13 +17,12 @@
 //! A digest is worked out when it is asked for, and kept in its node until that is changed. A node that has one has only
 //! such nodes below it, but for digests that cells do not keep: a change forgets the digests of all nodes on its way.
 
-use crate::node::{Block, Child, Inner, Slot};
+use crate::node::{Block, Child, Inner, Slot, warm};
 use crate::path::Path;
 use crate::tally;
 use alloc::vec::Vec;
 use core::ops::Deref;
 use testudo_core::Digest;
-use testudo_core::digest::Hasher;
 
 const VALUE: u8 = 0;
 const BLOCK: u8 = 1;
@@ -42,49 +41,53 @@ pub(crate) fn of_map(entries: u64, bytes: u64, root: Option<&Digest>) -> Digest 
     Digest::of_parts(&[&[MAP], &entries.to_le_bytes(), &bytes.to_le_bytes(), root])
 }
 
-/// The bytes of a block in the making. The buffer may be used again and again.
+/// What a node is hashed from, in the making. The buffer may be used again and again.
 #[derive(Default)]
-pub(crate) struct BlockHasher(Vec<u8>);
+pub(crate) struct Preimage(Vec<u8>);
 
-impl BlockHasher {
+impl Preimage {
     /// Begins a block of so many entries.
-    pub(crate) fn begin(&mut self, entries: usize) {
+    pub(crate) fn begin_block(&mut self, entries: usize) {
         self.0.clear();
         self.0.push(BLOCK);
         self.0.extend_from_slice(&(entries as u32).to_le_bytes());
     }
 
-    /// Takes in the next entry.
+    /// Takes in the next entry of a block.
     pub(crate) fn entry(&mut self, suffix: &[u8], value: &Digest) {
         self.0.extend_from_slice(&(suffix.len() as u32).to_le_bytes());
         self.0.extend_from_slice(suffix);
         self.0.extend_from_slice(&value.0);
     }
 
-    /// The block's digest.
+    /// Begins an inner node.
+    pub(crate) fn begin_inner<B: Deref<Target = [u8]>>(
+        &mut self,
+        path: &Path<B>,
+        value: Option<&Digest>,
+        present: u16,
+    ) {
+        self.0.clear();
+        self.0.extend_from_slice(&[INNER, u8::from(path.is_odd())]);
+        self.0.extend_from_slice(&(path.len() as u32).to_le_bytes());
+        self.0.extend_from_slice(path.bytes());
+        self.0.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            self.0.extend_from_slice(&value.0);
+        }
+        self.0.extend_from_slice(&present.to_le_bytes());
+    }
+
+    /// Takes in the digests of the next children of an inner node.
+    pub(crate) fn children(&mut self, digests: &[u8]) {
+        self.0.extend_from_slice(digests);
+    }
+
+    /// The node's digest.
     pub(crate) fn finish(&self) -> Digest {
         tally::hashed();
         Digest::of(&self.0)
     }
-}
-
-/// An inner node in the making: the children's digests are fed to what this gives, in order.
-pub(crate) fn begin_inner<B: Deref<Target = [u8]>>(
-    path: &Path<B>,
-    value: Option<&Digest>,
-    present: u16,
-) -> Hasher {
-    tally::hashed();
-    let mut hasher = Hasher::new();
-    hasher.update(&[INNER, u8::from(path.is_odd())]);
-    hasher.update(&(path.len() as u32).to_le_bytes());
-    hasher.update(path.bytes());
-    hasher.update(&[u8::from(value.is_some())]);
-    if let Some(value) = value {
-        hasher.update(&value.0);
-    }
-    hasher.update(&present.to_le_bytes());
-    hasher
 }
 
 /// The digest of a slot's value.
@@ -97,9 +100,9 @@ pub(crate) fn of_slot(slot: &Slot) -> Digest {
 }
 
 /// The digest of a block.
-pub(crate) fn of_block(block: &Block, scratch: &mut BlockHasher) -> Digest {
+pub(crate) fn of_block(block: &Block, scratch: &mut Preimage) -> Digest {
     block.digest.get().unwrap_or_else(|| {
-        scratch.begin(block.len());
+        scratch.begin_block(block.len());
         for (at, slot) in block.slots.iter().enumerate() {
             scratch.entry(block.suffixes.get(at), &of_slot(slot));
         }
@@ -112,22 +115,33 @@ pub(crate) fn of_block(block: &Block, scratch: &mut BlockHasher) -> Digest {
 /// An inner node whose children are being hashed.
 struct Frame<'a> {
     inner: &'a Inner,
-    hasher: Hasher,
     /// The child whose digest is next.
     next: usize,
+    /// Where its children's digests begin among all those that wait for the nodes above them.
+    first: usize,
 }
 
-impl<'a> Frame<'a> {
-    fn new(inner: &'a Inner) -> Self {
-        let value = inner.value.as_deref().map(of_slot);
-        Self { inner, hasher: begin_inner(&inner.path, value.as_ref(), inner.present), next: 0 }
-    }
+/// Reads what the hashing of a node will read, so that the memory is waited for once for all its children.
+fn warm_children(inner: &Inner) {
+    warm(inner.children.iter().map(Child::holders));
+    let dirty = || {
+        let blocks = inner.children.iter().filter_map(|child| match child {
+            Child::Block(_, block) => Some(&**block),
+            Child::Inner(_) => None,
+        });
+        blocks.filter(|block| block.digest.get().is_none())
+    };
+    warm(dirty().map(|block| block.suffixes.get(0).len()));
+    warm(
+        dirty().flat_map(|block| &block.slots).map(|slot| usize::from(slot.digest.get().is_none())),
+    );
+    let new = dirty().flat_map(|block| &block.slots).filter(|slot| slot.digest.get().is_none());
+    warm(new.map(|slot| usize::from(slot.value.first().copied().unwrap_or_default())));
 }
 
 /// The digest of a subtree: bottom up over the nodes that have none, with a stack of its own.
 pub(crate) fn of_child(root: &Child) -> Digest {
-    let mut scratch = BlockHasher::default();
-    let mut stack: Vec<Frame<'_>> = Vec::new();
+    let (mut scratch, mut stack, mut digests) = (Preimage::default(), Vec::new(), Vec::new());
     let mut child = root;
     loop {
         let mut digest = match child {
@@ -135,7 +149,8 @@ pub(crate) fn of_child(root: &Child) -> Digest {
             Child::Inner(inner) => {
                 let known = inner.digest.get();
                 if known.is_none() {
-                    stack.push(Frame::new(inner));
+                    warm_children(inner);
+                    stack.push(Frame { inner, next: 0, first: digests.len() });
                 }
                 known
             }
@@ -144,18 +159,22 @@ pub(crate) fn of_child(root: &Child) -> Digest {
         loop {
             let Some(frame) = stack.last_mut() else { return digest.unwrap_or_default() };
             if let Some(digest) = digest.take() {
-                frame.hasher.update(&digest.0);
+                digests.extend_from_slice(&digest.0);
                 frame.next += 1;
             }
             if let Some(next) = frame.inner.children.get(frame.next) {
                 child = next;
                 break;
             }
-            if let Some(frame) = stack.pop() {
-                let finished = frame.hasher.finish();
-                frame.inner.digest.set(&finished);
-                digest = Some(finished);
-            }
+            let inner = frame.inner;
+            let value = inner.value.as_deref().map(of_slot);
+            scratch.begin_inner(&inner.path, value.as_ref(), inner.present);
+            scratch.children(&digests[frame.first..]);
+            digests.truncate(frame.first);
+            stack.pop();
+            let finished = scratch.finish();
+            inner.digest.set(&finished);
+            digest = Some(finished);
         }
     }
 }

@@ -29,7 +29,7 @@ impl Slot {
 
 /// A small subtree: its entries in order. A block begins at a depth, as every subtree does: all its keys agree in so
 /// many nibbles. Of each key it holds the bytes from the one on in which the nibble at that depth lies.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Block {
     pub(crate) digest: DigestCell,
     pub(crate) suffixes: Suffixes,
@@ -73,7 +73,7 @@ impl Block {
 
     /// The inner node that this block is when it holds one entry too many. It begins at `depth`. As its keys do not all
     /// agree in the nibble after their longest common path, none of its children has too many.
-    pub(crate) fn split(self, depth: usize) -> Inner {
+    pub(crate) fn split(mut self, depth: usize) -> Inner {
         let last = self.len() - 1;
         let odd = !depth.is_multiple_of(2);
         let common = path::agreement(self.suffixes.get(0), self.suffixes.get(last), odd);
@@ -81,7 +81,7 @@ impl Block {
         let end = usize::from(odd) + common;
         let path = Path::of(self.suffixes.get(0), usize::from(odd), end);
         let mut inner = Inner::new(path);
-        let mut slots = self.slots.into_iter();
+        let mut slots = mem::take(&mut self.slots).into_iter();
         let mut at = 0;
         if self.suffixes.get(0).len() * 2 == end {
             inner.value = slots.next().map(Box::new);
@@ -104,7 +104,7 @@ impl Block {
 }
 
 /// A subtree of more than [`BLOCK_ENTRIES`] entries: where its keys part.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Inner {
     pub(crate) digest: DigestCell,
     /// The nibbles in which all its keys agree, from the depth on at which it begins.
@@ -172,9 +172,35 @@ impl Inner {
     }
 }
 
+impl Clone for Block {
+    fn clone(&self) -> Self {
+        warm(self.slots.iter().map(|slot| Arc::strong_count(&slot.value)));
+        let Self { digest, suffixes, slots } = self;
+        Self { digest: digest.clone(), suffixes: suffixes.clone(), slots: slots.clone() }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        warm(self.slots.iter().map(|slot| Arc::strong_count(&slot.value)));
+    }
+}
+
+impl Clone for Inner {
+    fn clone(&self) -> Self {
+        warm(self.children.iter().map(Child::holders));
+        let mut copy = Self::new(self.path.clone());
+        copy.value.clone_from(&self.value);
+        copy.present = self.present;
+        copy.children.clone_from(&self.children);
+        copy
+    }
+}
+
 impl Drop for Inner {
     /// Chains of nodes may be as long as keys, so they are not dropped by recursion.
     fn drop(&mut self) {
+        warm(self.children.iter().map(Child::holders));
         if self.children.iter().all(|child| matches!(child, Child::Block(..))) {
             return;
         }
@@ -214,6 +240,14 @@ impl Child {
         Self::block(Block::new(&[suffix], slots))
     }
 
+    /// How many share it.
+    pub(crate) fn holders(&self) -> usize {
+        match self {
+            Self::Inner(inner) => Arc::strong_count(inner),
+            Self::Block(_, block) => Arc::strong_count(block),
+        }
+    }
+
     /// Whether both are one and the same node.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -234,8 +268,15 @@ impl Child {
 
 /// A node to change: the one there if nobody else has it, otherwise a copy.
 pub(crate) fn own<T: Clone>(node: &mut Arc<T>) -> &mut T {
+    #[cfg(test)]
     if Arc::get_mut(node).is_none() {
         tally::copied();
     }
     Arc::make_mut(node)
+}
+
+/// Reads counts of holders that are about to be changed. Changed one by one, each waits for the memory; read before,
+/// they are waited for together.
+pub(crate) fn warm(counts: impl Iterator<Item = usize>) {
+    core::hint::black_box(counts.fold(0, usize::wrapping_add));
 }

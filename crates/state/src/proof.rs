@@ -9,7 +9,7 @@
 //! the work of checking is linear in the length of the proof, whatever it says.
 
 use crate::Map;
-use crate::hash::{self, BlockHasher};
+use crate::hash::{self, Preimage};
 use crate::node::{BLOCK_ENTRIES, Block, Child, Inner, Slot};
 use crate::path::{self, Path};
 use crate::span::Span;
@@ -274,25 +274,25 @@ impl RangeProof {
 
     /// The map's digest, bottom up: from the last node to the first, so that a node's children are before it.
     fn root(&self, opened: &[Opened<'_>]) -> Result<Digest, ProofError> {
-        let mut scratch = BlockHasher::default();
+        let mut scratch = Preimage::default();
         let mut digests: Vec<Digest> = Vec::new();
         for (node, opened) in self.nodes.iter().zip(opened).rev() {
             let digest = match node {
                 ShownNode::Block { entries } => {
-                    scratch.begin(entries.len());
+                    scratch.begin_block(entries.len());
                     entries.iter().for_each(|e| scratch.entry(&e.suffix, &e.value.digest()));
                     scratch.finish()
                 }
                 ShownNode::Inner { value, present, others, .. } => {
                     let value = value.as_ref().map(Shown::digest);
-                    let mut hasher = hash::begin_inner(&opened.path, value.as_ref(), *present);
+                    scratch.begin_inner(&opened.path, value.as_ref(), *present);
                     let mut others = others.iter();
                     for nibble in nibbles(*present) {
                         let is_open = opened.children >> nibble & 1 == 1;
                         let digest = if is_open { digests.pop() } else { others.next().copied() };
-                        hasher.update(&digest.ok_or(ProofError::Malformed("children"))?.0);
+                        scratch.children(&digest.ok_or(ProofError::Malformed("children"))?.0);
                     }
-                    hasher.finish()
+                    scratch.finish()
                 }
             };
             digests.push(digest);

@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use support::audience::{Audience, LOST};
+use support::audience::{Audience, LOST, judged};
 use support::hosts::{Hosts, count, fill};
 use support::{Cluster, alone, eventually, is_alive, signal};
 
@@ -79,6 +79,28 @@ fn live_through_faults(liar: Option<(usize, &str)>) {
     cluster.agree_but(&liars);
     let said = cluster.said();
     assert!(!said.contains("differs from what the replicas vouch for"), "{said}");
+}
+
+#[test]
+fn the_judge_tells_wrong_from_right() {
+    let (first, second, third) = ((2, "a", 10, None), (3, "b", 11, None), (5, "a", 13, Some(10)));
+    assert_eq!(judged(&[first, second, third]), None);
+    // A put that nobody knows the outcome of may have been done.
+    assert_eq!(judged(&[first, second, (4, "b", 12, Some(11)), third]), None);
+    for (seen, what) in [
+        (&[first, third][..], "missed 3"),
+        (&[first, second], "missed 5"),
+        (&[first, second, second, third], "in this order"),
+        (&[first, third, second], "in this order"),
+        (&[first, second, (4, "b", 11, None), third], "saw this value before"),
+        (&[first, second, (4, "b", 99, None), third], "nobody put this"),
+        (&[first, second, (5, "a", 13, Some(11))], "the value before is another"),
+        (&[first, (3, "a", 11, Some(10)), third], "the value before is another"),
+        (&[first, (3, "b", 12, None), third], "at revision 3"),
+    ] {
+        let verdict = judged(seen).unwrap_or_default();
+        assert!(verdict.contains(what), "{seen:?}: {verdict}");
+    }
 }
 
 #[test]

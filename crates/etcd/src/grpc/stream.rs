@@ -29,6 +29,9 @@ use crate::etcd_error;
 const IDLE_BUFFER: usize = 16 << 10;
 /// Bytes beyond which answers that are ready are sent before further ones are made.
 pub(crate) const BATCH: usize = 16 << 10;
+/// Bytes that a batch of answers is charged until its size is known: a message of events, which is
+/// longer only if a single revision is.
+const RESERVE: usize = 2 << 20;
 /// How long an answer waits before it looks again whether there is room for it in the budget.
 const BUDGET_PAUSE: Duration = Duration::from_millis(50);
 
@@ -102,30 +105,42 @@ impl Requests {
     }
 }
 
-/// Where a script's answers go. There is room for one batch of them: sending a further one waits
-/// until the client has taken it.
+/// Where a script's answers go. There is room for one batch of them at a time.
 pub(crate) struct Replies {
     sender: mpsc::Sender<Bytes>,
     account: Arc<Account>,
 }
 
 impl Replies {
-    /// Waits until there is room, which an answer is best made after.
-    pub(crate) async fn ready(&self) {
-        // It fails when nobody runs the script any more; then it does not go on either.
-        let _room = self.sender.reserve().await;
-    }
-
-    /// Sends messages that are framed already. Many small ones are better sent at once.
-    pub(crate) async fn send(&self, bytes: Vec<u8>) {
-        let charge = loop {
-            match self.account.charge(bytes.len()) {
-                Some(charge) => break charge,
-                // What waits elsewhere for clients that do not read fills the budget.
+    /// Waits until there is room for answers, which are best made only then: the client has taken
+    /// those before, and what waits elsewhere for clients that do not read has left a part of the
+    /// budget.
+    pub(crate) async fn room(&self) -> Room<'_> {
+        let permit = match self.sender.reserve().await {
+            Ok(permit) => permit,
+            // Nobody runs the script any more; then it does not go on either.
+            Err(_) => std::future::pending().await,
+        };
+        loop {
+            match self.account.reserve(RESERVE) {
+                Some(charge) => return Room { permit, charge },
                 None => sleep(BUDGET_PAUSE).await,
             }
-        };
-        let _nobody_runs_this = self.sender.send(charged(bytes, charge)).await;
+        }
+    }
+}
+
+/// Room for a batch of answers, charged in advance.
+pub(crate) struct Room<'a> {
+    permit: mpsc::Permit<'a, Bytes>,
+    charge: Charge,
+}
+
+impl Room<'_> {
+    /// Sends messages that are framed already.
+    pub(crate) fn send(mut self, bytes: Vec<u8>) {
+        self.charge.settle(bytes.len());
+        self.permit.send(charged(bytes, self.charge));
     }
 }
 

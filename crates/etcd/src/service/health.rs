@@ -38,7 +38,7 @@ pub(crate) async fn watch<C: Cluster>(
         if last.replace(now) != Some(now) {
             let mut bytes = Vec::new();
             frame(&response(now), &mut bytes);
-            replies.send(bytes).await;
+            replies.room().await.send(bytes);
         }
         sleep(shared.limits.health_period).await;
     }

@@ -96,12 +96,13 @@ pub(crate) async fn keep_alive<C: Cluster>(
                 None => asks = false,
             },
             answer = poll_fn(|cx| renewals.poll_next(cx)), if !is_idle => {
+                let room = replies.room().await;
                 let mut answers = Vec::new();
                 frame(&answer?, &mut answers);
                 while answers.len() < BATCH && let Some(answer) = renewals.next_done() {
                     frame(&answer?, &mut answers);
                 }
-                replies.send(answers).await;
+                room.send(answers);
             }
         }
     }

@@ -32,30 +32,41 @@ pub(crate) async fn watch<C: Cluster>(
     let mut asks = true;
     let mut idle = false;
     let mut answers = Vec::new();
+    let mut room = None;
     loop {
         tokio::select! {
             biased;
             request = requests.next(), if asks && stream.has_room() => match request? {
-                Some(request) => obey(&stream, &request).await?,
+                Some(request) => {
+                    if answers.is_empty() {
+                        // It may have to wait, and others need the room.
+                        room = None;
+                    }
+                    obey(&stream, &request).await?;
+                }
                 None => asks = false,
             },
             () = ready(()), if !idle => {}
             () = stream.woken() => {}
             _ = progress.tick() => stream.tick(),
         }
-        if answers.is_empty() {
-            // What is said is decided as late as possible.
-            let blocked = Counted::new(&shared.counters.blocked);
-            replies.ready().await;
-            drop(blocked);
-        }
+        // What is said is decided as late as possible.
+        let place = match room.take() {
+            Some(place) => place,
+            None => {
+                let _blocked = Counted::new(&shared.counters.blocked);
+                replies.room().await
+            }
+        };
         let turn = stream.poll(Budget::default());
         if let Turn::Notice(notice) = &turn {
             say(&shared, notice, &mut answers)?;
         }
         idle = turn == Turn::Nothing;
-        if !answers.is_empty() && (idle || answers.len() >= BATCH) {
-            replies.send(std::mem::take(&mut answers)).await;
+        if answers.len() >= BATCH || (idle && !answers.is_empty()) {
+            place.send(std::mem::take(&mut answers));
+        } else if !idle {
+            room = Some(place);
         }
         if turn == Turn::Again {
             yield_now().await;

@@ -154,11 +154,13 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.unable.clear();
         self.followed.1 = 0;
         self.publish(fx);
-        self.answer_own(fx);
+        if let Standing::Following(_) = self.standing {
+            self.answer_own(fx);
+        }
         true
     }
 
-    /// Answers the tickets of its own bundles that were executed.
+    /// Answers the tickets of its own bundles that were executed. What was published covers them.
     fn answer_own(&mut self, fx: &mut Fx<'_, O, S, R>) {
         for (digest, slot, body) in core::mem::take(&mut self.unshown) {
             let asked = self.asker.accept(&digest, slot, body);
@@ -198,6 +200,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
             self.shown = self.copy.slot;
             self.stand(Standing::Following(self.upstream), fx);
             self.output_copy(fx);
+            self.answer_own(fx);
             self.settle_own(fx);
             self.refuse_if_not_admitted(fx);
         }

@@ -27,7 +27,7 @@ use crate::asking::{Alarm, Asked, Asker, Outcome};
 use crate::client::NoRecord;
 use crate::executor::Replicated;
 use crate::feed::Follow;
-use crate::message::{ReplicaMessage, ReplyBody};
+use crate::message::{ReplicaMessage, Reply, ReplyBody};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -164,6 +164,8 @@ pub struct Learner<O, S, R = Standard> {
     /// Replicas that could not tell what comes next. A state is fetched once there is a correct one among them.
     unable: BTreeSet<ReplicaId>,
     transfer: Option<Transfer>,
+    /// Replicas that say that the cluster does not admit it.
+    refused_by: BTreeSet<ReplicaId>,
     reads: Reads,
     view: View,
     marker: PhantomData<fn() -> (O, R)>,
@@ -180,6 +182,7 @@ impl<O, S: Clone, R> Clone for Learner<O, S, R> {
             vouchers: self.vouchers.clone(),
             unable: self.unable.clone(),
             transfer: self.transfer.clone(),
+            refused_by: self.refused_by.clone(),
             reads: self.reads.clone(),
             ..*self
         }
@@ -243,6 +246,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             followed: (Slot(0), 0),
             unable: BTreeSet::new(),
             transfer: None,
+            refused_by: BTreeSet::new(),
             reads: Reads::new(number(8), BARRIERS),
             view: View(0),
             config,
@@ -288,10 +292,10 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
                 self.on_stable(from, certificate.statement().slot, fx);
             }
             ReplicaMessage::State(answer) => self.on_state(from, answer, fx),
+            ReplicaMessage::Reply(reply) => self.on_reply(from, reply, fx),
             ReplicaMessage::Order(_)
             | ReplicaMessage::Checkpoint(_)
             | ReplicaMessage::Bundle(_)
-            | ReplicaMessage::Reply(_)
             | ReplicaMessage::Fetch(_)
             | ReplicaMessage::Follow(_)
             | ReplicaMessage::ClaimAsk(_)
@@ -393,6 +397,21 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         }
     }
 
+    /// A replica answers a bundle. What a bundle came to the learner finds out by itself; but to a stranger replicas tell
+    /// nothing that it could follow, only that it is one. Believed once a correct replica says so.
+    fn on_reply(&mut self, from: ReplicaId, reply: &Reply, fx: &mut Fx<'_, O, S, R>) {
+        let follows = matches!(self.standing, Standing::Following(_));
+        let refusal = Digest::of_value(&ReplyBody::NotAdmitted);
+        if follows || reply.results != refusal || self.asker.owns(&reply.bundle).is_none() {
+            return;
+        }
+        self.refused_by.insert(from);
+        if self.refused_by.len() >= self.quorums.weak() {
+            let asked = self.asker.accept(&reply.bundle, reply.slot, ReplyBody::NotAdmitted);
+            self.carry_out(asked, fx);
+        }
+    }
+
     /// Says to all from where it follows, and whose payload it wants.
     fn follow(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let from = self.pending.next();
@@ -466,6 +485,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         if self.standing != standing {
             self.standing = standing;
             self.goal = None;
+            self.refused_by.clear();
             fx.output(LearnerOutput::Standing(standing));
         }
     }

@@ -252,3 +252,38 @@ fn a_stranger_is_told_so() {
     stage.vouch(2, Slot(0));
     assert_eq!(stage.answers(), [(1, "NotAdmitted".to_owned())]);
 }
+
+/// A stranger whom nobody lets follow believes f+1 replicas that say so.
+#[test]
+fn a_stranger_that_cannot_follow_is_told_so() {
+    let mut stage = Stage::new();
+    stage.submit(1, "a");
+    let bundle = stage.last_bundle();
+    stage.refuse(2, &bundle);
+    stage.refuse(2, &bundle);
+    assert!(stage.answers().is_empty(), "one replica is nobody");
+    stage.refuse(3, &bundle);
+    assert_eq!(stage.answers(), [(1, "NotAdmitted".to_owned())]);
+}
+
+/// What is executed while it catches up is answered once it has caught up: then the published copy covers it.
+#[test]
+fn nothing_is_answered_before_it_is_published() {
+    let mut stage = Stage::new();
+    stage.submit(1, "a");
+    let opening = stage.last_bundle();
+    stage.truth.decide(&[opening]);
+    for _ in 0..3 {
+        stage.truth.decide(&[]);
+    }
+    let first = Slot(1);
+    stage.vouch(3, Slot(4));
+    stage.vouch(2, Slot(4));
+    stage.tell(0, first);
+    stage.vouch(1, first);
+    assert_eq!(stage.learner.copy().slot, first);
+    assert_eq!(stage.bundles.len(), 1, "its session is not known to be open");
+    (2..5).for_each(|slot| stage.tell(0, Slot(slot)));
+    assert!(matches!(stage.learner.standing(), Standing::Following(_)));
+    assert_eq!(stage.bundles.len(), 2);
+}

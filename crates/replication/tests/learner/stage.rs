@@ -14,7 +14,7 @@ use testudo_replication::executor::Decided;
 use testudo_replication::feed::{Claim, Feed, Follow, Head, StateAnswer, StateAsk, Tree, Voucher};
 use testudo_replication::{
     Bundle, Learner, LearnerConfig, LearnerInput, LearnerOutput, LearnerTimer, Outcome,
-    ReplicaMessage, Replicated, Request, Standing,
+    ReplicaMessage, Replicated, Reply, ReplyBody, Request, Standing,
 };
 
 pub(crate) const KEY: PublicKey = PublicKey([7; 32]);
@@ -211,6 +211,15 @@ impl Stage {
     pub(crate) fn say(&mut self, from: u16, message: Message) {
         let message = seal(Peer::Replica(ReplicaId(from)), message);
         self.step(|learner, fx| learner.on_message(message, fx));
+    }
+
+    /// A replica says that it does not admit the bundle's client.
+    pub(crate) fn refuse(&mut self, from: u16, bundle: &Bundle) {
+        let results = Digest::of(&testudo_core::Encode::to_bytes(&ReplyBody::NotAdmitted));
+        let bundle = bundle.digest(ME, Domain::default());
+        let (view, slot) = (View(0), Slot(0));
+        let reply = Reply { bundle, view, slot, results, is_final: true, body: None };
+        self.say(from, ReplicaMessage::Reply(reply));
     }
 
     pub(crate) fn submit(&mut self, ticket: u64, operation: &str) {

@@ -39,7 +39,7 @@ async fn every_workload_counts_what_it_is_told_to() {
         // The first to swap a key does not know its revision, and learns it.
         let lost = json["lost_swaps"].as_u64().expect("a number");
         assert_eq!(lost > 0, workload == "txn");
-        assert!(lost < 50, "{lost} for 20 keys");
+        assert!(lost < 200, "{lost} of 300, though seven at a time seldom meet on one of 20 keys");
         assert!(json["latency_us"]["p50"].as_f64().expect("a number") > 0.0);
         assert!(report.to_string().contains("errors      0\n"), "{report}");
     }

@@ -33,30 +33,30 @@ impl ToLearners {
     /// What is said where an honest replica would say this.
     pub(super) fn say<M: Clone>(
         &mut self,
-        message: ReplicaMessage<M>,
+        message: &ReplicaMessage<M>,
         chance: &mut dyn Chance,
     ) -> Vec<ReplicaMessage<M>> {
         let said = match self.lie {
             Lie::Silent => Vec::new(),
-            Lie::Corrupt => self.forge(&message, chance).into_iter().collect(),
-            Lie::Stale => self.repeat(&message).into_iter().collect(),
+            Lie::Corrupt => self.forge(message, chance).into_iter().collect(),
+            Lie::Stale => self.repeat(message).into_iter().collect(),
             Lie::Equivocate => {
                 // Both, so that it contradicts itself, and which comes first is a matter of chance.
-                let mut both: Vec<_> = self.forge(&message, chance).into_iter().collect();
+                let mut both: Vec<_> = self.forge(message, chance).into_iter().collect();
                 let place = if chance.per_mille(500) { 0 } else { both.len() };
                 both.insert(place, message.clone());
                 both
             }
             Lie::Random => match chance.below(5) {
                 0 => Vec::new(),
-                1 => self.repeat(&message).into_iter().collect(),
+                1 => self.repeat(message).into_iter().collect(),
                 2 => vec![message.clone(), message.clone()],
                 3 => vec![message.clone()],
-                _ => self.forge(&message, chance).into_iter().collect(),
+                _ => self.forge(message, chance).into_iter().collect(),
             },
         };
         if let ReplicaMessage::Feed(Feed { voucher, .. }) | ReplicaMessage::Voucher(voucher) =
-            &message
+            message
         {
             self.last = Some(voucher.clone());
         }
@@ -209,7 +209,7 @@ mod tests {
         for slot in 1..50 {
             for word in words(slot) {
                 assert!(ToLearners::concerns(&word));
-                let said = liar.say(word.clone(), &mut chance);
+                let said = liar.say(&word, &mut chance);
                 assert_eq!(said.len(), 1);
                 assert_ne!(shown(&said[0]), shown(&word));
                 if let (Word::Claim(said), Word::Claim(truth)) = (&said[0], &word) {
@@ -224,13 +224,13 @@ mod tests {
         let mut chance = Rng::new(1);
         let mut liar = ToLearners::new(Lie::Stale);
         for slot in 5..9 {
-            let said = liar.say(feed(slot), &mut chance);
+            let said = liar.say(&feed(slot), &mut chance);
             let old = Voucher { slot: Slot(slot), ..voucher(5) };
             assert_eq!(said.len(), 1);
             assert_eq!(shown(&said[0]), shown(&Word::Voucher(old)));
             let claim = Word::Claim(Claim { round: slot, slot: Slot(slot) });
             let old = Word::Claim(Claim { round: slot, slot: Slot(5) });
-            assert_eq!(shown(&liar.say(claim, &mut chance)[0]), shown(&old));
+            assert_eq!(shown(&liar.say(&claim, &mut chance)[0]), shown(&old));
         }
     }
 
@@ -240,11 +240,11 @@ mod tests {
         let mut two_faced = ToLearners::new(Lie::Equivocate);
         let mut silent = ToLearners::new(Lie::Silent);
         for word in words(3) {
-            let said = two_faced.say(word.clone(), &mut chance);
+            let said = two_faced.say(&word, &mut chance);
             let said: Vec<_> = said.iter().map(shown).collect();
             assert!(said.len() == 2 && said[0] != said[1], "{said:?}");
             assert!(said.contains(&shown(&word)), "{said:?}");
-            assert!(silent.say(word, &mut chance).is_empty());
+            assert!(silent.say(&word, &mut chance).is_empty());
         }
     }
 }

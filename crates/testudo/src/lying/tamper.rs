@@ -35,7 +35,7 @@ pub(crate) fn outgoing<M: Message + Send + 'static>(
             told.into_iter().map(|reply| (to, ReplicaMessage::Reply(reply))).collect()
         }
         (Peer::Client(_), message) if ToLearners::concerns(&message) => {
-            let told = to_learners.say(message, &mut chance);
+            let told = to_learners.say(&message, &mut chance);
             told.into_iter().map(|word| (to, word)).collect()
         }
         (Peer::Replica(peer), message) if lie == Lie::Equivocate => {

@@ -82,7 +82,9 @@ fn gateway_cells(row: &gateway::Row, lag: Option<String>) -> [String; 10] {
     let space = store.map(|store| {
         let full = if store.is_full { ", NOSPACE" } else { "" };
         let percent = store.bytes.saturating_mul(100) / store.quota.max(1);
-        format!("{} of {} ({percent}%{full})", store.bytes, Bytes(store.quota))
+        let megabytes = store.bytes as f64 / 1e6;
+        let digits = usize::from(megabytes < 10.0);
+        format!("{megabytes:.digits$} MB of {} ({percent}%{full})", Bytes(store.quota))
     });
     [
         row.id.to_string(),
@@ -213,9 +215,8 @@ fn sentences(summary: &Summary) -> String {
     let astray: Vec<String> = astray.map(|row| row.id.to_string()).collect();
     if !astray.is_empty() {
         let astray: Vec<&str> = astray.iter().map(String::as_str).collect();
-        let gateways = if astray.len() == 1 { "Gateway" } else { "Gateways" };
-        let _ =
-            write!(text, "\n{gateways} that do not follow the cluster: {}.", words::list(&astray));
+        let gateways = if astray.len() == 1 { "Gateway that does" } else { "Gateways that do" };
+        let _ = write!(text, "\n{gateways} not follow the cluster: {}.", words::list(&astray));
     }
     for (what, who) in lists.iter().filter(|(_, who)| !who.is_empty()) {
         let who: Vec<&str> = who.iter().map(String::as_str).collect();

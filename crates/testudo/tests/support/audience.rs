@@ -341,6 +341,27 @@ impl Watcher {
     }
 }
 
+/// What a watcher of all keys is judged to have seen, when three puts were acknowledged and one more was tried: nothing
+/// if it is right, or what is wrong.
+pub(crate) fn judged(seen: &[(i64, &str, u64, Option<u64>)]) -> Option<String> {
+    let seen = seen.iter().map(|(revision, key, value, before)| Seen {
+        revision: *revision,
+        key: format!("{FOLDER}{key}"),
+        value: *value,
+        before: *before,
+    });
+    let seen = Mutex::new(seen.collect());
+    let watcher = Watcher { scope: Scope::All, seen, broken: Mutex::default() };
+    let acknowledged = [(2, ("a", 10)), (3, ("b", 11)), (5, ("a", 13))];
+    let acknowledged = acknowledged
+        .into_iter()
+        .map(|(revision, (key, value))| (revision, (format!("{FOLDER}{key}"), value)))
+        .collect();
+    let attempted = BTreeSet::from([10, 11, 12, 13]);
+    let verdict = std::panic::catch_unwind(move || watcher.judge(&acknowledged, &attempted));
+    verdict.err().map(|how| how.downcast_ref::<String>().cloned().unwrap_or_default())
+}
+
 /// A lease with a key on it.
 pub(crate) struct Lease {
     pub(crate) id: i64,
