@@ -28,7 +28,9 @@ stop_up() {
 start_up() {
   local log=$1 deadline
   shift
-  "$@" >"$log" 2>"$log.err" &
+  # Emptied before anybody looks into it: the background job may begin late.
+  : >"$log"
+  "$@" >>"$log" 2>"$log.err" &
   UP_PID=$!
   deadline=$((SECONDS + 900))
   until grep -q '^testudo ready' "$log"; do
