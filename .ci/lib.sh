@@ -3,6 +3,7 @@
 COMMIT=$(git rev-parse HEAD)
 SCRATCH=$(mktemp -d)
 UP_PID=""
+ETCD_PID=""
 
 step() { printf '\n==> %s (%s)\n' "$1" "$(date -u +%H:%M:%S)"; }
 
@@ -10,6 +11,7 @@ fail() { echo "ci: $1" >&2; exit 1; }
 
 cleanup() {
   stop_up || true
+  stop_etcd || true
   rm -rf "$SCRATCH"
 }
 trap cleanup EXIT
@@ -37,11 +39,45 @@ start_up() {
   ETCD=$(sed -n 's/^testudo ready etcd=\([^ ]*\) .*/\1/p' "$log")
 }
 
+# start_etcd: starts a real etcd of one member on ports that are free, and sets REAL to its address.
+start_etcd() {
+  local deadline client peer
+  deadline=$((SECONDS + 120))
+  while [ "$SECONDS" -lt "$deadline" ]; do
+    client=$((12000 + RANDOM % 8000)) peer=$((12000 + RANDOM % 8000))
+    REAL=127.0.0.1:$client
+    rm -rf "$SCRATCH/etcd"
+    etcd --name real --data-dir "$SCRATCH/etcd" --initial-cluster "real=http://127.0.0.1:$peer" \
+      --listen-client-urls "http://$REAL" --advertise-client-urls "http://$REAL" \
+      --listen-peer-urls "http://127.0.0.1:$peer" --initial-advertise-peer-urls "http://127.0.0.1:$peer" \
+      >"$SCRATCH/etcd.log" 2>&1 &
+    ETCD_PID=$!
+    for _ in $(seq 100); do
+      # A port that is taken ends it; others are tried then.
+      kill -0 "$ETCD_PID" 2>/dev/null || break
+      ! ETCDCTL_API=3 etcdctl --endpoints "$REAL" endpoint health >/dev/null 2>&1 || return 0
+      sleep 0.2
+    done
+    stop_etcd
+  done
+  tail -n 20 "$SCRATCH/etcd.log" >&2
+  fail "etcd does not start"
+}
+
+# Ends the etcd that this run started, and only that.
+stop_etcd() {
+  [ -n "$ETCD_PID" ] || return 0
+  kill "$ETCD_PID" 2>/dev/null || true
+  wait "$ETCD_PID" 2>/dev/null || true
+  ETCD_PID=""
+}
+
 # need COMMAND PACKAGE: has a client installed, or says that it is skipped where nobody may install.
 need() {
   command -v "$1" >/dev/null && return 0
   if [ "${CI:-}" = true ]; then
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$2"; } >"$SCRATCH/apt.log" 2>&1 ||
+    # Not to start what it installs: run level 1 has no services.
+    { apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$2"; } >"$SCRATCH/apt.log" 2>&1 ||
       { tail -n 20 "$SCRATCH/apt.log" >&2; fail "$1 is missing and cannot be installed"; }
     return 0
   fi
@@ -84,6 +120,7 @@ stock_clients() {
       stop_up
       echo "etcdctl: all answers are right with liar $liar"
     done
+    if need etcd etcd-server; then same_story; fi
   fi
   if need protoc protobuf-compiler; then
     (cd compat/etcd-client && CARGO_TARGET_DIR="$SCRATCH/compat" cargo build --locked --quiet)
@@ -91,6 +128,23 @@ stock_clients() {
     "$SCRATCH/compat/debug/testudo-compat-etcd-client" "http://$ETCD"
     stop_up
   fi
+}
+
+# The same story of watches, leases, transactions and compaction is told to a real etcd and to clusters with a liar in
+# each place: a backup, and the primary, from which a gateway is fed first. The answers must be the same to the letter.
+same_story() {
+  local liar
+  start_etcd
+  .ci/story "$REAL" >"$SCRATCH/story.etcd"
+  stop_etcd
+  for liar in 0=corrupt 1=corrupt 2=corrupt 3=corrupt 0=stale 0=equivocate; do
+    start_up "$SCRATCH/liar.log" target/release/testudo up --ephemeral --listen 127.0.0.1:0 --liar "$liar"
+    .ci/story "$ETCD" >"$SCRATCH/story.testudo"
+    stop_up
+    diff -u --label etcd --label "testudo with liar $liar" "$SCRATCH/story.etcd" "$SCRATCH/story.testudo" ||
+      fail "with liar $liar the answers are not etcd's"
+    echo "etcdctl: $(grep -c '^\$' "$SCRATCH/story.etcd") commands are answered as etcd does, with liar $liar"
+  done
 }
 
 # Half of the seeds are always the same; half are drawn from the commit, so that every commit looks elsewhere, too.

@@ -94,6 +94,9 @@ pub struct OrderConfig {
     pub checkpoint_interval: u64,
     /// Slots that may be ordered beyond the last stable checkpoint.
     pub window: u64,
+    /// Bytes that the log takes in, about, before the next stable checkpoint is written down as a snapshot; or as many as
+    /// the state has, if that is more.
+    pub snapshot_bytes: u64,
 }
 
 impl OrderConfig {
@@ -107,6 +110,7 @@ impl OrderConfig {
             resend: Duration::from_millis(250),
             checkpoint_interval: limits::CHECKPOINT_INTERVAL,
             window: limits::WINDOW,
+            snapshot_bytes: limits::SNAPSHOT_BYTES,
         }
     }
 }

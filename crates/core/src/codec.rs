@@ -23,6 +23,13 @@ pub trait Encode {
         self.encode(&mut out);
         out
     }
+
+    /// Hands a form of the value out in pieces, in order, until `put` says false. What is large gives many small ones, so
+    /// that nobody ever holds all of it twice: snapshots are written this way. A piece of up to 64 MiB is read back as it
+    /// was given, a longer one may be cut. Unless the type says otherwise it is one piece, that form alone.
+    fn pieces(&self, put: &mut dyn FnMut(&[u8]) -> bool) {
+        put(&self.to_bytes());
+    }
 }
 
 /// A value that can be read back from its one form.
@@ -42,6 +49,19 @@ pub trait Decode: Sized {
         let value = Self::decode(&mut reader)?;
         reader.finish()?;
         Ok(value)
+    }
+
+    /// Reads one value from the pieces that [`Encode::pieces`] gave: `next` hands them back one by one, in order, and none
+    /// after the last. Whatever can be proved is to be proved here, as the pieces come from a disk.
+    ///
+    /// # Errors
+    /// When the pieces are not that value's.
+    fn from_pieces(next: &mut dyn FnMut() -> Option<Vec<u8>>) -> Result<Self, DecodeError> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = next() {
+            bytes.extend_from_slice(&piece);
+        }
+        Self::from_bytes(&bytes)
     }
 }
 

@@ -44,6 +44,10 @@ pub const RESULT_BYTES: usize = 32 << 20;
 /// Slots between two checkpoints. At each one the whole state is hashed.
 pub const CHECKPOINT_INTERVAL: u64 = 256;
 
+/// Bytes that the log takes in before a snapshot is written, or as many as the state has: so what is executed again at a
+/// restart is bounded, and what snapshots write is no more than what the log does.
+pub const SNAPSHOT_BYTES: u64 = 16 << 20;
+
 /// Slots that may be ordered beyond the last stable checkpoint. A proposal beyond is ignored. Half an interval is time
 /// enough for a checkpoint to become stable while the order goes on.
 pub const WINDOW: u64 = CHECKPOINT_INTERVAL + CHECKPOINT_INTERVAL / 2;
@@ -52,10 +56,38 @@ pub const WINDOW: u64 = CHECKPOINT_INTERVAL + CHECKPOINT_INTERVAL / 2;
 pub const OPEN_SLOTS: u64 = 2;
 
 /// How far a proposer's clock may be from a voter's when the proposal is fresh. Beyond it the voter withholds its vote.
-pub const CLOCK_BOUND: Duration = Duration::from_secs(5);
+pub const CLOCK_BOUND: Duration = Duration::from_secs(1);
 
 /// Digests or slots that one fetch may ask for. A longer list is malformed.
 pub const FETCH_ITEMS: usize = 64;
+
+/// Decided slots that a learner which lags is told at once. It asks on when it has them.
+pub const FOLLOW_STEP: u64 = 64;
+
+/// Bytes of bodies in one decided slot's message to a learner, which asks for the others.
+pub const FEED_BYTES: usize = FRAME_BYTES / 4;
+
+/// Learners that follow one replica. Further ones are not heard until one is silent for long.
+pub const FOLLOWERS: usize = 128;
+
+/// Executed slots that are remembered for learners that lag. Who lags further behind takes the state.
+pub const RECENT_SLOTS: usize = 4096;
+
+/// Bytes of bodies among them. Learners ask for the bodies of older ones, which are read from the log.
+pub const RECENT_BYTES: usize = 8 << 20;
+
+/// Stable checkpoints whose state is kept for those who fetch it: the newest, and older ones that somebody is fetching.
+/// Beyond them the oldest goes, and whoever was fetching it begins anew.
+pub const SERVED_CHECKPOINTS: usize = 3;
+
+/// Bytes of entries in one chunk of the state, unless one entry is larger.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// Questions of one peer about what was decided or the state that are answered in one budget period. It asks again.
+pub const QUESTIONS: usize = 128;
+
+/// Questions of one peer for a claim that are answered in one budget period. It asks again.
+pub const CLAIMS: usize = 2048;
 
 /// Bodies that one peer is lent in one resend period. It asks again for what it did not get.
 pub const LENT_ITEMS: usize = 8 * FETCH_ITEMS;

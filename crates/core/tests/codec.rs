@@ -118,3 +118,50 @@ fn an_announced_length_allocates_nothing() {
     assert_eq!(<Arc<[u8]>>::from_bytes(&bytes), Err(DecodeError::Truncated));
     assert_eq!(Reader::new(&bytes).bytes(), Err(DecodeError::Truncated));
 }
+
+/// A text that is written a few letters at a time.
+#[derive(PartialEq, Debug)]
+struct Long(String);
+
+impl Encode for Long {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+    fn pieces(&self, put: &mut dyn FnMut(&[u8]) -> bool) {
+        self.0.as_bytes().chunks(3).all(put);
+    }
+}
+
+impl Decode for Long {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        String::decode(reader).map(Self)
+    }
+    fn from_pieces(next: &mut dyn FnMut() -> Option<Vec<u8>>) -> Result<Self, DecodeError> {
+        let bytes: Vec<u8> = std::iter::from_fn(next).flatten().collect();
+        String::from_utf8(bytes).map(Self).map_err(|_| DecodeError::Unknown("text"))
+    }
+}
+
+fn through_pieces<T: Encode + Decode>(value: &T) -> (usize, Result<T, DecodeError>) {
+    let mut pieces = std::collections::VecDeque::new();
+    value.pieces(&mut |piece| {
+        pieces.push_back(piece.to_vec());
+        true
+    });
+    (pieces.len(), T::from_pieces(&mut || pieces.pop_front()))
+}
+
+/// A value comes back from its pieces, be they one or many, and stops giving them when nobody wants more.
+#[test]
+fn a_value_is_read_back_from_its_pieces() {
+    assert_eq!(through_pieces(&vec![1_u16, 2]), (1, Ok(vec![1, 2])));
+    let long = Long("a long text".to_owned());
+    let mut wanted = 2;
+    long.pieces(&mut |_| {
+        wanted -= 1;
+        wanted > 0
+    });
+    assert_eq!(wanted, 0);
+    assert_eq!(through_pieces(&long), (4, Ok(long)));
+    assert_eq!(u64::from_pieces(&mut || None), Err(DecodeError::Truncated));
+}

@@ -7,67 +7,98 @@
 //! cargo run --release -p testudo-etcd --example unreplicated -- 127.0.0.1:2379
 //! ```
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use testudo_contracts::{Moment, Reading, Service, Store};
+use testudo_contracts::{Moment, Service};
 use testudo_core::{ClusterId, ReplicaId, Slot, Time, View};
-use testudo_etcd::{Gateway, GatewayInfo, Position, Submit, SubmitError};
+use testudo_etcd::{Cluster, Copy, Gateway, GatewayInfo, Position, SubmitError};
 use testudo_kv::Kv;
+use testudo_state::Map;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-#[derive(Default)]
-struct Memory(BTreeMap<Vec<u8>, Arc<[u8]>>);
+/// How often it looks whether the service wants a slot.
+const PERIOD: Duration = Duration::from_millis(20);
 
-impl Reading for Memory {
-    fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
-        self.0.get(key).cloned()
+/// The service, executed under a lock.
+struct Unreplicated {
+    state: Mutex<(Map, Slot)>,
+    newest: watch::Sender<Option<Arc<Copy>>>,
+}
+
+impl Unreplicated {
+    fn new() -> Self {
+        let mut map = Map::new();
+        Kv::default().genesis(&mut map);
+        let newest = watch::Sender::new(Some(copy(&map, Slot(0))));
+        Self { state: Mutex::new((map, Slot(0))), newest }
+    }
+}
+
+fn copy(map: &Map, slot: Slot) -> Arc<Copy> {
+    Arc::new(Copy { slot, time: now(), state: map.clone(), taken: Instant::now() })
+}
+
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Unreplicated {
+    /// Executes one slot, of one operation or of none.
+    fn slot(&self, operation: Option<&[u8]>) -> Vec<u8> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (map, slot) = &mut *state;
+        let before = self.newest.borrow().as_ref().map_or(Time(0), |copy| copy.time);
+        let time = now().max(before);
+        slot.0 += 1;
+        let moment = Moment { slot: *slot, time, elapsed: time.0 - before.0 };
+        let service = Kv::default();
+        service.advance(map, &moment);
+        let result = operation.map(|bytes| service.execute(map, bytes, &moment));
+        self.newest.send_replace(Some(copy(map, *slot)));
+        result.unwrap_or_default()
     }
 
-    fn scan(
-        &self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &Arc<[u8]>) -> bool,
-    ) {
-        let mut range = self.0.range::<[u8], _>((from, to));
-        let mut next = || if reverse { range.next_back() } else { range.next() };
-        while let Some((key, value)) = next() {
-            if !visit(key, value) {
-                return;
+    /// Executes empty slots when the service wants them: leases expire though nobody asks.
+    async fn attend(&self) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let newest = self.newest.borrow().clone();
+            let Some(copy) = newest else { continue };
+            let elapsed = u64::try_from(copy.taken.elapsed().as_millis()).unwrap_or(u64::MAX);
+            if Kv::default().due(&copy.state).is_some_and(|due| due <= elapsed) {
+                self.slot(None);
             }
         }
     }
 }
 
-impl Store for Memory {
-    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
-        self.0.insert(key.to_vec(), value);
-    }
+/// What the gateway reaches it by.
+struct Link(Arc<Unreplicated>);
 
-    fn delete(&mut self, key: &[u8]) -> bool {
-        self.0.remove(key).is_some()
-    }
-}
-
-/// The store, and how many operations it has executed.
-struct Unreplicated(Mutex<(Memory, u64)>);
-
-impl Submit for Unreplicated {
+impl Cluster for Link {
     async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (memory, slot) = &mut *state;
-        *slot += 1;
-        let moment = Moment { slot: Slot(*slot), time: Time(*slot), elapsed: 0 };
-        Ok(Kv.execute(memory, &operation, &moment).into())
+        Ok(self.0.slot(Some(&operation)).into())
+    }
+
+    async fn read(&self) -> Result<Arc<Copy>, SubmitError> {
+        self.latest()
+    }
+
+    fn latest(&self) -> Result<Arc<Copy>, SubmitError> {
+        self.0.newest.borrow().clone().ok_or(SubmitError::NotReady)
+    }
+
+    fn updates(&self) -> watch::Receiver<Option<Arc<Copy>>> {
+        self.0.newest.subscribe()
     }
 
     fn position(&self) -> Position {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner).1;
-        Position { view: View(0), slot: Slot(slot), primary: ReplicaId(0) }
+        let slot = self.0.newest.borrow().as_ref().map_or(Slot(0), |copy| copy.slot);
+        Position { view: View(0), slot, primary: ReplicaId(0) }
     }
 }
 
@@ -77,9 +108,10 @@ async fn serve(address: &str) -> std::io::Result<()> {
     println!("serving etcd v3 at {url}");
     let member = ("unreplicated".to_owned(), url.clone());
     let info = GatewayInfo::new(ClusterId([0; 16]), ReplicaId(0), [member], &[url]);
-    let mut memory = Memory::default();
-    Kv.genesis(&mut memory);
-    Gateway::serve(listener, Unreplicated(Mutex::new((memory, 0))), info, async {
+    let service = Arc::new(Unreplicated::new());
+    let attended = service.clone();
+    tokio::spawn(async move { attended.attend().await });
+    Gateway::serve(listener, Link(service), info, async {
         // Without the signal it runs until it is killed.
         let _signal = tokio::signal::ctrl_c().await;
     })

@@ -3,7 +3,7 @@
 use testudo_kv::Error;
 use tonic::{Code, Status};
 
-use crate::submit::SubmitError;
+use crate::cluster::SubmitError;
 
 /// No quorum answered in time.
 pub(crate) fn timed_out() -> Status {
@@ -53,6 +53,7 @@ pub(crate) fn refused(error: Error) -> Status {
 pub(crate) fn not_executed(error: SubmitError) -> Status {
     match error {
         SubmitError::Unavailable | SubmitError::Unknown => timed_out(),
+        SubmitError::NotReady => Status::unavailable("etcdserver: unhealthy cluster"),
         SubmitError::NotAdmitted => {
             Status::unavailable("testudo: the cluster does not admit this gateway")
         }

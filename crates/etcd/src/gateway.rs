@@ -16,10 +16,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::budget::Account;
+use crate::cluster::Cluster;
 use crate::info::GatewayInfo;
+use crate::leadership::Leadership;
 use crate::route;
 use crate::service::Shared;
-use crate::submit::Submit;
 
 /// The first bytes of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,16 +28,17 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 /// How long to wait after a failure to accept, which is a lack of something that others must free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Bytes that a client may send on one stream, and on all, before we have read them.
+/// Bytes that a client may send on one stream, and on all, before we have read them. The latter also
+/// decides how many small frames may lie unread before the connection is closed, some thousands.
 const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Bytes of one HTTP/2 frame from a client: the smallest limit that there is, so that many streams
 /// get their turn.
 const FRAME: u32 = 16 << 10;
 /// Bytes of the headers of one request, by HTTP/2's way of counting.
 const HEADERS: u32 = 64 << 10;
 /// Bytes that one stream may have queued for a client that reads slowly, but for its last message.
-const SEND_BUFFER: usize = 256 << 10;
+const SEND_BUFFER: usize = 64 << 10;
 /// Bytes of the head of an HTTP/1.1 request.
 const HTTP1_BUFFER: usize = 16 << 10;
 
@@ -62,6 +64,16 @@ pub struct Limits {
     pub greeting: Duration,
     /// How often an idle HTTP/2 connection is asked whether it is still there; it has 20 s to say.
     pub keep_alive: Duration,
+    /// How often the cluster is asked while there are streams that want to end when it is silent.
+    pub leader_period: Duration,
+    /// How long it may be silent before they do.
+    pub leaderless: Duration,
+    /// How long a client of a compaction waits for what is forgotten to be gone, if it wants to.
+    pub sweep: Duration,
+    /// What watches may cost.
+    pub watches: testudo_kv::watch::Limits,
+    /// How often an idle watch that asks for it is told how far it is.
+    pub progress_period: Duration,
     /// How often a health watch looks.
     pub health_period: Duration,
     /// How long requests that are under way have to end when the gateway stops.
@@ -80,6 +92,11 @@ impl Default for Limits {
             probe: Duration::from_secs(2),
             greeting: Duration::from_secs(10),
             keep_alive: Duration::from_secs(120),
+            leader_period: Duration::from_secs(1),
+            leaderless: Duration::from_secs(6),
+            sweep: Duration::from_secs(120),
+            watches: testudo_kv::watch::Limits::default(),
+            progress_period: Duration::from_secs(600),
             health_period: Duration::from_secs(5),
             drain: Duration::from_secs(10),
         }
@@ -94,33 +111,43 @@ impl Gateway {
     /// Serves connections with default limits until `shutdown` is ready and the requests then under
     /// way have ended.
     ///
-    /// It spawns a task for each connection and each request on the runtime that it runs in.
+    /// It spawns a task for each connection and each request on the runtime that it runs in, and a
+    /// few of its own, which end with it.
     ///
     /// # Errors
     /// When the listener has no address any more. Failures to accept are waited out.
-    pub async fn serve<S: Submit>(
+    pub async fn serve<C: Cluster>(
         listener: TcpListener,
-        submit: S,
+        cluster: C,
         info: GatewayInfo,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        Self::serve_within(Limits::default(), listener, submit, info, shutdown).await
+        Self::serve_within(Limits::default(), listener, cluster, info, shutdown).await
     }
 
     /// Serves like [`Gateway::serve`], within limits of the caller's.
     ///
     /// # Errors
     /// As [`Gateway::serve`].
-    pub async fn serve_within<S: Submit>(
+    pub async fn serve_within<C: Cluster>(
         limits: Limits,
         listener: TcpListener,
-        submit: S,
+        cluster: C,
         info: GatewayInfo,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
         listener.local_addr()?;
         let (stop, stopping) = watch::channel(false);
-        let shared = Arc::new(Shared::new(submit, info, limits, stopping));
+        let shared = Arc::new(Shared::new(cluster, info, limits, stopping));
+        let mut attendants = JoinSet::new();
+        attendants.spawn({
+            let shared = shared.clone();
+            async move { Leadership::attend(&shared).await }
+        });
+        attendants.spawn({
+            let shared = shared.clone();
+            async move { shared.hub.attend().await }
+        });
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
@@ -147,7 +174,7 @@ impl Gateway {
 }
 
 /// Serves one connection to its end. How it ends is the client's affair.
-async fn serve_connection<S: Submit>(shared: Arc<Shared<S>>, stream: TcpStream, watcher: Watcher) {
+async fn serve_connection<C: Cluster>(shared: Arc<Shared<C>>, stream: TcpStream, watcher: Watcher) {
     // Answers are written whole; holding them back would only delay them.
     let _best_effort = stream.set_nodelay(true);
     let mut stopping = shared.stopping.clone();

@@ -1,4 +1,8 @@
-//! gRPC's framing: one message in, one message or a stream of them out.
+//! gRPC's framing: one message in and one out, here; streams of them, in [`stream`].
+
+mod stream;
+
+pub(crate) use stream::{BATCH, Outcome, Replies, Requests, Script, converse};
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,7 +15,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use prost::Message;
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::budget::{Charge, charged};
@@ -113,7 +116,7 @@ pub(crate) async fn read_message(
 }
 
 /// Takes the prefix off and gives the length that it announces.
-fn message_length(piece: &mut Bytes) -> Result<usize, Status> {
+fn message_length(piece: &mut impl Buf) -> Result<usize, Status> {
     let flag = piece.get_u8();
     let length = piece.get_u32() as usize;
     match flag {
@@ -152,39 +155,38 @@ pub(crate) fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, Status> {
         .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
 
+/// Begins the frame of a message of that length, which is to follow.
+pub(crate) fn begin_frame(length: usize, out: &mut Vec<u8>) {
+    out.reserve(PREFIX + length);
+    out.push(0);
+    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+}
+
 /// Frames a message.
-fn encode(message: &impl Message) -> Vec<u8> {
-    let length = message.encoded_len();
-    let mut bytes = Vec::with_capacity(PREFIX + length);
-    bytes.push(0);
-    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    message.encode_raw(&mut bytes);
-    bytes
+pub(crate) fn frame(message: &impl Message, out: &mut Vec<u8>) {
+    begin_frame(message.encoded_len(), out);
+    message.encode_raw(out);
 }
 
 /// The answer of one message. The bytes stay charged until the last of them is sent.
 pub(crate) fn answer(
     message: &impl Message,
+    charge: Charge,
+) -> Result<Response<ResponseBody>, Status> {
+    let mut bytes = Vec::new();
+    frame(message, &mut bytes);
+    answer_framed(bytes, charge)
+}
+
+/// The answer of one message that is framed already.
+pub(crate) fn answer_framed(
+    bytes: Vec<u8>,
     mut charge: Charge,
 ) -> Result<Response<ResponseBody>, Status> {
-    let bytes = encode(message);
     if bytes.len() > OVERHEAD {
         charge.extend(bytes.len()).ok_or_else(etcd_error::too_many_requests)?;
     }
     Ok(response(ResponseBody::Message(charged(bytes, charge))))
-}
-
-/// The answer of many messages, as they come. The stream is charged until its client drops it.
-pub(crate) fn stream(
-    messages: mpsc::Receiver<Result<Bytes, Status>>,
-    charge: Charge,
-) -> Response<ResponseBody> {
-    response(ResponseBody::Stream(messages, charge))
-}
-
-/// One message of a stream.
-pub(crate) fn item(message: &impl Message) -> Bytes {
-    encode(message).into()
 }
 
 fn response(body: ResponseBody) -> Response<ResponseBody> {
@@ -205,8 +207,8 @@ pub(crate) enum ResponseBody {
     Message(Bytes),
     /// That all is well.
     End,
-    /// Framed messages as they come, then that all is well, or what is not.
-    Stream(mpsc::Receiver<Result<Bytes, Status>>, Charge),
+    /// Framed messages as a script has them ready, then what it came to.
+    Script(Script),
 }
 
 impl Body for ResponseBody {
@@ -226,20 +228,20 @@ impl Body for ResponseBody {
                 trailers.insert(STATUS, OK);
                 (Frame::trailers(trailers), Self::Empty)
             }
-            Self::Stream(mut messages, charge) => {
-                let Poll::Ready(message) = messages.poll_recv(cx) else {
-                    *self = Self::Stream(messages, charge);
+            Self::Script(mut script) => match script.poll(cx) {
+                Poll::Pending => {
+                    *self = Self::Script(script);
                     return Poll::Pending;
-                };
-                match message {
-                    Some(Ok(bytes)) => (Frame::data(bytes), Self::Stream(messages, charge)),
-                    Some(Err(status)) => (Frame::trailers(trailers_of(&status)), Self::Empty),
-                    None => {
-                        *self = Self::End;
-                        return self.poll_frame(cx);
-                    }
                 }
-            }
+                Poll::Ready(Ok(bytes)) => (Frame::data(bytes), Self::Script(script)),
+                Poll::Ready(Err(Ok(()))) => {
+                    *self = Self::End;
+                    return self.poll_frame(cx);
+                }
+                Poll::Ready(Err(Err(status))) => {
+                    (Frame::trailers(trailers_of(&status)), Self::Empty)
+                }
+            },
         };
         *self = next;
         Poll::Ready(Some(Ok(frame)))
@@ -253,7 +255,7 @@ impl Body for ResponseBody {
         match self {
             Self::Empty | Self::End => SizeHint::with_exact(0),
             Self::Plain(bytes) | Self::Message(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(..) => SizeHint::default(),
+            Self::Script(_) => SizeHint::default(),
         }
     }
 }

@@ -1,26 +1,25 @@
 //! What is asked without gRPC: version, health and metrics, for people, probes and scrapers.
 
-use std::fmt::Write;
-use std::sync::atomic::Ordering;
-
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 
+use crate::cluster::Cluster;
 use crate::grpc::ResponseBody;
 use crate::info::VERSION;
+use crate::metrics;
 use crate::service::Shared;
-use crate::submit::Submit;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Answers a request that is not gRPC. Its body is not read.
-pub(crate) async fn answer<S: Submit>(
-    shared: &Shared<S>,
+pub(crate) async fn answer<C: Cluster>(
+    shared: &Shared<C>,
     method: &Method,
-    path: &str,
+    uri: &Uri,
 ) -> Response<ResponseBody> {
+    let path = uri.path();
     if path.starts_with("/v3/") {
         return not_implemented(path);
     }
@@ -33,20 +32,29 @@ pub(crate) async fn answer<S: Submit>(
     }
     match path {
         "/version" => response(StatusCode::OK, JSON, version()),
-        "/health" if shared.is_answering().await => {
-            response(StatusCode::OK, JSON, r#"{"health":"true","reason":""}"#.to_owned())
-        }
-        "/health" => {
-            let text = r#"{"health":"false","reason":"RAFT NO LEADER"}"#.to_owned();
-            response(StatusCode::SERVICE_UNAVAILABLE, JSON, text)
-        }
+        "/health" => health(shared, uri.query().unwrap_or_default()).await,
         "/readyz" if !shared.is_answering().await => {
             let text = "[-]linearizable_read failed: etcdserver: no leader\n".to_owned();
             response(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
         }
-        "/metrics" => response(StatusCode::OK, METRICS, metrics(shared)),
+        "/metrics" => response(StatusCode::OK, METRICS, metrics::text(shared)),
         _ => response(StatusCode::OK, TEXT, "ok\n".to_owned()),
     }
+}
+
+/// Whether all is well. A probe may leave out that the store is full (`exclude=NOSPACE`), and whether
+/// a quorum answers (`serializable=true`), as of etcd.
+async fn health<C: Cluster>(shared: &Shared<C>, query: &str) -> Response<ResponseBody> {
+    let asks_for = |option: &str| query.split('&').any(|part| part == option);
+    let reason = match shared.cluster.latest() {
+        Err(_) => "RAFT NO LEADER",
+        Ok(copy) if copy.status().alarm && !asks_for("exclude=NOSPACE") => "ALARM NOSPACE",
+        Ok(_) if !asks_for("serializable=true") && !shared.is_answering().await => "RAFT NO LEADER",
+        Ok(_) => "",
+    };
+    let status = if reason.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let text = format!(r#"{{"health":"{}","reason":"{reason}"}}"#, reason.is_empty());
+    response(status, JSON, text)
 }
 
 fn response(status: StatusCode, kind: HeaderValue, text: String) -> Response<ResponseBody> {
@@ -69,54 +77,4 @@ fn not_implemented(path: &str) -> Response<ResponseBody> {
     let text = format!("testudo: {path} is not implemented yet");
     let body = format!(r#"{{"error":"{text}","message":"{text}","code":12}}"#);
     response(StatusCode::NOT_IMPLEMENTED, JSON, body)
-}
-
-/// Metrics under the names that etcd's dashboards and alerts look for.
-fn metrics<S: Submit>(shared: &Shared<S>) -> String {
-    let position = shared.cluster.position();
-    let counters = &shared.counters;
-    let samples = [
-        (
-            "etcd_server_has_leader",
-            "gauge",
-            "Whether the cluster answered when it was asked last.",
-            u64::from(!shared.pulse.is_failing()),
-        ),
-        (
-            "etcd_server_leader_changes_seen_total",
-            "counter",
-            "The view in which the cluster orders.",
-            position.view.0,
-        ),
-        (
-            "etcd_server_proposals_committed_total",
-            "gauge",
-            "Operations that the cluster answered through this gateway.",
-            counters.answered.load(Ordering::Relaxed),
-        ),
-        (
-            "etcd_server_proposals_pending",
-            "gauge",
-            "Operations under way through this gateway.",
-            u64::try_from(counters.pending.load(Ordering::Relaxed)).unwrap_or(0),
-        ),
-        (
-            "etcd_server_proposals_failed_total",
-            "counter",
-            "Operations that got no answer through this gateway.",
-            counters.failed.load(Ordering::Relaxed),
-        ),
-        (
-            "etcd_mvcc_db_total_size_in_bytes",
-            "gauge",
-            "Bytes of the store when its status was asked for last.",
-            counters.bytes.load(Ordering::Relaxed),
-        ),
-    ];
-    let mut text = String::new();
-    for (name, kind, help, value) in samples {
-        // Writing to a string does not fail.
-        let _written = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
-    }
-    text
 }

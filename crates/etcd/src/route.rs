@@ -1,22 +1,24 @@
 //! From a path to a method.
 
 use std::convert::Infallible;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use prost::Message;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::Status;
 
 use crate::budget::{Account, Charge};
+use crate::cluster::Cluster;
 use crate::etcd_error;
-use crate::grpc::{self, ResponseBody};
+use crate::grpc::{self, Outcome, Replies, Requests, ResponseBody};
 use crate::plain;
-use crate::service::{self, Method, Patience, Shared};
-use crate::submit::Submit;
+use crate::service::{self, Consistency, Method, Patience, Shared};
 
 /// Every service and method that etcd has. What is asked for and is not here does not exist; what
 /// is here and nothing below calls is not there yet.
@@ -75,11 +77,11 @@ enum Way {
 type Answer = Result<Response<ResponseBody>, Status>;
 
 /// Answers a request, whatever it is.
-pub(crate) fn answer<S: Submit>(
-    shared: Arc<Shared<S>>,
+pub(crate) fn answer<C: Cluster>(
+    shared: Arc<Shared<C>>,
     account: &Arc<Account>,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<S> {
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<C> {
     // The request's head is done with before the future begins: there may be thousands of them,
     // and each lies as large as it ever gets.
     let way = way(&shared, account, request);
@@ -93,8 +95,8 @@ pub(crate) fn answer<S: Submit>(
     }
 }
 
-fn way<S: Submit>(
-    shared: &Arc<Shared<S>>,
+fn way<C: Cluster>(
+    shared: &Arc<Shared<C>>,
     account: &Arc<Account>,
     request: Request<Incoming>,
 ) -> Way {
@@ -102,7 +104,7 @@ fn way<S: Submit>(
     let shared = shared.clone();
     if head.version != Version::HTTP_2 || !grpc::is_grpc(&head.headers) {
         return Way::Rare(Box::pin(async move {
-            Ok(plain::answer(&shared, &head.method, head.uri.path()).await)
+            Ok(plain::answer(&shared, &head.method, &head.uri).await)
         }));
     }
     let call = match Call::new(&shared, account, &head.headers, body) {
@@ -118,19 +120,30 @@ fn way<S: Submit>(
     }
 }
 
-async fn operate<S: Submit>(shared: &Arc<Shared<S>>, method: Method, mut call: Call) -> Answer {
+async fn operate<C: Cluster>(shared: &Arc<Shared<C>>, method: Method, mut call: Call) -> Answer {
     call.check_leader(shared).await?;
-    let operation = {
+    let (operation, size) = {
         let message = call.bytes(shared).await?;
         let size = message.len();
-        service::encode(&method.operation(message, &mut call.charge)?, size)
+        (method.operation(message, &mut call.charge)?, size)
     };
-    let response = shared.execute(operation, call.patience).await?;
-    method.answer(shared, response, call.charge)
+    let copy = match Consistency::of(&operation) {
+        Consistency::Ordered => {
+            // The operation itself is better gone before the waiting begins, of which there may be
+            // thousands.
+            let encoded = service::encode(&operation, size);
+            drop(operation);
+            let result = shared.execute(encoded, call.patience).await?;
+            return method.answer(shared, &result, call.charge);
+        }
+        Consistency::Linearizable => shared.linearizable(call.patience).await?,
+        Consistency::Serializable => shared.serializable()?,
+    };
+    method.answer(shared, &copy.result(&operation)?, call.charge)
 }
 
 /// The methods that are no operation.
-async fn call_rarely<S: Submit>(shared: &Arc<Shared<S>>, path: &str, mut call: Call) -> Answer {
+async fn call_rarely<C: Cluster>(shared: &Arc<Shared<C>>, path: &str, mut call: Call) -> Answer {
     match path {
         "/etcdserverpb.Cluster/MemberList" => {
             call.bytes(shared).await?;
@@ -138,11 +151,48 @@ async fn call_rarely<S: Submit>(shared: &Arc<Shared<S>>, path: &str, mut call: C
         }
         "/etcdserverpb.Maintenance/Status" => {
             call.bytes(shared).await?;
-            call.answer(&service::status(shared).await)
+            call.answer(&service::status(shared).await?)
         }
         "/etcdserverpb.Maintenance/Alarm" => {
             let request = call.message(shared).await?;
-            call.answer(&service::alarm(shared, &request)?)
+            let answer = service::alarm(shared, &request, call.patience).await?;
+            call.answer(&answer)
+        }
+        "/etcdserverpb.KV/Compact" => {
+            let request = call.message(shared).await?;
+            let sweep = Patience::new(shared.limits.sweep, call.timeout);
+            let answer = service::compact(shared, &request, call.patience, sweep).await?;
+            call.answer(&answer)
+        }
+        "/etcdserverpb.Lease/LeaseGrant" => {
+            let request = call.message(shared).await?;
+            let answer = service::lease_grant(shared, &request, call.patience).await?;
+            call.answer(&answer)
+        }
+        "/etcdserverpb.Lease/LeaseKeepAlive" => {
+            let serving = shared.clone();
+            Ok(call.converse(shared, |requests, replies| {
+                service::lease_keep_alive(serving, requests, replies)
+            }))
+        }
+        "/etcdserverpb.Maintenance/Defragment" => {
+            call.bytes(shared).await?;
+            call.answer(&service::defragment(shared))
+        }
+        "/etcdserverpb.Maintenance/Hash" => {
+            call.bytes(shared).await?;
+            let answer = service::hash(shared, call.patience).await?;
+            call.answer(&answer)
+        }
+        "/etcdserverpb.Maintenance/HashKV" => {
+            let request = call.message(shared).await?;
+            let answer = service::hash_kv(shared, &request, call.patience).await?;
+            call.answer(&answer)
+        }
+        "/etcdserverpb.Watch/Watch" => {
+            let serving = shared.clone();
+            Ok(call
+                .converse(shared, |requests, replies| service::watch(serving, requests, replies)))
         }
         "/grpc.health.v1.Health/Check" => {
             let request = call.message(shared).await?;
@@ -150,7 +200,8 @@ async fn call_rarely<S: Submit>(shared: &Arc<Shared<S>>, path: &str, mut call: C
         }
         "/grpc.health.v1.Health/Watch" => {
             let request = call.message(shared).await?;
-            Ok(grpc::stream(service::health_watch(shared.clone(), request), call.charge))
+            let serving = shared.clone();
+            Ok(call.converse(shared, |_, replies| service::health_watch(serving, request, replies)))
         }
         _ => Err(missing(path)),
     }
@@ -175,14 +226,16 @@ fn missing(path: &str) -> Status {
 struct Call {
     body: Incoming,
     charge: Charge,
+    /// The time that the client gives the request.
+    timeout: Option<Duration>,
     patience: Patience,
     /// The client would rather hear that no quorum answers than wait for one.
     requires_leader: bool,
 }
 
 impl Call {
-    fn new<S>(
-        shared: &Shared<S>,
+    fn new<C>(
+        shared: &Shared<C>,
         account: &Arc<Account>,
         headers: &HeaderMap,
         body: Incoming,
@@ -191,12 +244,13 @@ impl Call {
         grpc::check_encoding(headers)?;
         let requires_leader =
             headers.get("hasleader").map(HeaderValue::as_bytes) == Some(b"true".as_slice());
-        let patience = Patience::new(shared.limits.request, grpc::timeout(headers));
-        Ok(Self { body, charge, patience, requires_leader })
+        let timeout = grpc::timeout(headers);
+        let patience = Patience::new(shared.limits.request, timeout);
+        Ok(Self { body, charge, timeout, patience, requires_leader })
     }
 
     /// Refuses, if the client wants that, while the cluster does not answer.
-    async fn check_leader<S: Submit>(&self, shared: &Shared<S>) -> Result<(), Status> {
+    async fn check_leader<C: Cluster>(&self, shared: &Shared<C>) -> Result<(), Status> {
         if !self.requires_leader || !shared.pulse.is_failing() {
             return Ok(());
         }
@@ -205,7 +259,7 @@ impl Call {
     }
 
     /// The request's message, undecoded.
-    async fn bytes<S>(&mut self, shared: &Shared<S>) -> Result<Bytes, Status> {
+    async fn bytes<C>(&mut self, shared: &Shared<C>) -> Result<Bytes, Status> {
         let read = grpc::read_message(&mut self.body, &mut self.charge);
         match timeout(shared.limits.receive, read).await {
             Ok(bytes) => bytes,
@@ -213,12 +267,47 @@ impl Call {
         }
     }
 
-    async fn message<M: Message + Default, S>(&mut self, shared: &Shared<S>) -> Result<M, Status> {
+    async fn message<M: Message + Default, C>(&mut self, shared: &Shared<C>) -> Result<M, Status> {
         grpc::decode(self.bytes(shared).await?)
+    }
+
+    /// Answers with a stream, until its script ends or there is a reason to end it.
+    fn converse<C: Cluster, F>(
+        self,
+        shared: &Shared<C>,
+        script: impl FnOnce(Requests, Replies) -> F,
+    ) -> Response<ResponseBody>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut stopping = shared.stopping.clone();
+        let lost = self.requires_leader.then(|| Box::pin(shared.leadership.lost()));
+        let deadline = self.timeout.map(|timeout| Box::pin(sleep(timeout)));
+        let requests = Requests::new(self.body, self.charge.account().clone());
+        let run = |replies| {
+            let script = script(requests, replies);
+            async move {
+                tokio::select! {
+                    outcome = script => outcome,
+                    _ = stopping.wait_for(|stopping| *stopping) => Err(etcd_error::stopped()),
+                    () = if_any(lost) => Err(etcd_error::no_leader()),
+                    () = if_any(deadline) => Err(etcd_error::deadline_exceeded()),
+                }
+            }
+        };
+        grpc::converse(run, self.charge)
     }
 
     fn answer(self, message: &impl Message) -> Answer {
         grpc::answer(message, self.charge)
+    }
+}
+
+/// Waits for a future that there may be none of.
+async fn if_any(future: Option<impl Future<Output = ()>>) {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
     }
 }
 
@@ -267,8 +356,8 @@ mod tests {
     fn what_is_missing_is_named() {
         for (path, text) in [
             (
-                "/etcdserverpb.Watch/Watch",
-                "testudo: etcdserverpb.Watch/Watch is not implemented yet",
+                "/etcdserverpb.KV/RangeStream",
+                "testudo: etcdserverpb.KV/RangeStream is not implemented yet",
             ),
             ("/etcdserverpb.KV/Get", "unknown method Get for service etcdserverpb.KV"),
             ("/etcdserverpb.Kv/Range", "unknown service etcdserverpb.Kv"),

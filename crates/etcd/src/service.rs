@@ -3,45 +3,54 @@
 mod cluster;
 mod health;
 mod kv;
+mod lease;
 mod maintenance;
+mod watch;
 
 pub(crate) use cluster::member_list;
 pub(crate) use health::{check as health_check, watch as health_watch};
-pub(crate) use kv::Method;
-pub(crate) use maintenance::{alarm, status};
+pub(crate) use kv::{Consistency, Method, compact};
+pub(crate) use lease::{grant as lease_grant, keep_alive as lease_keep_alive};
+pub(crate) use maintenance::{alarm, defragment, hash, hash_kv, status};
+pub(crate) use watch::watch;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use testudo_core::{Decode, Encode};
-use testudo_kv::{Operation, Response, StatusResponse};
-use tokio::sync::watch;
+use testudo_kv::{Kv, Operation, Response, StatusResponse};
+use tokio::sync::watch as signal;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tonic::Status;
 
 use crate::budget::Budget;
+use crate::cluster::{Cluster, Copy, SubmitError};
 use crate::etcd_error;
 use crate::gateway::Limits;
+use crate::hub::Hub;
 use crate::info::GatewayInfo;
+use crate::leadership::Leadership;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::pulse::Pulse;
-use crate::submit::{Submit, SubmitError};
 
 /// Bytes that the encoding of an operation of few parts may have beyond its message's.
 const ENCODING_OVERHEAD: usize = 128;
 
 /// What all requests of a gateway share.
-pub(crate) struct Shared<S> {
-    pub(crate) cluster: S,
+pub(crate) struct Shared<C> {
+    pub(crate) cluster: C,
     pub(crate) info: GatewayInfo,
     pub(crate) limits: Limits,
     pub(crate) budget: Arc<Budget>,
     pub(crate) pulse: Pulse,
+    pub(crate) leadership: Leadership,
+    pub(crate) hub: Hub,
     pub(crate) counters: Counters,
     /// Becomes true when the gateway stops, which ends its streams.
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) stopping: signal::Receiver<bool>,
     cluster_id: u64,
     member_id: u64,
 }
@@ -55,21 +64,28 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     /// Operations that are under way.
     pub(crate) pending: AtomicI64,
-    /// The store's revision and bytes when somebody asked last.
-    pub(crate) revision: AtomicI64,
-    pub(crate) bytes: AtomicU64,
+    /// Events that were handed to watch streams.
+    pub(crate) events: AtomicU64,
+    /// Watch streams that have something to say for which their clients have no room.
+    pub(crate) blocked: AtomicI64,
+    /// Lease streams.
+    pub(crate) lease_streams: AtomicI64,
+    /// Keep-alives that were answered.
+    pub(crate) keep_alives: AtomicU64,
 }
 
-impl<S: Submit> Shared<S> {
+impl<C: Cluster> Shared<C> {
     pub(crate) fn new(
-        cluster: S,
+        cluster: C,
         info: GatewayInfo,
         limits: Limits,
-        stopping: watch::Receiver<bool>,
+        stopping: signal::Receiver<bool>,
     ) -> Self {
         Self {
             budget: Budget::new(limits.bytes),
             pulse: Pulse::new(),
+            leadership: Leadership::new(),
+            hub: Hub::new(cluster.updates(), limits.watches),
             counters: Counters::default(),
             cluster_id: info.cluster_id(),
             member_id: info.member_id(),
@@ -95,74 +111,100 @@ impl<S: Submit> Shared<S> {
         self.cluster.position().view.0.saturating_add(1)
     }
 
-    /// Has the cluster execute an operation, given by its encoding: the operation itself is better
-    /// gone before the waiting begins, of which there may be thousands.
+    /// Has the cluster execute an operation, given by its encoding, and gives its result.
     pub(crate) async fn execute(
         &self,
         operation: Arc<[u8]>,
         patience: Patience,
-    ) -> Result<Response, Status> {
-        let pending = Pending::new(&self.counters.pending);
+    ) -> Result<Arc<[u8]>, Status> {
+        let pending = Counted::new(&self.counters.pending);
         let outcome = timeout(patience.duration, self.cluster.submit(operation)).await;
         drop(pending);
+        let outcome = self.judge(outcome, patience);
+        let count = if outcome.is_ok() { &self.counters.answered } else { &self.counters.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        outcome
+    }
+
+    /// A copy that covers all that was acknowledged before this was called.
+    pub(crate) async fn linearizable(&self, patience: Patience) -> Result<Arc<Copy>, Status> {
+        let outcome = timeout(patience.duration, self.cluster.read()).await;
         self.judge(outcome, patience)
     }
 
-    /// What came of an operation, and what that says of the cluster.
-    fn judge(
+    /// The newest copy.
+    pub(crate) fn serializable(&self) -> Result<Arc<Copy>, Status> {
+        self.cluster.latest().map_err(etcd_error::not_executed)
+    }
+
+    /// What came of a question to the cluster, and what that says of the cluster.
+    fn judge<T>(
         &self,
-        outcome: Result<Result<Arc<[u8]>, SubmitError>, Elapsed>,
+        outcome: Result<Result<T, SubmitError>, Elapsed>,
         patience: Patience,
-    ) -> Result<Response, Status> {
+    ) -> Result<T, Status> {
         match outcome {
             Ok(Ok(result)) => {
                 self.pulse.beat();
-                self.counters.answered.fetch_add(1, Ordering::Relaxed);
-                match Response::from_bytes(&result) {
-                    Ok(Response::Error(error)) => Err(etcd_error::refused(error)),
-                    Ok(response) => Ok(response),
-                    Err(_) => Err(etcd_error::unreadable_result()),
-                }
+                Ok(result)
             }
             Ok(Err(error)) => {
-                self.counters.failed.fetch_add(1, Ordering::Relaxed);
                 if error == SubmitError::Unavailable {
                     self.pulse.miss();
                 }
                 Err(etcd_error::not_executed(error))
             }
+            Err(_) if patience.is_the_clients => Err(etcd_error::deadline_exceeded()),
             Err(_) => {
-                self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                if patience.is_the_clients {
-                    return Err(etcd_error::deadline_exceeded());
-                }
                 self.pulse.miss();
                 Err(etcd_error::timed_out())
             }
         }
     }
 
-    /// Asks the cluster about the store as a whole, and remembers what it says.
-    pub(crate) async fn store_status(&self) -> Result<StatusResponse, Status> {
-        let patience = Patience { duration: self.limits.probe, is_the_clients: false };
-        match self.execute(encode(&Operation::Status, 0), patience).await? {
-            Response::Status(status) => {
-                self.counters.revision.store(status.revision, Ordering::Relaxed);
-                self.counters.bytes.store(status.bytes, Ordering::Relaxed);
-                Ok(status)
-            }
-            _ => Err(etcd_error::unreadable_result()),
-        }
+    /// The revision of the newest copy, and zero while there is none.
+    pub(crate) fn revision(&self) -> i64 {
+        self.cluster.latest().map_or(0, |copy| copy.status().revision)
     }
 
-    /// Whether the cluster answers, asked if need be.
+    /// Whether the cluster answers, asked if need be, and the gateway has a copy of its state.
     pub(crate) async fn is_answering(&self) -> bool {
+        if self.cluster.latest().is_err() {
+            return false;
+        }
+        let patience = Patience::new(self.limits.probe, None);
         self.pulse
             .check(|| async {
                 // The pulse hears of it either way.
-                let _status = self.store_status().await;
+                let _copy = self.linearizable(patience).await;
             })
             .await
+    }
+}
+
+impl Copy {
+    /// The result of an operation that only reads.
+    pub(crate) fn result(&self, operation: &Operation) -> Result<Vec<u8>, Status> {
+        let result = Kv::default().read(&self.state, operation, &self.now());
+        result.ok_or_else(etcd_error::unreadable_result)
+    }
+
+    /// The store as a whole.
+    pub(crate) fn status(&self) -> StatusResponse {
+        Kv::default().status(&self.state, self.now().time)
+    }
+}
+
+/// Reads a result.
+pub(crate) fn read_result(result: &[u8]) -> Result<Response, Status> {
+    Response::from_bytes(result).map_err(|_| etcd_error::unreadable_result())
+}
+
+/// Reads a result. What the service refused is an error.
+pub(crate) fn understand(result: &[u8]) -> Result<Response, Status> {
+    match read_result(result)? {
+        Response::Error(error) => Err(etcd_error::refused(error)),
+        response => Ok(response),
     }
 }
 
@@ -182,6 +224,15 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
+    /// Waits for something that says nothing of the cluster's health.
+    pub(crate) async fn wait<F: Future>(self, future: F) -> Result<F::Output, Status> {
+        match timeout(self.duration, future).await {
+            Ok(output) => Ok(output),
+            Err(_) if self.is_the_clients => Err(etcd_error::deadline_exceeded()),
+            Err(_) => Err(etcd_error::timed_out()),
+        }
+    }
+
     pub(crate) fn new(ours: Duration, the_clients: Option<Duration>) -> Self {
         match the_clients {
             Some(duration) if duration < ours => Self { duration, is_the_clients: true },
@@ -190,17 +241,17 @@ impl Patience {
     }
 }
 
-/// Counts an operation as under way until it is dropped, which a client that goes away does too.
-struct Pending<'a>(&'a AtomicI64);
+/// Counts something until this is dropped, which it is, too, when a client goes away.
+pub(crate) struct Counted<'a>(&'a AtomicI64);
 
-impl<'a> Pending<'a> {
-    fn new(count: &'a AtomicI64) -> Self {
+impl<'a> Counted<'a> {
+    pub(crate) fn new(count: &'a AtomicI64) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

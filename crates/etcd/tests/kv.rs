@@ -367,3 +367,39 @@ async fn a_silent_cluster_costs_the_deadline_and_no_more() {
     gateway.cluster.set(Mood::Answers);
     kv.put(requires_leader(put("k", "v"))).await.expect("there is one again");
 }
+
+#[tokio::test]
+async fn reads_rest_on_what_they_ask_for_and_are_not_ordered() {
+    let gateway = Running::impatient().await;
+    let mut kv = gateway.kv().await;
+    kv.put(put("a", "1")).await.expect("put");
+    let slot = gateway.cluster.slot();
+    let local = RangeRequest { serializable: true, ..range("a", "") };
+    let txn = |range: &RangeRequest| TxnRequest {
+        success: vec![op(Op::RequestRange(range.clone()))],
+        ..TxnRequest::default()
+    };
+    for request in [&range("a", ""), &local] {
+        kv.range(request.clone()).await.expect("range");
+        kv.txn(txn(request)).await.expect("txn");
+    }
+    assert_eq!(gateway.cluster.slot(), slot, "nothing was ordered");
+
+    // No quorum answers: what is local still does.
+    gateway.cluster.set(Mood::Silent);
+    let timed_out = (Code::Unavailable, "etcdserver: request timed out".to_owned());
+    assert_eq!(said(kv.range(range("a", "")).await), timed_out);
+    assert_eq!(said(kv.txn(txn(&range("a", ""))).await), timed_out);
+    let answer = kv.range(local.clone()).await.expect("range").into_inner();
+    assert_eq!(answer.kvs, [key_value("a", "1", 2, 2, 1)]);
+    assert!(kv.txn(txn(&local)).await.expect("txn").into_inner().succeeded);
+
+    // Without a copy there is nothing local either.
+    gateway.cluster.lose_copy();
+    let unhealthy = (Code::Unavailable, "etcdserver: unhealthy cluster".to_owned());
+    assert_eq!(said(kv.range(local.clone()).await), unhealthy);
+    gateway.cluster.set(Mood::Answers);
+    gateway.cluster.find_copy();
+    kv.range(local).await.expect("range");
+    kv.range(range("a", "")).await.expect("range");
+}

@@ -4,16 +4,19 @@ mod common;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use common::watching::{told, watch};
 use common::{Mood, Running, call_raw, said};
 use testudo_etcd::proto::etcdserverpb::cluster_client::ClusterClient;
 use testudo_etcd::proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use testudo_etcd::proto::etcdserverpb::watch_client::WatchClient;
 use testudo_etcd::proto::etcdserverpb::{
-    AlarmRequest, MemberListRequest, PutRequest, StatusRequest, WatchRequest,
+    AlarmMember, AlarmRequest, CompactionRequest, DefragmentRequest, HashKvRequest, HashRequest,
+    MemberListRequest, PutRequest, RangeRequest, StatusRequest, WatchCreateRequest,
 };
 use testudo_etcd::proto::health::health_check_response::ServingStatus;
 use testudo_etcd::proto::health::health_client::HealthClient;
 use testudo_etcd::proto::health::{HealthCheckRequest, HealthCheckResponse};
+use testudo_etcd::proto::v3electionpb::CampaignRequest;
 use testudo_etcd::{Limits, VERSION};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -47,7 +50,7 @@ async fn status_says_where_the_cluster_stands_and_when_it_does_not_answer() {
     assert_eq!(status.version, VERSION);
     assert_eq!(status.header.map(|header| header.revision), Some(2));
     assert_eq!(status.leader, gateway.info.members()[2].id);
-    assert_eq!((status.raft_term, status.raft_index, status.raft_applied_index), (7, 2, 2));
+    assert_eq!((status.raft_term, status.raft_index, status.raft_applied_index), (7, 1, 1));
     assert!(status.db_size > 0 && status.db_size_in_use == status.db_size);
     assert!(status.errors.is_empty() && !status.is_learner);
     assert_eq!(status.storage_version, "3.6.0");
@@ -60,18 +63,119 @@ async fn status_says_where_the_cluster_stands_and_when_it_does_not_answer() {
 }
 
 #[tokio::test]
-async fn there_are_no_alarms() {
-    let gateway = Running::new().await;
+async fn a_full_store_is_an_alarm_that_comes_and_goes_by_itself() {
+    let gateway = Running::with_quota(20_000).await;
     let mut maintenance = MaintenanceClient::new(gateway.channel().await);
-    for action in [0, 2] {
-        let request = AlarmRequest { action, ..AlarmRequest::default() };
-        let answer = maintenance.alarm(request).await.expect("alarm").into_inner();
+    let ask = |action: i32, alarm: i32| AlarmRequest { action, alarm, member_id: 0 };
+    let (get, clear) = (0, 2);
+    for action in [get, clear] {
+        let answer = maintenance.alarm(ask(action, 0)).await.expect("alarm").into_inner();
         assert!(answer.alarms.is_empty() && answer.header.is_some());
     }
-    for action in [1, 77] {
-        let request = AlarmRequest { action, ..AlarmRequest::default() };
-        assert_eq!(said(maintenance.alarm(request).await).0, Code::Unimplemented);
+    assert_eq!(said(maintenance.alarm(ask(1, 1)).await).0, Code::Unimplemented);
+    assert_eq!(said(maintenance.alarm(ask(77, 1)).await).0, Code::InvalidArgument);
+
+    let mut kv = gateway.kv().await;
+    let value = Bytes::from(vec![b'v'; 1000]);
+    let put = || PutRequest { key: "k".into(), value: value.clone(), ..PutRequest::default() };
+    let refused = loop {
+        match kv.put(put()).await {
+            Ok(_) => {}
+            Err(status) => break status,
+        }
+    };
+    let text = "etcdserver: mvcc: database space exceeded";
+    assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, text));
+    let member = gateway.info.member_id();
+    for request in [ask(get, 0), ask(get, 1), ask(clear, 1)] {
+        let answer = maintenance.alarm(request).await.expect("alarm").into_inner();
+        assert_eq!(answer.alarms, [AlarmMember { member_id: member, alarm: 1 }]);
     }
+    let other = maintenance.alarm(ask(get, 2)).await.expect("alarm").into_inner();
+    assert!(other.alarms.is_empty(), "nothing is corrupt");
+    let status = maintenance.status(StatusRequest {}).await.expect("status").into_inner();
+    assert_eq!(status.errors, [format!("memberID:{member} alarm:NOSPACE ")]);
+    assert_eq!(status.db_size_quota, 20_000);
+    assert!(status.db_size > 20_000);
+    assert_eq!(
+        plain(&gateway, "GET /health").await.1,
+        r#"{"health":"false","reason":"ALARM NOSPACE"}"#
+    );
+    let well = plain(&gateway, "GET /health?serializable=true&exclude=NOSPACE").await;
+    assert_eq!(well.0, "200 OK");
+
+    // Deletions go through, and compaction makes room again.
+    gateway.delete("k", "").await;
+    let revision = status.header.map_or(0, |header| header.revision) + 1;
+    let compaction = CompactionRequest { revision, physical: true };
+    kv.compact(compaction).await.expect("compaction");
+    let answer = maintenance.alarm(ask(get, 0)).await.expect("alarm").into_inner();
+    assert!(answer.alarms.is_empty());
+    kv.put(put()).await.expect("there is room");
+    let defragmented = maintenance.defragment(DefragmentRequest {}).await.expect("at once");
+    assert!(defragmented.into_inner().header.is_some());
+}
+
+#[tokio::test]
+async fn compaction_answers_as_etcd_answers_and_may_be_waited_for() {
+    let gateway = Running::new().await;
+    let mut kv = gateway.kv().await;
+    for value in ["1", "2", "3", "4"] {
+        gateway.put("a", value).await;
+    }
+    let compact = |revision, physical| CompactionRequest { revision, physical };
+    let compacted =
+        (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted".to_owned());
+    let future =
+        (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision".to_owned());
+    assert_eq!(said(kv.compact(compact(0, false)).await), compacted);
+    assert_eq!(said(kv.compact(compact(6, true)).await), future);
+    let answer = kv.compact(compact(4, true)).await.expect("compaction").into_inner();
+    assert_eq!(answer.header.map(|header| header.revision), Some(5));
+    assert_eq!(said(kv.compact(compact(4, false)).await), compacted);
+    let at = |revision| RangeRequest { key: "a".into(), revision, ..RangeRequest::default() };
+    assert_eq!(said(kv.range(at(3)).await), compacted);
+    let kept = kv.range(at(4)).await.expect("it is kept").into_inner();
+    assert_eq!(kept.kvs[0].value, "3");
+    assert_eq!(said(kv.range(at(6)).await), future);
+
+    // A watch from before is created, and then ended.
+    let mut watching = gateway.watching().await;
+    let request = WatchCreateRequest { start_revision: 2, ..watch("a", "") };
+    let created = watching.create(request).await;
+    assert!(!created.canceled);
+    let ended = watching.next().await;
+    assert_eq!((ended.canceled, ended.compact_revision, ended.watch_id), (true, 4, 0));
+    assert_eq!(ended.header.map(|header| header.revision), Some(0));
+    assert!(ended.cancel_reason.is_empty());
+    watching.create(WatchCreateRequest { start_revision: 4, ..watch("a", "") }).await;
+    assert_eq!(told(&watching.events(1, 2).await), ["4 a=3", "5 a=4"]);
+}
+
+#[tokio::test]
+async fn hashes_are_of_the_keys_at_a_revision() {
+    let (one, other) = (Running::new().await, Running::new().await);
+    let hash = async |gateway: &Running, revision| {
+        let mut maintenance = MaintenanceClient::new(gateway.channel().await);
+        maintenance.hash_kv(HashKvRequest { revision }).await
+    };
+    let empty = hash(&one, 0).await.expect("a hash").into_inner();
+    assert_eq!((empty.hash_revision, empty.compact_revision), (1, -1));
+    for gateway in [&one, &other] {
+        gateway.put("a", "1").await;
+        gateway.put("b", "2").await;
+    }
+    other.put("c", "3").await;
+    let now = hash(&one, 0).await.expect("a hash").into_inner();
+    assert_eq!(now.hash_revision, 3);
+    assert_ne!(now.hash, empty.hash);
+    let then = hash(&other, 3).await.expect("a hash").into_inner();
+    assert_eq!((then.hash, then.hash_revision), (now.hash, 3));
+    assert_ne!(hash(&other, 0).await.expect("a hash").into_inner().hash, now.hash);
+    assert_eq!(said(hash(&one, 9).await).0, Code::OutOfRange);
+    let mut maintenance = MaintenanceClient::new(one.channel().await);
+    let whole = maintenance.hash(HashRequest {}).await.expect("a hash").into_inner();
+    assert_eq!(whole.hash, now.hash);
 }
 
 fn check(service: &str) -> HealthCheckRequest {
@@ -108,10 +212,7 @@ async fn what_is_not_there_yet_names_itself() {
     let gateway = Running::new().await;
     let channel = gateway.channel().await;
     for (path, name) in [
-        ("/etcdserverpb.KV/Compact", "etcdserverpb.KV/Compact"),
         ("/etcdserverpb.KV/RangeStream", "etcdserverpb.KV/RangeStream"),
-        ("/etcdserverpb.Lease/LeaseGrant", "etcdserverpb.Lease/LeaseGrant"),
-        ("/etcdserverpb.Lease/LeaseKeepAlive", "etcdserverpb.Lease/LeaseKeepAlive"),
         ("/etcdserverpb.Cluster/MemberAdd", "etcdserverpb.Cluster/MemberAdd"),
         ("/etcdserverpb.Maintenance/Snapshot", "etcdserverpb.Maintenance/Snapshot"),
         ("/etcdserverpb.Auth/Authenticate", "etcdserverpb.Auth/Authenticate"),
@@ -133,9 +234,15 @@ async fn what_is_not_there_yet_names_itself() {
         assert_eq!(said(call_raw(channel.clone(), path, b"").await), (Code::Unimplemented, text));
     }
     // A stream that its client keeps open is refused all the same.
-    let requests = tokio_stream::pending::<WatchRequest>();
-    let text = "testudo: etcdserverpb.Watch/Watch is not implemented yet".to_owned();
-    assert_eq!(said(WatchClient::new(channel).watch(requests).await), (Code::Unimplemented, text));
+    let requests = tokio_stream::pending::<CampaignRequest>();
+    let path = "/v3electionpb.Election/Observe".parse().expect("a path");
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("the connection stands");
+    let codec = tonic_prost::ProstCodec::<CampaignRequest, CampaignRequest>::default();
+    let request = tonic::Request::new(requests);
+    let text = "testudo: v3electionpb.Election/Observe is not implemented yet".to_owned();
+    let refused = client.streaming(request, path, codec).await;
+    assert_eq!(said(refused), (Code::Unimplemented, text));
     gateway.assert_alive().await;
 }
 
@@ -172,16 +279,31 @@ async fn plain_http_is_answered_on_the_same_port() {
     assert_eq!(plain(&gateway, "GET /readyz").await, ok("ok\n"));
     let (status, metrics) = plain(&gateway, "GET /metrics").await;
     assert_eq!(status, "200 OK");
-    assert!(metrics.contains("\netcd_server_has_leader 1\n"), "{metrics}");
+    for sample in [
+        "etcd_server_has_leader 1",
+        "testudo_gateway_has_copy 1",
+        "etcd_debugging_mvcc_watch_stream_total 0",
+        "etcd_debugging_mvcc_current_revision 1",
+        "testudo_gateway_lease_streams 0",
+    ] {
+        assert!(metrics.contains(&format!("\n{sample}\n")), "{metrics}");
+    }
     assert_eq!(plain(&gateway, "POST /health").await.0, "405 Method Not Allowed");
     assert_eq!(plain(&gateway, "GET /nothing").await.0, "404 Not Found");
     let (status, body) = plain(&gateway, "POST /v3/kv/put").await;
     assert_eq!(status, "501 Not Implemented");
     assert!(body.contains("testudo: /v3/kv/put is not implemented yet"), "{body}");
 
+    gateway.cluster.lose_copy();
+    assert_eq!(plain(&gateway, "GET /health").await.0, "503 Service Unavailable");
+    assert_eq!(plain(&gateway, "GET /health?serializable=true").await.0, "503 Service Unavailable");
+    gateway.cluster.find_copy();
+    assert_eq!(plain(&gateway, "GET /health").await.0, "200 OK");
+
     gateway.cluster.set(Mood::Silent);
     let put = PutRequest { key: "k".into(), ..PutRequest::default() };
     assert_eq!(said(gateway.kv().await.put(put).await).0, Code::Unavailable);
+    assert_eq!(plain(&gateway, "GET /health?serializable=true").await.0, "200 OK");
     let (status, body) = plain(&gateway, "GET /health").await;
     assert_eq!(status, "503 Service Unavailable");
     assert_eq!(body, r#"{"health":"false","reason":"RAFT NO LEADER"}"#);

@@ -4,7 +4,8 @@
 //! again, because whoever ordered the operation need not have.
 
 use crate::error::Error;
-use crate::operation::{Bytes, DeleteRange, Operation, Put, Range, RequestOp, Txn};
+use crate::lease::MAX_TTL;
+use crate::operation::{Bytes, DeleteRange, LeaseGrant, Operation, Put, Range, RequestOp, Txn};
 use alloc::collections::{BTreeMap, BTreeSet};
 
 /// Compares, and requests in each branch, that a transaction may have. One inside another may have as many as the
@@ -32,7 +33,13 @@ pub const fn request_size(bytes: usize) -> Result<(), Error> {
 /// What etcd answers to it without looking at its store.
 pub fn operation(operation: &Operation) -> Result<(), Error> {
     match operation {
-        Operation::Status => Ok(()),
+        Operation::Status
+        | Operation::Compact(_)
+        | Operation::LeaseRevoke(_)
+        | Operation::LeaseKeepAlive(_)
+        | Operation::LeaseTimeToLive(_)
+        | Operation::LeaseLeases => Ok(()),
+        Operation::LeaseGrant(request) => lease_grant(request),
         Operation::Range(request) => range(request),
         Operation::Put(request) => put(request).and_then(|()| request_size(put_size(request))),
         Operation::DeleteRange(request) => {
@@ -45,6 +52,35 @@ pub fn operation(operation: &Operation) -> Result<(), Error> {
             overlaps(&request.failure)?;
             if operation.is_read_only() { Ok(()) } else { request_size(txn_size(request)) }
         }
+    }
+}
+
+/// Whether an operation may make the store grow, so that it is refused where there is no space left: a put, a
+/// transaction that could put, a new lease. etcd, too, looks at both branches of a transaction before it is judged, but
+/// not at transactions inside; here those count.
+pub(crate) fn grows(operation: &Operation) -> bool {
+    match operation {
+        Operation::Put(_) | Operation::LeaseGrant(_) => true,
+        Operation::Txn(txn) => may_put(txn),
+        _ => false,
+    }
+}
+
+fn may_put(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        RequestOp::Put(_) => true,
+        RequestOp::Txn(inner) => may_put(inner),
+        RequestOp::None | RequestOp::Range(_) | RequestOp::DeleteRange(_) => false,
+    })
+}
+
+fn lease_grant(grant: &LeaseGrant) -> Result<(), Error> {
+    if grant.id == 0 {
+        Err(Error::LeaseWithoutId)
+    } else if grant.ttl > MAX_TTL {
+        Err(Error::LeaseTtlTooLarge)
+    } else {
+        Ok(())
     }
 }
 

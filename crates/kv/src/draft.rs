@@ -4,17 +4,21 @@
 //! it reads. Only when it has succeeded to the last are the changes written out, at once and with nothing left that
 //! could fail. So an operation that is refused half-way, for whatever reason, leaves no trace.
 
+use crate::compaction;
 use crate::error::Error;
-use crate::history::{
-    Keys, Meta, current_bounds, current_key, key_of_current, split_version_key, version_bounds,
-    version_key,
+use crate::history::record_at;
+use crate::layout::{
+    Keys, Ledger, Meta, Record, attachment_key, change_key, current_bounds, current_key,
+    expiry_key, key_of_current, lease_key, split_version_key, version_bounds, version_key,
 };
+use crate::lease::Lease;
 use crate::operation::Bytes;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::ops::Bound;
-use testudo_contracts::{Reading, Store};
+use testudo_contracts::Reading;
+use testudo_core::Encode;
 
 /// How many keys and versions one operation may look at. Beyond it is refused with [`Error::TooMuchWork`]: a request
 /// of a few bytes may look at the whole store, and a transaction of thousands of such requests would hold up everyone.
@@ -24,17 +28,29 @@ pub const WORK: u64 = 1 << 24;
 /// What has become of a key.
 #[derive(Debug)]
 struct Change {
-    /// Whether the store has the key.
-    existed: bool,
+    /// The record that the store has; none if it does not have the key.
+    before: Option<Bytes>,
     /// Its record now; none if it is deleted.
     record: Option<Bytes>,
+    /// Its place among the operation's changes, in the order in which they were made.
+    place: u32,
+}
+
+/// What has become of a lease.
+#[derive(Clone, Copy, Debug)]
+struct LeaseChange {
+    id: i64,
+    /// The lease that the store has.
+    before: Option<Lease>,
+    /// The lease now; none if it has ended.
+    after: Option<Lease>,
 }
 
 /// The store as an operation sees it, with what the operation has changed.
 pub(crate) struct Draft<'a> {
     store: &'a dyn Reading,
     meta: Meta,
-    changes: BTreeMap<Bytes, Change>,
+    changes: Changes,
     work: Cell<u64>,
 }
 
@@ -50,9 +66,19 @@ pub(crate) enum At {
 }
 
 impl<'a> Draft<'a> {
-    /// Begins an operation.
-    pub(crate) fn new(store: &'a dyn Reading) -> Self {
-        Self { store, meta: Meta::read(store), changes: BTreeMap::new(), work: Cell::new(WORK) }
+    /// Begins an operation; `meta` is the store's.
+    pub(crate) fn new(store: &'a dyn Reading, meta: Meta) -> Self {
+        Self { store, meta, changes: Changes::default(), work: Cell::new(WORK) }
+    }
+
+    /// Begins what nobody has asked for: it must succeed, whatever it has to look at.
+    pub(crate) fn unbounded(store: &'a dyn Reading, meta: Meta) -> Self {
+        Self { work: Cell::new(u64::MAX), ..Self::new(store, meta) }
+    }
+
+    /// The store as it was before the operation.
+    pub(crate) const fn store(&self) -> &'a dyn Reading {
+        self.store
     }
 
     /// The store's meta entry as it was before the operation.
@@ -62,7 +88,7 @@ impl<'a> Draft<'a> {
 
     /// The store's revision if the operation ended now.
     pub(crate) fn revision(&self) -> i64 {
-        if self.changes.is_empty() { self.meta.revision } else { self.next_revision() }
+        if self.changes.keys.is_empty() { self.meta.revision } else { self.next_revision() }
     }
 
     /// The revision that the operation's changes belong to.
@@ -93,7 +119,7 @@ impl<'a> Draft<'a> {
         if !self.look() {
             return Err(Error::TooMuchWork);
         }
-        Ok(match self.changes.get(key) {
+        Ok(match self.changes.keys.get(key) {
             Some(change) => change.record.clone(),
             None => self.store.get(&current_key(key)),
         })
@@ -117,7 +143,7 @@ impl<'a> Draft<'a> {
                 self.look()
             }
             (Keys::One(key), At::Past(revision)) => {
-                self.past_of_one(key, revision, visit);
+                record_at(self.store, key, revision).iter().for_each(visit);
                 self.look()
             }
             (Keys::Span(from, to), At::Newest) => self.newest_of_span(from, to, visit),
@@ -131,53 +157,55 @@ impl<'a> Draft<'a> {
         if enough { Ok(()) } else { Err(Error::TooMuchWork) }
     }
 
-    /// Sets the record of `key`.
-    pub(crate) fn put(&mut self, key: &Bytes, record: Bytes) {
-        self.change(key, Some(record));
+    /// Sets the record of `key`, whose newest one is `newest`.
+    pub(crate) fn put(&mut self, key: &Bytes, newest: Option<Bytes>, record: Bytes) {
+        self.change(key, newest, Some(record));
     }
 
-    /// Deletes `key`, which exists.
-    pub(crate) fn delete(&mut self, key: &Bytes) {
-        self.change(key, None);
+    /// Deletes `key`, whose newest record is `newest`.
+    pub(crate) fn delete(&mut self, key: &Bytes, newest: Bytes) {
+        self.change(key, Some(newest), None);
+    }
+
+    /// Makes of a lease that is `before` in the store what it is to be.
+    pub(crate) fn set_lease(&mut self, id: i64, before: Option<Lease>, after: Option<Lease>) {
+        self.changes.lease = Some(LeaseChange { id, before, after });
+    }
+
+    /// Makes `revision` the oldest that can be read.
+    pub(crate) fn compact(&mut self, revision: i64) {
+        self.changes.compacted = Some(revision);
     }
 
     /// Ends the operation: what is to be written.
     pub(crate) fn finish(self) -> Changes {
-        Changes { meta: self.meta, changes: self.changes }
+        self.changes
     }
 
-    fn change(&mut self, key: &Bytes, record: Option<Bytes>) {
-        if let Some(change) = self.changes.get_mut(key) {
-            change.record = record;
-        } else {
-            // A put of a key that the store has bears a version above 1, and only what exists is deleted.
-            let existed = record
-                .as_ref()
-                .is_none_or(|record| crate::history::Record::read(record).version > 1);
-            self.changes.insert(key.clone(), Change { existed, record });
+    fn change(&mut self, key: &Bytes, newest: Option<Bytes>, record: Option<Bytes>) {
+        let place = self.changes.made;
+        self.changes.made = place.saturating_add(1);
+        match self.changes.keys.get_mut(key) {
+            Some(change) => {
+                change.record = record;
+                change.place = place;
+            }
+            // Nothing has changed the key yet, so its newest record is the store's.
+            None => {
+                let change = Change { before: newest, record, place };
+                self.changes.keys.insert(key.clone(), change);
+            }
         }
     }
 
     /// Counts one key or version looked at; false when there were too many.
-    fn look(&self) -> bool {
+    pub(crate) fn look(&self) -> bool {
         let left = self.work.get();
         self.work.set(left.saturating_sub(1));
         left > 0
     }
 
-    /// The newest version of `key` that is not after `revision`.
-    fn past_of_one(&self, key: &[u8], revision: i64, visit: &mut dyn FnMut(&Bytes)) {
-        let (from, to) = (version_key(key, 0), version_key(key, revision));
-        let (from, to) = (Bound::Included(&from[..]), Bound::Included(&to[..]));
-        self.store.scan(from, to, true, &mut |_, version| {
-            if !version.is_empty() {
-                visit(version);
-            }
-            false
-        });
-    }
-
-    /// The newest versions that are not after `revision`, of each key; false when there were too many to look at.
+    /// The records that were the newest at `revision`; false when there were too many to look at.
     fn past_of_span(
         &self,
         from: &[u8],
@@ -185,29 +213,49 @@ impl<'a> Draft<'a> {
         revision: i64,
         visit: &mut dyn FnMut(&Bytes),
     ) -> bool {
+        let Some(superseded) = self.superseded(from, to, revision) else { return false };
+        let mut superseded = superseded.iter().peekable();
+        let enough = self.scan_current(from, to, &mut |key, record| {
+            while let Some(gone) = superseded.next_if(|old| Record::read(old).key < key) {
+                visit(gone);
+            }
+            let old = superseded.next_if(|old| Record::read(old).key == key);
+            if Record::read(record).mod_revision <= revision {
+                visit(record);
+            } else {
+                old.into_iter().for_each(&mut *visit);
+            }
+        });
+        if enough {
+            superseded.for_each(visit);
+        }
+        enough
+    }
+
+    /// Of each key the newest version that is not after `revision`, without those that are deletions; none when there
+    /// were too many to look at.
+    fn superseded(&self, from: &[u8], to: Option<&[u8]>, revision: i64) -> Option<Vec<Bytes>> {
         let (from, to) = version_bounds(from, to);
         let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
-        // A key's versions come oldest first: which one counts is known when another key begins, or none.
-        let mut candidate: Option<(Vec<u8>, Bytes)> = None;
-        let mut finish = |candidate: Option<(Vec<u8>, Bytes)>| {
-            if let Some((_, version)) = candidate.filter(|(_, version)| !version.is_empty()) {
-                visit(&version);
-            }
-        };
+        let mut found: Vec<Bytes> = Vec::new();
+        // A key's versions come oldest first: the last one that is not after the revision counts.
+        let mut last: Vec<u8> = Vec::new();
         let mut enough = true;
         self.store.scan(from, to, false, &mut |store_key, version| {
             enough = self.look();
             let (prefix, written) = split_version_key(store_key);
             if written <= revision {
-                match &mut candidate {
-                    Some((key, newest)) if key == prefix => newest.clone_from(version),
-                    _ => finish(candidate.replace((prefix.to_vec(), version.clone()))),
+                if last == prefix {
+                    found.pop();
+                } else {
+                    last = prefix.to_vec();
                 }
+                found.push(version.clone());
             }
             enough
         });
-        finish(candidate);
-        enough
+        found.retain(|version| !version.is_empty());
+        enough.then_some(found)
     }
 
     /// The store's current records, each with its key; false when there were too many to look at.
@@ -236,7 +284,7 @@ impl<'a> Draft<'a> {
         visit: &mut dyn FnMut(&Bytes),
     ) -> bool {
         let end = to.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut own = self.changes.range::<[u8], _>((Bound::Included(from), end)).peekable();
+        let mut own = self.changes.keys.range::<[u8], _>((Bound::Included(from), end)).peekable();
         let mut enough = self.scan_current(from, to, &mut |key, record| {
             while let Some((_, change)) = own.next_if(|(own, _)| &own[..] < key) {
                 self.look();
@@ -260,42 +308,101 @@ impl<'a> Draft<'a> {
 }
 
 /// What an operation has changed.
+#[derive(Default)]
 pub(crate) struct Changes {
-    meta: Meta,
-    changes: BTreeMap<Bytes, Change>,
+    keys: BTreeMap<Bytes, Change>,
+    /// How many changes to keys were made.
+    made: u32,
+    lease: Option<LeaseChange>,
+    compacted: Option<i64>,
 }
 
 impl Changes {
-    /// Writes the changes, as one revision if there are any.
-    pub(crate) fn write(self, store: &mut dyn Store) {
-        if self.changes.is_empty() {
-            return;
+    /// How many keys have changed.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Writes the changes, those to keys as one revision if there are any.
+    pub(crate) fn write(self, ledger: &mut Ledger<'_>) {
+        if !self.keys.is_empty() {
+            ledger.meta.revision += 1;
         }
-        let mut meta = self.meta;
-        meta.revision += 1;
-        for (key, Change { existed, record }) in self.changes {
-            let current_key = current_key(&key);
-            let version_key = version_key(&key, meta.revision);
-            meta.bytes +=
-                (version_key.len() + record.as_ref().map_or(0, |record| record.len())) as u64;
-            match (existed, &record) {
-                (false, Some(_)) => {
-                    meta.keys += 1;
-                    meta.bytes += current_key.len() as u64;
-                }
-                (true, None) => {
-                    meta.keys -= 1;
-                    meta.bytes -= current_key.len() as u64;
-                }
-                (false, None) | (true, Some(_)) => {}
-            }
-            match &record {
-                Some(record) => store.put(&current_key, record.clone()),
-                None if existed => assert!(store.delete(&current_key), "what exists is there"),
-                None => {}
-            }
-            store.put(&version_key, record.unwrap_or_default());
+        let revision = ledger.meta.revision;
+        for (key, change) in self.keys {
+            write_change(ledger, &key, revision, change);
         }
-        meta.write(store);
+        if let Some(LeaseChange { id, before, after }) = self.lease {
+            write_lease(ledger, id, before, after);
+        }
+        if let Some(revision) = self.compacted {
+            compaction::forget_before(ledger, revision);
+        }
+    }
+}
+
+fn write_lease(ledger: &mut Ledger<'_>, id: i64, before: Option<Lease>, after: Option<Lease>) {
+    let encoded = |lease: &Lease| Bytes::from(lease.to_bytes());
+    match (&before, &after) {
+        (None, Some(after)) => ledger.add(&lease_key(id), encoded(after)),
+        (Some(before), Some(after)) => {
+            ledger.replace(&lease_key(id), encoded(before).len(), encoded(after));
+        }
+        (Some(before), None) => ledger.remove(&lease_key(id), encoded(before).len()),
+        (None, None) => {}
+    }
+    if let Some(before) = before {
+        ledger.remove(&expiry_key(before.expires, id), 0);
+    }
+    if let Some(after) = after {
+        ledger.add(&expiry_key(after.expires, id), Bytes::default());
+    }
+}
+
+/// Lets a key hang on the lease that its record names, and no more on the one that its record named before.
+fn write_attachment(
+    ledger: &mut Ledger<'_>,
+    key: &[u8],
+    before: Option<&[u8]>,
+    now: Option<&[u8]>,
+) {
+    let lease = |record: Option<&[u8]>| record.map_or(0, |record| Record::read(record).lease);
+    let (before, now) = (lease(before), lease(now));
+    if before != now {
+        if before != 0 {
+            ledger.remove(&attachment_key(before, key), 0);
+        }
+        if now != 0 {
+            ledger.add(&attachment_key(now, key), Bytes::default());
+        }
+    }
+}
+
+/// Writes what `revision` made of one key, and files what it was before.
+fn write_change(ledger: &mut Ledger<'_>, key: &[u8], revision: i64, change: Change) {
+    let Change { before, record, place } = change;
+    write_attachment(ledger, key, before.as_deref(), record.as_deref());
+    let current_key = current_key(key);
+    ledger.add(&change_key(key, revision, place), Bytes::default());
+    let was = before.as_ref().map(|before| before.len());
+    if let Some(before) = before {
+        let written = Record::read(&before).mod_revision;
+        ledger.add(&version_key(key, written), before);
+    }
+    if record.is_none() {
+        ledger.add(&version_key(key, revision), Bytes::default());
+    }
+    match (was, record) {
+        (Some(was), Some(record)) => ledger.replace(&current_key, was, record),
+        (None, Some(record)) => {
+            ledger.add(&current_key, record);
+            ledger.meta.keys += 1;
+        }
+        (Some(was), None) => {
+            ledger.remove(&current_key, was);
+            ledger.meta.keys -= 1;
+        }
+        // Put and deleted again by one transaction.
+        (None, None) => {}
     }
 }

@@ -26,7 +26,7 @@ pub enum Error {
     Compacted,
     /// A read at a revision that does not exist yet.
     FutureRevision,
-    /// A put on a lease that does not exist.
+    /// A put on a lease that does not exist, or the end of one.
     LeaseNotFound,
     /// The result would be larger than one reply may be ([`testudo_core::limits::RESULT_BYTES`]).
     ResultTooLarge,
@@ -36,6 +36,14 @@ pub enum Error {
     Undecodable,
     /// The operation panicked and was undone.
     Internal,
+    /// A lease whose number another one has.
+    LeaseExists,
+    /// A lease for longer than there may be one ([`crate::MAX_TTL`]).
+    LeaseTtlTooLarge,
+    /// A lease without a number: its gateway should have chosen one.
+    LeaseWithoutId,
+    /// Something that makes the store grow, while it holds more than its quota.
+    NoSpace,
 }
 
 wire_enum!(Error {
@@ -54,6 +62,10 @@ wire_enum!(Error {
     12 => TooMuchWork,
     13 => Undecodable,
     14 => Internal,
+    15 => LeaseExists,
+    16 => LeaseTtlTooLarge,
+    17 => LeaseWithoutId,
+    18 => NoSpace,
 });
 
 /// gRPC's `INVALID_ARGUMENT`.
@@ -62,6 +74,8 @@ const INVALID_ARGUMENT: u8 = 3;
 const NOT_FOUND: u8 = 5;
 /// gRPC's `RESOURCE_EXHAUSTED`.
 const RESOURCE_EXHAUSTED: u8 = 8;
+/// gRPC's `FAILED_PRECONDITION`.
+const FAILED_PRECONDITION: u8 = 9;
 /// gRPC's `OUT_OF_RANGE`.
 const OUT_OF_RANGE: u8 = 11;
 /// gRPC's `INTERNAL`.
@@ -69,7 +83,7 @@ const INTERNAL: u8 = 13;
 
 impl Error {
     /// Every error there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::EmptyKey,
         Self::KeyNotFound,
         Self::ValueProvided,
@@ -85,6 +99,10 @@ impl Error {
         Self::TooMuchWork,
         Self::Undecodable,
         Self::Internal,
+        Self::LeaseExists,
+        Self::LeaseTtlTooLarge,
+        Self::LeaseWithoutId,
+        Self::NoSpace,
     ];
 
     /// The number of the gRPC status that etcd answers with.
@@ -99,10 +117,12 @@ impl Error {
             | Self::DuplicateKey
             | Self::InvalidSortOption
             | Self::RequestTooLarge
+            | Self::LeaseWithoutId
             | Self::Undecodable => INVALID_ARGUMENT,
             Self::LeaseNotFound => NOT_FOUND,
-            Self::ResultTooLarge | Self::TooMuchWork => RESOURCE_EXHAUSTED,
-            Self::Compacted | Self::FutureRevision => OUT_OF_RANGE,
+            Self::ResultTooLarge | Self::TooMuchWork | Self::NoSpace => RESOURCE_EXHAUSTED,
+            Self::LeaseExists => FAILED_PRECONDITION,
+            Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => OUT_OF_RANGE,
             Self::Internal => INTERNAL,
         }
     }
@@ -122,6 +142,10 @@ impl Error {
             Self::Compacted => "etcdserver: mvcc: required revision has been compacted",
             Self::FutureRevision => "etcdserver: mvcc: required revision is a future revision",
             Self::LeaseNotFound => "etcdserver: requested lease not found",
+            Self::LeaseExists => "etcdserver: lease already exists",
+            Self::LeaseTtlTooLarge => "etcdserver: too large lease TTL",
+            Self::NoSpace => "etcdserver: mvcc: database space exceeded",
+            Self::LeaseWithoutId => "testudo: the lease has no number",
             Self::ResultTooLarge => {
                 "testudo: the result is larger than one reply may be; ask for less with limit, keys_only or a \
                  narrower range"

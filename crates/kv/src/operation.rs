@@ -29,9 +29,33 @@ pub enum Operation {
     Txn(Txn),
     /// Asks about the store as a whole.
     Status,
+    /// Forgets history.
+    Compact(Compact),
+    /// Begins a lease.
+    LeaseGrant(LeaseGrant),
+    /// Ends a lease and deletes its keys.
+    LeaseRevoke(LeaseRevoke),
+    /// Lets a lease's time begin anew.
+    LeaseKeepAlive(LeaseKeepAlive),
+    /// Asks about one lease.
+    LeaseTimeToLive(LeaseTimeToLive),
+    /// Asks which leases there are.
+    LeaseLeases,
 }
 
-wire_enum!(Operation { 0 => Range(range), 1 => Put(put), 2 => DeleteRange(delete), 3 => Txn(txn), 4 => Status });
+wire_enum!(Operation {
+    0 => Range(range),
+    1 => Put(put),
+    2 => DeleteRange(delete),
+    3 => Txn(txn),
+    4 => Status,
+    5 => Compact(compact),
+    6 => LeaseGrant(grant),
+    7 => LeaseRevoke(revoke),
+    8 => LeaseKeepAlive(keep_alive),
+    9 => LeaseTimeToLive(time_to_live),
+    10 => LeaseLeases,
+});
 
 impl Operation {
     /// True when the operation cannot change anything, whatever the state: etcd's own rule, by which a transaction is
@@ -39,8 +63,13 @@ impl Operation {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         match self {
-            Self::Range(_) | Self::Status => true,
-            Self::Put(_) | Self::DeleteRange(_) => false,
+            Self::Range(_) | Self::Status | Self::LeaseTimeToLive(_) | Self::LeaseLeases => true,
+            Self::Put(_)
+            | Self::DeleteRange(_)
+            | Self::Compact(_)
+            | Self::LeaseGrant(_)
+            | Self::LeaseRevoke(_)
+            | Self::LeaseKeepAlive(_) => false,
             Self::Txn(txn) => {
                 txn.success.iter().chain(&txn.failure).all(|op| matches!(op, RequestOp::Range(_)))
             }
@@ -264,6 +293,60 @@ wire_enum!(Operand {
     4 => Value(value),
     5 => Lease(lease),
 });
+
+/// Forgets the history before a revision, which itself can still be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Compact {
+    /// The revision.
+    pub revision: i64,
+    /// Whether the client waits until nothing is left of what is forgotten. The gateway acts on it
+    /// ([`crate::Kv::swept`]); here it has no meaning.
+    pub physical: bool,
+}
+
+wire_struct!(Compact { revision, physical });
+
+/// Begins a lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeaseGrant {
+    /// Its number. A client that leaves it to etcd gives zero; its gateway then chooses one before it has the request
+    /// ordered, because the service knows no chance. So zero is an error here.
+    pub id: i64,
+    /// For how many seconds it lives unless it is kept alive. Less than [`crate::MIN_TTL`] is raised to that, more than
+    /// [`crate::MAX_TTL`] is an error.
+    pub ttl: i64,
+}
+
+wire_struct!(LeaseGrant { id, ttl });
+
+/// Ends a lease and deletes its keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeaseRevoke {
+    /// The lease.
+    pub id: i64,
+}
+
+wire_struct!(LeaseRevoke { id });
+
+/// Lets a lease's time begin anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeaseKeepAlive {
+    /// The lease.
+    pub id: i64,
+}
+
+wire_struct!(LeaseKeepAlive { id });
+
+/// Asks about one lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeaseTimeToLive {
+    /// The lease.
+    pub id: i64,
+    /// Whether its keys are asked for, too.
+    pub keys: bool,
+}
+
+wire_struct!(LeaseTimeToLive { id, keys });
 
 // A transaction may hold transactions. Decoding counts how deep it is and refuses before it goes deeper than allowed,
 // so that no input can exhaust the stack; the macros have no place for that count.

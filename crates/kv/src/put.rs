@@ -2,7 +2,8 @@
 
 use crate::draft::{At, Draft};
 use crate::error::Error;
-use crate::history::{Keys, Record, record};
+use crate::layout::{Keys, Record, record};
+use crate::lease::Lease;
 use crate::operation::{Bytes, DeleteRange, Put};
 use crate::response::Reply;
 use alloc::vec::Vec;
@@ -12,7 +13,7 @@ use alloc::vec::Vec;
 /// # Errors
 /// When its lease does not exist, or the key of which it would keep something.
 pub(crate) fn check(put: &Put, draft: &Draft<'_>) -> Result<(), Error> {
-    lease(put)?;
+    lease(put, draft)?;
     if keeps_something(put) && draft.newest(&put.key)?.is_none() {
         return Err(Error::KeyNotFound);
     }
@@ -24,7 +25,7 @@ pub(crate) fn check(put: &Put, draft: &Draft<'_>) -> Result<(), Error> {
 /// # Errors
 /// As [`check`], and when the answer would be too large.
 pub(crate) fn apply(put: &Put, draft: &mut Draft<'_>, reply: &mut Reply) -> Result<(), Error> {
-    lease(put)?;
+    lease(put, draft)?;
     let previous = draft.newest(&put.key)?;
     if keeps_something(put) && previous.is_none() {
         return Err(Error::KeyNotFound);
@@ -36,7 +37,7 @@ pub(crate) fn apply(put: &Put, draft: &mut Draft<'_>, reply: &mut Reply) -> Resu
     let (created, version) =
         before.map_or((revision, 1), |before| (before.create_revision, before.version + 1));
     let now = record(&put.key, created, revision, version, lease, value);
-    draft.put(&put.key, now);
+    draft.put(&put.key, previous.clone(), now);
     reply.put(revision, previous.as_ref().filter(|_| put.prev_kv))
 }
 
@@ -54,7 +55,7 @@ pub(crate) fn delete_range(
         previous.push(record.clone());
     })?;
     for record in &previous {
-        draft.delete(&Record::read(record).key.into());
+        draft.delete(&Record::read(record).key.into(), record.clone());
     }
     let answered = if delete.prev_kv { &previous[..] } else { &[] };
     reply.delete_range(draft.revision(), previous.len() as i64, answered)
@@ -64,7 +65,11 @@ fn keeps_something(put: &Put) -> bool {
     put.ignore_value || put.ignore_lease
 }
 
-/// Checks that a put's lease exists. None does: this version of the service grants none.
-fn lease(put: &Put) -> Result<(), Error> {
-    if put.lease == 0 { Ok(()) } else { Err(Error::LeaseNotFound) }
+/// Checks that a put's lease lives.
+fn lease(put: &Put, draft: &Draft<'_>) -> Result<(), Error> {
+    if put.lease == 0 || Lease::read_alive(draft.store(), draft.meta(), put.lease).is_some() {
+        Ok(())
+    } else {
+        Err(Error::LeaseNotFound)
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::draft::Draft;
 use crate::error::Error;
-use crate::history::{Keys, Record};
+use crate::layout::{Keys, Record};
 use crate::operation::{Bytes, Range, SortOrder, SortTarget};
 use crate::response::Reply;
 use alloc::vec::Vec;

@@ -26,6 +26,18 @@ pub enum Response {
     Status(StatusResponse),
     /// The operation was refused and changed nothing.
     Error(Error),
+    /// History is forgotten.
+    Compact(CompactResponse),
+    /// A lease has begun.
+    LeaseGrant(LeaseGrantResponse),
+    /// A lease has ended.
+    LeaseRevoke(LeaseRevokeResponse),
+    /// A lease's time has begun anew, unless there is no such lease.
+    LeaseKeepAlive(LeaseKeepAliveResponse),
+    /// One lease.
+    LeaseTimeToLive(LeaseTimeToLiveResponse),
+    /// The leases that there are.
+    LeaseLeases(LeaseLeasesResponse),
 }
 
 wire_enum!(Response {
@@ -35,6 +47,12 @@ wire_enum!(Response {
     3 => Txn(txn),
     4 => Status(status),
     5 => Error(error),
+    6 => Compact(compact),
+    7 => LeaseGrant(grant),
+    8 => LeaseRevoke(revoke),
+    9 => LeaseKeepAlive(keep_alive),
+    10 => LeaseTimeToLive(time_to_live),
+    11 => LeaseLeases(leases),
 });
 
 const RANGE: u8 = 0;
@@ -129,15 +147,99 @@ pub enum ResponseOp {
 pub struct StatusResponse {
     /// The store's revision.
     pub revision: i64,
+    /// The oldest revision that can be read; −1 if nothing was ever compacted.
+    pub compacted: i64,
+    /// The revision before which nothing is left of history: less than `compacted` while there is something to sweep.
+    pub swept: i64,
     /// How many keys exist now.
     pub keys: u64,
-    /// Bytes of keys and values, history included, as they lie in the store.
+    /// Bytes of keys and values, history and leases included, with about what it costs in memory to hold each entry.
+    /// It is both of etcd's sizes: nothing is held here that is not in use.
     pub bytes: u64,
+    /// How many bytes there may be.
+    pub quota: u64,
+    /// Whether there are more, so that growth is refused: etcd's alarm `NOSPACE`. It ends by itself.
+    pub alarm: bool,
     /// Agreed time when this was asked.
     pub time: Time,
 }
 
-wire_struct!(StatusResponse { revision, keys, bytes, time });
+wire_struct!(StatusResponse { revision, compacted, swept, keys, bytes, quota, alarm, time });
+
+/// The answer to [`crate::Compact`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CompactResponse {
+    /// The store's revision.
+    pub revision: i64,
+    /// The revision before which nothing was left of history when the request was executed. When [`crate::Kv::swept`]
+    /// has reached the revision that was compacted, all of the work is done.
+    pub swept: i64,
+}
+
+wire_struct!(CompactResponse { revision, swept });
+
+/// The answer to [`crate::LeaseGrant`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeaseGrantResponse {
+    /// The store's revision.
+    pub revision: i64,
+    /// The lease.
+    pub id: i64,
+    /// For how many seconds it lives.
+    pub ttl: i64,
+}
+
+wire_struct!(LeaseGrantResponse { revision, id, ttl });
+
+/// The answer to [`crate::LeaseRevoke`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeaseRevokeResponse {
+    /// The store's revision after the lease's keys were deleted.
+    pub revision: i64,
+}
+
+wire_struct!(LeaseRevokeResponse { revision });
+
+/// The answer to [`crate::LeaseKeepAlive`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeaseKeepAliveResponse {
+    /// The store's revision.
+    pub revision: i64,
+    /// The lease.
+    pub id: i64,
+    /// For how many seconds it lives from now on; zero if there is no such lease.
+    pub ttl: i64,
+}
+
+wire_struct!(LeaseKeepAliveResponse { revision, id, ttl });
+
+/// The answer to [`crate::LeaseTimeToLive`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LeaseTimeToLiveResponse {
+    /// The store's revision.
+    pub revision: i64,
+    /// The lease.
+    pub id: i64,
+    /// Whole seconds that it has left; −1 if there is no such lease.
+    pub ttl: i64,
+    /// For how many seconds it was granted; zero if there is no such lease.
+    pub granted_ttl: i64,
+    /// Its keys in ascending order, if they were asked for.
+    pub keys: Vec<Bytes>,
+}
+
+wire_struct!(LeaseTimeToLiveResponse { revision, id, ttl, granted_ttl, keys });
+
+/// The answer to [`crate::Operation::LeaseLeases`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LeaseLeasesResponse {
+    /// The store's revision.
+    pub revision: i64,
+    /// The leases, in the order in which they would expire.
+    pub leases: Vec<i64>,
+}
+
+wire_struct!(LeaseLeasesResponse { revision, leases });
 
 impl Encode for TxnResponse {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -214,7 +316,7 @@ impl Reply {
         if keys_only {
             encode_length(records.len(), &mut self.bytes);
             for record in records {
-                let head = crate::history::without_value(record);
+                let head = crate::layout::without_value(record);
                 self.reserve(head.len() + size_of::<u32>())?;
                 self.bytes.extend_from_slice(head);
                 encode_length(0, &mut self.bytes);
@@ -266,6 +368,11 @@ impl Reply {
     pub(crate) fn set_revision(&mut self, mark: &RevisionMark, revision: i64) {
         let bytes = revision.to_le_bytes();
         self.bytes[mark.0..mark.0 + bytes.len()].copy_from_slice(&bytes);
+    }
+
+    /// An answer that needs no stored records.
+    pub(crate) fn whole(&mut self, response: &Response) {
+        response.encode(&mut self.bytes);
     }
 
     /// The finished result.

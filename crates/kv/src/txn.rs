@@ -6,7 +6,7 @@
 
 use crate::draft::{At, Draft};
 use crate::error::Error;
-use crate::history::{Keys, Record};
+use crate::layout::{Keys, Record};
 use crate::operation::{
     Compare, CompareTarget, DeleteRange, Operand, Put, Range, Relation, RequestOp, Txn,
 };

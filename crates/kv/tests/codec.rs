@@ -1,13 +1,13 @@
 //! Operations and responses have one encoding, and any bytes get an answer.
 
-#[path = "support/store.rs"]
-mod store;
+#[path = "support/instance.rs"]
+mod instance;
 #[path = "support/strategy.rs"]
 mod strategy;
 
+use instance::Instance;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use store::Instance;
 use testudo_contracts::Service;
 use testudo_core::limits::OPERATION_BYTES;
 use testudo_core::{Decode, Encode};
@@ -148,8 +148,8 @@ fn a_tower_of_transactions_does_not_fall_on_the_stack() {
 #[test]
 fn the_services_own_errors_are_responses() {
     let error = |bytes: &[u8]| Response::from_bytes(bytes);
-    assert_eq!(error(&Kv.internal_error()), Ok(Response::Error(Error::Internal)));
-    assert_eq!(error(&Kv.too_large()), Ok(Response::Error(Error::ResultTooLarge)));
+    assert_eq!(error(&Kv::default().internal_error()), Ok(Response::Error(Error::Internal)));
+    assert_eq!(error(&Kv::default().too_large()), Ok(Response::Error(Error::ResultTooLarge)));
     assert_eq!((Error::Internal.code(), Error::ResultTooLarge.code()), (13, 8));
 }
 

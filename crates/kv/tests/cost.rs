@@ -1,22 +1,24 @@
 //! What an operation costs, and where it stops: counted, not timed.
 
-#[path = "support/store.rs"]
-mod store;
+#[path = "support/instance.rs"]
+mod instance;
 
+use instance::Instance;
 use std::cell::Cell;
 use std::ops::Bound;
 use std::sync::Arc;
-use store::{Instance, MapStore};
 use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::{Decode, Encode, Slot, Time};
 use testudo_kv::{
-    Bytes, DeleteRange, Error, Kv, Operation, Put, Range, RequestOp, Response, Txn, WORK,
+    Bytes, DeleteRange, Error, Kv, LeaseGrant, LeaseKeepAlive, LeaseRevoke, LeaseTimeToLive,
+    Operation, Put, Range, RequestOp, Response, SLACK, Txn, WORK, changes,
 };
+use testudo_state::Map;
 
 /// Counts what is asked of a store.
 #[derive(Default)]
 struct Counting {
-    store: MapStore,
+    store: Map,
     gets: Cell<usize>,
     scanned: Cell<usize>,
     written: Vec<(Vec<u8>, Arc<[u8]>)>,
@@ -25,7 +27,7 @@ struct Counting {
 impl Reading for Counting {
     fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
         self.gets.set(self.gets.get() + 1);
-        self.store.get(key)
+        Reading::get(&self.store, key)
     }
 
     fn scan(
@@ -60,8 +62,20 @@ impl Counting {
         self.scanned.set(0);
         self.written.clear();
         let moment = Moment { slot: Slot(1), time: Time(1), elapsed: 0 };
-        let result = Kv.execute(self, &operation.to_bytes(), &moment);
+        let result = Kv::default().execute(self, &operation.to_bytes(), &moment);
         assert!(!matches!(Response::from_bytes(&result), Ok(Response::Error(_)) | Err(_)));
+        (self.gets.get(), self.written.len(), self.scanned.get())
+    }
+}
+
+impl Counting {
+    /// Lets milliseconds pass; gives what that took.
+    fn pass(&mut self, elapsed: u64) -> (usize, usize, usize) {
+        self.gets.set(0);
+        self.scanned.set(0);
+        self.written.clear();
+        let moment = Moment { slot: Slot(1), time: Time(1), elapsed };
+        Kv::default().advance(self, &moment);
         (self.gets.get(), self.written.len(), self.scanned.get())
     }
 }
@@ -75,31 +89,89 @@ fn all() -> Range {
 }
 
 #[test]
-fn a_put_is_two_gets_and_three_puts_and_holds_its_value_once() {
+fn a_put_is_two_gets_and_three_puts_and_one_more_to_file_what_was() {
     let mut store = Counting::default();
-    Kv.genesis(&mut store);
+    Kv::default().genesis(&mut store);
+    assert_eq!(store.cost(&put("key", vec![7; 256])), (2, 3, 0));
     for _ in 0..3 {
-        assert_eq!(store.cost(&put("key", vec![7; 256])), (2, 3, 0));
-        let [(_, current), (_, version), _] = &store.written[..] else {
-            panic!("a record, a version and the meta entry are written");
-        };
-        assert!(Arc::ptr_eq(current, version), "the version shares the record");
+        let before = Reading::get(&store.store, b"kkey").expect("the current record");
+        assert_eq!(store.cost(&put("key", vec![7; 256])), (2, 4, 0));
+        let filed = store.written.iter().find(|(key, _)| key.starts_with(b"v")).expect("a version");
+        assert!(Arc::ptr_eq(&before, &filed.1), "the record moves and is not copied");
     }
+    let delete =
+        DeleteRange { key: Bytes::from(*b"key"), range_end: Bytes::default(), prev_kv: false };
+    assert_eq!(store.cost(&Operation::DeleteRange(delete)), (2, 4, 0));
+}
+
+#[test]
+fn what_revisions_changed_is_found_without_looking_at_others() {
+    let mut store = Counting::default();
+    Kv::default().genesis(&mut store);
+    for round in 0..100 {
+        store.cost(&put(&format!("key{}", round % 7), vec![round]));
+    }
+    let seen = |store: &Counting, from, to, most: usize| {
+        store.gets.set(0);
+        store.scanned.set(0);
+        let mut seen = Vec::new();
+        changes(store, from, to, &mut |change| {
+            seen.push(change.revision);
+            seen.len() < most
+        });
+        (seen, store.gets.get(), store.scanned.get())
+    };
+    // The meta entry, then each change with its record, which is another's past for all but the newest.
+    assert_eq!(seen(&store, 101, i64::MAX, 9), (vec![101], 2, 1));
+    assert_eq!(seen(&store, 50, 52, 9), (vec![50, 51, 52], 7, 3));
+    assert_eq!(seen(&store, i64::MIN, i64::MAX, 2), (vec![2, 3], 5, 2));
+    assert_eq!(seen(&store, 102, i64::MAX, 9), (vec![], 1, 0));
+    assert_eq!(seen(&store, 52, 50, 9), (vec![], 1, 0));
 }
 
 #[test]
 fn reading_one_key_is_two_gets_or_a_get_and_one_entry_of_history() {
     let mut store = Counting::default();
-    Kv.genesis(&mut store);
+    Kv::default().genesis(&mut store);
     for round in 0..9 {
         store.cost(&put("key", vec![round]));
     }
     let newest = Range { key: Bytes::from(*b"key"), ..Range::default() };
     assert_eq!(store.cost(&Operation::Range(newest.clone())), (2, 0, 0));
     let past = Range { revision: 4, ..newest };
-    assert_eq!(store.cost(&Operation::Range(past)), (1, 0, 1));
+    assert_eq!(store.cost(&Operation::Range(past)), (2, 0, 1));
     // A scan of the newest state does not see history.
     assert_eq!(store.cost(&Operation::Range(all())), (1, 0, 1));
+}
+
+/// The same for ten leases and for ten thousand.
+#[test]
+fn a_lease_costs_the_same_however_many_there_are() {
+    let mut store = Counting::default();
+    Kv::default().genesis(&mut store);
+    for id in 1..=10_000 {
+        // The lease, its expiry, and the meta entry, which counts them.
+        assert_eq!(store.cost(&Operation::LeaseGrant(LeaseGrant { id, ttl: 10 })), (2, 3, 0));
+    }
+    let on_lease = |lease| {
+        let key = Bytes::from(*b"key");
+        Operation::Put(Put { key, lease, ..Put::default() })
+    };
+    assert_eq!(store.cost(&on_lease(7)), (3, 4, 0), "a put and the key's hanging on the lease");
+    assert_eq!(store.cost(&on_lease(8)), (3, 5, 0), "and a version");
+    store.pass(1000);
+    // Its new time, and its new place among the expiries; what is counted stays the same.
+    let keep_alive = Operation::LeaseKeepAlive(LeaseKeepAlive { id: 5000 });
+    assert_eq!(store.cost(&keep_alive), (2, 2, 0));
+    let asked = Operation::LeaseTimeToLive(LeaseTimeToLive { id: 8, keys: true });
+    assert_eq!(store.cost(&asked), (2, 0, 1), "the lease, and its one key");
+    let revoke = Operation::LeaseRevoke(LeaseRevoke { id: 8 });
+    let (gets, _, scanned) = store.cost(&revoke);
+    assert_eq!((gets, scanned), (3, 1), "the lease, and each of its keys");
+    // Time's passing looks at the lease that expires first, and at no other.
+    let (gets, puts, scanned) = store.pass(1000);
+    assert_eq!((gets, puts, scanned), (1, 1, 1));
+    assert_eq!(Kv::default().due(&store), Some(8_000 + SLACK));
 }
 
 #[test]

@@ -3,15 +3,15 @@
 //! A line that begins with `#` is a comment, an indented line belongs to the answer of the command above it, and any
 //! other line is a command. Each file starts from an empty store. `UPDATE_GOLDEN=1` writes the answers anew.
 
+#[path = "support/instance.rs"]
+mod instance;
 #[path = "support/script.rs"]
 mod script;
-#[path = "support/store.rs"]
-mod store;
 
+use instance::Instance;
 use script::Command;
 use std::fs;
 use std::path::{Path, PathBuf};
-use store::Instance;
 
 #[test]
 fn scripts_get_the_answers_they_show() {
@@ -42,11 +42,20 @@ fn run(text: &str) -> String {
         out.push_str(line);
         out.push('\n');
         if !line.is_empty() && !line.starts_with('#') {
-            let response = match script::parse(line) {
-                Command::Operation(operation) => kv.execute(&operation),
-                Command::Raw(bytes) => kv.execute_bytes(&bytes),
+            let answer = match script::parse(line) {
+                Command::Operation(operation) => script::print(&kv.execute(&operation)),
+                Command::Raw(bytes) => script::print(&kv.execute_bytes(&bytes)),
+                Command::Store(settings) => {
+                    kv = Instance::with(settings);
+                    String::new()
+                }
+                Command::Pass(milliseconds) => {
+                    let happened = kv.pass(milliseconds);
+                    script::print_passed(&kv, happened)
+                }
+                Command::Changes(from) => script::print_changes(&kv, from),
             };
-            out.push_str(&script::print(&response));
+            out.push_str(&answer);
         }
     }
     out

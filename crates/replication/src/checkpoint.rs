@@ -1,15 +1,19 @@
 //! Checkpoints: every so often each replica signs the digest of all its state.
 //!
-//! A digest that a quorum has signed is stable: it moves the ordering's window, and whoever's own digest differs knows
+//! The digest is computed off the core's thread, of a copy of the state; the order goes on meanwhile. One that a quorum
+//! has signed is stable: it moves the ordering's window, and whoever's own digest differs knows
 //! that it has diverged. A stable checkpoint is used only after the replica itself has executed its slot.
 
+use crate::executor::Replicated;
+use crate::feed::Head;
 use crate::message::ReplicaMessage;
 use crate::record::{Record, Timer};
 use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
+use crate::work::Work;
 use alloc::collections::BTreeMap;
 use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint};
-use testudo_core::{Digest, Peer, ReplicaId, Slot, Target, Verified};
+use testudo_core::{Digest, Peer, Position, ReplicaId, Slot, Stamp, Target, Verified};
 
 /// This replica's own digest of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +29,16 @@ struct Own {
 pub(crate) struct Checkpoints {
     /// The last stable one that this replica has executed.
     stable: Option<StableCheckpoint>,
+    /// Where the log says so.
+    logged: Position,
     /// What the ordering has been told of. Invariant: at most the stable one's slot.
     told: Slot,
-    /// A stable one ahead of what this replica has executed, the highest known.
+    /// A stable one ahead of what this replica has executed and hashed, the highest known.
     ahead: Option<StableCheckpoint>,
-    /// What the log says was signed, and is not executed again yet.
+    /// What the log says was signed, and is not executed and hashed again yet.
     signed: BTreeMap<Slot, Digest>,
+    /// States of executed slots whose digests are being computed.
+    pending: BTreeMap<Slot, Replicated>,
     /// Digests of executed slots that are not stable.
     own: BTreeMap<Slot, Own>,
     /// Signatures that came in, one for each replica and slot, for slots above the stable one.
@@ -47,9 +55,21 @@ impl Checkpoints {
         Self { is_mute, ..Self::default() }
     }
 
-    /// The log says that this was signed.
+    /// A snapshot says that this was stable, and that this replica's state was what it says.
+    pub(crate) fn start_from(&mut self, certificate: StableCheckpoint) {
+        self.stable = Some(certificate);
+    }
+
+    /// The log says that this was signed. What a snapshot covers is not executed again.
     pub(crate) fn said(&mut self, checkpoint: &Checkpoint) {
-        self.signed.insert(checkpoint.slot, checkpoint.state);
+        if checkpoint.slot > self.stable_slot() {
+            self.signed.insert(checkpoint.slot, checkpoint.state);
+        }
+    }
+
+    /// Where the log was when it took the last stable one.
+    pub(crate) const fn logged(&self) -> Position {
+        self.logged
     }
 
     /// The log says that nothing may be executed after this slot.
@@ -59,8 +79,8 @@ impl Checkpoints {
 
     /// Keeps the highest stable checkpoint that is not executed.
     fn keep_ahead(&mut self, certificate: StableCheckpoint) {
-        let known = self.ahead.as_ref().map(|ahead| ahead.statement().slot);
-        if known.is_none_or(|known| known < certificate.statement().slot) {
+        let known = self.ahead.as_ref().map_or(self.stable_slot(), |ahead| ahead.statement().slot);
+        if known < certificate.statement().slot {
             self.ahead = Some(certificate);
         }
     }
@@ -68,6 +88,11 @@ impl Checkpoints {
     /// The log says that this was stable.
     pub(crate) fn stable_before(&mut self, certificate: StableCheckpoint) {
         self.keep_ahead(certificate);
+    }
+
+    /// The last stable one that this replica has executed, with its signatures.
+    pub(crate) const fn certificate(&self) -> Option<&StableCheckpoint> {
+        self.stable.as_ref()
     }
 
     /// The last stable one that this replica has executed.
@@ -92,32 +117,52 @@ impl Checkpoints {
 }
 
 impl<O: Ordering, S: Service> Replica<O, S> {
-    /// After a slot has executed: if a checkpoint is due there, its digest is computed, and signed if it never was.
+    /// After a slot has executed: if a checkpoint is due there, the digest of a copy of the state is computed.
     pub(crate) fn checkpoint_if_due(&mut self, fx: &mut Fx<'_, O, S>) {
         let slot = self.state.slot;
         if !slot.0.is_multiple_of(self.config.checkpoint_interval.max(1)) {
             return;
         }
-        let signed = self.checkpoints.signed.remove(&slot);
         let ahead = self.checkpoints.ahead.as_ref().map(|certificate| certificate.statement().slot);
-        // While the past is executed again only what may still be compared is worth hashing.
-        if ahead.is_none_or(|ahead| slot >= ahead) {
-            let state = self.state.digest();
-            // What the log says was signed may not be what the state is now. It is not signed a second time.
-            let may_say = signed.map_or(!self.checkpoints.is_mute, |signed| signed == state);
-            self.checkpoints.own.insert(slot, Own { state, may_say });
-            if may_say && signed.is_none() && self.health == Health::Well {
-                fx.persist(Record::Checkpointed(Checkpoint { slot, state }));
+        // While the past is executed again only what may still be compared is worth hashing. It is hashed at once, so
+        // that nobody is told anything before this replica knows whether it is well.
+        if ahead.is_some_and(|ahead| slot < ahead) {
+            self.checkpoints.signed.remove(&slot);
+        } else {
+            let state = self.state.clone();
+            self.checkpoints.pending.insert(slot, state.clone());
+            if self.replaying {
+                self.on_digest(state.head(), fx);
+            } else {
+                let stamp = Stamp { epoch: self.config.domain.epoch, generation: 0 };
+                fx.work(stamp, Work::Digest(state));
             }
-            self.say_checkpoint_again(fx);
-            if let Some(certificate) = self.checkpoints.ahead.clone() {
-                self.on_stable(certificate, fx);
-            }
-            self.count(slot, fx);
         }
         if self.checkpoints.halted == Some(slot) {
             self.fall_ill(Health::Halted(slot), fx);
         }
+    }
+
+    /// The digests of a checkpoint's state are known: it is signed if it never was.
+    pub(crate) fn on_digest(&mut self, head: Head, fx: &mut Fx<'_, O, S>) {
+        let (slot, state) = (head.slot, head.digest());
+        let Some(replicated) = self.checkpoints.pending.remove(&slot) else { return };
+        let signed = self.checkpoints.signed.remove(&slot);
+        if slot <= self.checkpoints.stable_slot() {
+            return;
+        }
+        // What the log says was signed may not be what the state is now. It is not signed a second time.
+        let may_say = signed.map_or(!self.checkpoints.is_mute, |signed| signed == state);
+        self.checkpoints.own.insert(slot, Own { state, may_say });
+        self.serving.hold(head, replicated);
+        if may_say && signed.is_none() && self.health == Health::Well {
+            fx.persist(Record::Checkpointed(Checkpoint { slot, state }));
+        }
+        self.say_checkpoint_again(fx);
+        if let Some(certificate) = self.checkpoints.ahead.clone() {
+            self.on_stable(certificate, fx);
+        }
+        self.count(slot, fx);
     }
 
     /// Says the newest checkpoint, again while it is not stable: the others may not have heard.
@@ -145,7 +190,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if slot <= self.checkpoints.stable_slot() {
             if voter != self.me
                 && let Some(stable) = self.checkpoints.stable.clone()
-                && self.budgets.may_tell(voter)
+                && self.budgets.may_tell(Peer::Replica(voter))
             {
                 self.keep_budget(fx);
                 // EAGER: the certificate proves itself.
@@ -191,7 +236,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if slot <= self.checkpoints.stable_slot() {
             return;
         }
-        if slot > self.state.slot {
+        if slot > self.state.slot || self.checkpoints.pending.contains_key(&slot) {
             return self.checkpoints.keep_ahead(certificate);
         }
         let Some(own) = self.checkpoints.own.get(&slot).copied() else { return };
@@ -205,7 +250,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             fx.cancel_timer(Timer::Checkpoint);
         }
         // The order goes on whatever this replica's own state is; and after a restart it is compared again.
-        fx.persist(Record::Stable(certificate.clone()));
+        self.checkpoints.logged = fx.persist(Record::Stable(certificate.clone()));
+        self.serving.certify(&certificate);
+        self.recent.trim(self.serving.oldest().unwrap_or_default());
         self.checkpoints.stable = Some(certificate);
         if own.state == state {
             fx.output(Event::Stable(Checkpoint { slot, state }));

@@ -1,11 +1,10 @@
-//! The client's side: it signs what waits as one bundle, sends it to all replicas, and believes what the protocol's
-//! reply rule accepts.
+//! The client that keeps no replicated state: it believes what the protocol's reply rule accepts.
 //!
-//! A bundle is sent again until it is answered, with the same bytes, so that it executes at most once however often
-//! it arrives. At most a few bundles are out at once; what comes meanwhile gathers into the next.
+//! How its operations become bundles, and how these are said again until they are answered, is [`Asker`]'s.
 
-use crate::message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
-use alloc::collections::{BTreeMap, VecDeque};
+use crate::asking::{Alarm, Asked, Asker};
+use crate::message::{ReplicaMessage, Reply, ReplyBody};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,13 +12,11 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use testudo_contracts::{Ordering, ReplyRule, ReplyVote, Verdict};
 use testudo_core::{
-    Decode, Digest, Domain, Effects, Membership, NoWork, Past, Peer, Protocol, ReplicaId, Slot,
-    Target, Verified, View, limits,
+    Decode, Digest, Domain, Effects, Membership, NoWork, Past, Peer, Protocol, ReplicaId, Target,
+    Verified, View,
 };
 
-/// Bundles that are out at once. Two keep the replicas busy while the next gathers; more would only make bundles
-/// smaller.
-const PIPELINE: usize = 2;
+pub use crate::asking::Outcome;
 
 /// What a client is started with.
 #[derive(Clone, Debug)]
@@ -28,7 +25,7 @@ pub struct ClientConfig {
     pub domain: Domain,
     /// Who answers.
     pub membership: Membership,
-    /// How long it waits for an answer before it sends a bundle again.
+    /// How long it waits for an answer before it sends a bundle again. It waits longer each time.
     pub resend: Duration,
 }
 
@@ -42,19 +39,6 @@ pub enum ClientInput {
         /// The operation.
         operation: Arc<[u8]>,
     },
-}
-
-/// What an operation came to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// It was executed, in this slot, with this result.
-    Done(Slot, Arc<[u8]>),
-    /// Whether it was executed is not known and cannot be found out: the session was evicted meanwhile.
-    Unknown,
-    /// It was not executed: the cluster does not admit this client's key.
-    NotAdmitted,
-    /// It was not sent: it is larger than an operation may be.
-    TooLarge,
 }
 
 /// What the client tells its user.
@@ -94,30 +78,20 @@ pub enum ClientTimer {
     Resend,
 }
 
-#[derive(Clone, Debug)]
-struct Outstanding {
-    digest: Digest,
-    bundle: Bundle,
-    tickets: Vec<u64>,
+/// What replicas have said of one bundle.
+#[derive(Clone, Debug, Default)]
+struct Replies {
     votes: BTreeMap<ReplicaId, ReplyVote>,
     /// What each replica sent as the results, with its digest: the latest of each, so that a liar fills one place.
     bodies: BTreeMap<ReplicaId, (Digest, Arc<[u8]>)>,
-    /// Whether the timer has run out since it was sent: it is sent again when it runs out once more.
-    overdue: bool,
 }
 
 /// A client that keeps no replicated state.
 pub struct Client<O> {
-    me: Peer,
     config: ClientConfig,
-    nonce: u64,
-    session: Option<u64>,
-    /// The last sequence number used in this session.
-    sequence: u64,
-    waiting: VecDeque<(u64, Arc<[u8]>)>,
-    out: Vec<Outstanding>,
-    /// Who is asked for whole results.
-    replier: ReplicaId,
+    asker: Asker,
+    /// What was said of each bundle that is out. Invariant: only of those.
+    replies: BTreeMap<Digest, Replies>,
     /// The highest view that replies are believed to come from.
     view: View,
     order: PhantomData<fn() -> O>,
@@ -126,14 +100,9 @@ pub struct Client<O> {
 impl<O> Clone for Client<O> {
     fn clone(&self) -> Self {
         Self {
-            me: self.me,
             config: self.config.clone(),
-            nonce: self.nonce,
-            session: self.session,
-            sequence: self.sequence,
-            waiting: self.waiting.clone(),
-            out: self.out.clone(),
-            replier: self.replier,
+            asker: self.asker.clone(),
+            replies: self.replies.clone(),
             view: self.view,
             order: PhantomData,
         }
@@ -142,13 +111,8 @@ impl<O> Clone for Client<O> {
 
 impl<O> fmt::Debug for Client<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Client({:?}, {} waiting, {} out)",
-            self.session,
-            self.waiting.len(),
-            self.out.len()
-        )
+        let out = self.asker.outstanding().count();
+        write!(f, "Client({} unanswered, {out} out)", self.asker.unanswered())
     }
 }
 
@@ -175,27 +139,16 @@ impl<O: Ordering> Protocol for Client<O> {
         let replier = ReplicaId(fx.choose(n) as u16);
         let mut nonce = [0; 8];
         nonce.copy_from_slice(&secret[..8]);
-        Self {
-            me,
-            config,
-            nonce: u64::from_le_bytes(nonce),
-            session: None,
-            sequence: 0,
-            waiting: VecDeque::new(),
-            out: Vec::new(),
-            replier,
-            view: View(0),
-            order: PhantomData,
-        }
+        let nonce = u64::from_le_bytes(nonce);
+        let asker =
+            Asker::new(me, config.domain, &config.membership, config.resend, nonce, replier);
+        Self { config, asker, replies: BTreeMap::new(), view: View(0), order: PhantomData }
     }
 
     fn on_input(&mut self, input: ClientInput, fx: &mut Fx<'_, O>) {
         let ClientInput::Submit { ticket, operation } = input;
-        if operation.len() > limits::OPERATION_BYTES {
-            return self.answer(ticket, Outcome::TooLarge, fx);
-        }
-        self.waiting.push_back((ticket, operation));
-        self.advance(fx);
+        let asked = self.asker.submit(ticket, operation);
+        self.carry_out(asked, fx);
     }
 
     fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O>) {
@@ -207,163 +160,68 @@ impl<O: Ordering> Protocol for Client<O> {
     }
 
     fn on_timer(&mut self, ClientTimer::Resend: ClientTimer, fx: &mut Fx<'_, O>) {
-        let mut slow_replier = false;
-        for out in &mut self.out {
-            if out.overdue {
-                // EAGER: a client writes no log; what it asks for is in its signature.
-                fx.send_eager(Target::Replicas, ReplicaMessage::Bundle(out.bundle.clone()));
-                slow_replier |= out.bundle.replier == self.replier;
-            }
-            out.overdue = true;
-        }
-        if slow_replier {
-            self.change_replier();
-        }
-        if !self.out.is_empty() {
-            fx.set_timer(ClientTimer::Resend, self.config.resend);
-        }
+        let asked = self.asker.tick();
+        self.carry_out(asked, fx);
     }
 }
 
 impl<O: Ordering> Client<O> {
-    /// Sends what waits, as far as the pipeline has room.
-    fn advance(&mut self, fx: &mut Fx<'_, O>) {
-        while !self.waiting.is_empty() && self.out.len() < PIPELINE {
-            let Some(session) = self.session else {
-                if self.out.is_empty() {
-                    self.send(Request::Register { nonce: self.nonce }, Vec::new(), fx);
-                }
-                return;
-            };
-            if !self.window_has_room() {
-                return;
-            }
-            let (mut tickets, mut operations, mut bytes) = (Vec::new(), Vec::new(), 0);
-            while let Some((_, operation)) = self.waiting.front() {
-                bytes += operation.len();
-                let full =
-                    operations.len() == limits::BUNDLE_OPERATIONS || bytes > limits::BUNDLE_BYTES;
-                if full && !operations.is_empty() {
-                    break;
-                }
-                let Some((ticket, operation)) = self.waiting.pop_front() else { break };
-                tickets.push(ticket);
-                operations.push(operation);
-            }
-            self.sequence += 1;
-            let request = Request::Operations { session, sequence: self.sequence, operations };
-            self.send(request, tickets, fx);
+    fn carry_out(&self, asked: Asked, fx: &mut Fx<'_, O>) {
+        for (ticket, outcome) in asked.answers {
+            fx.output(ClientOutput::Answer { ticket, outcome, view: self.view });
         }
-    }
-
-    /// Whether the next number leaves every bundle that is out within the session's window. A replica forgets what
-    /// falls behind it, so a bundle that is retried for long holds the others up.
-    fn window_has_room(&self) -> bool {
-        let oldest = self.out.iter().filter_map(|out| out.bundle.sequence()).min();
-        oldest
-            .is_none_or(|oldest| self.sequence.saturating_add(1) < oldest + limits::SESSION_WINDOW)
-    }
-
-    fn send(&mut self, request: Request, tickets: Vec<u64>, fx: &mut Fx<'_, O>) {
-        let bundle = Bundle { replier: self.replier, request };
-        let digest = bundle.digest(self.me, self.config.domain);
-        // EAGER: a client writes no log; what it asks for is in its signature.
-        fx.send_eager(Target::Replicas, ReplicaMessage::Bundle(bundle.clone()));
-        if self.out.is_empty() {
-            fx.set_timer(ClientTimer::Resend, self.config.resend);
+        for bundle in asked.bundles {
+            // EAGER: a client writes no log; what it asks for is in its signature.
+            fx.send_eager(Target::Replicas, ReplicaMessage::Bundle(bundle));
         }
-        let (votes, bodies) = (BTreeMap::new(), BTreeMap::new());
-        self.out.push(Outstanding { digest, bundle, tickets, votes, bodies, overdue: false });
+        match asked.alarm {
+            Alarm::Keep => {}
+            Alarm::Set(after) => fx.set_timer(ClientTimer::Resend, after),
+            Alarm::Cancel => fx.cancel_timer(ClientTimer::Resend),
+        }
     }
 
     fn on_reply(&mut self, replica: ReplicaId, reply: &Reply, fx: &mut Fx<'_, O>) {
-        let Some(index) = self.out.iter().position(|out| out.digest == reply.bundle) else {
-            return;
-        };
-        let out = &mut self.out[index];
+        let digest = reply.bundle;
+        let Some(replier) = self.asker.owns(&digest).map(|bundle| bundle.replier) else { return };
+        let replies = self.replies.entry(digest).or_default();
         let Reply { view, slot, results, is_final, .. } = *reply;
-        out.votes.insert(replica, ReplyVote { view, slot, results, is_final });
+        replies.votes.insert(replica, ReplyVote { view, slot, results, is_final });
         if let Some(body) = &reply.body
             && Digest::of(body) == results
         {
-            out.bodies.insert(replica, (results, body.clone()));
+            replies.bodies.insert(replica, (results, body.clone()));
         }
-        let Verdict::Accept(slot, results) = O::Reply::judge(&self.config.membership, &out.votes)
+        let Verdict::Accept(slot, results) =
+            O::Reply::judge(&self.config.membership, &replies.votes)
         else {
             return;
         };
         // Those that said the same are enough to hold a correct replica, which was in no lower view than the lowest.
-        let same = out.votes.values().filter(|vote| (vote.slot, vote.results) == (slot, results));
+        let same =
+            replies.votes.values().filter(|vote| (vote.slot, vote.results) == (slot, results));
         self.view = self.view.max(same.map(|vote| vote.view).min().unwrap_or_default());
-        let body = out.bodies.values().find(|(digest, _)| *digest == results);
+        let body = replies.bodies.values().find(|(digest, _)| *digest == results);
         match body.map(|(_, body)| ReplyBody::from_bytes(body)) {
             Some(Ok(body)) => {
-                let out = self.out.swap_remove(index);
-                self.accept(out, slot, body, fx);
+                self.replies.remove(&digest);
+                let asked = self.asker.accept(&digest, slot, body);
+                self.carry_out(asked, fx);
             }
             // A digest of something unreadable: so many replicas do not lie together.
             Some(Err(_)) => {}
             // The digest is certain and nobody has sent what it is of. Everybody who is asked again sends it whole.
-            None => {
-                let lost = out.votes.contains_key(&out.bundle.replier);
-                if lost && !out.overdue {
-                    out.overdue = true;
-                    fx.send_eager(Target::Replicas, ReplicaMessage::Bundle(out.bundle.clone()));
-                    self.change_replier();
-                }
+            None if replies.votes.contains_key(&replier) => {
+                let asked = self.asker.insist(&digest);
+                self.carry_out(asked, fx);
             }
+            None => {}
         }
-    }
-
-    fn accept(&mut self, out: Outstanding, slot: Slot, body: ReplyBody, fx: &mut Fx<'_, O>) {
-        match body {
-            ReplyBody::Registered(session) => {
-                self.session = Some(session);
-                self.sequence = 0;
-            }
-            ReplyBody::Results(results) if results.len() == out.tickets.len() => {
-                for (ticket, result) in out.tickets.into_iter().zip(results) {
-                    self.answer(ticket, Outcome::Done(slot, result), fx);
-                }
-            }
-            ReplyBody::Results(_) => self.answer_all(out.tickets, &Outcome::Unknown, fx),
-            // What this bundle asked for was not executed under this reply, but may have been before the session was
-            // evicted. The next bundle opens another session, under another nonce.
-            ReplyBody::NoSession | ReplyBody::Stale => {
-                self.answer_all(out.tickets, &Outcome::Unknown, fx);
-                self.session = None;
-                self.nonce = self.nonce.wrapping_add(1);
-            }
-            ReplyBody::NotAdmitted => {
-                self.answer_all(out.tickets, &Outcome::NotAdmitted, fx);
-                let waiting = self.waiting.drain(..).map(|(ticket, _)| ticket).collect();
-                self.answer_all(waiting, &Outcome::NotAdmitted, fx);
-            }
-        }
-        if self.out.is_empty() {
-            fx.cancel_timer(ClientTimer::Resend);
-        }
-        self.advance(fx);
-    }
-
-    fn answer(&self, ticket: u64, outcome: Outcome, fx: &mut Fx<'_, O>) {
-        fx.output(ClientOutput::Answer { ticket, outcome, view: self.view });
-    }
-
-    fn answer_all(&self, tickets: Vec<u64>, outcome: &Outcome, fx: &mut Fx<'_, O>) {
-        for ticket in tickets {
-            self.answer(ticket, outcome.clone(), fx);
-        }
-    }
-
-    fn change_replier(&mut self) {
-        let n = self.config.membership.n().max(1) as u16;
-        self.replier = ReplicaId((self.replier.0 + 1) % n);
     }
 
     /// How many operations are not answered.
     #[must_use]
     pub fn unanswered(&self) -> usize {
-        self.waiting.len() + self.out.iter().map(|out| out.tickets.len()).sum::<usize>()
+        self.asker.unanswered()
     }
 }

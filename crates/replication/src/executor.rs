@@ -1,16 +1,18 @@
 //! The replicated state, and how a decided batch changes it.
 
+use crate::feed::Head;
 use crate::message::{Bundle, ReplyBody, Request};
-use crate::sessions::{Admission, Remembered, Sessions};
+use crate::sessions::{Admission, Remembered, System};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use testudo_contracts::{Batch, Moment, Service};
-use testudo_core::{Digest, Encode, Panicked, PublicKey, Slot, Time, limits};
+use testudo_core::{Digest, Panicked, PublicKey, Slot, Time, limits};
 use testudo_state::{Map, Overlay};
 
-/// Everything that replicas must agree on. Its digest is what checkpoints sign.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Everything that replicas must agree on. The digest of its [`Head`] is what checkpoints sign. A clone costs nothing.
+#[derive(Clone)]
 pub struct Replicated {
     /// The last slot executed.
     pub slot: Slot,
@@ -22,13 +24,20 @@ pub struct Replicated {
     pub time: Time,
     /// The version of the service that executes.
     pub version: u32,
-    /// The client keys that are admitted.
-    pub clients: BTreeSet<PublicKey>,
-    /// Who asked for what, exactly once.
-    pub sessions: Sessions,
+    /// Who may ask, and who asked for what, exactly once.
+    pub system: System,
     /// The service's own state.
     pub map: Map,
 }
+
+impl fmt::Debug for Replicated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replicated({:?}, {:?}, {:?})", self.slot, self.chain, self.outcome)
+    }
+}
+
+/// What a service did by itself is hashed under this word, which no reply's encoding begins with.
+const ADVANCE: &[u8] = b"advance";
 
 /// How an operation of the service is run so that its panic harms nobody.
 pub type Guard<'a> = &'a mut dyn FnMut(&mut dyn FnMut()) -> Result<(), Panicked>;
@@ -47,7 +56,7 @@ pub struct Decided<'a> {
 impl Replicated {
     /// The state that everything starts from.
     #[must_use]
-    pub fn genesis<S: Service>(service: &S, clients: BTreeSet<PublicKey>) -> Self {
+    pub fn genesis<S: Service>(service: &S, clients: &BTreeSet<PublicKey>) -> Self {
         let mut map = Map::new();
         let mut overlay = Overlay::new(&mut map);
         service.genesis(&mut overlay);
@@ -58,30 +67,49 @@ impl Replicated {
             outcome: Digest::ZERO,
             time: Time(0),
             version: S::VERSION,
-            clients,
-            sessions: Sessions::default(),
+            system: System::genesis(clients),
             map,
         }
     }
 
-    /// The digest of all of it.
+    /// The state that a head stands for, made of its two maps. None if they are not what the head says.
     #[must_use]
-    pub fn digest(&self) -> Digest {
-        let mut head = Vec::new();
-        self.slot.encode(&mut head);
-        self.chain.encode(&mut head);
-        self.outcome.encode(&mut head);
-        self.time.encode(&mut head);
-        self.version.encode(&mut head);
-        (self.clients.len() as u64).encode(&mut head);
-        self.clients.iter().for_each(|client| client.encode(&mut head));
-        self.sessions.digest().encode(&mut head);
-        self.map.digest().encode(&mut head);
-        Digest::of(&head)
+    pub fn from_parts(head: &Head, system: Map, service: Map) -> Option<Self> {
+        let Head { slot, chain, outcome, time, version, .. } = *head;
+        let system = System::from(system);
+        let state = Self { slot, chain, outcome, time, version, system, map: service };
+        (state.head() == *head).then_some(state)
     }
 
-    /// Begins the next slot: agreed time moves, and never back. The moment is what its operations see.
-    pub fn begin(&mut self, slot: Slot, batch: &Batch) -> Moment {
+    /// All of it but its maps, which stand for themselves by their digests.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        Head {
+            slot: self.slot,
+            chain: self.chain,
+            outcome: self.outcome,
+            time: self.time,
+            version: self.version,
+            system: self.system.digest(),
+            service: self.map.digest(),
+        }
+    }
+
+    /// The digest of all of it: its head's.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.head().digest()
+    }
+
+    /// Begins the next slot: agreed time moves, and never back, and the service does by itself what its passing brings.
+    /// The moment is what the slot's operations see.
+    pub fn begin<S: Service>(
+        &mut self,
+        service: &S,
+        slot: Slot,
+        batch: &Batch,
+        guard: Guard<'_>,
+    ) -> Moment {
         assert_eq!(slot, self.slot.next(), "begin: slots execute in order, each once");
         let time = self.time.max(batch.time);
         // At genesis there is no time to count from, and across a change of view nobody vouches for the clock.
@@ -90,7 +118,23 @@ impl Replicated {
         self.slot = slot;
         self.time = time;
         self.chain = link(self.chain, slot, batch.digest());
-        Moment { slot, time, elapsed }
+        let moment = Moment { slot, time, elapsed };
+        self.advance(service, &moment, guard);
+        moment
+    }
+
+    /// Lets the service do what the passing of time brings. What that came to is linked as no bundle's results are.
+    fn advance<S: Service>(&mut self, service: &S, moment: &Moment, guard: Guard<'_>) {
+        let mut overlay = Overlay::new(&mut self.map);
+        let mut result = None;
+        let run = guard(&mut || result = Some(service.advance(&mut overlay, moment)));
+        if let (Ok(()), Some(result)) = (run, result) {
+            overlay.merge();
+            if !result.is_empty() {
+                let item = Digest::of_parts(&[ADVANCE, &result]);
+                self.outcome = link(self.outcome, moment.slot, item);
+            }
+        }
     }
 
     /// Executes one bundle of the slot that [`Replicated::begin`] began, and gives what it came to. A bundle that was
@@ -104,21 +148,21 @@ impl Replicated {
     ) -> Remembered {
         let Decided { client, digest, bundle } = decided;
         let refuse = |body: &ReplyBody| Remembered::new(digest, moment.slot, body);
-        let (remembered, is_new) = if !self.clients.contains(&client) {
+        let (remembered, is_new) = if !self.system.admits(client) {
             (refuse(&ReplyBody::NotAdmitted), false)
         } else {
             match &bundle.request {
                 Request::Register { nonce } => {
-                    self.sessions.register(client, *nonce, digest, moment.slot)
+                    self.system.register(client, *nonce, digest, moment.slot)
                 }
                 Request::Operations { session, sequence, operations } => {
-                    match self.sessions.admit(client, *session, *sequence, digest) {
+                    match self.system.admit(client, *session, *sequence, digest) {
                         Admission::Repeat(remembered) => (remembered, false),
                         Admission::Refuse(body) => (refuse(&body), false),
                         Admission::Execute => {
                             let results = self.run(service, operations, moment, guard);
                             let remembered = refuse(&ReplyBody::Results(results));
-                            self.sessions.remember(*session, *sequence, remembered.clone());
+                            self.system.remember(*session, *sequence, &remembered);
                             (remembered, true)
                         }
                     }
@@ -130,6 +174,27 @@ impl Replicated {
             self.outcome = link(self.outcome, moment.slot, remembered.results);
         }
         remembered
+    }
+
+    /// What a bundle of this client came to, if it was executed and its session still knows.
+    #[must_use]
+    pub fn remembered(
+        &self,
+        client: PublicKey,
+        digest: Digest,
+        bundle: &Bundle,
+    ) -> Option<Remembered> {
+        match bundle.request {
+            Request::Register { nonce } => {
+                self.system.opening(client, nonce).filter(|opening| opening.bundle == digest)
+            }
+            Request::Operations { session, sequence, .. } => {
+                match self.system.admit(client, session, sequence, digest) {
+                    Admission::Repeat(remembered) => Some(remembered),
+                    Admission::Execute | Admission::Refuse(_) => None,
+                }
+            }
+        }
     }
 
     /// Runs operations one after the other, each on an overlay of its own.
@@ -163,6 +228,6 @@ impl Replicated {
 }
 
 /// One more link of a chain of digests.
-fn link(chain: Digest, slot: Slot, item: Digest) -> Digest {
+pub(crate) fn link(chain: Digest, slot: Slot, item: Digest) -> Digest {
     Digest::of_parts(&[&chain.0, &slot.0.to_le_bytes(), &item.0])
 }

@@ -26,6 +26,12 @@ wire_struct!(Voucher { slot, chain, outcome, view });
 
 /// "Tell me what you execute, from this slot on." Said to every replica, and again from time to time: a replica forgets
 /// whoever does not.
+///
+/// It is answered by the next [`limits::FOLLOW_STEP`] slots from `from` on, if payload is asked for, as far as they are
+/// executed and still known, and otherwise by a voucher for the last slot of that step, so that a learner which lags can
+/// find enough replicas that vouch for the same slot; and in any case by a voucher for the last slot that is executed,
+/// be it slot 0. If `from` is not known any more the stable checkpoint is offered. A follower that has been told all gets
+/// each further slot when it executes; one that lags asks on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Follow {
     /// The first slot that the learner lacks.

@@ -163,14 +163,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         fx.set_timer(Timer::Fetch, self.config.resend / 4);
     }
 
-    /// Another replica lacks bodies: give what is at hand, and have the rest read from the log.
-    pub(crate) fn on_fetch(
-        &mut self,
-        asker: Option<ReplicaId>,
-        digests: &[Digest],
-        fx: &mut Fx<'_, O, S>,
-    ) {
-        let Some(asker) = asker else { return };
+    /// Another replica, or a learner, lacks bodies: give what is at hand, and have the rest read from the log.
+    pub(crate) fn on_fetch(&mut self, asker: Peer, digests: &[Digest], fx: &mut Fx<'_, O, S>) {
+        if !self.may_be_told(asker) {
+            return;
+        }
         self.keep_budget(fx);
         for digest in digests {
             if !self.budgets.may_look_up(asker) {
@@ -188,7 +185,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// A body was read back from the log for those who asked.
+    /// A body was read back from the log for those who asked, oneself perhaps among them.
     pub(crate) fn on_body(
         &mut self,
         position: Position,
@@ -198,12 +195,17 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         for asker in self.budgets.lenders.remove(&position).unwrap_or_default() {
             self.lend(asker, body, fx);
         }
+        if let Ok(body) = Verified::replay(body.clone())
+            && self.needed.remove(&body.digest())
+        {
+            self.bodies.insert(body.digest(), body);
+        }
     }
 
-    fn lend(&mut self, asker: ReplicaId, body: &Signed<Bundle>, fx: &mut Fx<'_, O, S>) {
+    fn lend(&mut self, asker: Peer, body: &Signed<Bundle>, fx: &mut Fx<'_, O, S>) {
         if self.budgets.may_lend(asker, body.len()) {
             // EAGER: its client signed it. That we have it durably is not what we say.
-            fx.send_eager(Peer::Replica(asker), ReplicaMessage::Bodies(vec![body.clone()]));
+            fx.send_eager(asker, ReplicaMessage::Bodies(vec![body.clone()]));
         }
     }
 }

@@ -39,7 +39,8 @@ pub enum Request {
         session: u64,
         /// The bundle's number in the session. Bundles within the window may execute in any order.
         sequence: u64,
-        /// The operations. Each has an effect of its own, or none.
+        /// The operations. Each has an effect of its own, or none. A bundle without any is a barrier: it changes nothing,
+        /// and when it has executed so has all that was decided before it was asked for.
         operations: Vec<Arc<[u8]>>,
     },
 }
@@ -115,8 +116,8 @@ impl Message for Bundle {
         }
         let Request::Operations { operations, .. } = &self.request else { return Ok(()) };
         let bytes: usize = operations.iter().map(|operation| operation.len()).sum();
-        if operations.is_empty() || operations.len() > limits::BUNDLE_OPERATIONS {
-            Err(Invalid("a bundle has no operations, or too many"))
+        if operations.len() > limits::BUNDLE_OPERATIONS {
+            Err(Invalid("a bundle has too many operations"))
         } else if bytes > limits::BUNDLE_BYTES {
             Err(Invalid("a bundle has too many bytes"))
         } else {

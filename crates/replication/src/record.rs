@@ -1,9 +1,13 @@
 //! What a replica writes to its log, and the names of its timeouts.
 
+use crate::executor::Replicated;
 use crate::message::Bundle;
+use crate::snapshot::Snapshot;
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, StableCheckpoint};
-use testudo_core::{Decode, DecodeError, Encode, Past, Position, Reader, Signed, Slot};
+use testudo_core::{Decode, DecodeError, Digest, Encode, Past, Position, Reader, Signed, Slot};
 
 /// What must survive a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +75,41 @@ pub enum Timer<T> {
     Fetch,
     /// Say again what should have become stable.
     Checkpoint,
+    /// The service wants a slot.
+    Due,
+    /// Forget learners that have not been heard of.
+    Follow,
     /// Begin a new period of what peers may cost.
     Budget,
 }
 
-/// The ordering's part of the past, and this layer's own.
-pub(crate) fn split<R, P>(past: Past<P, Record<R>>) -> (Past<P, R>, Vec<(Position, Record<R>)>) {
+/// What this layer starts from, of a snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    pub(crate) certificate: StableCheckpoint,
+    pub(crate) state: Replicated,
+    /// Bodies before this position were executed by then, but for those that are pending.
+    pub(crate) logged: Position,
+    pub(crate) pending: Arc<BTreeSet<Digest>>,
+}
+
+/// The records of one layer.
+type Records<R> = Vec<(Position, R)>;
+
+/// The ordering's part of the past, this layer's own records, and what it starts from. A snapshot of another version of
+/// the service is none: the log still has all that it stands for.
+pub(crate) fn split<R, P>(
+    past: Past<Snapshot<P>, Record<R>>,
+    version: u32,
+) -> (Past<P, R>, Records<Record<R>>, Option<Start>) {
     let Past { promise, snapshot, records, lost } = past;
+    let snapshot = snapshot.filter(|snapshot| snapshot.head.version == version);
+    let (mut start, mut order) = (None, None);
+    if let Some(snapshot) = snapshot {
+        let Snapshot { certificate, state, logged, pending, .. } = snapshot;
+        start = Some(Start { certificate, state, logged, pending });
+        order = Some(snapshot.order);
+    }
     let (mut inner, mut own) = (Vec::new(), Vec::new());
     for (position, record) in records {
         match record {
@@ -85,5 +117,5 @@ pub(crate) fn split<R, P>(past: Past<P, Record<R>>) -> (Past<P, R>, Vec<(Positio
             record => own.push((position, record)),
         }
     }
-    (Past { promise, snapshot, records: inner, lost }, own)
+    (Past { promise, snapshot: order, records: inner, lost }, own, start)
 }

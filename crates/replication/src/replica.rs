@@ -2,14 +2,20 @@
 
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
-use crate::executor::{Decided, Replicated};
+use crate::due::Due;
+use crate::executor::Replicated;
+use crate::followers::Followers;
 use crate::judge::Judgements;
-use crate::message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
-use crate::record::{Record, Timer, split};
-use crate::sessions::{Admission, Remembered};
+use crate::message::{Bundle, ReplicaMessage};
+use crate::recent::Recent;
+use crate::record::{Record, Start, Timer, split};
+use crate::serving::Serving;
+use crate::snapshot::{Snapshot, Snapshots};
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
+use crate::work::{Work, Worked};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::fmt;
@@ -39,36 +45,42 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) config: OrderConfig,
     pub(crate) quorums: Dissemination,
     pub(crate) order: O,
-    service: S,
+    pub(crate) service: S,
     pub(crate) state: Replicated,
-    /// Bodies of bundles that are not executed, held durably or about to be.
+    /// Bodies of bundles that are not executed, held durably or about to be. Invariant: all are `written`.
     pub(crate) bodies: BTreeMap<Digest, Verified<Bundle>>,
-    /// Where the log has each body that was ever written, executed or not.
+    /// Where the log has each body that was ever written. Invariant: those that are neither in `bodies` nor `needed`
+    /// were executed.
     pub(crate) written: BTreeMap<Digest, Position>,
-    /// Bundles that were executed. Invariant: disjoint from `bodies`.
-    executed: BTreeSet<Digest>,
     pub(crate) waiting: WaitingRoom,
     pub(crate) judgements: Judgements,
     /// Decided batches whose turn has not come: a body is missing. In order, gapless from `state.slot + 1`.
     pub(crate) decided: VecDeque<(Slot, Batch)>,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) serving: Serving,
+    pub(crate) recent: Recent,
+    pub(crate) followers: Followers,
+    pub(crate) snapshots: Snapshots,
     pub(crate) health: Health,
     /// The view whose first fresh batch this replica has proposed as its primary.
     opened_view: Option<View>,
     /// What the ordering was told last.
     told: Waiting,
+    pub(crate) due: Due,
     /// The newest arrival when the relay timer was set: what had waited by then is handed on when it fires.
-    relay_mark: u64,
+    pub(crate) relay_mark: u64,
     /// Whether the relay timer runs.
-    relaying: bool,
+    pub(crate) relaying: bool,
     /// Whether the past is executing again. Nobody is answered then: they were answered, or will ask again.
-    replaying: bool,
+    pub(crate) replaying: bool,
     /// Who was asked last for bodies.
     pub(crate) asked: ReplicaId,
-    /// Bodies that decided batches lack. Invariant: disjoint from `bodies` and `executed`.
+    /// Bodies that decided batches lack. Invariant: disjoint from `bodies`.
     pub(crate) needed: BTreeSet<Digest>,
+    /// Bundles that were executed before and are decided again.
+    pub(crate) repeated: BTreeSet<Digest>,
     /// Bytes of bodies taken for proposals' sake beyond their clients' share.
-    extra_bytes: usize,
+    pub(crate) extra_bytes: usize,
     /// What peers may cost.
     pub(crate) budgets: Budgets,
 }
@@ -85,9 +97,9 @@ fn lift<O: Ordering, S: Service>() -> Lift<O, Replica<O, S>> {
     Lift {
         message: ReplicaMessage::Order,
         record: Record::Order,
-        snapshot: core::convert::identity,
+        snapshot: |_| panic!("an ordering leaves snapshots to the layer above"),
         timer: Timer::Order,
-        work: core::convert::identity,
+        work: Work::Order,
     }
 }
 
@@ -95,16 +107,16 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     type Config = Config<S>;
     type Message = ReplicaMessage<O::Message>;
     type Record = Record<O::Record>;
-    type Snapshot = O::Snapshot;
+    type Snapshot = Snapshot<O::Snapshot>;
     type Timer = Timer<O::Timer>;
     type Input = Infallible;
     type Output = Event;
-    type Work = O::Work;
+    type Work = Work<O::Work>;
 
     fn start(
         config: Config<S>,
         me: Peer,
-        past: Past<O::Snapshot, Self::Record>,
+        past: Past<Self::Snapshot, Self::Record>,
         fx: &mut Fx<'_, O, S>,
     ) -> Self {
         const { assert!(!O::PROFILE.speculative, "replication does not roll back") };
@@ -112,37 +124,45 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         let quorums = Dissemination::of(&config.order.membership)
             .expect("start: the membership was checked against its bound");
         let is_damaged = !past.lost.is_empty();
-        let (inner, own) = split(past);
+        let (inner, own, start) = split(past, S::VERSION);
         let (order, outputs) = fx.nest(&lift(), |fx| O::start(config.order.clone(), me, inner, fx));
         let mut replica = Self {
             me: id,
             quorums,
             order,
-            state: Replicated::genesis(&config.service, config.clients),
+            state: Replicated::genesis(&config.service, &config.clients),
             service: config.service,
             bodies: BTreeMap::new(),
             written: BTreeMap::new(),
-            executed: BTreeSet::new(),
             waiting: WaitingRoom::default(),
             judgements: Judgements::default(),
             decided: VecDeque::new(),
             checkpoints: Checkpoints::new(is_damaged),
+            serving: Serving::default(),
+            recent: Recent::default(),
+            followers: Followers::default(),
+            snapshots: Snapshots::default(),
             health: Health::Well,
             opened_view: None,
             told: Waiting::Nothing,
+            due: Due::default(),
             relay_mark: 0,
             relaying: false,
             replaying: true,
             asked: id,
             needed: BTreeSet::new(),
+            repeated: BTreeSet::new(),
             extra_bytes: 0,
             budgets: Budgets::default(),
             config: config.order,
         };
-        replica.remember(own);
+        let covered = start.as_ref().map(|start| (start.logged, start.pending.clone()));
+        replica.take_up(start);
+        replica.remember(own, covered.as_ref());
         replica.settle(outputs, fx);
         replica.replaying = false;
         replica.let_in_the_unexecuted();
+        replica.plan_due(fx);
         replica.settle(Vec::new(), fx);
         replica
     }
@@ -163,7 +183,12 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             Err(message) => message,
         };
         match message.message() {
-            ReplicaMessage::Order(_) | ReplicaMessage::Reply(_) => {}
+            ReplicaMessage::Order(_)
+            | ReplicaMessage::Reply(_)
+            | ReplicaMessage::Feed(_)
+            | ReplicaMessage::Voucher(_)
+            | ReplicaMessage::Claim(_)
+            | ReplicaMessage::State(_) => {}
             ReplicaMessage::Bundle(_) => {
                 // Only its client is answered, and only on its own channel: anybody can bring a signed bundle.
                 let from_client = message.via() == message.sender();
@@ -183,8 +208,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             }
             ReplicaMessage::Checkpoint(_) => self.on_checkpoint(&message, fx),
             ReplicaMessage::Stable(certificate) => self.on_stable(certificate.clone(), fx),
-            ReplicaMessage::Fetch(digests) => self.on_fetch(message.replica(), digests, fx),
-            _ => {}
+            ReplicaMessage::Fetch(digests) => self.on_fetch(message.sender(), digests, fx),
+            ReplicaMessage::Follow(follow) => self.on_follow(message.sender(), follow, fx),
+            ReplicaMessage::ClaimAsk(round) => self.on_claim_ask(message.sender(), *round, fx),
+            ReplicaMessage::StateAsk(ask) => self.on_state_ask(message.sender(), ask, fx),
         }
         self.settle(Vec::new(), fx);
     }
@@ -204,8 +231,16 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.say_checkpoint_again(fx);
                 Vec::new()
             }
+            Timer::Follow => {
+                self.on_follow_timer(fx);
+                Vec::new()
+            }
+            Timer::Due => {
+                self.on_due(fx);
+                Vec::new()
+            }
             Timer::Budget => {
-                self.budgets.tick();
+                self.on_budget_timer(fx);
                 Vec::new()
             }
         };
@@ -214,7 +249,15 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 
     fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S>) {
         let Done { stamp, output } = done;
-        let ((), outputs) = fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx));
+        let outputs = match output {
+            Worked::Order(output) => {
+                fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx)).1
+            }
+            Worked::Digest(head) => {
+                self.on_digest(head, fx);
+                Vec::new()
+            }
+        };
         self.settle(outputs, fx);
     }
 
@@ -225,7 +268,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                     fx.nest(&lift(), |fx| self.order.on_recalled(position, record, fx));
                 self.settle(outputs, fx);
             }
-            Record::Body(body) => self.on_body(position, &body, fx),
+            Record::Body(body) => {
+                self.on_body(position, &body, fx);
+                self.settle(Vec::new(), fx);
+            }
             Record::Checkpointed(_) | Record::Stable(_) | Record::Halted(_) => {}
         }
     }
@@ -238,7 +284,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             self.order.executed().0,
             "a decided slot is neither executed nor queued"
         );
-        assert_eq!(self.waiting.waiting(), self.told, "the ordering was not told who waits");
+        assert_eq!(self.oldest_wish(), self.told, "the ordering was not told who waits");
     }
 
     fn audit(&self) {
@@ -246,21 +292,41 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         self.waiting.audit();
         for digest in self.bodies.keys() {
             assert!(self.written.contains_key(digest), "a body is held that was not written");
-            assert!(!self.executed.contains(digest), "an executed body is still held");
+            assert!(!self.needed.contains(digest), "a body is held and needed");
         }
     }
 }
 
 impl<O: Ordering, S: Service> Replica<O, S> {
+    /// Takes up the state of a snapshot.
+    fn take_up(&mut self, start: Option<Start>) {
+        let Some(Start { certificate, state, .. }) = start else { return };
+        let head = state.head();
+        self.snapshots.slot = head.slot;
+        self.state = state.clone();
+        self.checkpoints.start_from(certificate.clone());
+        self.serving.serve(certificate, head, state);
+    }
+
     /// Takes up this layer's own records, before anything of the past executes.
-    fn remember(&mut self, own: Vec<(Position, Record<O::Record>)>) {
+    fn remember(
+        &mut self,
+        own: Vec<(Position, Record<O::Record>)>,
+        covered: Option<&(Position, Arc<BTreeSet<Digest>>)>,
+    ) {
         for (position, record) in own {
             match record {
                 Record::Order(_) => {}
                 Record::Body(signed) => {
                     if let Ok(body) = Verified::replay(signed) {
-                        self.written.insert(body.digest(), position);
-                        self.bodies.insert(body.digest(), body);
+                        let digest = body.digest();
+                        self.written.insert(digest, position);
+                        let is_covered = covered.is_some_and(|(logged, pending)| {
+                            position < *logged && !pending.contains(&digest)
+                        });
+                        if !is_covered {
+                            self.bodies.insert(digest, body);
+                        }
                     }
                 }
                 Record::Checkpointed(checkpoint) => self.checkpoints.said(&checkpoint),
@@ -290,8 +356,12 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             self.execute_decided(fx);
             let Some(input) = self.next_input(fx) else { return };
+            let is_stable = matches!(input, OrderInput::Stable(_));
             let ((), more) = fx.nest(&lift(), |fx| self.order.on_input(input, fx));
             outputs.extend(more);
+            if is_stable {
+                self.snapshot_if_due(fx);
+            }
         }
     }
 
@@ -302,10 +372,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             OrderOutput::Execute { slot, batch, mode } => {
                 assert_eq!(mode, Mode::Final, "an ordering that does not speculate speculates");
-                let lacking = batch.bundles.iter().filter(|digest| {
-                    !self.bodies.contains_key(*digest) && !self.executed.contains(*digest)
-                });
-                self.needed.extend(lacking);
+                let unwritten = |digest: &&Digest| !self.written.contains_key(*digest);
+                self.needed.extend(batch.bundles.iter().filter(unwritten));
                 self.decided.push_back((slot, batch));
             }
             OrderOutput::View(view, primary) => {
@@ -333,7 +401,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 return Some(OrderInput::Judged { view, slot, batch });
             }
         }
-        let waiting = self.waiting.waiting();
+        let waiting = self.oldest_wish();
         if waiting != self.told {
             self.told = waiting;
             self.watch(fx);
@@ -348,7 +416,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             && self.order.may_propose()
             && self.order.open_slots() < limits::OPEN_SLOTS
             && !matches!(self.health, Health::Halted(_));
-        if !ready || !self.waiting.has_unproposed() {
+        // A slot that is open already is the slot that the service wants, as far as anybody can tell yet.
+        let is_due = self.is_due() && self.order.open_slots() == 0;
+        if !ready || !(is_due || self.waiting.has_unproposed()) {
             return None;
         }
         let bundles = self.waiting.take(limits::BATCH_BUNDLES);
@@ -356,203 +426,6 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let gap_not_counted = self.opened_view != Some(view);
         self.opened_view = Some(view);
         Some(Batch { bundles, time: fx.clock(), gap_not_counted })
-    }
-
-    /// A client's bundle has come, from the client or from somebody who had it.
-    fn on_bundle(&mut self, bundle: Verified<Bundle>, from_client: bool, fx: &mut Fx<'_, O, S>) {
-        let (digest, Peer::Client(client)) = (bundle.digest(), bundle.sender()) else { return };
-        if from_client && self.answer_from_memory(client, &bundle, fx) {
-            return;
-        }
-        if self.executed.contains(&digest) || !self.state.clients.contains(&client) {
-            return;
-        }
-        if self.bodies.contains_key(&digest) {
-            // It may have come for a proposal's sake when its client had too many here.
-            self.waiting.enter(digest, client);
-            return;
-        }
-        if !self.waiting.enter(digest, client) && !self.may_hold_extra(&bundle) {
-            return;
-        }
-        let position = fx.persist(Record::Body(bundle.signed()));
-        self.written.insert(digest, position);
-        self.bodies.insert(digest, bundle);
-        self.needed.remove(&digest);
-        self.judgements.arrived(&digest, &mut self.waiting);
-        if self.judgements.was_last_asked_for(&digest) {
-            self.fetch(fx);
-        }
-    }
-
-    /// Whether a body beyond its client's share is taken: always for what is decided, within a limit for what is
-    /// proposed.
-    fn may_hold_extra(&mut self, bundle: &Verified<Bundle>) -> bool {
-        let digest = bundle.digest();
-        if self.needed.contains(&digest) {
-            return true;
-        }
-        let bytes = self.extra_bytes + bundle.signed().len();
-        let fits = self.judgements.lacks(&digest) && bytes <= limits::EXTRA_BODY_BYTES;
-        if fits {
-            self.extra_bytes = bytes;
-        }
-        fits
-    }
-
-    /// Whether no client has more than its share of a batch whose bodies are here.
-    fn is_fair(&self, bundles: &[Digest]) -> bool {
-        let mut shares: BTreeMap<Peer, usize> = BTreeMap::new();
-        bundles.iter().filter_map(|digest| self.bodies.get(digest)).all(|body| {
-            let share = shares.entry(body.sender()).or_default();
-            *share += 1;
-            *share <= limits::WAITING_BUNDLES_PER_CLIENT
-        })
-    }
-
-    /// Answers a client whose bundle was executed, or never can be. False when it is still to be ordered.
-    ///
-    /// What this replica says by itself rather than out of the order bears slot 0, so that the words of different
-    /// replicas are equal.
-    fn answer_from_memory(
-        &mut self,
-        client: PublicKey,
-        bundle: &Verified<Bundle>,
-        fx: &mut Fx<'_, O, S>,
-    ) -> bool {
-        let digest = bundle.digest();
-        let by_itself = |body: &ReplyBody| Remembered::new(digest, Slot(0), body);
-        let answer = if !self.state.clients.contains(&client) {
-            by_itself(&ReplyBody::NotAdmitted)
-        } else if let Some(remembered) = self.remembered(client, bundle) {
-            remembered
-        } else if self.executed.contains(&digest) {
-            // It was executed, and its session is gone or has moved on: nobody knows what it came to.
-            by_itself(&ReplyBody::NoSession)
-        } else {
-            return false;
-        };
-        if self.budgets.may_answer(digest) {
-            self.keep_budget(fx);
-            self.reply(client, &answer, true, fx);
-        }
-        true
-    }
-
-    /// Sees to it that budgets are full again after a period.
-    pub(crate) fn keep_budget(&mut self, fx: &mut Fx<'_, O, S>) {
-        if self.budgets.must_set_tick() {
-            fx.set_timer(Timer::Budget, self.config.resend / 2);
-        }
-    }
-
-    /// What a bundle came to, if it was executed and its session still knows.
-    fn remembered(&self, client: PublicKey, bundle: &Verified<Bundle>) -> Option<Remembered> {
-        match bundle.message().request {
-            Request::Register { nonce } => {
-                let opening = self.state.sessions.opening(client, nonce)?;
-                (opening.bundle == bundle.digest()).then(|| opening.clone())
-            }
-            Request::Operations { session, sequence, .. } => {
-                match self.state.sessions.admit(client, session, sequence, bundle.digest()) {
-                    Admission::Repeat(remembered) => Some(remembered),
-                    Admission::Execute | Admission::Refuse(_) => None,
-                }
-            }
-        }
-    }
-
-    /// Executes decided batches in the order of their slots, as far as all bodies are here.
-    fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
-        while let Some((_, batch)) = self.decided.front() {
-            if matches!(self.health, Health::Halted(_)) {
-                return;
-            }
-            if batch.bundles.iter().any(|digest| self.needed.contains(digest)) {
-                return self.lack(fx);
-            }
-            let Some((slot, batch)) = self.decided.pop_front() else { return };
-            self.execute(slot, batch, fx);
-        }
-    }
-
-    fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
-        let moment = self.state.begin(slot, &batch);
-        let mut applied = Vec::new();
-        for digest in &batch.bundles {
-            // A bundle that an earlier slot executed is a repetition, which sessions would find out too.
-            let Some(body) = self.bodies.remove(digest) else { continue };
-            let Peer::Client(client) = body.sender() else { continue };
-            let decided = Decided { client, digest: *digest, bundle: body.message() };
-            let remembered =
-                self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
-            self.executed.insert(*digest);
-            self.waiting.leave(digest);
-            applied.push((*digest, remembered.results));
-            self.reply(client, &remembered, body.message().replier == self.me, fx);
-        }
-        let (chain, outcome) = (self.state.chain, self.state.outcome);
-        fx.output(Event::Executed { slot, batch, applied, chain, outcome });
-        self.checkpoint_if_due(fx);
-    }
-
-    /// Answers a client: the whole results if `whole`, their digest otherwise.
-    fn reply(
-        &self,
-        client: PublicKey,
-        remembered: &Remembered,
-        whole: bool,
-        fx: &mut Fx<'_, O, S>,
-    ) {
-        if self.replaying || self.health != Health::Well {
-            return;
-        }
-        let reply = Reply {
-            bundle: remembered.bundle,
-            view: self.order.view(),
-            slot: remembered.slot,
-            results: remembered.results,
-            is_final: true,
-            body: whole.then(|| remembered.body.clone()),
-        };
-        // EAGER: the order is final, so a quorum holds the batch and its bodies durably. If we crash before our own
-        // record of the decision is written, we execute the same again.
-        fx.send_eager(Peer::Client(client), ReplicaMessage::Reply(reply));
-    }
-
-    /// Sets the timer that hands waiting bundles to the primary.
-    fn watch(&mut self, fx: &mut Fx<'_, O, S>) {
-        if self.waiting.is_empty() {
-            self.relaying = false;
-            fx.cancel_timer(Timer::Relay);
-        } else if !self.relaying {
-            self.relaying = true;
-            self.relay_mark = self.waiting.newest();
-            fx.set_timer(Timer::Relay, self.config.resend);
-        }
-    }
-
-    /// Hands the primary what has waited a whole period and is in no open proposal: its client may not have reached it.
-    fn relay(&mut self, fx: &mut Fx<'_, O, S>) {
-        self.relaying = false;
-        if self.order.primary() != self.me {
-            let mut bytes = 0;
-            let bodies: Vec<_> = self
-                .waiting
-                .unproposed_since(self.relay_mark)
-                .filter_map(|digest| self.bodies.get(&digest))
-                .map(Verified::signed)
-                .take(limits::FETCH_ITEMS)
-                .take_while(|body| {
-                    bytes += body.len();
-                    bytes <= limits::FRAME_BYTES / 2
-                })
-                .collect();
-            if !bodies.is_empty() {
-                fx.send(Peer::Replica(self.order.primary()), ReplicaMessage::Bodies(bodies));
-            }
-        }
-        self.watch(fx);
     }
 
     /// What this replica shows of itself.
@@ -571,7 +444,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             stable: self.checkpoints.latest().cloned(),
             time: self.state.time,
             waiting: self.waiting.len() as u64,
-            sessions: self.state.sessions.len() as u64,
+            sessions: self.state.system.len() as u64,
+            followers: self.followers.len() as u64,
+            snapshot: self.snapshots.slot,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
         }

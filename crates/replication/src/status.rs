@@ -81,6 +81,10 @@ pub struct Status {
     pub waiting: u64,
     /// Sessions that are open.
     pub sessions: u64,
+    /// The slot of the last snapshot that was asked for or started from; 0 if none was.
+    pub snapshot: Slot,
+    /// Learners that follow.
+    pub followers: u64,
     /// Entries and bytes of the service's state.
     pub state: (u64, u64),
     /// How it is.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use testudo_contracts::{Batch, Moment, Service, Store};
 use testudo_core::{Decode, Digest, Panicked, PublicKey, ReplicaId, Slot, Time, limits};
 use testudo_replication::executor::Decided;
+use testudo_replication::sessions::System;
 use testudo_replication::{Bundle, Replicated, ReplyBody, Request};
 
 /// Appends to one entry; panics or swells on demand, each after it has changed something.
@@ -25,6 +26,16 @@ impl Service for Tape {
             b"huge" => vec![0; limits::RESULT_BYTES + 1],
             _ => tape,
         }
+    }
+    /// Every hundred milliseconds it notes the time; then it panics once.
+    fn advance(&self, store: &mut dyn Store, moment: &Moment) -> Vec<u8> {
+        if moment.elapsed < 100 {
+            return Vec::new();
+        }
+        let time = moment.time.0.to_le_bytes().to_vec();
+        store.put(b"time", time.clone().into());
+        assert!(moment.elapsed < 1000, "an advance that panics");
+        time
     }
     fn internal_error(&self) -> Vec<u8> {
         b"internal".to_vec()
@@ -47,7 +58,7 @@ fn execute(state: &mut Replicated, slot: u64, client: PublicKey, request: Reques
     let bundle = Bundle { replier: ReplicaId(0), request };
     let digest = Digest::of_value(&bundle);
     let batch = Batch { bundles: vec![digest], time: Time(slot * 10), gap_not_counted: false };
-    let moment = state.begin(Slot(slot), &batch);
+    let moment = state.begin(&Tape, Slot(slot), &batch, &mut guard);
     let decided = Decided { client, digest, bundle: &bundle };
     let remembered = state.execute(&Tape, decided, &moment, &mut guard);
     ReplyBody::from_bytes(&remembered.body).expect("a reply that can be read")
@@ -63,7 +74,7 @@ fn results(results: &[&[u8]]) -> ReplyBody {
 }
 
 fn with_session() -> Replicated {
-    let mut state = Replicated::genesis(&Tape, BTreeSet::from([CLIENT]));
+    let mut state = Replicated::genesis(&Tape, &BTreeSet::from([CLIENT]));
     assert_eq!(
         execute(&mut state, 1, CLIENT, Request::Register { nonce: 5 }),
         ReplyBody::Registered(1)
@@ -109,22 +120,22 @@ fn a_stranger_changes_nothing() {
 
 #[test]
 fn agreed_time_never_falls_and_gaps_are_not_counted() {
-    let mut state = Replicated::genesis(&Tape, BTreeSet::new());
+    let mut state = Replicated::genesis(&Tape, &BTreeSet::new());
     let batch =
         |time, gap_not_counted| Batch { bundles: vec![], time: Time(time), gap_not_counted };
-    let first = state.begin(Slot(1), &batch(1000, false));
+    let first = state.begin(&Tape, Slot(1), &batch(1000, false), &mut guard);
     assert_eq!(
         (first.time, first.elapsed),
         (Time(1000), 0),
         "nothing has elapsed before time began"
     );
-    let second = state.begin(Slot(2), &batch(1250, false));
+    let second = state.begin(&Tape, Slot(2), &batch(1250, false), &mut guard);
     assert_eq!((second.time, second.elapsed), (Time(1250), 250));
-    let earlier = state.begin(Slot(3), &batch(900, false));
+    let earlier = state.begin(&Tape, Slot(3), &batch(900, false), &mut guard);
     assert_eq!((earlier.time, earlier.elapsed), (Time(1250), 0));
-    let gap = state.begin(Slot(4), &batch(9000, true));
+    let gap = state.begin(&Tape, Slot(4), &batch(9000, true), &mut guard);
     assert_eq!((gap.time, gap.elapsed), (Time(9000), 0));
-    let null = state.begin(Slot(5), &Batch::null());
+    let null = state.begin(&Tape, Slot(5), &Batch::null(), &mut guard);
     assert_eq!((null.time, null.elapsed), (Time(9000), 0));
 }
 
@@ -142,9 +153,65 @@ fn the_digest_covers_everything() {
     vary(&mut |state| state.outcome = Digest::of(b"other results"));
     vary(&mut |state| state.time = Time(77));
     vary(&mut |state| state.version = 77);
-    vary(&mut |state| state.clients = BTreeSet::new());
-    vary(&mut |state| state.sessions = testudo_replication::sessions::Sessions::default());
+    vary(&mut |state| state.system = System::genesis(&BTreeSet::new()));
+    vary(&mut |state| state.system = System::genesis(&BTreeSet::from([CLIENT])));
     vary(&mut |state| drop(state.map.insert(Arc::from(&b"k"[..]), Arc::from(&b"v"[..]))));
     let distinct: BTreeSet<_> = digests.iter().collect();
     assert_eq!(distinct.len(), digests.len());
+}
+
+#[test]
+fn what_time_brings_happens_before_operations_and_is_linked() {
+    let batch = |time| Batch { bundles: vec![], time: Time(time), gap_not_counted: false };
+    let mut state = Replicated::genesis(&Tape, &BTreeSet::new());
+    state.begin(&Tape, Slot(1), &batch(1000), &mut guard);
+    let (outcome, map) = (state.outcome, state.map.digest());
+    state.begin(&Tape, Slot(2), &batch(1050), &mut guard);
+    assert_eq!((state.outcome, state.map.digest()), (outcome, map), "nothing happened");
+    let mut other = state.clone();
+    state.begin(&Tape, Slot(3), &batch(1200), &mut guard);
+    assert_eq!(
+        state.map.get(b"time").map(|time| time.to_vec()),
+        Some(1200_u64.to_le_bytes().into())
+    );
+    other.begin(&Tape, Slot(3), &batch(1201), &mut guard);
+    assert_ne!(state.outcome, outcome);
+    assert_ne!(state.outcome, other.outcome);
+}
+
+#[test]
+fn what_time_brings_is_undone_when_it_panics() {
+    let batch = |time| Batch { bundles: vec![], time: Time(time), gap_not_counted: false };
+    let mut state = Replicated::genesis(&Tape, &BTreeSet::new());
+    state.begin(&Tape, Slot(1), &batch(1000), &mut guard);
+    let (outcome, map) = (state.outcome, state.map.digest());
+    let moment = state.begin(&Tape, Slot(2), &batch(3000), &mut guard);
+    assert_eq!(moment.elapsed, 2000, "the slot goes on");
+    assert_eq!((state.outcome, state.map.digest()), (outcome, map));
+}
+
+#[test]
+fn a_state_is_made_of_its_parts_only_if_they_are_what_the_head_says() {
+    let mut state = with_session();
+    execute(&mut state, 2, CLIENT, operations(1, &[b"a"]));
+    let (head, system, map) = (state.head(), state.system.map().clone(), state.map.clone());
+    let mut copy = Replicated::from_parts(&head, system.clone(), map.clone()).expect("its parts");
+    assert_eq!(copy.digest(), state.digest());
+    let next = |state: &mut Replicated| {
+        let reply = execute(state, 3, CLIENT, operations(2, &[b"b"]));
+        (reply, state.digest())
+    };
+    assert_eq!(next(&mut copy), next(&mut state));
+    assert!(Replicated::from_parts(&head, map.clone(), system.clone()).is_none());
+    let mut other = map;
+    other.insert(Arc::from(&b"tape"[..]), Arc::from(&b"forged"[..]));
+    assert!(Replicated::from_parts(&head, system, other).is_none());
+}
+
+#[test]
+fn an_empty_bundle_executes_once_and_comes_to_nothing() {
+    let mut state = with_session();
+    let map = state.map.digest();
+    assert_eq!(execute(&mut state, 2, CLIENT, operations(1, &[])), results(&[]));
+    assert_eq!(state.map.digest(), map);
 }

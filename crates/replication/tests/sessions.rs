@@ -1,10 +1,14 @@
 //! Exactly once: what sessions admit, remember and forget.
 
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use testudo_core::{Digest, PublicKey, Slot, limits};
 use testudo_replication::ReplyBody;
-use testudo_replication::sessions::{Admission, Remembered, Sessions};
+use testudo_replication::sessions::{Admission, Remembered, System};
+
+fn nobody() -> System {
+    System::genesis(&BTreeSet::new())
+}
 
 fn client(name: u8) -> PublicKey {
     PublicKey([name; 32])
@@ -14,7 +18,7 @@ fn digest(name: u64) -> Digest {
     Digest::of(&name.to_le_bytes())
 }
 
-fn open(sessions: &mut Sessions, client: PublicKey, nonce: u64) -> u64 {
+fn open(sessions: &mut System, client: PublicKey, nonce: u64) -> u64 {
     let (opening, _) = sessions.register(client, nonce, digest(nonce), Slot(1));
     number(&opening)
 }
@@ -33,7 +37,7 @@ fn done(name: u64) -> Remembered {
 
 #[test]
 fn a_retried_opening_gives_the_same_session() {
-    let mut sessions = Sessions::default();
+    let mut sessions = nobody();
     let first = open(&mut sessions, client(1), 7);
     assert_eq!(open(&mut sessions, client(1), 7), first);
     assert_ne!(open(&mut sessions, client(2), 7), first, "a nonce is its client's own");
@@ -42,18 +46,18 @@ fn a_retried_opening_gives_the_same_session() {
 
 #[test]
 fn a_bundle_executes_once_and_its_retry_is_answered_from_memory() {
-    let mut sessions = Sessions::default();
+    let mut sessions = nobody();
     let session = open(&mut sessions, client(1), 7);
     assert_eq!(sessions.admit(client(1), session, 1, digest(1)), Admission::Execute);
-    sessions.remember(session, 1, done(1));
+    sessions.remember(session, 1, &done(1));
     assert_eq!(sessions.admit(client(1), session, 1, digest(1)), Admission::Repeat(done(1)));
 }
 
 #[test]
 fn another_bundle_under_a_used_number_is_stale() {
-    let mut sessions = Sessions::default();
+    let mut sessions = nobody();
     let session = open(&mut sessions, client(1), 7);
-    sessions.remember(session, 1, done(1));
+    sessions.remember(session, 1, &done(1));
     assert_eq!(
         sessions.admit(client(1), session, 1, digest(2)),
         Admission::Refuse(ReplyBody::Stale)
@@ -62,7 +66,7 @@ fn another_bundle_under_a_used_number_is_stale() {
 
 #[test]
 fn a_session_is_its_clients_own() {
-    let mut sessions = Sessions::default();
+    let mut sessions = nobody();
     let session = open(&mut sessions, client(1), 7);
     let refused = Admission::Refuse(ReplyBody::NoSession);
     assert_eq!(sessions.admit(client(2), session, 1, digest(1)), refused);
@@ -72,7 +76,7 @@ fn a_session_is_its_clients_own() {
 /// not even when the same client opens one with the same nonce again.
 #[test]
 fn after_eviction_no_request_of_the_session_executes() {
-    let mut sessions = Sessions::default();
+    let mut sessions = nobody();
     let evicted = open(&mut sessions, client(1), 0);
     for nonce in 1..=limits::SESSIONS_PER_CLIENT as u64 {
         open(&mut sessions, client(1), nonce);
@@ -87,13 +91,13 @@ fn after_eviction_no_request_of_the_session_executes() {
 
 #[test]
 fn eviction_takes_the_least_recently_used() {
-    let mut sessions = Sessions::default();
+    let mut sessions = nobody();
     let oldest = open(&mut sessions, client(1), 0);
     let second = open(&mut sessions, client(1), 1);
     for nonce in 2..limits::SESSIONS_PER_CLIENT as u64 {
         open(&mut sessions, client(1), nonce);
     }
-    sessions.remember(oldest, 1, done(1));
+    sessions.remember(oldest, 1, &done(1));
     open(&mut sessions, client(1), 99);
     assert_eq!(sessions.admit(client(1), oldest, 2, digest(2)), Admission::Execute);
     let refused = Admission::Refuse(ReplyBody::NoSession);
@@ -104,7 +108,7 @@ proptest! {
     /// Against a model that remembers everything: a number above the window's floor is executed exactly once.
     #[test]
     fn numbers_execute_once_within_the_window(numbers in prop::collection::vec(1_u64..30, 1..80)) {
-        let mut sessions = Sessions::default();
+        let mut sessions = nobody();
         let session = open(&mut sessions, client(1), 7);
         let mut executed: BTreeMap<u64, Remembered> = BTreeMap::new();
         let mut highest = 0;
@@ -114,7 +118,7 @@ proptest! {
                 Admission::Execute => {
                     prop_assert!(sequence > floor);
                     prop_assert!(executed.insert(sequence, done(sequence)).is_none(), "executed twice");
-                    sessions.remember(session, sequence, done(sequence));
+                    sessions.remember(session, sequence, &done(sequence));
                     highest = highest.max(sequence);
                 }
                 Admission::Repeat(remembered) => prop_assert_eq!(Some(&remembered), executed.get(&sequence)),
@@ -129,11 +133,62 @@ proptest! {
     /// The table is part of the replicated state, so whatever changes it changes its digest.
     #[test]
     fn every_change_shows_in_the_digest(sequence in 1_u64..100) {
-        let mut sessions = Sessions::default();
+        let mut sessions = nobody();
         let session = open(&mut sessions, client(1), 7);
         let before = sessions.digest();
-        sessions.remember(session, sequence, done(sequence));
+        sessions.remember(session, sequence, &done(sequence));
         prop_assert_ne!(sessions.digest(), before);
         prop_assert_eq!(sessions.clone().digest(), sessions.digest());
     }
+}
+
+/// An evicted session leaves nothing behind, so that what sessions take is bounded.
+#[test]
+fn eviction_leaves_nothing_behind() {
+    let mut sessions = nobody();
+    let evicted = open(&mut sessions, client(1), 0);
+    (1..=20).for_each(|sequence| sessions.remember(evicted, sequence, &done(sequence)));
+    let mut kept = nobody();
+    for nonce in 1..=limits::SESSIONS_PER_CLIENT as u64 {
+        open(&mut sessions, client(1), nonce);
+        open(&mut kept, client(1), nonce);
+    }
+    assert_eq!(sessions.len(), limits::SESSIONS_PER_CLIENT);
+    assert_eq!(sessions.map().len(), kept.map().len());
+}
+
+/// Whoever opens one session too many for all pushes out the one that was used least recently, whosever it is.
+#[test]
+fn sessions_are_bounded_in_all() {
+    let mut sessions = nobody();
+    let key = |name: u64| {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&name.to_le_bytes());
+        PublicKey(key)
+    };
+    for name in 0..limits::SESSIONS as u64 {
+        assert_eq!(open(&mut sessions, key(name), 0), name + 1);
+    }
+    sessions.remember(1, 1, &done(1));
+    open(&mut sessions, key(1 << 40), 0);
+    assert_eq!(sessions.len(), limits::SESSIONS);
+    assert_eq!(sessions.admit(key(0), 1, 2, digest(2)), Admission::Execute);
+    let refused = Admission::Refuse(ReplyBody::NoSession);
+    assert_eq!(sessions.admit(key(1), 2, 1, digest(2)), refused);
+}
+
+/// Replies that are large are forgotten before the window is full, the latest excepted.
+#[test]
+fn replies_are_bounded_in_bytes() {
+    let large = |name: u64| {
+        let result = vec![0; limits::SESSION_REPLY_BYTES / 2].into();
+        Remembered::new(digest(name), Slot(name), &ReplyBody::Results(vec![result]))
+    };
+    let mut sessions = nobody();
+    let session = open(&mut sessions, client(1), 7);
+    (1..=3).for_each(|sequence| sessions.remember(session, sequence, &large(sequence)));
+    let stale = Admission::Refuse(ReplyBody::Stale);
+    assert_eq!(sessions.admit(client(1), session, 1, digest(1)), stale);
+    assert_eq!(sessions.admit(client(1), session, 2, digest(2)), stale);
+    assert_eq!(sessions.admit(client(1), session, 3, digest(3)), Admission::Repeat(large(3)));
 }

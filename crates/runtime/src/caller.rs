@@ -1,7 +1,10 @@
-//! A client's automaton among replicas: no disk, no thread of its own, only channels.
+//! A client's or a learner's automaton among replicas: no disk, no thread of its own, only channels.
 //!
-//! It runs as a task of the event loop that it is called from. A step of a client costs microseconds, and handing it to
-//! a thread and back would cost more.
+//! It runs as a task of the event loop that it is called from. Most steps cost microseconds, and handing each of them to a
+//! thread and back would cost more. But a learner executes what was decided, and a full slot, or the state that it begins
+//! with, takes tens of milliseconds, for which no event loop may stand still. So a turn that took long sends those that
+//! follow it to a thread for blocking work, until they are short again: what is rare and heavy is paid for when it
+//! happens, and what is frequent and light never.
 
 use crate::carrier::{CurrentScope, Scope, SharedVerifier};
 use crate::host::{Driven, Event, Fatal, Host, Ports};
@@ -36,12 +39,19 @@ pub struct CallerConfig {
     pub membership: Membership,
     /// Where they are.
     pub addresses: Addresses,
+    /// Threads that verify frames. With none, all are verified on the event loop, which costs least; whoever gets large
+    /// frames needs one.
+    pub verifiers: usize,
+    /// What counts and measures it.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Starts a caller on the event loop of whoever calls this.
 ///
+/// `outputs` is dropped when the automaton has come to its end, whatever that was: nothing is told any more.
+///
 /// # Errors
-/// When the operating system has no randomness to give.
+/// When the operating system has no randomness or no thread to give.
 ///
 /// # Panics
 /// When it is called from outside of an event loop of tokio's.
@@ -52,7 +62,7 @@ pub fn call<P: Driven + Send>(
 ) -> Result<CallerHandle<P>, Fatal> {
     let me = Peer::Client(config.key.public());
     let runtime = Handle::current();
-    let metrics = Arc::new(Metrics::new());
+    let metrics = config.metrics;
     let inbox = Arc::new(Inbox::new());
     let scope = Scope { domain: config.domain, membership: config.membership };
     let keys: Vec<PublicKey> =
@@ -60,7 +70,12 @@ pub fn call<P: Driven + Send>(
     let verifier: SharedVerifier = Arc::new(Ed25519Verifier::new(keys));
     let current = Arc::new(CurrentScope::new(scope.clone()));
     let memo = Memo::new(verifier, metrics.clone());
-    let verification = Verification::new(0, inbox.clone(), current.clone(), memo, metrics.clone());
+    let verification =
+        Verification::new(config.verifiers, inbox.clone(), current.clone(), memo, metrics.clone());
+    // They end when the verification is closed, and nobody waits for that.
+    verification
+        .start(&config.name)
+        .map_err(|error| Fatal::Broken(format!("no thread to verify: {error}")))?;
     let network = Network::new(
         me,
         current,
@@ -85,18 +100,30 @@ pub fn call<P: Driven + Send>(
         }),
         metrics: metrics.clone(),
     };
-    let mut host = Host::<P>::start(protocol, Recovered::default(), ports)?;
+    let host = Host::<P>::start(protocol, Recovered::default(), ports)?;
     let (ended, end) = watch::channel(false);
-    let events = inbox.clone();
+    let ending = Ending { inbox: inbox.clone(), ended };
+    let name = config.name;
     runtime.spawn(async move {
-        if let Err(fatal) = host.run_as_task(&events).await {
-            tracing::error!("the client stops: {fatal}");
+        if let Err(fatal) = host.run_as_task(&ending.inbox).await {
+            tracing::error!("the {name} stops: {fatal}");
         }
-        events.close();
-        drop(host);
-        ended.send_replace(true);
+        drop(ending);
     });
     Ok(CallerHandle { inbox, metrics, network, verification, end })
+}
+
+/// Says that a caller has come to its end, even if that was a panic: from then on it is asked in vain.
+struct Ending<P: Driven> {
+    inbox: Arc<Inbox<P::Message, Event<P>>>,
+    ended: watch::Sender<bool>,
+}
+
+impl<P: Driven> Drop for Ending<P> {
+    fn drop(&mut self) {
+        self.inbox.close();
+        self.ended.send_replace(true);
+    }
 }
 
 /// A running caller. Dropping it stops it at once.

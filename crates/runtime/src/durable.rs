@@ -3,7 +3,7 @@
 //! The superblock holds the promise and how far records are forgotten: the log lets go of whole segments only, and what
 //! an automaton had let go of must neither come back to it nor, when it rots, be taken for a loss.
 
-use crate::storage::{Recovered, SnapshotWriter, Storage, StorageError};
+use crate::storage::{Put, Recovered, SnapshotReader, SnapshotWriter, Storage, StorageError};
 use testudo_core::{Decode, Encode, Position, Promise, wire_struct};
 use testudo_wal::{
     CHUNK_MAX, Disk, Identity, Loaded, Log, OpenError, Options, ReadError, SnapshotError,
@@ -53,7 +53,7 @@ where
     ///
     /// # Errors
     /// When the disk fails, belongs to somebody else, was written by another version, or has lost what no replica may
-    /// go on without: its promise, its whole log, or the snapshot that its records rest on.
+    /// go on without: its promise, its whole log, or every snapshot although records are forgotten.
     pub fn open(
         disk: D,
         identity: Identity,
@@ -96,16 +96,17 @@ where
                 .map_err(|error| StorageError::caused("begin the superblock", error))?,
         }
         let lost = lost(&found, forgotten)?;
-        let (snapshot, next_snapshot) = read_snapshot(&disk, identity)?;
+        let (snapshots, next_snapshot) = find_snapshots(&disk, identity)?;
         let essentials = known.unwrap_or_default();
-        if snapshot.is_none() && essentials.forgotten > Position(0) {
+        if snapshots.is_empty() && essentials.forgotten > Position(0) {
             return Err(StorageError::new(
                 "records are forgotten and the snapshot that stood for them is gone",
             ));
         }
         let recovered = Recovered {
             promise: essentials.promise,
-            snapshot,
+            snapshots,
+            forgotten,
             records,
             lost,
             next: Position(found.next),
@@ -198,26 +199,52 @@ fn lost(
     Ok(lost)
 }
 
-/// The newest snapshot, and the number of the next.
-fn read_snapshot<D: Disk + Clone>(
+/// The snapshots that are there, the newest first, and the number of the next.
+fn find_snapshots<D>(
     disk: &D,
     identity: Identity,
-) -> Result<(Option<Vec<u8>>, u64), StorageError> {
+) -> Result<(Vec<Box<dyn SnapshotReader>>, u64), StorageError>
+where
+    D: Disk + Clone + Send + 'static,
+    D::File: Send,
+{
     let snapshots = Snapshots::new(disk.clone(), "snapshot", identity);
     snapshots.clean().map_err(|error| StorageError::caused("clean up snapshots", error))?;
-    let latest =
-        snapshots.latest().map_err(|error| StorageError::caused("list snapshots", error))?;
-    let Some(number) = latest else { return Ok((None, 1)) };
-    let read = || -> Result<Vec<u8>, SnapshotError> {
-        let mut bytes = Vec::new();
-        let mut reader = snapshots.read(number)?;
-        while let Some(chunk) = reader.next_chunk()? {
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
+    let numbers =
+        snapshots.list().map_err(|error| StorageError::caused("list snapshots", error))?;
+    let next = numbers.last().map_or(1, |newest| newest.saturating_add(1));
+    let found = |number: u64| -> Box<dyn SnapshotReader> {
+        Box::new(Found { snapshots: snapshots.clone(), number, reader: None })
     };
-    let bytes = read().map_err(|error| StorageError::caused("read the newest snapshot", error))?;
-    Ok((Some(bytes), number + 1))
+    Ok((numbers.into_iter().rev().map(found).collect(), next))
+}
+
+/// A snapshot on the disk, opened when it is read.
+struct Found<D: Disk> {
+    snapshots: Snapshots<D>,
+    number: u64,
+    reader: Option<testudo_wal::SnapshotReader<D::File>>,
+}
+
+impl<D: Disk> std::fmt::Debug for Found<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.number)
+    }
+}
+
+impl<D> SnapshotReader for Found<D>
+where
+    D: Disk + Send,
+    D::File: Send,
+{
+    fn next(&mut self) -> Result<Option<Vec<u8>>, StorageError> {
+        let caused = |error: SnapshotError| StorageError::caused("read a snapshot", error);
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(self.snapshots.read(self.number).map_err(caused)?),
+        };
+        reader.next_chunk().map_err(caused)
+    }
 }
 
 impl<D> Storage for DurableStorage<D>
@@ -251,7 +278,14 @@ where
     fn read(&mut self, position: Position) -> Result<Option<Vec<u8>>, StorageError> {
         match self.log.read(position.0) {
             Ok(record) => Ok(Some(record)),
-            Err(ReadError::Disk(error)) => Err(StorageError::caused("read the log", error)),
+            Err(ReadError::Disk(error)) if self.log.poison().is_some() => {
+                Err(StorageError::caused("read the log", error))
+            }
+            // Nothing is forgotten by a read that fails, for want of a file descriptor, say: whoever asked asks again.
+            Err(ReadError::Disk(error)) => {
+                tracing::warn!(%position, "a record cannot be read now: {error}");
+                Ok(None)
+            }
             Err(ReadError::Forgotten { .. } | ReadError::NotYet { .. }) => Ok(None),
             Err(ReadError::Damaged) => {
                 tracing::error!(%position, "a record that was asked for is damaged");
@@ -289,15 +323,26 @@ struct Writer<D> {
 }
 
 impl<D: Disk + Send> SnapshotWriter for Writer<D> {
-    fn write(&mut self, snapshot: &[u8]) -> Result<(), StorageError> {
+    fn write(&mut self, render: &mut dyn FnMut(Put<'_>)) -> Result<u64, StorageError> {
         let number = self.next;
-        self.snapshots
-            .write(number, snapshot.chunks(CHUNK_MAX))
-            .map_err(|error| StorageError::caused("write a snapshot", error))?;
-        self.next += 1;
+        let caused = |error: SnapshotError| StorageError::caused("write a snapshot", error);
+        let mut writer = self.snapshots.begin(number).map_err(caused)?;
+        let mut outcome = Ok(());
+        render(&mut |piece| {
+            outcome = match piece.len() {
+                0..=CHUNK_MAX => writer.put(piece),
+                _ => piece.chunks(CHUNK_MAX).try_for_each(|chunk| writer.put(chunk)),
+            };
+            outcome.is_ok()
+        });
+        outcome.map_err(caused)?;
+        let bytes = writer.bytes();
+        writer.finish().map_err(caused)?;
+        self.next = number.saturating_add(1);
         self.snapshots
             .remove_before(number)
-            .map_err(|error| StorageError::caused("remove an old snapshot", error))
+            .map_err(|error| StorageError::caused("remove an old snapshot", error))?;
+        Ok(bytes)
     }
 }
 
@@ -336,7 +381,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut storage, recovered) = open(folder.path()).unwrap();
         assert_eq!(recovered.next, Position(0));
-        assert_eq!((recovered.promise, recovered.snapshot), (None, None));
+        assert_eq!((recovered.promise, recovered.snapshots.len()), (None, 0));
         for (position, record) in
             ["first record", "second record", "third record"].iter().enumerate()
         {
@@ -344,7 +389,10 @@ mod tests {
         }
         storage.flush().unwrap();
         storage.promise(PROMISE).unwrap();
-        storage.snapshots().write(b"all of it").unwrap();
+        let mut writer = storage.snapshots();
+        writer.write(&mut |put| assert!(put(b"an early state"))).unwrap();
+        let bytes = writer.write(&mut |put| assert!(put(b"all ") && put(b"") && put(b"of it")));
+        assert!(bytes.unwrap() > 9);
         storage.forget(Position(1)).unwrap();
         folder
     }
@@ -356,7 +404,7 @@ mod tests {
     #[test]
     fn what_was_kept_comes_back_and_what_was_forgotten_does_not() {
         let folder = filled();
-        let (mut storage, recovered) = open(folder.path()).unwrap();
+        let (mut storage, mut recovered) = open(folder.path()).unwrap();
         let records: Vec<_> = recovered
             .records
             .iter()
@@ -364,7 +412,12 @@ mod tests {
             .collect();
         assert_eq!(records, [(1, "second record".to_owned()), (2, "third record".to_owned())]);
         assert_eq!(recovered.promise, Some(PROMISE));
-        assert_eq!(recovered.snapshot.as_deref(), Some(&b"all of it"[..]));
+        assert_eq!(recovered.forgotten, Position(1));
+        let [snapshot] = &mut recovered.snapshots[..] else { panic!("the newest alone is kept") };
+        for piece in [&b"all "[..], b"", b"of it"] {
+            assert_eq!(snapshot.next().unwrap().as_deref(), Some(piece));
+        }
+        assert_eq!(snapshot.next().unwrap(), None);
         assert_eq!((recovered.lost, recovered.next), (vec![], Position(3)));
         assert_eq!(storage.read(Position(2)).unwrap().unwrap(), b"third record");
         assert_eq!(storage.read(Position(9)).unwrap(), None);
@@ -406,8 +459,13 @@ mod tests {
         }
 
         let folder = filled();
-        flip(&files(folder.path(), "snapshot")[0], b"all of it");
-        assert!(refused(folder.path()).contains("read the newest snapshot"));
+        flip(&files(folder.path(), "snapshot")[0], b"of it");
+        let mut recovered = open(folder.path()).unwrap().1;
+        assert_eq!(recovered.snapshots[0].next().unwrap().unwrap(), b"all ");
+        assert_eq!(recovered.snapshots[0].next().unwrap().unwrap(), b"");
+        let damaged = recovered.snapshots[0].next().unwrap_err().to_string();
+        assert!(damaged.contains("does not match its checksum"), "{damaged}");
+        drop(recovered);
         fs::remove_file(&files(folder.path(), "snapshot")[0]).unwrap();
         assert!(refused(folder.path()).contains("the snapshot that stood for them is gone"));
     }

@@ -13,7 +13,8 @@ use crate::environment::Environment;
 use crate::inbox::{Burst, Inbox};
 use crate::journal::{Archivist, Batch, Journal, Report, Write};
 use crate::letters::{Letter, Outgoing, Sealer, SharedSigner};
-use crate::metrics::Metrics;
+use crate::metrics::{Kinds, Metrics};
+use crate::past::past;
 use crate::storage::{Recovered, StorageError};
 use crate::timers::Timers;
 use crate::work::Workers;
@@ -23,8 +24,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testudo_core::gate::Gate;
 use testudo_core::{
-    Decode, Done, Effect, Effects, Encode, Evidence, Message, Past, Peer, Position, Protocol,
-    Stamp, Target, Verified, Work,
+    Decode, Done, Effect, Effects, Encode, Evidence, Message, Peer, Position, Protocol, Stamp,
+    Target, Verified, Work,
 };
 
 /// How long a record on which no message waits may stay in memory.
@@ -35,6 +36,12 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// How often a turn looks again at what the automaton has said to itself before it looks at the outside.
 const ROUNDS: usize = 16;
+
+/// A turn of this length is too long for an event loop. One that holds it up no longer is not noticed by anybody.
+const LONG_TURN: Duration = Duration::from_millis(2);
+
+/// How many turns after a long one are kept from the event loop.
+const TURNS_ELSEWHERE: u32 = 64;
 
 /// A protocol that this driver can run: what it says and asks crosses threads, and what it records has a binary form.
 pub trait Driven:
@@ -102,6 +109,8 @@ enum Held<P: Protocol> {
     Letter,
     /// Something for the layer above.
     Output(P::Output),
+    /// The snapshot of this number: it may rest on records that are not durable yet.
+    Snapshot(u64, P::Snapshot),
 }
 
 /// Everything around an automaton.
@@ -119,8 +128,10 @@ pub(crate) struct Ports<P: Protocol> {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Counters of steps, one a kind.
+/// Counters of steps, one a kind, and of messages by theirs.
 struct Steps {
+    heard: Kinds,
+    said: Kinds,
     message: Counter,
     own: Counter,
     input: Counter,
@@ -181,7 +192,7 @@ impl<P: Driven> Host<P> {
         let mut environment = Environment::new()
             .map_err(|error| Fatal::Recovery(format!("no randomness from the system: {error}")))?;
         let mut next = recovered.next;
-        let past = past::<P>(recovered)?;
+        let past = past::<P>(recovered, &ports.metrics)?;
         let mut effects = Vec::new();
         let automaton = P::start(
             config,
@@ -191,6 +202,8 @@ impl<P: Driven> Host<P> {
         );
         let metrics = ports.metrics;
         let steps = Steps {
+            heard: metrics.messages_heard(),
+            said: metrics.messages_said(),
             message: metrics.steps("message"),
             own: metrics.steps("own"),
             input: metrics.steps("input"),
@@ -254,23 +267,58 @@ impl<P: Driven> Host<P> {
         }
     }
 
-    /// Runs as a task until it is told to stop: for automata that are few words and no disk, where a thread's wake
-    /// would cost more than the step.
+    /// Runs as a task until it is told to stop: for automata without a disk whose steps are mostly short, where a thread's
+    /// wake would cost more than the step. Turns that are likely to be long are run on a thread for blocking work.
     ///
     /// # Errors
     /// When the automaton must stop.
     pub(crate) async fn run_as_task(
-        &mut self,
+        mut self,
         inbox: &Inbox<P::Message, Event<P>>,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), Fatal>
+    where
+        P: Send,
+    {
         let mut burst = Burst::default();
+        // How many turns are still run elsewhere.
+        let mut elsewhere = 0_u32;
         loop {
             let deadline = self.deadline();
             inbox.wait_as_task(&mut burst, deadline).await;
-            if self.turn(&mut burst, inbox.len())? {
+            let waiting = inbox.len();
+            let outcome;
+            let took;
+            if elsewhere == 0 {
+                (outcome, took) = self.timed_turn(&mut burst, waiting);
+            } else {
+                elsewhere -= 1;
+                let away = tokio::task::spawn_blocking(move || {
+                    let (outcome, took) = self.timed_turn(&mut burst, waiting);
+                    (self, burst, outcome, took)
+                });
+                (self, burst, outcome, took) =
+                    away.await.map_err(|error| Fatal::Broken(format!("a turn: {error}")))?;
+            }
+            if outcome? {
                 return Ok(());
             }
+            if took > LONG_TURN {
+                elsewhere = TURNS_ELSEWHERE;
+            }
+            if waiting > 0 {
+                // Whoever else runs on this event loop has a turn, too.
+                tokio::task::yield_now().await;
+            }
         }
+    }
+
+    fn timed_turn(
+        &mut self,
+        burst: &mut Burst<P::Message, Event<P>>,
+        waiting: usize,
+    ) -> (Result<bool, Fatal>, Duration) {
+        let begun = Instant::now();
+        (self.turn(burst, waiting), begun.elapsed())
     }
 
     /// One turn: what came in, what the automaton told itself, what was due. True when the host has come to its end.
@@ -290,6 +338,7 @@ impl<P: Driven> Host<P> {
         for message in burst.messages.drain(..) {
             if !self.is_stopping {
                 self.steps.message.inc();
+                self.steps.heard.count(message.message().name());
                 self.step(|automaton, fx| automaton.on_message(message, fx));
             }
         }
@@ -384,11 +433,9 @@ impl<P: Driven> Host<P> {
             Effect::Forget(before) => self.forgets.push_back((self.snapshots_asked, before)),
             Effect::Snapshot(snapshot) => {
                 self.snapshots_asked += 1;
-                if let Some((_, archivist)) = &self.disk {
-                    let render = Box::new(move || snapshot.to_bytes());
-                    archivist.write(self.snapshots_asked, render);
-                } else {
-                    self.snapshots_durable = self.snapshots_asked;
+                let held = Held::Snapshot(self.snapshots_asked, snapshot);
+                if let Some(held) = self.gate.pass(held) {
+                    self.let_go(held);
                 }
             }
             Effect::Send(to, message) => {
@@ -405,8 +452,8 @@ impl<P: Driven> Host<P> {
             Effect::SetTimer(timer, after) => self.timers.set(timer, Instant::now() + after),
             Effect::CancelTimer(timer) => self.timers.cancel(timer),
             Effect::Output(output) => {
-                if let Some(Held::Output(output)) = self.gate.pass(Held::Output(output)) {
-                    (self.outputs)(output);
+                if let Some(held) = self.gate.pass(Held::Output(output)) {
+                    self.let_go(held);
                 }
             }
             Effect::Blame(evidence) => (self.evidence)(evidence),
@@ -420,7 +467,8 @@ impl<P: Driven> Host<P> {
         }
     }
 
-    fn letter(&self, to: Target, message: P::Message) -> Letter<P::Message> {
+    fn letter(&mut self, to: Target, message: P::Message) -> Letter<P::Message> {
+        self.steps.said.count(message.name());
         let replicas = self.scope.membership.n();
         Letter::Open { to, message, domain: self.scope.domain, replicas }
     }
@@ -446,14 +494,25 @@ impl<P: Driven> Host<P> {
     fn release(&mut self, mark: u64) {
         let released: Vec<_> = self.gate.durable(mark).collect();
         for held in released {
-            match held {
-                Held::Output(output) => (self.outputs)(output),
-                Held::Letter => {
-                    let letter = self.held.pop_front();
-                    self.held_sealed = self.held_sealed.saturating_sub(1);
-                    self.ready.extend(letter);
-                }
+            self.let_go(held);
+        }
+    }
+
+    /// What this rests on is durable.
+    fn let_go(&mut self, held: Held<P>) {
+        match held {
+            Held::Output(output) => (self.outputs)(output),
+            Held::Letter => {
+                let letter = self.held.pop_front();
+                self.held_sealed = self.held_sealed.saturating_sub(1);
+                self.ready.extend(letter);
             }
+            Held::Snapshot(number, snapshot) => match &self.disk {
+                Some((_, archivist)) => {
+                    archivist.write(number, Box::new(move |put| snapshot.pieces(put)));
+                }
+                None => self.snapshots_durable = number,
+            },
         }
     }
 
@@ -509,22 +568,4 @@ impl<P: Driven> Host<P> {
         }
         self.held_sealed = self.held.len();
     }
-}
-
-/// What the automaton remembers, read from what the storage held.
-fn past<P: Driven>(recovered: Recovered) -> Result<Past<P::Snapshot, P::Record>, Fatal> {
-    let snapshot = match recovered.snapshot {
-        None => None,
-        Some(bytes) => Some(P::Snapshot::from_bytes(&bytes).map_err(|error| {
-            Fatal::Recovery(format!("the snapshot is of another form: {error}"))
-        })?),
-    };
-    let mut records = Vec::with_capacity(recovered.records.len());
-    for (position, bytes) in recovered.records {
-        let record = P::Record::from_bytes(&bytes).map_err(|error| {
-            Fatal::Recovery(format!("the record at {position} is of another form: {error}"))
-        })?;
-        records.push((position, record));
-    }
-    Ok(Past { promise: recovered.promise, snapshot, records, lost: recovered.lost })
 }

@@ -8,13 +8,16 @@
 use crate::carrier::Sink;
 use crate::sync::{lock, wait};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
-use testudo_core::{Peer, Verified, limits};
+use testudo_core::{Message, Peer, Verified, limits};
 use tokio::sync::Notify;
 
 /// Messages that are taken at once before timers and the disk are looked at again.
 pub(crate) const BURST: usize = 256;
+
+/// Bytes of messages of one sender that wait before his channel is read no further. A message may be as large as a frame.
+const LANE_BYTES: usize = 16 << 20;
 
 /// What was taken out at once.
 pub(crate) struct Burst<M, C> {
@@ -33,14 +36,41 @@ impl<M, C> Default for Burst<M, C> {
 }
 
 struct Lane<M> {
-    waiting: VecDeque<Verified<M>>,
+    /// Messages with their lengths.
+    waiting: VecDeque<(usize, Verified<M>)>,
+    bytes: usize,
     /// Somebody was told that there is no room, and is to be told when there is.
     is_blocked: bool,
 }
 
 impl<M> Default for Lane<M> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), is_blocked: false }
+        Self { waiting: VecDeque::new(), bytes: 0, is_blocked: false }
+    }
+}
+
+impl<M: Message> Lane<M> {
+    fn add(&mut self, message: Verified<M>) {
+        let length = message.signed().len();
+        self.bytes += length;
+        self.waiting.push_back((length, message));
+    }
+
+    fn pop(&mut self) -> Option<Verified<M>> {
+        let (length, message) = self.waiting.pop_front()?;
+        self.bytes -= length;
+        Some(message)
+    }
+
+    fn room(&self) -> usize {
+        if self.bytes >= LANE_BYTES {
+            return 0;
+        }
+        limits::INBOX_PER_PEER.saturating_sub(self.waiting.len())
+    }
+
+    fn is_half_empty(&self) -> bool {
+        self.waiting.len() <= limits::INBOX_PER_PEER / 2 && self.bytes <= LANE_BYTES / 2
     }
 }
 
@@ -51,9 +81,16 @@ struct State<M, C> {
     /// Senders with something waiting, in the order of their turns. Invariant: each once.
     turns: VecDeque<Peer>,
     messages: usize,
-    /// The automaton's thread found nothing and waits to be woken.
-    is_asleep: bool,
+    /// The host found nothing and waits to be woken.
+    asleep: Option<Sleeper>,
     is_closed: bool,
+}
+
+/// What kind of host waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sleeper {
+    Thread,
+    Task,
 }
 
 /// The bounded queue in front of one automaton. Many fill it, one empties it.
@@ -65,7 +102,7 @@ pub(crate) struct Inbox<M, C> {
     task: Notify,
 }
 
-impl<M, C> Inbox<M, C> {
+impl<M: Message, C> Inbox<M, C> {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::new(State {
@@ -73,7 +110,7 @@ impl<M, C> Inbox<M, C> {
                 lanes: HashMap::new(),
                 turns: VecDeque::new(),
                 messages: 0,
-                is_asleep: false,
+                asleep: None,
                 is_closed: false,
             }),
             thread: Condvar::new(),
@@ -81,11 +118,15 @@ impl<M, C> Inbox<M, C> {
         }
     }
 
-    /// One wake per burst: only a host that sleeps is woken, and only by the first that has something for it.
-    fn wake(&self, state: &mut State<M, C>) {
-        if std::mem::take(&mut state.is_asleep) {
-            self.thread.notify_one();
-            self.task.notify_one();
+    /// One wake per burst: only a host that sleeps is woken, and only by the first that has something for it. It is woken
+    /// when the lock is open, or it would run into it.
+    fn wake(&self, mut state: MutexGuard<'_, State<M, C>>) {
+        let asleep = state.asleep.take();
+        drop(state);
+        match asleep {
+            None => {}
+            Some(Sleeper::Thread) => self.thread.notify_one(),
+            Some(Sleeper::Task) => self.task.notify_one(),
         }
     }
 
@@ -96,15 +137,14 @@ impl<M, C> Inbox<M, C> {
             return false;
         }
         state.control.push_back(event);
-        self.wake(&mut state);
+        self.wake(state);
         true
     }
 
     /// How many more messages of this sender fit. When none do, the sender comes up in [`Burst::relieved`] later.
     pub(crate) fn room(&self, sender: Peer) -> usize {
         let mut state = lock(&self.state);
-        let waiting = state.lanes.get(&sender).map_or(0, |lane| lane.waiting.len());
-        let room = limits::INBOX_PER_PEER.saturating_sub(waiting);
+        let room = state.lanes.get(&sender).map_or(limits::INBOX_PER_PEER, Lane::room);
         if room == 0 {
             state.lanes.entry(sender).or_default().is_blocked = true;
         }
@@ -114,14 +154,14 @@ impl<M, C> Inbox<M, C> {
     /// Adds messages that came from this peer. Callers have asked for [`Inbox::room`]; what they add beyond is bounded
     /// by one read of theirs.
     pub(crate) fn deliver(&self, via: Peer, messages: impl IntoIterator<Item = Verified<M>>) {
-        let mut state = lock(&self.state);
-        if state.is_closed {
+        let mut guard = lock(&self.state);
+        if guard.is_closed {
             return;
         }
-        let state = &mut *state;
+        let state = &mut *guard;
         let lane = state.lanes.entry(via).or_default();
         let before = lane.waiting.len();
-        lane.waiting.extend(messages);
+        messages.into_iter().for_each(|message| lane.add(message));
         let added = lane.waiting.len() - before;
         if added == 0 {
             if before == 0 && !lane.is_blocked {
@@ -133,7 +173,7 @@ impl<M, C> Inbox<M, C> {
             state.turns.push_back(via);
         }
         state.messages += added;
-        self.wake(state);
+        self.wake(guard);
     }
 
     /// How many messages wait.
@@ -157,9 +197,9 @@ impl<M, C> Inbox<M, C> {
             if limit.is_some_and(|limit| limit.is_zero()) {
                 return false;
             }
-            state.is_asleep = true;
+            state.asleep = Some(Sleeper::Thread);
             state = wait(&self.thread, state, limit);
-            state.is_asleep = false;
+            state.asleep = None;
         }
     }
 
@@ -175,7 +215,7 @@ impl<M, C> Inbox<M, C> {
                 if Self::drain(&mut state, burst) {
                     return true;
                 }
-                state.is_asleep = true;
+                state.asleep = Some(Sleeper::Task);
             }
             match deadline {
                 None => self.task.notified().await,
@@ -208,11 +248,11 @@ impl<M, C> Inbox<M, C> {
         for _ in 0..room {
             let Some(sender) = state.turns.pop_front() else { break };
             let Some(lane) = state.lanes.get_mut(&sender) else { continue };
-            if let Some(message) = lane.waiting.pop_front() {
+            if let Some(message) = lane.pop() {
                 state.messages -= 1;
                 burst.messages.push(message);
             }
-            if lane.is_blocked && lane.waiting.len() <= limits::INBOX_PER_PEER / 2 {
+            if lane.is_blocked && lane.is_half_empty() {
                 lane.is_blocked = false;
                 burst.relieved.push(sender);
             }
@@ -226,7 +266,7 @@ impl<M, C> Inbox<M, C> {
     }
 }
 
-impl<M: Send + Sync, C: Send> Sink<M> for Inbox<M, C> {
+impl<M: Message + Send + Sync, C: Send> Sink<M> for Inbox<M, C> {
     fn room(&self, sender: Peer) -> usize {
         self.room(sender)
     }
@@ -292,6 +332,26 @@ mod tests {
             }
         }
         assert!((limit / 2..=limit / 2 + BURST).contains(&taken), "relieved after {taken}");
+    }
+
+    #[test]
+    fn a_lane_of_few_large_messages_is_full_too() {
+        let inbox: Inbox<Note, u8> = Inbox::new();
+        let large = |number| {
+            Verified::seal(
+                Note(number, LANE_BYTES / 4),
+                peer(1),
+                testudo_core::Domain::default(),
+                &key(1),
+            )
+        };
+        inbox.deliver(peer(1), (0..4).map(large));
+        assert_eq!(inbox.room(peer(1)), 0);
+        assert_eq!(inbox.room(peer(2)), limits::INBOX_PER_PEER);
+        let mut burst = Burst::default();
+        assert!(inbox.take(&mut burst));
+        assert_eq!((burst.messages.len(), burst.relieved), (4, vec![peer(1)]));
+        assert_eq!(inbox.room(peer(1)), limits::INBOX_PER_PEER);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! superblock is touched.
 
 use crate::metrics::Metrics;
-use crate::storage::{SnapshotWriter, Storage, StorageError};
+use crate::storage::{Put, SnapshotWriter, Storage, StorageError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -172,8 +173,8 @@ impl Flusher<'_> {
     }
 }
 
-/// What makes a snapshot's bytes: run on the archivist's thread, as it may take a while.
-pub(crate) type Render = Box<dyn FnOnce() -> Vec<u8> + Send>;
+/// What makes a snapshot's pieces: run on the archivist's thread, as it may take a while.
+pub(crate) type Render = Box<dyn FnMut(Put<'_>) + Send>;
 
 /// The handle on the thread that writes snapshots. A snapshot that is asked for while another is being written replaces
 /// those that still wait, as it covers all that they do.
@@ -197,15 +198,17 @@ impl Archivist {
         let thread = std::thread::Builder::new().name(format!("{name}-snap")).spawn(move || {
             while let Ok(first) = received.recv() {
                 let (number, render) = received.try_iter().last().unwrap_or(first);
-                let bytes = render();
-                if let Err(error) = writer.write(&bytes) {
-                    reports(Report::Failed(error));
-                    return;
-                }
-                metrics.snapshots.inc();
-                metrics.snapshot_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-                if !reports(Report::Snapshot(number)) {
-                    return;
+                let start = Instant::now();
+                match write_snapshot(&mut *writer, render) {
+                    Ok(bytes) => {
+                        tracing::debug!(bytes, took = ?start.elapsed(), "a snapshot is durable");
+                        reports(Report::Snapshot(number));
+                        metrics.wrote_snapshot(bytes, start.elapsed());
+                    }
+                    Err(error) => {
+                        reports(Report::Failed(error));
+                        return;
+                    }
                 }
             }
         })?;
@@ -218,6 +221,16 @@ impl Archivist {
             let _ = requests.send((number, render));
         }
     }
+}
+
+/// Writes one snapshot, and gives its length in bytes. What it holds of the state is let go of here, as that may take a
+/// while, too.
+fn write_snapshot(
+    writer: &mut dyn SnapshotWriter,
+    mut render: Render,
+) -> Result<u64, StorageError> {
+    let written = catch_unwind(AssertUnwindSafe(|| writer.write(&mut render)));
+    written.unwrap_or_else(|_| Err(StorageError::new("making a snapshot's bytes panicked")))
 }
 
 impl Drop for Archivist {

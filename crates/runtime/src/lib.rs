@@ -14,10 +14,11 @@
 //!   too much that is wrong.
 //! - `inbox` is fair: one sender's flood fills that sender's lane.
 //! - `host` owns the automaton. It steps, hands records over, seals what is said, and lets go of what is durable.
-//! - `journal` writes and flushes; many steps share a flush.
+//! - `journal` writes and flushes; many steps share a flush. Beside it, snapshots are written piece by piece.
+//! - `past` is where all begins: the newest snapshot that proves itself, and the log.
 //!
 //! Nothing waits without a bound, and no thread waits for another that waits for it. [`node::start`] puts it together
-//! for a replica, [`caller::call`] for a client, which has neither disk nor thread.
+//! for a replica, [`caller::call`] for a client or a learner, which has neither disk nor thread.
 #![forbid(unsafe_code)]
 
 extern crate alloc;
@@ -38,6 +39,7 @@ mod memo;
 pub mod metrics;
 mod net;
 pub mod node;
+mod past;
 pub mod storage;
 mod sync;
 #[cfg(test)]

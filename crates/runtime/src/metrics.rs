@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use crate::sync::lock;
 
@@ -24,6 +25,25 @@ pub(crate) struct Reason {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct KindOf {
     kind: &'static str,
+}
+
+/// Counters by kind that one thread keeps at hand, as it counts often.
+pub(crate) struct Kinds {
+    family: Family<KindOf, Counter>,
+    /// A protocol has few kinds: looking through them costs less than a hash and a lock.
+    seen: Vec<(&'static str, Counter)>,
+}
+
+impl Kinds {
+    pub(crate) fn count(&mut self, kind: &'static str) {
+        if let Some((_, counter)) = self.seen.iter().find(|(known, _)| *known == kind) {
+            counter.inc();
+        } else {
+            let counter = self.family.get_or_create(&KindOf { kind }).clone();
+            counter.inc();
+            self.seen.push((kind, counter));
+        }
+    }
 }
 
 /// Counters, gauges and histograms of one node.
@@ -44,9 +64,13 @@ pub struct Metrics {
     pub(crate) records: Counter,
     pub(crate) record_bytes: Counter,
     pub(crate) flush_time: Histogram,
-    pub(crate) snapshots: Counter,
-    pub(crate) snapshot_bytes: Gauge,
+    snapshots: Counter,
+    snapshot_bytes: Gauge,
+    snapshot_time: Gauge<f64, AtomicU64>,
+    pub(crate) snapshots_lost: Counter,
     steps: Family<KindOf, Counter>,
+    heard: Family<KindOf, Counter>,
+    said: Family<KindOf, Counter>,
     pub(crate) bursts: Counter,
     pub(crate) inbox: Gauge,
     pub(crate) held: Gauge,
@@ -85,7 +109,11 @@ impl Metrics {
             flush_time,
             snapshots: Counter::default(),
             snapshot_bytes: Gauge::default(),
+            snapshot_time: Gauge::default(),
+            snapshots_lost: Counter::default(),
             steps: Family::default(),
+            heard: Family::default(),
+            said: Family::default(),
             bursts: Counter::default(),
             inbox: Gauge::default(),
             held: Gauge::default(),
@@ -176,7 +204,28 @@ impl Metrics {
             Unit::Bytes,
             self.snapshot_bytes.clone(),
         );
+        registry.register_with_unit(
+            "snapshot_writing",
+            "Time that writing the last snapshot took",
+            Unit::Seconds,
+            self.snapshot_time.clone(),
+        );
+        registry.register(
+            "snapshots_lost",
+            "Snapshots that were found damaged at the start, and not used",
+            self.snapshots_lost.clone(),
+        );
         registry.register("steps", "Steps of the automaton", self.steps.clone());
+        registry.register(
+            "messages_heard",
+            "Messages of others that the automaton was given",
+            self.heard.clone(),
+        );
+        registry.register(
+            "messages_said",
+            "Messages of the automaton, each counted once however many it was for",
+            self.said.clone(),
+        );
         registry.register(
             "bursts",
             "Times that the automaton's thread took what was waiting",
@@ -216,6 +265,28 @@ impl Metrics {
         self.steps.get_or_create(&KindOf { kind }).clone()
     }
 
+    /// Counters of messages that come in, by kind.
+    pub(crate) fn messages_heard(&self) -> Kinds {
+        Kinds { family: self.heard.clone(), seen: Vec::new() }
+    }
+
+    /// Counters of messages that the automaton says, by kind.
+    pub(crate) fn messages_said(&self) -> Kinds {
+        Kinds { family: self.said.clone(), seen: Vec::new() }
+    }
+
+    /// How many messages of this kind the automaton was given: `feed` and `voucher`, for example.
+    #[must_use]
+    pub fn heard(&self, kind: &'static str) -> u64 {
+        self.heard.get_or_create(&KindOf { kind }).get()
+    }
+
+    /// How many messages of this kind the automaton said, each counted once however many it was for.
+    #[must_use]
+    pub fn said(&self, kind: &'static str) -> u64 {
+        self.said.get_or_create(&KindOf { kind }).get()
+    }
+
     /// How many frames were rejected for this reason. Reasons are `domain`, `malformed`, `sender`, `proof`, `invalid`.
     #[must_use]
     pub fn rejections(&self, reason: &'static str) -> u64 {
@@ -226,6 +297,25 @@ impl Metrics {
     #[must_use]
     pub fn drops(&self, reason: &'static str) -> u64 {
         self.frames_dropped.get_or_create(&Reason { reason }).get()
+    }
+
+    /// A snapshot of so many bytes is durable, and has taken so long.
+    pub(crate) fn wrote_snapshot(&self, bytes: u64, took: Duration) {
+        self.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.snapshot_time.set(took.as_secs_f64());
+        self.snapshots.inc();
+    }
+
+    /// How many snapshots were written.
+    #[must_use]
+    pub fn snapshots_written(&self) -> u64 {
+        self.snapshots.get()
+    }
+
+    /// How many snapshots were found damaged at the start, and not used.
+    #[must_use]
+    pub fn lost_snapshots(&self) -> u64 {
+        self.snapshots_lost.get()
     }
 
     /// How many connections ended for this reason.

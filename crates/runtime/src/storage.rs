@@ -45,8 +45,10 @@ impl Error for StorageError {}
 pub struct Recovered {
     /// The superblock's content.
     pub promise: Option<Promise>,
-    /// The newest snapshot that reads back whole.
-    pub snapshot: Option<Vec<u8>>,
+    /// The snapshots that are there, the newest first. Whether one reads back whole is seen by reading it.
+    pub snapshots: Vec<Box<dyn SnapshotReader>>,
+    /// Records before this one were let go of: without a snapshot there is no going on.
+    pub forgotten: Position,
     /// The records that are durable and not forgotten, in order.
     pub records: Vec<(Position, Vec<u8>)>,
     /// Positions whose records were durable and cannot be read any more.
@@ -55,13 +57,27 @@ pub struct Recovered {
     pub next: Position,
 }
 
+/// Reads one snapshot back, piece by piece.
+pub trait SnapshotReader: Send + fmt::Debug {
+    /// The next piece as it was written; none after the last, once the whole is known to be what was written. Before that
+    /// nothing of it is to be relied on.
+    ///
+    /// # Errors
+    /// When the snapshot is damaged or the disk fails.
+    fn next(&mut self) -> Result<Option<Vec<u8>>, StorageError>;
+}
+
+/// Takes the pieces of a snapshot, and says false when it takes no more.
+pub type Put<'a> = &'a mut dyn FnMut(&[u8]) -> bool;
+
 /// Writes snapshots in the background, on a thread of its own.
 pub trait SnapshotWriter: Send {
-    /// Writes this snapshot. It is durable, and found by the next start, when this returns.
+    /// Writes the snapshot whose pieces `render` hands over, and gives its length in bytes. It is durable, and found by the
+    /// next start, when this returns; older ones are gone then.
     ///
     /// # Errors
     /// When the disk fails. The older snapshot is still there.
-    fn write(&mut self, snapshot: &[u8]) -> Result<(), StorageError>;
+    fn write(&mut self, render: &mut dyn FnMut(Put<'_>)) -> Result<u64, StorageError>;
 }
 
 /// Durable records, promise and snapshots of one automaton. One thread owns it.
@@ -113,8 +129,8 @@ pub trait Storage: Send + 'static {
 pub struct Volatile;
 
 impl SnapshotWriter for Volatile {
-    fn write(&mut self, _: &[u8]) -> Result<(), StorageError> {
-        Ok(())
+    fn write(&mut self, _: &mut dyn FnMut(Put<'_>)) -> Result<u64, StorageError> {
+        Ok(0)
     }
 }
 

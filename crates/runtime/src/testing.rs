@@ -1,14 +1,14 @@
 //! What unit tests share: the smallest message there is.
 
 use testudo_core::{
-    Context, Decode, DecodeError, Domain, Encode, Invalid, Kind, Message, Peer, ProtocolId,
+    Context, Decode, DecodeError, Domain, Encode, Invalid, Kind, Message, Peer, ProtocolId, Reader,
     Strength, Verified,
 };
 use testudo_keys::SigningKey;
 
-/// A number, signed.
+/// A number, signed, and so many bytes of nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Note(pub(crate) u64);
+pub(crate) struct Note(pub(crate) u64, pub(crate) usize);
 
 impl Message for Note {
     fn protocol(&self) -> ProtocolId {
@@ -25,9 +25,11 @@ impl Message for Note {
     }
     fn encode_body(&self, out: &mut Vec<u8>) {
         self.0.encode(out);
+        out.resize(out.len() + self.1, 0);
     }
     fn decode_body(_: ProtocolId, _: Kind, body: &[u8]) -> Result<Self, DecodeError> {
-        u64::from_bytes(body).map(Self)
+        let mut reader = Reader::new(body);
+        Ok(Self(u64::decode(&mut reader)?, reader.remaining()))
     }
     fn validate(&self, _: Peer, _: &Context<'_>) -> Result<(), Invalid> {
         Ok(())
@@ -41,5 +43,5 @@ pub(crate) fn key(seed: u8) -> SigningKey {
 
 /// A note that this peer has sealed.
 pub(crate) fn verified(number: u64, sender: Peer, key: &SigningKey) -> Verified<Note> {
-    Verified::seal(Note(number), sender, Domain::default(), key)
+    Verified::seal(Note(number, 0), sender, Domain::default(), key)
 }

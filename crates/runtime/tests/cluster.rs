@@ -1,13 +1,13 @@
 //! Nodes of a toy protocol in this process, over real channels and real disks.
 
-extern crate alloc;
-
 mod common;
 
 use common::{Ask, Gossip, Site, Told, Word, replica, run, until};
+use std::sync::Arc;
+use std::time::Duration;
 use testudo_core::{Peer, Position};
 use testudo_keys::{NodeKey, SigningKey};
-use testudo_runtime::caller::{CallerConfig, call};
+use testudo_runtime::caller::{CallerConfig, CallerHandle, call};
 use testudo_runtime::{Lie, Probe, StartError};
 
 #[test]
@@ -131,21 +131,26 @@ fn a_broken_invariant_stops_the_node_with_a_sentence() {
     assert!(!node.handle.input(Ask::Publish(1)));
 }
 
+fn caller(site: &Site) -> CallerConfig {
+    CallerConfig {
+        name: "client".to_owned(),
+        key: SigningKey::generate().unwrap(),
+        domain: site.domain,
+        membership: site.membership.clone(),
+        addresses: site.addresses.clone(),
+        verifiers: 1,
+        metrics: Arc::default(),
+    }
+}
+
 #[test]
 fn a_client_asks_and_is_answered_on_the_way_that_it_came_by() {
     let mut site = Site::new(4);
     let nodes = site.start_all();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let key = SigningKey::generate().unwrap();
-        let me = Peer::Client(key.public());
-        let config = CallerConfig {
-            name: "client".to_owned(),
-            key,
-            domain: site.domain,
-            membership: site.membership.clone(),
-            addresses: site.addresses.clone(),
-        };
+        let config = caller(&site);
+        let me = Peer::Client(config.key.public());
         let client = call::<Gossip>(config, (), |_| ()).unwrap();
         for id in 0..4 {
             client.input(Ask::Whisper(replica(id), 10 * id as u64));
@@ -168,6 +173,52 @@ fn a_client_asks_and_is_answered_on_the_way_that_it_came_by() {
             nodes.iter().all(|node| node.handle.metrics().live_connections() == 6)
         });
         assert!(nodes[0].heard().iter().any(|(sender, _)| *sender == me));
+    });
+}
+
+/// Has a client compute for so long, and says whether that held its event loop up.
+async fn holds_up(client: &CallerHandle<Gossip>, time: Duration) -> bool {
+    client.input(Ask::Compute(time));
+    let computed = client.inspect(|gossip| gossip.computed_on.last().copied()).await.unwrap();
+    computed == Some(std::thread::current().id())
+}
+
+#[test]
+fn long_turns_of_a_client_leave_the_event_loop() {
+    let site = Site::new(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = call::<Gossip>(caller(&site), (), |_| ()).unwrap();
+        let long = Duration::from_millis(20);
+        // Nobody knows beforehand; from then on it is known.
+        holds_up(&client, long).await;
+        for _ in 0..10 {
+            assert!(!holds_up(&client, long).await);
+        }
+        let deadline = std::time::Instant::now() + common::PATIENCE;
+        while !holds_up(&client, Duration::ZERO).await {
+            assert!(std::time::Instant::now() < deadline, "short turns come back to it");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_breaks_down_is_asked_in_vain_and_tells_nothing_more() {
+    let site = Site::new(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (teller, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let client = call::<Gossip>(caller(&site), (), move |output| {
+            let _ = teller.send(output);
+        })
+        .unwrap();
+        client.input(Ask::Guarded);
+        assert_eq!(told.recv().await, Some(Told::Panicked));
+        client.input(Ask::Break);
+        assert_eq!(told.recv().await, None);
+        assert!(!client.input(Ask::Guarded));
+        assert_eq!(client.inspect(|_| ()).await, None);
+        client.shutdown().await;
     });
 }
 

@@ -1,15 +1,14 @@
 //! Durable before visible: nothing leaves a node before what it rests on is on the disk, and a disk that fails stops it.
 
-extern crate alloc;
-
 mod common;
 
-use common::{Ask, Site, Told, Word, until};
+use common::{Ask, Running, Site, Told, Word, until};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use testudo_core::{Position, Promise};
 use testudo_runtime::Fatal;
-use testudo_runtime::storage::{Recovered, SnapshotWriter, Storage, StorageError};
+use testudo_runtime::storage::{Put, Recovered, SnapshotWriter, Storage, StorageError};
 
 #[derive(Default)]
 struct State {
@@ -79,13 +78,18 @@ impl Storage for Held {
 }
 
 impl SnapshotWriter for Held {
-    fn write(&mut self, _: &[u8]) -> Result<(), StorageError> {
+    fn write(&mut self, render: &mut dyn FnMut(Put<'_>)) -> Result<u64, StorageError> {
+        let mut bytes = 0;
+        render(&mut |piece| {
+            bytes += piece.len() as u64;
+            true
+        });
         let mut state = self.state.lock().unwrap();
         while state.snapshots_held {
             state = self.change.wait(state).unwrap();
         }
         state.snapshots += 1;
-        Ok(())
+        Ok(bytes)
     }
 }
 
@@ -185,6 +189,99 @@ fn records_are_let_go_of_only_when_the_snapshot_is_durable() {
     disk.set(|state| state.snapshots_held = false);
     until("the records are let go", || disk.get(|state| state.forgotten) == Position(2));
     assert_eq!(disk.get(|state| state.snapshots), 1);
+}
+
+#[test]
+fn a_snapshot_is_written_only_when_what_it_rests_on_is_durable() {
+    let mut site = Site::new(1);
+    let disk = Held::default();
+    let node = site.start_on(0, disk.clone(), Recovered::default());
+    disk.set(|state| state.is_held = true);
+    node.ask(Ask::Publish(1));
+    node.ask(Ask::Keep);
+    until("the flush begins", || disk.get(|state| state.arrived) == 1);
+    // Work that would be done by now shows that the snapshot's writer has had its chance.
+    assert_eq!(node.handle.inspect_blocking(|gossip| gossip.recorded.len()), Some(1));
+    assert_eq!(disk.get(|state| state.snapshots), 0);
+    disk.set(|state| state.is_held = false);
+    until("it is written", || node.handle.metrics().snapshots_written() == 1);
+    assert_eq!(disk.get(|state| state.snapshots), 1);
+}
+
+/// The one snapshot in a node's folder.
+fn snapshot_file(site: &Site) -> PathBuf {
+    let folder = site.data(0).join("log");
+    let mut files = common::files(&folder);
+    files.retain(|name| name.ends_with(".snapshot"));
+    assert_eq!(files.len(), 1, "{files:?}");
+    folder.join(&files[0])
+}
+
+fn flip_in_the_middle(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// What a node was started from: its snapshot, and how many records.
+fn past(node: &Running) -> (Option<Vec<u64>>, usize) {
+    let past = node.handle.inspect_blocking(|gossip| gossip.past.clone()).unwrap();
+    (past.snapshot.map(|kept| kept.0), past.records.len())
+}
+
+#[test]
+fn a_node_starts_from_its_newest_snapshot_and_the_log() {
+    let mut site = Site::new(1);
+    let node = site.start(0);
+    for number in 1..=3 {
+        node.ask(Ask::Publish(number));
+        node.ask(Ask::Keep);
+    }
+    // Those that wait while one is written may give way to the last, which is written in any case.
+    node.ask(Ask::Publish(4));
+    node.handle.shutdown();
+    let node = site.start(0);
+    assert_eq!(past(&node), (Some(vec![1, 2, 3]), 4), "the log is kept whole");
+    assert_eq!(node.handle.metrics().lost_snapshots(), 0);
+}
+
+#[test]
+fn a_snapshot_that_rots_is_not_used_and_the_log_stands_for_it() {
+    let mut site = Site::new(1);
+    let node = site.start(0);
+    (1..=3).for_each(|number| node.ask(Ask::Publish(number)));
+    node.ask(Ask::Keep);
+    node.handle.shutdown();
+    flip_in_the_middle(&snapshot_file(&site));
+    let node = site.start(0);
+    assert_eq!(past(&node), (None, 3));
+    assert_eq!(node.handle.metrics().lost_snapshots(), 1);
+    // The next one takes its place.
+    node.ask(Ask::Keep);
+    node.handle.shutdown();
+    let node = site.start(0);
+    assert_eq!(past(&node), (Some(vec![1, 2, 3]), 3));
+    assert!(node.handle.metrics().render().contains("testudo_snapshots_lost_total 0"));
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_done_without_is_missed_in_a_sentence() {
+    let mut site = Site::new(1);
+    let node = site.start(0);
+    node.ask(Ask::Publish(1));
+    node.ask(Ask::Compact);
+    until("the snapshot is written", || node.handle.metrics().snapshots_written() == 1);
+    // Another record after it tells when the older ones have been let go of.
+    node.ask(Ask::Publish(2));
+    until("that is told", || node.told().contains(&Told::Published(2)));
+    node.handle.shutdown();
+    let node = site.start(0);
+    assert_eq!(past(&node), (Some(vec![1, 0]), 1));
+    node.handle.shutdown();
+    flip_in_the_middle(&snapshot_file(&site));
+    let refused = common::run(site.config(0)).unwrap_err().to_string();
+    assert!(refused.contains("the records before 2 are forgotten, and no snapshot"), "{refused}");
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Peers that are not what they should be.
 
-extern crate alloc;
-
 mod common;
 
 use common::{Ask, Running, Site, Word, replica, until};

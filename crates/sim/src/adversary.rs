@@ -7,6 +7,7 @@
 
 use crate::liar::{Liar, Lie, Tamper, mangle};
 use crate::rng::{Chance, Rng};
+use crate::upstream::Strategy;
 use std::collections::VecDeque;
 use std::time::Duration;
 use testudo_core::{Kind, Message, Peer, ProtocolId, Signed, Strength, Verified};
@@ -81,11 +82,14 @@ pub enum Misconduct {
     Stale,
     /// Anything of all that, and noise.
     Random,
+    /// It orders honestly, and lies to those who learn from it ([`crate::upstream`]): in one way, or in all in turn.
+    /// Where nobody learns, it changes some of what it says.
+    Upstream(Option<Strategy>),
 }
 
 impl Misconduct {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Silent,
         Self::Slow,
         Self::Selective,
@@ -95,6 +99,7 @@ impl Misconduct {
         Self::Equivocate,
         Self::Stale,
         Self::Random,
+        Self::Upstream(None),
     ];
 
     /// Its name in reports and plans.
@@ -110,7 +115,16 @@ impl Misconduct {
             Self::Equivocate => "equivocate",
             Self::Stale => "stale",
             Self::Random => "random",
+            Self::Upstream(None) => "upstream",
+            Self::Upstream(Some(strategy)) => strategy.name(),
         }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let strategies = Strategy::ALL.map(|strategy| Self::Upstream(Some(strategy)));
+        Self::ALL.into_iter().chain(strategies).find(|kind| kind.name() == name)
     }
 
     /// The adversary of that kind; none for twins, who are two nodes and lie to nobody.
@@ -126,7 +140,7 @@ impl Misconduct {
             Self::Selective => return Some(Box::new(Selective::default())),
             Self::Replay => return Some(Box::new(Replayer::new())),
             Self::Silent => Lie::Silent,
-            Self::Corrupt => Lie::Corrupt,
+            Self::Corrupt | Self::Upstream(_) => Lie::Corrupt,
             Self::Equivocate => Lie::Equivocate,
             Self::Stale => Lie::Stale,
             Self::Random => Lie::Random,

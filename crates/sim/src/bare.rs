@@ -130,7 +130,7 @@ impl<O: Ordering> Scripted for Bare<O>
 where
     O::Message: 'static,
 {
-    fn request(&mut self, words: &[&str]) -> Result<Nothing, String> {
+    fn request(&mut self, _: usize, words: &[&str]) -> Result<Nothing, String> {
         Err(format!("nobody here can be asked for {}", words.join(" ")))
     }
 

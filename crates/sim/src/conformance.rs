@@ -12,14 +12,16 @@ mod seeds;
 pub use run::run_seed;
 pub use seeds::{Seeds, conform};
 
-use crate::service::Mix;
+use crate::workload::Workload;
 use crate::world::System;
-use testudo_core::Protocol;
+use testudo_core::{Protocol, Slot, Time};
+use testudo_replication::Published;
+use testudo_state::Map;
 
-/// A system that serves [`crate::service::KeyValues`] to its clients.
+/// A system that serves a [`Workload`] to its clients.
 pub trait Serving: System {
-    /// The operations that it knows.
-    const MIX: Mix = Mix::Everything;
+    /// What its clients ask for.
+    type Workload: Workload;
 
     /// Asks a client's automaton for one operation. Its answer is told apart from others by `id`.
     fn submit(
@@ -29,13 +31,35 @@ pub trait Serving: System {
         operation: Vec<u8>,
     ) -> <Self::Client as Protocol>::Input;
 
-    /// What a client's automaton gave out: answers to operations by id. An operation that was refused or whose fate is
-    /// unknown stays unanswered here.
-    fn answered(
-        &mut self,
-        client: usize,
-        output: <Self::Client as Protocol>::Output,
-    ) -> Vec<(u64, Vec<u8>)>;
+    /// What a client's automaton gave out. An operation that was refused or whose fate is unknown stays unanswered here.
+    fn answered(&mut self, client: usize, output: <Self::Client as Protocol>::Output)
+    -> Vec<Heard>;
+
+    /// The service's state that a replica holds, for systems that can say so.
+    fn held(replica: &Self::Replica) -> Option<Held<'_>> {
+        let _ = replica;
+        None
+    }
+}
+
+/// What a client's automaton gave out.
+#[derive(Debug)]
+pub enum Heard {
+    /// The answer to the operation of this number.
+    Answer(u64, Vec<u8>),
+    /// A learner's copy has moved.
+    Published(Published),
+}
+
+/// The service's state at a replica.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The last slot executed.
+    pub slot: Slot,
+    /// Agreed time after it.
+    pub time: Time,
+    /// The state.
+    pub state: &'a Map,
 }
 
 /// Makes a test of each standard plan for a system: one without liars, one per kind of liar, one beyond f.

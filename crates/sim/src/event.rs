@@ -73,6 +73,14 @@ pub enum Fact {
     },
     /// A view was installed.
     View(View, ReplicaId),
+    /// A learner shows the state after a slot.
+    Published(Slot),
+    /// A learner takes what was decided from this replica.
+    Follows(ReplicaId),
+    /// A learner has no state, or is too far behind to follow, and fetches one.
+    Fetches,
+    /// A learner's own execution came to something else than is vouched for.
+    Diverged(Slot),
     /// A client was answered.
     Answered {
         /// Which of its requests.

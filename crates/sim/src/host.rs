@@ -70,6 +70,8 @@ pub struct Host<P: Protocol> {
     gate: Gate<Held<P>>,
     /// A broken driver, for oracles to convict: it says things before what they rest on is durable.
     pub(crate) is_hasty: bool,
+    /// What the first draw at every start comes to, where a run wants it to come to something.
+    pub(crate) loaded: Option<u32>,
     /// Whether a flush is on its way; one at a time, shared by all steps meanwhile.
     flushing: bool,
     /// The timers that run, with their numbers.
@@ -85,6 +87,7 @@ pub struct Host<P: Protocol> {
 struct InHand<'a> {
     clock: Time,
     rng: &'a mut Rng,
+    loaded: Option<u32>,
 }
 
 impl Hand for InHand<'_> {
@@ -92,7 +95,10 @@ impl Hand for InHand<'_> {
         self.clock
     }
     fn choose(&mut self, bound: u32) -> u32 {
-        self.rng.below(u64::from(bound)) as u32
+        match self.loaded.take() {
+            Some(draw) => draw % bound.max(1),
+            None => self.rng.below(u64::from(bound)) as u32,
+        }
     }
     fn secret(&mut self) -> [u8; 32] {
         self.rng.bytes32()
@@ -142,6 +148,7 @@ impl<P: Protocol> Host<P> {
             next: Position(0),
             gate: Gate::new(),
             is_hasty: false,
+            loaded: None,
             flushing: false,
             timers: BTreeMap::new(),
             chores: BTreeMap::new(),
@@ -192,7 +199,7 @@ impl<P: Protocol> Host<P> {
         self.gate = Gate::new();
         let clock = self.clock(now);
         let mut effects = std::mem::take(&mut self.scratch);
-        let mut hand = InHand { clock, rng: &mut self.rng };
+        let mut hand = InHand { clock, rng: &mut self.rng, loaded: self.loaded };
         let mut fx = Effects::new(&mut effects, &mut self.next, &mut hand);
         self.automaton = Some(P::start(config, self.peer, past, &mut fx));
         self.carry_out(effects, out);
@@ -208,7 +215,7 @@ impl<P: Protocol> Host<P> {
         let clock = self.clock(now);
         let Some(automaton) = &mut self.automaton else { return };
         let mut effects = std::mem::take(&mut self.scratch);
-        let mut hand = InHand { clock, rng: &mut self.rng };
+        let mut hand = InHand { clock, rng: &mut self.rng, loaded: None };
         run(automaton, &mut Effects::new(&mut effects, &mut self.next, &mut hand));
         automaton.invariants();
         self.carry_out(effects, out);

@@ -11,6 +11,7 @@ pub mod adversary;
 pub mod bare;
 pub mod conformance;
 pub mod disk;
+pub mod either;
 pub mod event;
 pub mod host;
 pub mod idle;
@@ -26,6 +27,8 @@ pub mod rng;
 pub mod script;
 pub mod seeded;
 pub mod service;
+pub mod upstream;
+pub mod workload;
 pub mod world;
 
 pub use adversary::{Adversary, Misconduct};

@@ -5,13 +5,15 @@
 //! every rule is about correct ones, who may crash but do not lie.
 
 mod blame;
+mod copies;
 mod ledger;
 mod order;
 mod record;
 
 pub use blame::{Honesty, Justice};
+pub use copies::Copies;
 pub use ledger::settle;
-pub use order::{Agreement, Checkpoints, Once, TotalOrder, Views};
+pub use order::{Agreement, Checkpoints, Once, TotalOrder, Unanimity, Views};
 pub use record::{Counts, Trace};
 
 use crate::event::{Event, NodeId};
@@ -121,6 +123,7 @@ impl Jury {
             Box::new(Once::default()),
             Box::new(Checkpoints::default()),
             Box::new(Views::default()),
+            Box::new(Unanimity),
             Box::new(Justice),
             Box::new(Honesty),
         ];

@@ -54,6 +54,11 @@ impl Papers {
         !self.jury.borrow().violations().is_empty()
     }
 
+    /// Takes down how often something happened.
+    pub(crate) fn count(&self, name: &str, count: u64) {
+        self.result.borrow_mut().counts.insert(name.into(), count);
+    }
+
     /// Takes down what the run came to.
     pub(crate) fn close<S: System>(&self, seeded: &Seeded<S>, answered: usize) {
         let mut result = self.result.borrow_mut();
@@ -81,8 +86,7 @@ impl Papers {
         let mut report = self.result.borrow().clone();
         report.seed = seed;
         report.title = title(plan);
-        let counts = self.counts.borrow().all();
-        report.counts.extend(counts.into_iter().map(|(name, count)| (name.to_string(), count)));
+        report.counts.extend(self.counts.borrow().all());
         report.violations = self.jury.borrow().violations().to_vec();
         if !report.is_clean() {
             report.trace = self.trace.borrow().lines();
@@ -128,6 +132,7 @@ pub(crate) fn shape(plan: &Plan, clients: u16, liars: &[(ReplicaId, Misconduct)]
     Shape {
         replicas: plan.n(),
         clients,
+        learners: plan.learners,
         model: FaultModel::byzantine(plan.f),
         twins: twins.map(|(id, _)| *id).collect(),
     }

@@ -104,12 +104,21 @@ pub enum Trouble {
     Clock,
     /// A durable record of a replica rots, and it crashes. It counts as faulty for the rest of the run.
     Rot,
+    /// A learner crashes with all that it knows, and starts afresh later.
+    Learner,
 }
 
 impl Trouble {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Crash, Self::Blackout, Self::Partition, Self::OneWay, Self::Clock, Self::Rot];
+    pub const ALL: [Self; 7] = [
+        Self::Crash,
+        Self::Blackout,
+        Self::Partition,
+        Self::OneWay,
+        Self::Clock,
+        Self::Rot,
+        Self::Learner,
+    ];
 
     /// Its name in reports.
     #[must_use]
@@ -121,6 +130,7 @@ impl Trouble {
             Self::OneWay => "one-way",
             Self::Clock => "clock",
             Self::Rot => "rot",
+            Self::Learner => "learner crash",
         }
     }
 }
@@ -163,8 +173,10 @@ pub struct Plan {
     pub f: u16,
     /// n, if it is not 3f+1.
     pub replicas: Option<u16>,
-    /// How many clients.
+    /// How many clients that keep nothing.
     pub clients: u16,
+    /// How many learners, for systems that know them: clients too, which also read from their own copies.
+    pub learners: u16,
     /// How many operations they do in all.
     pub operations: usize,
     /// How many keys they fight over.
@@ -179,6 +191,8 @@ pub struct Plan {
     pub storm: Duration,
     /// How long after that every operation must be complete.
     pub patience: Duration,
+    /// Steps of automata after which a run goes round in circles.
+    pub steps: u64,
     /// Whether replicas with intact disks may be down in larger numbers than f. Safety must hold; the storm passes.
     pub beyond: bool,
     /// How many of the last events a report shows.
@@ -191,6 +205,7 @@ impl Default for Plan {
             f: 1,
             replicas: None,
             clients: 4,
+            learners: 0,
             operations: 200,
             keys: 3,
             liars: Vec::new(),
@@ -198,6 +213,7 @@ impl Default for Plan {
             troubles: vec![Trouble::Crash, Trouble::Partition, Trouble::OneWay, Trouble::Clock],
             storm: Duration::from_secs(20),
             patience: Duration::from_secs(600),
+            steps: 1_000_000,
             beyond: false,
             trace: 60,
         }
@@ -209,6 +225,12 @@ impl Plan {
     #[must_use]
     pub fn n(&self) -> u16 {
         self.replicas.unwrap_or(3 * self.f + 1)
+    }
+
+    /// All clients, learners included.
+    #[must_use]
+    pub const fn callers(&self) -> u16 {
+        self.clients + self.learners
     }
 
     /// The same with one liar of that kind.

@@ -1,21 +1,27 @@
 //! The whole of state machine replication as a system: replicas of any ordering under the small service of
 //! [`crate::service`], and the clients that production uses.
 
-use crate::conformance::Serving;
+use crate::adversary::{Adversary, Misconduct};
+use crate::conformance::{Heard, Held, Serving};
+use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::rng::Chance;
 use crate::script::{Scripted, compact};
-use crate::service::{Answer, Ask, KeyValues};
+use crate::upstream::Upstream;
+use crate::workload::{Hosted, Small};
 use crate::world::{Setup, System};
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
-use testudo_contracts::{Checkpoint, OrderConfig, Ordering};
-use testudo_core::{Context, Decode, Digest, Encode, Evidence, ReplicaId, Slot};
+use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
+use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
+use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
-    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Outcome, Replica,
-    ReplicaMessage, Reply, ReplyBody, Request, Status, Voucher,
+    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Learner, LearnerConfig,
+    LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply, ReplyBody,
+    Request, Standing, StateAnswer, Status, Voucher,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
@@ -33,23 +39,44 @@ pub trait Knowledge<O: Ordering>: 'static {
     }
 }
 
-/// Replication over an ordering.
-pub struct Replicated<O, K> {
+/// What a client's automaton is asked for.
+type Asked = Either<ClientInput, LearnerInput>;
+/// What a client's automaton tells.
+type Told = Either<ClientOutput, LearnerOutput>;
+
+/// Replication over an ordering, of the service that a workload is for, with learners that keep these rules.
+pub struct Replicated<O, K, W = Small, R = Standard> {
     is_hasty: bool,
     interval: u64,
     /// Tickets given out to scripts' requests.
     tickets: u64,
-    ordering: PhantomData<fn() -> (O, K)>,
+    /// What learners' upper layers hold, by client.
+    readers: BTreeMap<usize, Reader>,
+    ordering: PhantomData<fn() -> (O, K, W, R)>,
 }
 
-impl<O, K> Default for Replicated<O, K> {
+/// The layer above a learner: it reads from what was published last.
+#[derive(Default)]
+struct Reader {
+    published: Option<Published>,
+    /// Operations that wait until they may be read, by ticket.
+    reads: BTreeMap<u64, Vec<u8>>,
+}
+
+impl<O, K, W, R> Default for Replicated<O, K, W, R> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
-        Self { is_hasty: false, interval: 8, tickets: 0, ordering: PhantomData }
+        Self {
+            is_hasty: false,
+            interval: 8,
+            tickets: 0,
+            readers: BTreeMap::new(),
+            ordering: PhantomData,
+        }
     }
 }
 
-impl<O, K> Replicated<O, K> {
+impl<O, K, W, R> Replicated<O, K, W, R> {
     /// The same over a driver that does not wait for the disk.
     #[must_use]
     pub fn hasty() -> Self {
@@ -57,30 +84,59 @@ impl<O, K> Replicated<O, K> {
     }
 }
 
-impl<O, K> System for Replicated<O, K>
+impl<O, K, W: Hosted, R> Replicated<O, K, W, R> {
+    /// A learner is asked to read this: from its own copy, as soon as that covers all that was acknowledged before.
+    fn read_later(&mut self, client: usize, ticket: u64, operation: Vec<u8>) -> LearnerInput {
+        self.readers.entry(client).or_default().reads.insert(ticket, operation);
+        LearnerInput::Read { ticket }
+    }
+
+    /// What a reader's operation comes to on the copy that was published last.
+    fn read_now(&mut self, client: usize, ticket: u64) -> Option<(Slot, Vec<u8>)> {
+        let reader = self.readers.get_mut(&client)?;
+        let operation = reader.reads.remove(&ticket)?;
+        let Published { slot, time, state, .. } = reader.published.as_ref()?;
+        let moment = Moment { slot: *slot, time: *time, elapsed: 0 };
+        Some((*slot, W::read(state, &operation, &moment)?))
+    }
+}
+
+impl<O, K, W, R> System for Replicated<O, K, W, R>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
+    W: Hosted,
+    R: Rules,
 {
     type Message = ReplicaMessage<O::Message>;
-    type Replica = Replica<O, KeyValues>;
-    type Client = Client<O>;
+    type Replica = Replica<O, W::Service>;
+    type Client = OneOf<Client<O>, Learner<O, W::Service, R>>;
 
-    fn replica_config(&mut self, setup: &Setup, _: NodeId, _: ReplicaId) -> Config<KeyValues> {
+    fn replica_config(&mut self, setup: &Setup, _: NodeId, _: ReplicaId) -> Config<W::Service> {
         let order = OrderConfig {
             checkpoint_interval: self.interval,
             window: 2 * self.interval,
+            // As often as the size of the state allows, so that replicas start from them.
+            snapshot_bytes: 0,
             ..OrderConfig::new(setup.domain, (*setup.membership).clone())
         };
-        Config { order, clients: setup.clients.iter().copied().collect(), service: KeyValues }
+        Config { order, clients: setup.clients.iter().copied().collect(), service: W::service() }
     }
 
-    fn client_config(&mut self, setup: &Setup, _: usize) -> ClientConfig {
-        ClientConfig {
-            domain: setup.domain,
-            membership: (*setup.membership).clone(),
-            resend: Duration::from_millis(500),
+    fn client_config(
+        &mut self,
+        setup: &Setup,
+        client: usize,
+    ) -> Either<ClientConfig, LearnerConfig<W::Service>> {
+        let (domain, membership) = (setup.domain, (*setup.membership).clone());
+        let resend = Duration::from_millis(500);
+        if !setup.is_learner(client) {
+            return Either::One(ClientConfig { domain, membership, resend });
         }
+        self.readers.insert(client, Reader::default());
+        let clients = setup.clients.iter().copied().collect();
+        let service = W::flawed().unwrap_or_else(W::service);
+        Either::Other(LearnerConfig { domain, membership, clients, service, resend })
     }
 
     fn replica_facts(&self, output: &Event, facts: &mut Vec<Fact>) {
@@ -101,13 +157,30 @@ where
         }
     }
 
-    fn client_facts(&self, output: &ClientOutput, facts: &mut Vec<Fact>) {
-        let ClientOutput::Answer { ticket, outcome, .. } = output;
-        let answer = match outcome {
-            Outcome::Done(_, result) => Digest::of(result),
-            Outcome::Unknown | Outcome::NotAdmitted | Outcome::TooLarge => return,
-        };
-        facts.push(Fact::Answered { request: *ticket, answer });
+    fn client_facts(&self, output: &Told, facts: &mut Vec<Fact>) {
+        facts.push(match output {
+            Either::One(ClientOutput::Answer { ticket, outcome, .. })
+            | Either::Other(LearnerOutput::Answer { ticket, outcome, .. }) => {
+                let Outcome::Done(_, result) = outcome else { return };
+                Fact::Answered { request: *ticket, answer: Digest::of(result) }
+            }
+            Either::Other(LearnerOutput::Published(published)) => Fact::Published(published.slot),
+            Either::Other(LearnerOutput::Readable { ticket }) => {
+                Fact::Note(format!("may read #{ticket}").into())
+            }
+            Either::Other(LearnerOutput::Standing(standing)) => match standing {
+                Standing::Fetching => Fact::Fetches,
+                Standing::Following(upstream) => Fact::Follows(*upstream),
+                Standing::Diverged(slot) if W::flawed().is_some() => {
+                    Fact::Note(format!("diverged in {slot:?}").into())
+                }
+                Standing::Diverged(slot) => Fact::Diverged(*slot),
+            },
+        });
+    }
+
+    fn client_crashed(&mut self, client: usize) {
+        self.readers.remove(&client);
     }
 
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
@@ -116,6 +189,17 @@ where
 
     fn is_hasty(&self) -> bool {
         self.is_hasty
+    }
+
+    fn adversary(
+        &self,
+        misconduct: Misconduct,
+        me: Peer,
+    ) -> Option<Box<dyn Adversary<Self::Message>>> {
+        match misconduct {
+            Misconduct::Upstream(strategy) => Some(Box::new(Upstream::new(strategy))),
+            other => other.adversary(me, self.tamper()),
+        }
     }
 
     fn tamper(&self) -> Tamper<Self::Message> {
@@ -136,22 +220,50 @@ where
     }
 }
 
-impl<O, K> Serving for Replicated<O, K>
+impl<O, K, W, R> Serving for Replicated<O, K, W, R>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
+    W: Hosted,
+    R: Rules,
 {
-    fn submit(&mut self, _: usize, id: u64, operation: Vec<u8>) -> ClientInput {
-        ClientInput::Submit { ticket: id, operation: operation.into() }
+    type Workload = W;
+
+    /// A learner reads most of what only reads from its own copy. Some of it is ordered all the same, as clients that
+    /// keep nothing have it ordered.
+    fn submit(&mut self, client: usize, id: u64, operation: Vec<u8>) -> Asked {
+        let is_learner = self.readers.contains_key(&client);
+        if is_learner && !id.is_multiple_of(4) && W::is_read(&operation) {
+            Either::Other(self.read_later(client, id, operation))
+        } else if is_learner {
+            Either::Other(LearnerInput::Submit { ticket: id, operation: operation.into() })
+        } else {
+            Either::One(ClientInput::Submit { ticket: id, operation: operation.into() })
+        }
     }
 
-    fn answered(&mut self, _: usize, output: ClientOutput) -> Vec<(u64, Vec<u8>)> {
+    fn answered(&mut self, client: usize, output: Told) -> Vec<Heard> {
         match output {
-            ClientOutput::Answer { ticket, outcome: Outcome::Done(_, result), .. } => {
-                vec![(ticket, result.to_vec())]
+            Either::One(ClientOutput::Answer { ticket, outcome, .. })
+            | Either::Other(LearnerOutput::Answer { ticket, outcome, .. }) => match outcome {
+                Outcome::Done(_, result) => vec![Heard::Answer(ticket, result.to_vec())],
+                _ => Vec::new(),
+            },
+            Either::Other(LearnerOutput::Published(published)) => {
+                self.readers.entry(client).or_default().published = Some(published.clone());
+                vec![Heard::Published(published)]
             }
-            ClientOutput::Answer { .. } => Vec::new(),
+            Either::Other(LearnerOutput::Readable { ticket }) => {
+                let read = self.read_now(client, ticket);
+                read.map(|(_, result)| Heard::Answer(ticket, result)).into_iter().collect()
+            }
+            Either::Other(LearnerOutput::Standing(_)) => Vec::new(),
         }
+    }
+
+    fn held(replica: &Self::Replica) -> Option<Held<'_>> {
+        let state = replica.state();
+        Some(Held { slot: state.slot, time: state.time, state: &state.map })
     }
 }
 
@@ -208,26 +320,45 @@ fn forged_results(reply: &Reply) -> Arc<[u8]> {
     forged.to_bytes().into()
 }
 
-impl<O, K> Scripted for Replicated<O, K>
+impl<O, K, W, R> Scripted for Replicated<O, K, W, R>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
+    W: Hosted,
+    R: Rules,
 {
-    /// `put k=v`, `get k`, `append k=v`, `cas k old=new` (`-` for no value), `panic k`.
-    fn request(&mut self, words: &[&str]) -> Result<ClientInput, String> {
+    /// The words of [`Hosted::parse`] have it ordered; after `read` a learner answers it from its own copy.
+    fn request(&mut self, client: usize, words: &[&str]) -> Result<Asked, String> {
         self.tickets += 1;
-        let operation = Ask::parse(words)?.to_bytes().into();
-        Ok(ClientInput::Submit { ticket: self.tickets, operation })
+        let ticket = self.tickets;
+        if let ["read", words @ ..] = words {
+            let operation = W::parse(words)?;
+            return Ok(Either::Other(self.read_later(client, ticket, operation)));
+        }
+        let operation = W::parse(words)?.into();
+        Ok(if self.readers.contains_key(&client) {
+            Either::Other(LearnerInput::Submit { ticket, operation })
+        } else {
+            Either::One(ClientInput::Submit { ticket, operation })
+        })
     }
 
-    fn show_answer(&self, output: &ClientOutput) -> String {
-        let ClientOutput::Answer { outcome, .. } = output;
-        match outcome {
-            Outcome::Done(slot, result) => match Answer::from_bytes(result) {
-                Ok(answer) => format!("{answer} in {slot:?}"),
-                Err(error) => format!("no answer: {error}"),
-            },
-            other => format!("{other:?}"),
+    fn show_answer(&mut self, client: usize, output: Told) -> Option<String> {
+        match output {
+            Either::One(ClientOutput::Answer { outcome, .. })
+            | Either::Other(LearnerOutput::Answer { outcome, .. }) => Some(match outcome {
+                Outcome::Done(slot, result) => format!("{} in {slot:?}", W::show_result(&result)),
+                other => format!("{other:?}"),
+            }),
+            Either::Other(LearnerOutput::Published(published)) => {
+                self.readers.entry(client).or_default().published = Some(published);
+                None
+            }
+            Either::Other(LearnerOutput::Readable { ticket }) => {
+                let (slot, result) = self.read_now(client, ticket)?;
+                Some(format!("{} as of {slot:?}", W::show_result(&result)))
+            }
+            Either::Other(LearnerOutput::Standing(_)) => None,
         }
     }
 
@@ -235,7 +366,7 @@ where
         let list = |digests: &[Digest]| format!("{digests:?}");
         match message {
             ReplicaMessage::Order(message) => K::show(message),
-            ReplicaMessage::Bundle(bundle) => show_request(&bundle.request),
+            ReplicaMessage::Bundle(bundle) => show_request::<W>(&bundle.request),
             ReplicaMessage::Reply(reply) => {
                 let body = if reply.body.is_some() { " in full" } else { "" };
                 let Reply { bundle, view, slot, results, .. } = reply;
@@ -252,10 +383,13 @@ where
             ReplicaMessage::Follow(follow) => compact(&format!("{follow:?}")),
             ReplicaMessage::Feed(feed) => compact(&format!("{feed:?}")),
             ReplicaMessage::Voucher(voucher) => compact(&format!("{voucher:?}")),
-            ReplicaMessage::ClaimAsk(round) => format!("round {round}"),
-            ReplicaMessage::Claim(Claim { round, slot }) => format!("round {round} {slot:?}"),
+            // Rounds are numbered from a random one on.
+            ReplicaMessage::ClaimAsk(round) => format!("round …{:03}", round % 1000),
+            ReplicaMessage::Claim(Claim { round, slot }) => {
+                format!("round …{:03} {slot:?}", round % 1000)
+            }
             ReplicaMessage::StateAsk(ask) => compact(&format!("{ask:?}")),
-            ReplicaMessage::State(answer) => compact(&format!("{answer:?}")),
+            ReplicaMessage::State(answer) => show_state(answer),
         }
     }
 
@@ -269,16 +403,31 @@ where
              {waiting} waiting, {health:?}"
         )
     }
+
+    fn show_client(&self, client: &Self::Client) -> Option<String> {
+        let OneOf::Other(learner) = client else { return None };
+        let (shown, executed) = (learner.shown(), learner.copy().slot);
+        Some(format!("{:?}, shown {shown:?}, executed {executed:?}", learner.standing()))
+    }
 }
 
-fn show_request(request: &Request) -> String {
+/// State as a script's reader wants it: what it is, and not what is in it.
+fn show_state(answer: &StateAnswer) -> String {
+    match answer {
+        StateAnswer::Head(_, head) => format!("head of {:?} {:?}", head.slot, head.digest()),
+        StateAnswer::Chunk { slot, tree, after, chunk } => {
+            let after = if after.is_some() { " further on" } else { "" };
+            format!("{} bytes of {tree:?} of {slot:?}{after}", chunk.len())
+        }
+        StateAnswer::Gone(slot) => format!("no state of {slot:?}"),
+    }
+}
+
+fn show_request<W: Hosted>(request: &Request) -> String {
     match request {
         Request::Register { .. } => "register".into(),
         Request::Operations { sequence, operations, .. } => {
-            let operations: Vec<String> = operations
-                .iter()
-                .map(|bytes| Ask::from_bytes(bytes).map_or("?".into(), |ask| ask.to_string()))
-                .collect();
+            let operations: Vec<String> = operations.iter().map(|bytes| W::show(bytes)).collect();
             format!("#{sequence} {}", operations.join(", "))
         }
     }

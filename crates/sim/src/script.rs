@@ -15,6 +15,7 @@
 mod names;
 mod show;
 mod stage;
+mod words;
 
 pub use show::compact;
 pub use stage::{Scripted, Stage};

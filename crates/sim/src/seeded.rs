@@ -286,6 +286,7 @@ impl<S: System> Seeded<S> {
             Trouble::OneWay => self.one_way(),
             Trouble::Clock => self.wrong_clock(),
             Trouble::Rot => self.rot(),
+            Trouble::Learner => self.crash_learner(),
         };
         if bites {
             *self.befallen.entry(trouble.name()).or_default() += 1;
@@ -326,6 +327,20 @@ impl<S: System> Seeded<S> {
         } else {
             self.crash_for_a_while(node);
         }
+        true
+    }
+
+    /// A learner keeps nothing on disk; nor does it count among the replicas that may be faulty.
+    fn crash_learner(&mut self) -> bool {
+        let setup = self.world.setup();
+        let learners = (0..setup.clients.len()).filter(|client| setup.is_learner(*client));
+        let nodes = learners.map(|client| self.world.client_node(client));
+        let up: Vec<NodeId> = nodes.filter(|node| self.world.is_up(*node)).collect();
+        if up.is_empty() {
+            return false;
+        }
+        let node = *self.rng.pick(&up);
+        self.crash_for_a_while(node);
         true
     }
 

@@ -9,7 +9,7 @@ mod fault;
 mod speak;
 mod step;
 
-use crate::adversary::Adversary;
+use crate::adversary::{Adversary, Misconduct};
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
 use crate::host::Host;
 use crate::keys::{SimKeys, SimSigner};
@@ -74,6 +74,20 @@ pub trait System: Sized {
         let _ = node;
     }
 
+    /// A client's node crashed, by its index: what its upper layer had in memory is gone.
+    fn client_crashed(&mut self, client: usize) {
+        let _ = client;
+    }
+
+    /// How a node misbehaves, where a system knows more of that than all systems do.
+    fn adversary(
+        &self,
+        misconduct: Misconduct,
+        me: Peer,
+    ) -> Option<Box<dyn Adversary<Self::Message>>> {
+        misconduct.adversary(me, self.tamper())
+    }
+
     /// Whether a third party with the public keys would be convinced.
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
         let _ = (evidence, context);
@@ -99,8 +113,18 @@ pub struct Setup {
     pub domain: Domain,
     /// The replicas.
     pub membership: Rc<Membership>,
-    /// The clients' keys, by index.
+    /// The clients' keys, by index: those of clients that keep nothing first, then those of learners.
     pub clients: Vec<PublicKey>,
+    /// How many of the clients are learners.
+    pub learners: usize,
+}
+
+impl Setup {
+    /// Whether the client with this index is a learner.
+    #[must_use]
+    pub const fn is_learner(&self, client: usize) -> bool {
+        client < self.clients.len() && client + self.learners >= self.clients.len()
+    }
 }
 
 /// The shape of a world.
@@ -108,8 +132,10 @@ pub struct Setup {
 pub struct Shape {
     /// n.
     pub replicas: u16,
-    /// How many clients.
+    /// How many clients that keep nothing.
     pub clients: u16,
+    /// How many clients that learn what is decided, for systems that know such.
+    pub learners: u16,
     /// What the replicas claim to survive.
     pub model: FaultModel,
     /// Replicas that are run as twins: two copies under one identity.
@@ -120,7 +146,13 @@ impl Shape {
     /// n = 3f+1 replicas that survive f liars.
     #[must_use]
     pub const fn byzantine(f: u16, clients: u16) -> Self {
-        Self { replicas: 3 * f + 1, clients, model: FaultModel::byzantine(f), twins: Vec::new() }
+        Self {
+            replicas: 3 * f + 1,
+            clients,
+            learners: 0,
+            model: FaultModel::byzantine(f),
+            twins: Vec::new(),
+        }
     }
 }
 
@@ -258,7 +290,8 @@ impl<S: System> World<S> {
     pub fn asleep(system: S, shape: &Shape, seed: u64) -> Self {
         let mut keys = SimKeys::new(seed);
         let voting: Vec<SimSigner> = (0..shape.replicas).map(|_| keys.mint()).collect();
-        let clients: Vec<SimSigner> = (0..shape.clients).map(|_| keys.mint()).collect();
+        let clients: Vec<SimSigner> =
+            (0..shape.clients + shape.learners).map(|_| keys.mint()).collect();
         let members = voting
             .iter()
             .map(|signer| Member {
@@ -273,8 +306,12 @@ impl<S: System> World<S> {
             ..Domain::default()
         };
         let membership = Rc::new(Membership { epoch: domain.epoch, members, model: shape.model });
-        let setup =
-            Setup { domain, membership, clients: clients.iter().map(SimSigner::public).collect() };
+        let setup = Setup {
+            domain,
+            membership,
+            clients: clients.iter().map(SimSigner::public).collect(),
+            learners: usize::from(shape.learners),
+        };
         let mut world = Self {
             system,
             setup,
@@ -447,10 +484,20 @@ impl<S: System> World<S> {
         }
     }
 
-    /// A node's name in traces: replicas by number, clients as c1 and on, a twin's second copy with a prime.
+    /// Its life: how often it has been started.
+    #[must_use]
+    pub fn life(&self, node: NodeId) -> u32 {
+        self.lives[node.index()]
+    }
+
+    /// A node's name in traces: replicas by number, clients as c1 and on, learners as l1 and on, a twin's second copy
+    /// with a prime.
     #[must_use]
     pub fn name(&self, node: NodeId) -> String {
         match &self.nodes[node.index()].body {
+            Body::Client(index, _) if self.setup.is_learner(*index) => {
+                format!("l{}", index + 1 + self.setup.learners - self.setup.clients.len())
+            }
             Body::Client(index, _) => format!("c{}", index + 1),
             Body::Replica(host) => {
                 let id = host.peer.replica().unwrap_or_default();

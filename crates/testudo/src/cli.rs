@@ -1,5 +1,6 @@
 //! What can be typed after `testudo`.
 
+use crate::cluster::service::{read_compaction, read_quota};
 use crate::failure::{Failure, Outcome};
 use crate::lying::{self, Assignment, Lie};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -7,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use testudo_kv::AutoCompaction;
 
 /// The data folder of an `up` that names none.
 pub(crate) const DATA: &str = "testudo-data";
@@ -86,12 +88,27 @@ pub(crate) struct Up {
     /// How many seconds to wait for the first answer before giving up.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) wait: u32,
+    #[command(flatten)]
+    pub(crate) service: Service,
     /// Allow more liars than the cluster survives, to see what happens; no answer is promised then.
     #[arg(long)]
     pub(crate) beyond: bool,
     /// Let a replica lie, for tests and demonstrations; may be given for several.
     #[arg(long = "liar", value_name = "ID=KIND", value_parser = Assignment::read)]
     pub(crate) liars: Vec<Assignment>,
+}
+
+/// What the service of a new cluster begins with.
+#[derive(Args, Debug, Clone, Copy, Default)]
+pub(crate) struct Service {
+    /// How many bytes the store may hold, history included: 512MiB, 2GiB [default: what fits into this machine's memory
+    /// three times for each process on it, but no more than 2GiB; or as the data has it]
+    #[arg(long, value_name = "BYTES", value_parser = read_quota)]
+    pub(crate) quota: Option<u64>,
+    /// What history to forget without being told: off, revisions=N for all but so many revisions, or period=TIME for
+    /// what is older (30m, 1h, 7d) [default: off, or as the data has it]
+    #[arg(long, value_name = "WHAT", value_parser = read_compaction)]
+    pub(crate) auto_compaction: Option<AutoCompaction>,
 }
 
 const INIT_EXAMPLES: &str = "\
@@ -116,6 +133,8 @@ pub(crate) struct Init {
     /// How many gateways to make keys for.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) gateways: u16,
+    #[command(flatten)]
+    pub(crate) service: Service,
     /// Where to write the files; must not hold a cluster yet.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
@@ -165,6 +184,9 @@ pub(crate) struct Gateway {
     /// Where etcd clients reach it, to be told to those that ask [default: as the cluster file says, or --listen]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Option<String>,
+    /// Where to serve /status and /metrics, in plain HTTP that only reads, or `off` [default: as the cluster file says]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<String>,
 }
 
 const STATUS_HELP: &str = "\
@@ -268,6 +290,9 @@ mod tests {
             ("up --liar x=silent", "no number"),
             ("up --listen nowhere", "invalid value 'nowhere'"),
             ("up --ephemeral --data d", "cannot be used with"),
+            ("up --quota 2GB", "is no number of bytes"),
+            ("up --quota 1", "from 16MiB to 8GiB"),
+            ("init --auto-compaction daily", "write off, revisions=10000 or period=1h"),
             ("init --replicas a:1", "--out <DIR>"),
             ("replica --cluster c --key k", "--data <DIR>"),
             ("status --data d --cluster c", "cannot be used with"),

@@ -7,6 +7,7 @@
 mod address;
 mod fields;
 mod read;
+pub(crate) mod service;
 mod write;
 
 pub(crate) use address::Address;
@@ -14,12 +15,14 @@ pub(crate) use address::Address;
 use crate::failure::{Failure, Outcome};
 use crate::lying::Lie;
 use crate::protocols;
+use std::collections::BTreeSet;
 use std::path::Path;
 use testudo_core::fault::bounds;
 use testudo_core::{
     ClusterId, Domain, Epoch, FaultModel, GroupId, Incarnation, Member, Membership, PublicKey,
     ReplicaId, limits,
 };
+use testudo_kv::Settings;
 
 /// The version of the file that this program reads and writes.
 pub(crate) const FORMAT: i64 = 1;
@@ -40,6 +43,8 @@ pub(crate) struct Cluster {
     pub(crate) demonstration: bool,
     /// Whether more liars than faults were asked for, knowingly.
     pub(crate) beyond: bool,
+    /// What the service begins with.
+    pub(crate) service: Settings,
     /// The replicas. Invariant: the i-th has id i.
     pub(crate) replicas: Vec<Replica>,
     /// The gateways. Invariant: the i-th has id i.
@@ -72,6 +77,8 @@ pub(crate) struct Gateway {
     pub(crate) key: PublicKey,
     /// Where etcd clients reach it, to be told to them; an address that only it knows if absent.
     pub(crate) address: Option<Address>,
+    /// Where `status` reaches it. Plain HTTP that only reads.
+    pub(crate) admin: Option<Address>,
 }
 
 impl Cluster {
@@ -147,6 +154,8 @@ impl Cluster {
             addresses
                 .extend(replica.admin.clone().map(|it| (it, format!("replica {}", replica.id))));
         }
+        let admins = self.gateways.iter().filter_map(|it| Some((it.admin.clone()?, it.id)));
+        addresses.extend(admins.map(|(address, id)| (address, format!("gateway {id}"))));
         match twice(addresses) {
             None => Ok(()),
             Some((address, one, other)) if one == other => Err(Failure::refused(format!(
@@ -211,6 +220,11 @@ impl Cluster {
             members: self.replicas.iter().map(member).collect(),
             model: self.model(profile.faults),
         })
+    }
+
+    /// The keys that are admitted from the beginning: part of what every replica and gateway starts from.
+    pub(crate) fn clients(&self) -> BTreeSet<PublicKey> {
+        self.gateways.iter().map(|gateway| gateway.key).collect()
     }
 
     /// The replica with that id.

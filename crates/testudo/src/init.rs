@@ -1,6 +1,7 @@
 //! `testudo init`: the files of a cluster on hosts of its own.
 
 use crate::cli;
+use crate::cluster::service::quota_here;
 use crate::cluster::{self, Address, Cluster, Gateway, Replica};
 use crate::failure::{Failure, Outcome};
 use crate::say;
@@ -9,6 +10,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use testudo_core::ClusterId;
 use testudo_keys::NodeKey;
+use testudo_kv::Settings;
 
 /// A fresh random name of a cluster.
 pub(crate) fn fresh_id() -> Outcome<ClusterId> {
@@ -48,6 +50,17 @@ pub(crate) fn write_key(key: &NodeKey, path: &Path) -> Outcome {
     key.write_new(path).map_err(|error| Failure::failed(error.to_string()))
 }
 
+/// Processes on each host that hold the state: a replica, and a gateway perhaps.
+const PROCESSES: u64 = 2;
+
+/// What the flags ask for, for machines like this one that run so many processes which hold the state.
+pub(crate) fn settings(flags: &cli::Service, processes: u64) -> Settings {
+    Settings {
+        quota: flags.quota.unwrap_or_else(|| quota_here(processes)),
+        compaction: flags.auto_compaction.unwrap_or_default(),
+    }
+}
+
 /// Writes the cluster file and one key file per node.
 pub(crate) fn run(flags: &cli::Init) -> Outcome {
     let path = flags.out.join(cluster::FILE);
@@ -81,6 +94,7 @@ fn plan(flags: &cli::Init) -> Outcome<(Cluster, Vec<NodeKey>)> {
         faults: flags.faults,
         demonstration: false,
         beyond: false,
+        service: settings(&flags.service, PROCESSES),
         replicas: Vec::new(),
         gateways: Vec::new(),
     };
@@ -101,7 +115,8 @@ fn plan(flags: &cli::Init) -> Outcome<(Cluster, Vec<NodeKey>)> {
     }
     for id in 0..flags.gateways {
         let key = fresh_key()?;
-        cluster.gateways.push(Gateway { id, key: key.member().identity, address: None });
+        let identity = key.member().identity;
+        cluster.gateways.push(Gateway { id, key: identity, address: None, admin: None });
         keys.push(key);
     }
     Ok((cluster, keys))

@@ -2,12 +2,14 @@
 //!
 //! A liar runs the same automaton as everybody else; what it says is changed on its way out and sealed with its own
 //! key, so that it can lie about anything but who it is. Which lie is told to whom is the simulator's to say; what a
-//! plausible wrong reply, checkpoint or body looks like is said here ([`tamper`]).
+//! plausible wrong reply, checkpoint or body looks like is said here ([`tamper`]), and what gateways are told that learn
+//! from it ([`learners`]).
 //!
 //! It exists on one's own machine only: no replica lies that is not named a liar in a cluster file that `up` marked
 //! as a demonstration.
 
 pub(crate) mod claims;
+mod learners;
 pub(crate) mod tamper;
 
 pub(crate) use testudo_sim::Lie;

@@ -15,7 +15,6 @@ use crate::say;
 use crate::signals::Ends;
 use crate::status::claim::Claim;
 use history::History;
-use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -150,7 +149,7 @@ impl Run<'_> {
         };
         let history = Arc::new(History::open(&flags.data));
         let membership = cluster.membership()?;
-        let clients: BTreeSet<_> = cluster.gateways.iter().map(|gateway| gateway.key).collect();
+        let clients = cluster.clients();
         let config = NodeConfig {
             clients: Some(clients.clone()),
             name: format!("replica-{me}"),
@@ -167,7 +166,7 @@ impl Run<'_> {
             probe: probe::<O>(cluster.id.to_string(), history.clone(), lie),
         };
         let order = OrderConfig::new(cluster.domain(), membership);
-        let automaton = Config { order, clients, service: Kv };
+        let automaton = Config { order, clients, service: Kv::new(cluster.service) };
         let outputs = move |event| history.take(event);
         Ok(node::start::<Replica<O, Kv>>(config, automaton, outputs)?)
     }

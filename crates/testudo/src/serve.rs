@@ -1,4 +1,9 @@
-//! A gateway inside this process: the client of a cluster, and etcd's API in front of it.
+//! A gateway inside this process: a learner of a cluster, and etcd's API in front of it.
+
+mod admin;
+mod link;
+
+pub(crate) use link::Link;
 
 use crate::cli;
 use crate::cluster::Address;
@@ -8,14 +13,15 @@ use crate::node::Identity;
 use crate::protocols::{self, Runnable, Visit};
 use crate::say;
 use crate::signals::Signals;
+use admin::Window;
+use link::PrimaryOf;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use testudo_client::{Client, ClientError, ClusterConfig};
-use testudo_core::{Encode, Membership, ReplicaId, Slot, View};
-use testudo_etcd::{Gateway, GatewayInfo, Position, Submit, SubmitError};
-use testudo_kv::Operation;
+use testudo_client::{ClusterConfig, Learner};
+use testudo_core::ReplicaId;
+use testudo_etcd::{Gateway, GatewayInfo};
+use testudo_kv::Kv;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -36,11 +42,11 @@ pub(crate) async fn listen(address: SocketAddr) -> Outcome<TcpListener> {
     })
 }
 
-/// A client of the cluster under the gateway's key.
+/// A learner of the cluster under the gateway's key. It catches up in the background.
 pub(crate) fn connect(identity: &Identity) -> Outcome<Link> {
     struct Connect<'a>(&'a Identity);
     impl Visit for Connect<'_> {
-        type Output = Outcome<(Client, PrimaryOf)>;
+        type Output = Outcome<(Learner, PrimaryOf)>;
         fn visit<O: Runnable>(self) -> Self::Output {
             let cluster = &self.0.cluster;
             let config = ClusterConfig {
@@ -50,78 +56,17 @@ pub(crate) fn connect(identity: &Identity) -> Outcome<Link> {
                 resend: RESEND,
                 deadline: DEADLINE,
             };
-            let client = Client::connect::<O>(config, self.0.key.identity.clone())
-                .map_err(|error| Failure::failed(format!("cannot start a client: {error}")))?;
-            Ok((client, O::primary_of))
+            let service = Kv::new(cluster.service);
+            let key = self.0.key.identity.clone();
+            let learner = Learner::connect::<O, Kv>(config, key, service, cluster.clients())
+                .map_err(|error| Failure::failed(format!("cannot start a learner: {error}")))?;
+            Ok((learner, O::primary_of))
         }
     }
     identity.gateway()?;
-    let (client, primary_of) = protocols::visit(&identity.cluster.protocol, Connect(identity))??;
+    let (learner, primary_of) = protocols::visit(&identity.cluster.protocol, Connect(identity))??;
     let membership = Arc::new(identity.cluster.membership()?);
-    Ok(Link { client, membership, primary_of, known: Arc::default() })
-}
-
-/// Whose turn a view is, as the protocol has it.
-type PrimaryOf = fn(View, &Membership) -> ReplicaId;
-
-/// What answers have shown of the cluster.
-#[derive(Default)]
-struct Known {
-    slot: AtomicU64,
-    view: AtomicU64,
-}
-
-/// A client as a gateway wants it.
-#[derive(Clone)]
-pub(crate) struct Link {
-    client: Client,
-    membership: Arc<Membership>,
-    primary_of: PrimaryOf,
-    known: Arc<Known>,
-}
-
-impl Link {
-    /// Has one operation ordered that changes nothing: the service answers when this comes back.
-    pub(crate) async fn first_answer(&self) -> Outcome {
-        loop {
-            match self.submit(Operation::Status.to_bytes().into()).await {
-                Ok(_) => return Ok(()),
-                Err(SubmitError::NotAdmitted) => {
-                    return Err(Failure::refused("the cluster does not admit this gateway's key"));
-                }
-                Err(SubmitError::Stopped) => return Err(Failure::failed("the client has stopped")),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    }
-
-    /// How many replicas it is connected to.
-    pub(crate) fn connections(&self) -> usize {
-        self.client.connections()
-    }
-}
-
-impl Submit for Link {
-    async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
-        match self.client.execute(operation).await {
-            Ok(executed) => {
-                self.known.slot.fetch_max(executed.slot.0, Ordering::Relaxed);
-                self.known.view.fetch_max(executed.view.0, Ordering::Relaxed);
-                Ok(executed.result)
-            }
-            Err(ClientError::Unknown) => Err(SubmitError::Unavailable),
-            Err(ClientError::NotAdmitted) => Err(SubmitError::NotAdmitted),
-            Err(ClientError::TooLarge) => Err(SubmitError::TooLarge),
-            Err(ClientError::Overloaded) => Err(SubmitError::Overloaded),
-            Err(ClientError::Closed) => Err(SubmitError::Stopped),
-        }
-    }
-
-    fn position(&self) -> Position {
-        let view = View(self.known.view.load(Ordering::Relaxed));
-        let slot = Slot(self.known.slot.load(Ordering::Relaxed));
-        Position { view, slot, primary: (self.primary_of)(view, &self.membership) }
-    }
+    Ok(Link::new(learner, membership, primary_of))
 }
 
 /// A gateway that serves.
@@ -129,16 +74,29 @@ pub(crate) struct Serving {
     task: JoinHandle<std::io::Result<()>>,
     stop: tokio::sync::oneshot::Sender<()>,
     link: Link,
+    /// Whoever answers those who ask how the gateway is.
+    admin: Option<JoinHandle<()>>,
 }
 
 impl Serving {
-    /// Serves etcd's API on the listener, which clients reach at `advertised`.
-    pub(crate) fn start(
+    /// Serves etcd's API on the listener, which clients reach at `advertised`, and shows how it is at `admin`.
+    pub(crate) async fn start(
         identity: &Identity,
         link: Link,
         listener: TcpListener,
         advertised: &Address,
-    ) -> Self {
+        admin: Option<&str>,
+    ) -> Outcome<Self> {
+        let window = Window {
+            cluster: identity.cluster.id.to_string(),
+            gateway: identity.gateway()?.id,
+            etcd: local(&listener)?,
+            link: link.clone(),
+        };
+        let admin = match admin {
+            Some(address) => Some(admin::start(address, window).await?),
+            None => None,
+        };
         let replicas = identity.cluster.replicas.iter().map(|replica| {
             (format!("replica-{}", replica.id), format!("https://{}", replica.address))
         });
@@ -150,7 +108,7 @@ impl Serving {
             let _ = stopped.await;
         };
         let task = tokio::spawn(Gateway::serve(listener, link.clone(), info, shutdown));
-        Self { task, stop, link }
+        Ok(Self { task, stop, link, admin })
     }
 
     /// Waits until it ends by itself, which it does only because it must.
@@ -168,7 +126,10 @@ impl Serving {
         // It may have ended already.
         let _ = self.stop.send(());
         let _ = self.task.await;
-        self.link.client.close().await;
+        if let Some(admin) = self.admin {
+            admin.abort();
+        }
+        self.link.close().await;
     }
 }
 
@@ -186,6 +147,11 @@ pub(crate) fn run(flags: &cli::Gateway, log: &str) -> Outcome {
         ),
         (None, own) => own,
     };
+    let admin = match (flags.admin.as_deref(), &identity.gateway()?.admin) {
+        (Some("off"), _) => None,
+        (Some(given), _) => Some(given.to_owned()),
+        (None, own) => own.as_ref().map(ToString::to_string),
+    };
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     runtime.block_on(async {
@@ -194,7 +160,8 @@ pub(crate) fn run(flags: &cli::Gateway, log: &str) -> Outcome {
         let local = local(&listener)?;
         let advertised = advertised.unwrap_or_else(|| Address::of(local));
         let link = connect(&identity)?;
-        let mut serving = Serving::start(&identity, link, listener, &advertised);
+        let serving = Serving::start(&identity, link, listener, &advertised, admin.as_deref());
+        let mut serving = serving.await?;
         tracing::info!(address = %local, %advertised, "the gateway serves etcd v3");
         say::out(format_args!("testudo gateway etcd={local}"));
         let outcome = tokio::select! {

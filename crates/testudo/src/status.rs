@@ -4,6 +4,7 @@
 //! claims what at least f+1 replicas agree on, at least one of which is honest, and finds who differs.
 
 pub(crate) mod claim;
+pub(crate) mod gateway;
 mod http;
 mod summary;
 mod table;
@@ -28,8 +29,9 @@ pub(crate) fn run(flags: &cli::Status) -> Outcome<u8> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    let claims = runtime.block_on(ask_all(&cluster));
-    let summary = Summary::of(&cluster, claims)?;
+    let (claims, gateways) =
+        runtime.block_on(async { tokio::join!(ask_all(&cluster), ask_gateways(&cluster)) });
+    let summary = Summary::of(&cluster, claims, gateways)?;
     if flags.json {
         say::out(format_args!("{:#}", summary.json()));
     } else {
@@ -66,6 +68,23 @@ async fn ask_all(cluster: &Cluster) -> Vec<Result<Claim, String>> {
         claims.push(answer.await.unwrap_or_else(|error| Err(error.to_string())));
     }
     claims
+}
+
+/// What each gateway says that the cluster file gives an admin address.
+async fn ask_gateways(cluster: &Cluster) -> Vec<gateway::Row> {
+    let mut rows = Vec::new();
+    let name = cluster.id.to_string();
+    for gateway in &cluster.gateways {
+        let Some(admin) = &gateway.admin else { continue };
+        let (id, address) = (gateway.id, admin.to_string());
+        let asked = tokio::time::timeout(PATIENCE, gateway::ask(id, &name, &address)).await;
+        rows.push(asked.unwrap_or_else(|_| gateway::Row {
+            id,
+            claim: Err(format!("does not answer within {} s", PATIENCE.as_secs())),
+            watches: None,
+        }));
+    }
+    rows
 }
 
 async fn ask(id: u16, cluster: &str, address: Option<String>) -> Result<Claim, String> {

@@ -83,7 +83,10 @@ async fn serve(
     let link = serve::connect(&identity)?;
     first_answer(cluster, &link, nursery, patience).await?;
     let address = serve::local(&listener)?;
-    let serving = serving.insert(Serving::start(&identity, link, listener, &Address::of(address)));
+    let admin = identity.gateway()?.admin.as_ref().map(ToString::to_string);
+    let advertised = Address::of(address);
+    let gateway = Serving::start(&identity, link, listener, &advertised, admin.as_deref());
+    let serving = serving.insert(gateway.await?);
     nursery.is_serving = true;
     report::ready(cluster, folder.path(), address, nursery);
     tokio::select! {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use support::hosts::Hosts;
 use support::workload::Workload;
 use support::{Cluster, alone, eventually, folder, is_alive, path, said, signal, testudo};
 
@@ -168,53 +168,14 @@ fn a_data_folder_of_another_cluster_is_refused() {
 #[test]
 fn nodes_of_init_make_a_cluster() {
     let _alone = alone();
-    let folder = folder();
-    let out = folder.path().join("cluster");
-    let ports = support::free_ports(9);
-    let replicas: Vec<String> =
-        ports.iter().step_by(2).take(4).map(|port| format!("127.0.0.1:{port}")).collect();
-    let output = testudo(&["init", "--replicas", &replicas.join(","), "--out", &path(&out)]);
-    assert!(output.status.success(), "{}", said(&output));
-    let cluster = path(&out.join("cluster.toml"));
-    let mut nodes = Vec::new();
-    for id in 0..4 {
-        let (key, data) = (
-            path(&out.join(format!("replica-{id}.key"))),
-            path(&folder.path().join(id.to_string())),
-        );
-        nodes.push(support::Node::start(&[
-            "replica",
-            "--cluster",
-            &cluster,
-            "--key",
-            &key,
-            "--data",
-            &data,
-            "--log",
-            "warn",
-        ]));
-    }
-    let etcd = format!("127.0.0.1:{}", ports[8]);
-    let key = path(&out.join("gateway-0.key"));
-    nodes.push(support::Node::start(&[
-        "gateway",
-        "--cluster",
-        &cluster,
-        "--key",
-        &key,
-        "--listen",
-        &etcd,
-        "--log",
-        "warn",
-    ]));
-    let workload = Workload::new(&etcd);
+    let hosts = Hosts::start();
+    let gateway = hosts.gateway();
+    let workload = Workload::new(&hosts.etcd);
     workload.round(200, |_| true);
     workload.verify();
     eventually("status shows all of them well", || {
-        (testudo(&["status", "--cluster", &cluster]).status.code() == Some(0)).then_some(())
+        (testudo(&["status", "--cluster", &hosts.cluster]).status.code() == Some(0)).then_some(())
     });
-    std::thread::sleep(Duration::from_millis(10));
-    for node in nodes {
-        assert_eq!(node.stop(), Some(0));
-    }
+    assert_eq!(gateway.stop(), Some(0));
+    hosts.stop();
 }

@@ -49,6 +49,7 @@ extern crate alloc;
 extern crate std;
 
 mod disk;
+mod files;
 mod frame;
 mod log;
 mod memory;
@@ -63,5 +64,5 @@ pub use log::{AppendError, Log, Options, Position, ReadError};
 pub use memory::{MemoryDisk, MemoryFile};
 pub use recover::{Damage, OpenError, Recovered};
 pub use segment::{FORMAT_VERSION, Identity};
-pub use snapshot::{CHUNK_MAX, SnapshotError, SnapshotReader, Snapshots};
+pub use snapshot::{CHUNK_MAX, SnapshotError, SnapshotReader, SnapshotWriter, Snapshots};
 pub use superblock::{Loaded, SUPERBLOCK_MAX, Superblock, SuperblockError};

@@ -1,6 +1,7 @@
 //! The log: appending, flushing, reading back and forgetting.
 
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
+use crate::files::{Backing, Reopened};
 use crate::frame::{FRAME_MIN, Seal, decode_frame, encode_frame, frame_size};
 use crate::segment::{
     FORMAT_VERSION, HEADER_SIZE, Identity, SEGMENT_MAX, SegmentHeader, segment_name,
@@ -10,6 +11,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::fmt;
 use core::ops::Range;
 
@@ -126,8 +128,7 @@ impl From<DiskError> for ReadError {
 
 /// A segment as the log knows it.
 pub(crate) struct Segment<F> {
-    /// `None` while the segment is only planned: its first records are still in memory.
-    pub(crate) file: Option<F>,
+    pub(crate) file: Backing<F>,
     pub(crate) sequence: u64,
     pub(crate) capacity: u64,
     /// Where the frame of each record begins, in units of [`UNIT`] bytes, which lets four bytes reach any segment's end.
@@ -177,6 +178,8 @@ pub struct Log<D: Disk> {
     pieces: Vec<Piece>,
     /// An empty file of the usual capacity, made ahead of time.
     spare: Option<(D::File, u64)>,
+    /// Segments that are read again: a few files, however many the log has.
+    reopened: RefCell<Reopened<D::File>>,
     poison: Option<DiskError>,
 }
 
@@ -211,6 +214,7 @@ impl<D: Disk> Log<D> {
             buffer: Vec::new(),
             pieces: Vec::new(),
             spare: None,
+            reopened: RefCell::default(),
             poison: None,
         }
     }
@@ -294,7 +298,7 @@ impl<D: Disk> Log<D> {
             segment.sequence.saturating_add(u64::from(*first != self.next))
         });
         let planned = Segment {
-            file: None,
+            file: Backing::Planned,
             sequence,
             capacity: self.options.capacity_for(frame),
             offsets: Vec::new(),
@@ -355,9 +359,14 @@ impl<D: Disk> Log<D> {
             return decode_frame(frame, &seal, position).map(Vec::from).ok_or(ReadError::Damaged);
         }
         let size = end.checked_sub(begin).filter(|size| *size >= FRAME_MIN as u64);
-        let file = segment.file.as_ref().ok_or(ReadError::Damaged)?;
         let mut frame = vec![0; size.ok_or(ReadError::Damaged)? as usize];
-        file.read_at(begin, &mut frame)?;
+        match &segment.file {
+            Backing::Planned => return Err(ReadError::Damaged),
+            Backing::Open(file) => file.read_at(begin, &mut frame)?,
+            Backing::Closed => {
+                self.reopened.borrow_mut().of(&self.disk, first)?.read_at(begin, &mut frame)?;
+            }
+        }
         decode_frame(&frame, &seal, position).map(Vec::from).ok_or(ReadError::Damaged)
     }
 
@@ -377,11 +386,12 @@ impl<D: Disk> Log<D> {
         self.guarded(|log| {
             // A successor that is only planned is no log to come back to after a crash.
             while let Some((&successor, next)) = log.segments.iter().nth(1)
-                && next.file.is_some()
+                && !matches!(next.file, Backing::Planned)
                 && successor <= position.min(log.durable)
                 && let Some((first, segment)) = log.segments.pop_first()
             {
                 drop(segment);
+                log.reopened.get_mut().close(first);
                 log.disk.remove(&segment_name(first))?;
                 log.disk.flush()?;
                 log.lost.retain(|lost| lost.end > successor);
@@ -412,8 +422,9 @@ impl<D: Disk> Log<D> {
             let end = self.pieces.get(index + 1).map_or(self.buffer.len(), |next| next.start);
             let bytes = piece.start..end;
             self.make_file(first)?;
-            let file = self.segments.get(&first).and_then(|segment| segment.file.as_ref());
-            let file = file.expect("the segment's file was just made");
+            let Some(Segment { file: Backing::Open(file), .. }) = self.segments.get(&first) else {
+                unreachable!("the segment that is written is open");
+            };
             file.write_at(offset, &self.buffer[bytes])?;
             file.flush()?;
             self.durable = self.pieces.get(index + 1).map_or(self.next, |next| next.first);
@@ -426,10 +437,11 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Makes the file of a planned segment. It gets its name only once its header is durable.
+    /// Makes the file of a planned segment. It gets its name only once its header is durable. Those before it are written
+    /// no more, and closed.
     fn make_file(&mut self, first: u64) -> Result<(), DiskError> {
         let segment = self.segments.get_mut(&first).expect("pieces belong to segments");
-        if segment.file.is_some() {
+        if !matches!(segment.file, Backing::Planned) {
             return Ok(());
         }
         let fitting = self.spare.take_if(|(_, capacity)| *capacity == segment.capacity);
@@ -448,7 +460,11 @@ impl<D: Disk> Log<D> {
         file.flush()?;
         self.disk.rename(name, &segment_name(first))?;
         self.disk.flush()?;
-        segment.file = Some(file);
+        segment.file = Backing::Open(file);
+        let before = self.segments.range_mut(..first).next_back();
+        if let Some((_, Segment { file: backing @ Backing::Open(_), .. })) = before {
+            *backing = Backing::Closed;
+        }
         Ok(())
     }
 

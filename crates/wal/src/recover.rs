@@ -1,6 +1,7 @@
 //! Opening a log: reading all of it, mending what is certain, and saying what is lost.
 
 use crate::disk::{Disk, DiskError, DiskFile};
+use crate::files::Backing;
 use crate::frame::Seal;
 use crate::log::{Foundation, Log, Options, Position, Segment, UNIT};
 use crate::scan::{Findings, SegmentBytes, scan};
@@ -114,11 +115,10 @@ impl From<DiskError> for OpenError {
     }
 }
 
-/// A segment whose header has been looked at.
-struct Candidate<F> {
+/// A segment whose header has been looked at. It is closed until its turn comes.
+struct Candidate {
     first: u64,
     name: String,
-    file: F,
     size: u64,
     header: Option<SegmentHeader>,
     mend_header: bool,
@@ -174,7 +174,7 @@ impl<D: Disk> Log<D> {
         recovery.recovered.first = candidates.first().map_or(0, |candidate| candidate.first);
         let successors: Vec<_> = candidates.iter().skip(1).map(|next| next.first).collect();
         for (index, candidate) in candidates.into_iter().enumerate() {
-            recovery.segment(candidate, successors.get(index).copied(), visit)?;
+            recovery.segment(&disk, &candidate, successors.get(index).copied(), visit)?;
         }
         // The name of the last segment may not have been durable when the process ended.
         disk.flush()?;
@@ -192,7 +192,7 @@ fn find_segments<D: Disk>(
     disk: &D,
     names: &[String],
     identity: Identity,
-) -> Result<Vec<Candidate<D::File>>, OpenError> {
+) -> Result<Vec<Candidate>, OpenError> {
     let firsts = names.iter().filter_map(|name| parse_segment_name(name));
     let mut candidates = Vec::new();
     for first in firsts {
@@ -214,7 +214,7 @@ fn find_segments<D: Disk>(
             HeaderFound::Whole { header, mend } => (Some(header), mend),
             HeaderFound::Damaged => (None, false),
         };
-        candidates.push(Candidate { first, name, file, size, header, mend_header });
+        candidates.push(Candidate { first, name, size, header, mend_header });
     }
     candidates.sort_by_key(|candidate| candidate.first);
     Ok(candidates)
@@ -233,13 +233,15 @@ const TOO_SHORT: &str = "the segment's file is shorter than it was made";
 const OUT_OF_SEQUENCE: &str = "the segment's number does not follow its predecessor's";
 
 impl<F: DiskFile> Recovery<F> {
-    fn segment(
+    fn segment<D: Disk<File = F>>(
         &mut self,
-        candidate: Candidate<F>,
+        disk: &D,
+        candidate: &Candidate,
         successor: Option<u64>,
         visit: &mut dyn FnMut(Position, &[u8]),
     ) -> Result<(), OpenError> {
-        let Candidate { first, size, header, .. } = candidate;
+        let Candidate { first, size, header, .. } = *candidate;
+        let file = disk.open(&candidate.name)?;
         // Without a header nobody knows how long the file was, but no segment is made shorter than the options say.
         let usual = self.foundation.options.capacity_for(0);
         let capacity = header.map_or(size.clamp(usual, SEGMENT_MAX), |header| header.capacity);
@@ -247,22 +249,22 @@ impl<F: DiskFile> Recovery<F> {
         let unharmed = header.is_some() && size >= capacity;
         self.buffer.clear();
         self.buffer.resize(readable, 0);
-        candidate.file.read_at(0, &mut self.buffer)?;
+        file.read_at(0, &mut self.buffer)?;
         let seal = Seal::new(self.foundation.identity, self.foundation.salt, first);
         let may_be_torn = successor.is_none() && unharmed;
         let bytes = &self.buffer[..];
         let findings = scan(&SegmentBytes { bytes, seal, first, successor, may_be_torn }, visit);
-        let sequence = self.judge_file(&candidate, capacity, successor.is_none());
+        let sequence = self.judge_file(candidate, capacity, successor.is_none());
         self.report(&candidate.name, &findings);
-        self.repair(&candidate, &findings, successor.is_none())?;
+        self.repair(&file, candidate, &findings, successor.is_none())?;
         let told = findings.losses.last().map_or(0, |loss| loss.position + loss.records);
         let next = first.saturating_add(findings.offsets.len() as u64).max(told);
         self.foundation.next = next;
         if successor.is_none() && (!unharmed || !findings.losses.is_empty()) {
-            self.seal_last(&candidate, next, capacity);
+            self.seal_last(candidate, next, capacity);
         }
         let segment = Segment {
-            file: Some(candidate.file),
+            file: if successor.is_none() { Backing::Open(file) } else { Backing::Closed },
             sequence,
             capacity,
             offsets: findings.offsets.iter().map(|offset| (offset / UNIT) as u32).collect(),
@@ -273,7 +275,7 @@ impl<F: DiskFile> Recovery<F> {
     }
 
     /// Reports what is wrong with the file as such, and returns the segment's number.
-    fn judge_file(&mut self, candidate: &Candidate<F>, capacity: u64, is_last: bool) -> u64 {
+    fn judge_file(&mut self, candidate: &Candidate, capacity: u64, is_last: bool) -> u64 {
         let expected = self
             .foundation
             .segments
@@ -306,7 +308,7 @@ impl<F: DiskFile> Recovery<F> {
     /// Nothing is appended after damage: what stands there stays as evidence, and the next record gets a segment of its own.
     /// Where the damage hides how many records there were, positions go on after the most there can have been, so that none
     /// is ever used twice.
-    fn seal_last(&mut self, candidate: &Candidate<F>, next: u64, capacity: u64) {
+    fn seal_last(&mut self, candidate: &Candidate, next: u64, capacity: u64) {
         self.foundation.sealed = true;
         let cut = capacity.saturating_sub(candidate.size);
         if cut > 0 {
@@ -346,7 +348,8 @@ impl<F: DiskFile> Recovery<F> {
     /// failed, its records may be in the machine's memory and not on the disk. Whoever reads them now will act on them.
     fn repair(
         &mut self,
-        candidate: &Candidate<F>,
+        file: &F,
+        candidate: &Candidate,
         findings: &Findings,
         is_last: bool,
     ) -> Result<(), DiskError> {
@@ -359,7 +362,7 @@ impl<F: DiskFile> Recovery<F> {
         let mut dirty = false;
         if let (true, Some(header)) = (candidate.mend_header, candidate.header) {
             self.recovered.mended += 1;
-            candidate.file.write_at(0, &header.encode())?;
+            file.write_at(0, &header.encode())?;
             dirty = true;
         }
         let mended = findings.mends.iter().map(|(offset, edge)| *offset..*offset + edge.len());
@@ -370,15 +373,15 @@ impl<F: DiskFile> Recovery<F> {
             if let Some(bytes) = self.buffer.get(begin..end)
                 && !bytes.is_empty()
             {
-                candidate.file.write_at(begin as u64, bytes)?;
+                file.write_at(begin as u64, bytes)?;
                 dirty = true;
             }
         } else {
             for range in mended {
-                candidate.file.write_at(range.start as u64, &self.buffer[range])?;
+                file.write_at(range.start as u64, &self.buffer[range])?;
                 dirty = true;
             }
         }
-        if dirty { candidate.file.flush() } else { Ok(()) }
+        if dirty { file.flush() } else { Ok(()) }
     }
 }

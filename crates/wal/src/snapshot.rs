@@ -22,6 +22,11 @@ use sha2::{Digest, Sha256};
 /// The longest chunk of a snapshot in bytes.
 pub const CHUNK_MAX: usize = 64 << 20;
 
+/// Bytes that are gathered before they are written.
+const GATHERED: usize = 256 << 10;
+/// Bytes that are written before they are flushed.
+const FLUSHED: u64 = 8 << 20;
+
 const MAGIC: [u8; 8] = *b"TSTDSNAP";
 const HEADER_SIZE: usize = 40;
 const CHUNK_HEADER: usize = 16;
@@ -102,18 +107,31 @@ impl<D: Disk> Snapshots<D> {
         position: u64,
         chunks: impl IntoIterator<Item = C>,
     ) -> Result<[u8; 32], SnapshotError> {
-        let name = self.file_name(position);
-        let temporary = format!("{name}{TEMPORARY}");
-        let written = self.write_file(&temporary, position, chunks).and_then(|digest| {
-            self.disk.rename(&temporary, &name)?;
-            self.disk.flush()?;
-            Ok(digest)
-        });
-        if written.is_err() {
-            // Space is what may be missing; a leftover that cannot be removed now is removed by `clean`.
-            let _ = self.disk.remove(&temporary);
+        let mut writer = self.begin(position)?;
+        for chunk in chunks {
+            writer.put(chunk.as_ref())?;
         }
-        written
+        writer.finish()
+    }
+
+    /// Begins a snapshot whose chunks are made one after the other. Nothing of it is seen before
+    /// [`SnapshotWriter::finish`].
+    pub fn begin(&self, position: u64) -> Result<SnapshotWriter<'_, D>, SnapshotError> {
+        let temporary = format!("{}{TEMPORARY}", self.file_name(position));
+        let created = self.disk.create(&temporary, 0);
+        Ok(SnapshotWriter {
+            snapshots: self,
+            position,
+            seed: seed(self.identity, position),
+            file: created.inspect_err(|_| drop(self.disk.remove(&temporary)))?,
+            temporary,
+            offset: 0,
+            flushed: 0,
+            chunks: 0,
+            hasher: Sha256::new(),
+            buffer: header(self.identity, position).to_vec(),
+            finished: false,
+        })
     }
 
     /// Opens the snapshot of a position for reading.
@@ -179,64 +197,100 @@ impl<D: Disk> Snapshots<D> {
         let position = u64::from_str_radix(digits, 16).ok()?;
         (self.file_name(position) == name).then_some(position)
     }
-
-    fn write_file<C: AsRef<[u8]>>(
-        &self,
-        name: &str,
-        position: u64,
-        chunks: impl IntoIterator<Item = C>,
-    ) -> Result<[u8; 32], SnapshotError> {
-        let seed = seed(self.identity, position);
-        let mut writer = Writer {
-            file: self.disk.create(name, 0)?,
-            offset: 0,
-            hasher: Sha256::new(),
-            buffer: Vec::new(),
-        };
-        writer.buffer.extend_from_slice(&header(self.identity, position));
-        writer.put()?;
-        let mut count: u64 = 0;
-        for chunk in chunks {
-            let chunk = chunk.as_ref();
-            if chunk.len() > CHUNK_MAX {
-                return Err(SnapshotError::TooLarge(chunk.len()));
-            }
-            writer.chunk(CHUNK, seed, count, chunk);
-            writer.put()?;
-            count += 1;
-        }
-        let digest: [u8; 32] = writer.hasher.clone().finalize().into();
-        let mut end = Vec::with_capacity(END_SIZE);
-        end.extend_from_slice(&count.to_le_bytes());
-        end.extend_from_slice(&digest);
-        writer.chunk(END, seed, count, &end);
-        writer.put()?;
-        writer.file.flush()?;
-        Ok(digest)
-    }
 }
 
-/// Writes a snapshot's file from one buffer, one write for each chunk.
-struct Writer<F> {
-    file: F,
+/// Writes a snapshot chunk by chunk: small ones are gathered into one write, and flushed as they come, so that the last
+/// flush is not a long one. A snapshot that is dropped unfinished is removed.
+pub struct SnapshotWriter<'a, D: Disk> {
+    snapshots: &'a Snapshots<D>,
+    position: u64,
+    seed: u32,
+    file: D::File,
+    temporary: String,
     offset: u64,
+    /// What is before this is flushed. What is after may wait for the disk, together with a log's flush.
+    flushed: u64,
+    chunks: u64,
     hasher: Sha256,
     buffer: Vec<u8>,
+    finished: bool,
 }
 
-impl<F: DiskFile> Writer<F> {
-    fn chunk(&mut self, kind: u32, seed: u32, index: u64, payload: &[u8]) {
+impl<D: Disk> SnapshotWriter<'_, D> {
+    /// Adds a chunk. After an error the snapshot cannot be finished.
+    pub fn put(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+        if chunk.len() > CHUNK_MAX {
+            return Err(SnapshotError::TooLarge(chunk.len()));
+        }
+        self.chunk(CHUNK, chunk);
+        self.chunks += 1;
+        if self.buffer.len() < GATHERED {
+            return Ok(());
+        }
+        self.write()?;
+        if self.offset - self.flushed >= FLUSHED {
+            self.file.flush()?;
+            self.flushed = self.offset;
+        }
+        Ok(())
+    }
+
+    /// How many bytes it has so far.
+    pub fn bytes(&self) -> u64 {
+        self.offset + self.buffer.len() as u64
+    }
+
+    /// Ends the snapshot and gives it its name. Returns as [`Snapshots::write`] does.
+    pub fn finish(mut self) -> Result<[u8; 32], SnapshotError> {
+        self.write()?;
+        let digest: [u8; 32] = self.hasher.clone().finalize().into();
+        let mut end = Vec::with_capacity(END_SIZE);
+        end.extend_from_slice(&self.chunks.to_le_bytes());
+        end.extend_from_slice(&digest);
+        self.chunk(END, &end);
+        self.write()?;
+        self.file.flush()?;
+        let disk = &self.snapshots.disk;
+        disk.rename(&self.temporary, &self.snapshots.file_name(self.position))?;
+        disk.flush()?;
+        self.finished = true;
+        Ok(digest)
+    }
+
+    fn chunk(&mut self, kind: u32, payload: &[u8]) {
         let length = payload.len() as u32;
-        self.buffer.extend_from_slice(&chunk_header(kind, seed, index, length, payload));
+        let header = chunk_header(kind, self.seed, self.chunks, length, payload);
+        self.buffer.extend_from_slice(&header);
         self.buffer.extend_from_slice(payload);
     }
 
-    fn put(&mut self) -> Result<(), DiskError> {
+    fn write(&mut self) -> Result<(), DiskError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         self.file.write_at(self.offset, &self.buffer)?;
         self.hasher.update(&self.buffer);
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
+    }
+}
+
+impl<D: Disk> Drop for SnapshotWriter<'_, D> {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Space is what may be missing; a leftover that cannot be removed now is removed by `clean`.
+            let _ = self.snapshots.disk.remove(&self.temporary);
+        }
+    }
+}
+
+impl<D: Disk> fmt::Debug for SnapshotWriter<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotWriter")
+            .field("position", &self.position)
+            .field("bytes", &self.offset)
+            .finish_non_exhaustive()
     }
 }
 

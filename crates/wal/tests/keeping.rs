@@ -207,17 +207,23 @@ fn a_snapshot_cut_or_continued_is_found() {
 
 #[test]
 fn an_interrupted_snapshot_leaves_the_older_one() {
-    // Header, four chunks and the end are written; then flush, rename, flush. The creation comes first.
-    for failing in 0..10 {
+    // Creation comes first. Small chunks are written at once, large ones one by one, and then the end; then come a flush,
+    // the new name, and another flush.
+    for (newer, steps) in [(chunks(), 6), (vec![vec![7; 300 << 10]; 3], 8)] {
+        for failing in 0..steps {
+            let disk = MemoryDisk::new();
+            let snapshots = snapshots(&disk);
+            snapshots.write(5, chunks()).unwrap();
+            disk.fail_after(Some(failing));
+            assert!(matches!(snapshots.write(8, &newer), Err(SnapshotError::Disk(_))));
+            disk.crash(&mut |_| 0);
+            assert_eq!(snapshots.latest(), Ok(Some(5)), "failing after {failing}");
+            assert_eq!(read(&snapshots, 5), Ok(chunks()));
+            assert_eq!(disk.list().unwrap().len(), 1);
+        }
         let disk = MemoryDisk::new();
-        let snapshots = snapshots(&disk);
-        snapshots.write(5, chunks()).unwrap();
-        disk.fail_after(Some(failing));
-        assert!(matches!(snapshots.write(8, chunks()), Err(SnapshotError::Disk(_))));
-        disk.crash(&mut |_| 0);
-        assert_eq!(snapshots.latest(), Ok(Some(5)), "failing after {failing}");
-        assert_eq!(read(&snapshots, 5), Ok(chunks()));
-        assert_eq!(disk.list().unwrap().len(), 1);
+        snapshots(&disk).write(8, &newer).unwrap();
+        assert_eq!(disk.changes(), steps, "and there are no others");
     }
 }
 

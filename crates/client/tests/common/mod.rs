@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use testudo_client::{Client, ClusterConfig};
+use testudo_client::{Client, ClusterConfig, Copy, Learner};
 use testudo_contracts::{Moment, OrderConfig, Service, Store};
 use testudo_core::fault::FaultModel;
-use testudo_core::{ClusterId, Domain, Epoch, GroupId, Membership, ReplicaId};
+use testudo_core::{ClusterId, Domain, Epoch, GroupId, Membership, PublicKey, ReplicaId};
 use testudo_keys::{NodeKey, SigningKey};
 use testudo_pbft::Pbft;
 use testudo_replication::{Config, Replica};
@@ -42,8 +43,10 @@ pub type Node = NodeHandle<Replica<Pbft, Sum>>;
 pub struct Cluster {
     pub keys: Vec<NodeKey>,
     pub client_key: SigningKey,
+    pub learner_key: SigningKey,
     pub domain: Domain,
     pub membership: Membership,
+    pub order: OrderConfig,
     pub addresses: Addresses,
     pub ports: Vec<u16>,
     pub folder: tempfile::TempDir,
@@ -53,8 +56,20 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(n: usize, verifiers: usize) -> Self {
+        Self::start_with(n, verifiers, |_| ())
+    }
+
+    /// With checkpoints every few slots and a snapshot of each.
+    pub fn start_with_snapshots() -> Self {
+        Self::start_with(4, 0, |order| {
+            (order.checkpoint_interval, order.window, order.snapshot_bytes) = (8, 12, 0);
+        })
+    }
+
+    fn start_with(n: usize, verifiers: usize, change: impl FnOnce(&mut OrderConfig)) -> Self {
         let keys: Vec<NodeKey> = (0..n).map(|_| NodeKey::generate().unwrap()).collect();
         let client_key = SigningKey::generate().unwrap();
+        let learner_key = SigningKey::generate().unwrap();
         let domain = Domain { cluster: ClusterId([9; 16]), group: GroupId(0), epoch: Epoch(0) };
         let membership = Membership {
             epoch: Epoch(0),
@@ -71,9 +86,13 @@ impl Cluster {
             .map(|(key, port)| (key.identity.public(), format!("127.0.0.1:{port}")))
             .collect();
         let folder = tempfile::tempdir().unwrap();
+        let mut order = OrderConfig::new(domain, membership.clone());
+        change(&mut order);
         let mut cluster = Self {
+            order,
             keys,
             client_key,
+            learner_key,
             domain,
             membership,
             addresses,
@@ -105,12 +124,19 @@ impl Cluster {
             outgoing: None,
             probe: Probe::default(),
         };
-        let protocol = Config {
-            order: OrderConfig::new(self.domain, self.membership.clone()),
-            clients: BTreeSet::from([self.client_key.public()]),
-            service: Sum,
-        };
+        let protocol = Config { order: self.order.clone(), clients: self.admitted(), service: Sum };
         node::start(config, protocol, |_| ()).unwrap()
+    }
+
+    fn admitted(&self) -> BTreeSet<PublicKey> {
+        BTreeSet::from([self.client_key.public(), self.learner_key.public()])
+    }
+
+    /// The snapshots in a node's folder.
+    pub fn snapshot_files(&self, id: usize) -> Vec<PathBuf> {
+        let folder = self.folder.path().join(format!("node{id}")).join("log");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|it| it == "snapshot")).collect()
     }
 
     pub fn kill(&mut self, id: usize) {
@@ -128,15 +154,32 @@ impl Cluster {
         self.nodes[id] = Some(node);
     }
 
-    pub fn client_under(&self, key: SigningKey, deadline: Duration) -> Client {
-        let config = ClusterConfig {
+    fn config(&self, deadline: Duration) -> ClusterConfig {
+        ClusterConfig {
             domain: self.domain,
             membership: self.membership.clone(),
             addresses: self.addresses.clone(),
             resend: Duration::from_millis(300),
             deadline,
-        };
-        Client::connect::<Pbft>(config, key).unwrap()
+        }
+    }
+
+    pub fn client_under(&self, key: SigningKey, deadline: Duration) -> Client {
+        Client::connect::<Pbft>(self.config(deadline), key).unwrap()
+    }
+
+    pub fn learner_of<S: Service + Clone>(
+        &self,
+        service: S,
+        key: SigningKey,
+        deadline: Duration,
+    ) -> Learner {
+        let config = self.config(deadline);
+        Learner::connect::<Pbft, S>(config, key, service, self.admitted()).unwrap()
+    }
+
+    pub fn learner(&self) -> Learner {
+        self.learner_of(Sum, self.learner_key.clone(), Duration::from_secs(30))
     }
 
     pub fn client(&self) -> Client {
@@ -146,4 +189,9 @@ impl Cluster {
 
 pub fn number(result: &Arc<[u8]>) -> u64 {
     u64::from_le_bytes(result[..].try_into().unwrap())
+}
+
+/// The sum that a learner's copy holds.
+pub fn sum(copy: &Copy) -> u64 {
+    copy.published.state.get(b"sum").map_or(0, number)
 }

@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tonic::Status;
 
 use super::Shared;
-use crate::etcd_error;
-use crate::grpc;
+use crate::cluster::Cluster;
+use crate::grpc::{Outcome, Replies, frame};
 use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::{HealthCheckRequest, HealthCheckResponse};
-use crate::submit::Submit;
 
 /// Whether the cluster answers now.
-pub(crate) async fn check<S: Submit>(
-    shared: &Shared<S>,
+pub(crate) async fn check<C: Cluster>(
+    shared: &Shared<C>,
     request: &HealthCheckRequest,
 ) -> Result<HealthCheckResponse, Status> {
     if !request.service.is_empty() {
@@ -25,40 +22,29 @@ pub(crate) async fn check<S: Submit>(
     Ok(response(serving(shared).await))
 }
 
-/// Whether the cluster answers, now and whenever that changes, until the client or the gateway
-/// ends it.
-pub(crate) fn watch<S: Submit>(
-    shared: Arc<Shared<S>>,
+/// Whether the cluster answers, now and whenever that changes.
+pub(crate) async fn watch<C: Cluster>(
+    shared: Arc<Shared<C>>,
     request: HealthCheckRequest,
-) -> mpsc::Receiver<Result<Bytes, Status>> {
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let mut stopping = shared.stopping.clone();
-        let mut last = None;
-        while !*stopping.borrow() {
-            let now = if request.service.is_empty() {
-                serving(&shared).await
-            } else {
-                ServingStatus::ServiceUnknown
-            };
-            if last.replace(now) != Some(now)
-                && sender.send(Ok(grpc::item(&response(now)))).await.is_err()
-            {
-                return;
-            }
-            tokio::select! {
-                () = sleep(shared.limits.health_period) => {}
-                () = sender.closed() => return,
-                _ = stopping.changed() => {}
-            }
+    replies: Replies,
+) -> Outcome {
+    let mut last = None;
+    loop {
+        let now = if request.service.is_empty() {
+            serving(&shared).await
+        } else {
+            ServingStatus::ServiceUnknown
+        };
+        if last.replace(now) != Some(now) {
+            let mut bytes = Vec::new();
+            frame(&response(now), &mut bytes);
+            replies.room().await.send(bytes);
         }
-        // The client may have gone, and then there is nobody to tell.
-        let _gone = sender.send(Err(etcd_error::stopped())).await;
-    });
-    receiver
+        sleep(shared.limits.health_period).await;
+    }
 }
 
-async fn serving<S: Submit>(shared: &Shared<S>) -> ServingStatus {
+async fn serving<C: Cluster>(shared: &Shared<C>) -> ServingStatus {
     if shared.is_answering().await { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 

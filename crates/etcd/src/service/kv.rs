@@ -3,15 +3,48 @@
 
 use bytes::Bytes;
 use testudo_kv::check::{self, request_size};
-use testudo_kv::{Operation, Response};
+use testudo_kv::{Compact, Kv};
+use testudo_kv::{Operation, RequestOp, Response};
 use tonic::Status;
 
-use super::Shared;
+use super::{Patience, Shared, understand};
 use crate::budget::Charge;
-use crate::etcd_error::{refused, too_many_requests, unreadable_result};
+use crate::cluster::Cluster;
+use crate::etcd_error::{refused, stopped, too_many_requests, unreadable_result};
 use crate::grpc::{self, ResponseBody};
-use crate::submit::Submit;
+use crate::proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+    LeaseRevokeResponse, LeaseStatus,
+};
 use crate::translate;
+
+/// What an operation's answer must rest on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Consistency {
+    /// It may change something.
+    Ordered,
+    /// Everything acknowledged before it came.
+    Linearizable,
+    /// Whatever the gateway has.
+    Serializable,
+}
+
+impl Consistency {
+    /// A transaction is serializable when all its ranges are, as etcd judges it.
+    pub(crate) fn of(operation: &Operation) -> Self {
+        let is_serializable = match operation {
+            _ if !operation.is_read_only() => return Self::Ordered,
+            Operation::Range(range) => range.serializable,
+            Operation::Txn(txn) => txn
+                .success
+                .iter()
+                .chain(&txn.failure)
+                .all(|op| matches!(op, RequestOp::Range(range) if range.serializable)),
+            _ => false,
+        };
+        if is_serializable { Self::Serializable } else { Self::Linearizable }
+    }
+}
 
 /// The methods that are one operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,18 +53,24 @@ pub(crate) enum Method {
     Put,
     DeleteRange,
     Txn,
+    LeaseRevoke,
+    LeaseTimeToLive,
+    LeaseLeases,
 }
 
 impl Method {
     /// The method at a path, if it is one of these.
     pub(crate) fn at(path: &str) -> Option<Self> {
-        match path.strip_prefix("/etcdserverpb.KV/")? {
-            "Range" => Some(Self::Range),
-            "Put" => Some(Self::Put),
-            "DeleteRange" => Some(Self::DeleteRange),
-            "Txn" => Some(Self::Txn),
-            _ => None,
-        }
+        Some(match path {
+            "/etcdserverpb.KV/Range" => Self::Range,
+            "/etcdserverpb.KV/Put" => Self::Put,
+            "/etcdserverpb.KV/DeleteRange" => Self::DeleteRange,
+            "/etcdserverpb.KV/Txn" => Self::Txn,
+            "/etcdserverpb.Lease/LeaseRevoke" => Self::LeaseRevoke,
+            "/etcdserverpb.Lease/LeaseTimeToLive" => Self::LeaseTimeToLive,
+            "/etcdserverpb.Lease/LeaseLeases" => Self::LeaseLeases,
+            _ => return None,
+        })
     }
 
     /// The operation that a message asks for, checked by itself.
@@ -53,6 +92,16 @@ impl Method {
                 charge.extend(bytes).ok_or_else(too_many_requests)?;
                 Operation::Txn(translate::txn(&grpc::decode(message)?))
             }
+            Self::LeaseRevoke => {
+                Operation::LeaseRevoke(translate::lease_revoke(&grpc::decode(message)?))
+            }
+            Self::LeaseTimeToLive => {
+                Operation::LeaseTimeToLive(translate::lease_time_to_live(&grpc::decode(message)?))
+            }
+            Self::LeaseLeases => {
+                let LeaseLeasesRequest {} = grpc::decode(message)?;
+                Operation::LeaseLeases
+            }
         };
         check::operation(&operation).map_err(refused)?;
         // A message that may change something has a limit of its own, which comes last.
@@ -63,17 +112,19 @@ impl Method {
     }
 
     /// The answer that a result makes.
-    pub(crate) fn answer<S: Submit>(
+    pub(crate) fn answer<C: Cluster>(
         self,
-        shared: &Shared<S>,
-        response: Response,
+        shared: &Shared<C>,
+        result: &[u8],
         charge: Charge,
     ) -> Result<http::Response<ResponseBody>, Status> {
-        match (self, response) {
-            (Self::Range, Response::Range(range)) => {
-                let header = shared.header(range.revision);
-                grpc::answer(&translate::range_response(header, range), charge)
+        if self == Self::Range {
+            let header = |revision| shared.header(revision);
+            if let Some(message) = translate::range_message(result, header) {
+                return grpc::answer_framed(message.map_err(|_| unreadable_result())?, charge);
             }
+        }
+        match (self, understand(result)?) {
             (Self::Put, Response::Put(put)) => {
                 let header = shared.header(put.revision);
                 grpc::answer(&translate::put_response(header, put), charge)
@@ -86,7 +137,51 @@ impl Method {
                 let header = shared.header(txn.revision);
                 grpc::answer(&translate::txn_response(header, txn), charge)
             }
+            (Self::LeaseRevoke, Response::LeaseRevoke(revoked)) => {
+                let header = Some(shared.header(revoked.revision));
+                grpc::answer(&LeaseRevokeResponse { header }, charge)
+            }
+            (Self::LeaseTimeToLive, Response::LeaseTimeToLive(lease)) => {
+                let header = shared.header(lease.revision);
+                grpc::answer(&translate::lease_response(header, lease), charge)
+            }
+            (Self::LeaseLeases, Response::LeaseLeases(leases)) => {
+                let header = Some(shared.header(leases.revision));
+                let leases = leases.leases.into_iter().map(|id| LeaseStatus { id }).collect();
+                grpc::answer(&LeaseLeasesResponse { header, leases }, charge)
+            }
             _ => Err(unreadable_result()),
         }
     }
+}
+
+/// Bytes of a compaction, about.
+const COMPACTION_BYTES: usize = 16;
+
+/// Forgets history. A client that wants to may wait until nothing of it is left, which the cluster
+/// sees to bit by bit.
+pub(crate) async fn compact<C: Cluster>(
+    shared: &Shared<C>,
+    request: &CompactionRequest,
+    patience: Patience,
+    sweep: Patience,
+) -> Result<CompactionResponse, Status> {
+    let CompactionRequest { revision, physical } = *request;
+    let operation = Operation::Compact(Compact { revision, physical });
+    check::operation(&operation).map_err(refused)?;
+    let result = shared.execute(super::encode(&operation, COMPACTION_BYTES), patience).await?;
+    let Response::Compact(compacted) = understand(&result)? else {
+        return Err(unreadable_result());
+    };
+    if physical && compacted.swept < revision {
+        let mut updates = shared.cluster.updates();
+        let swept = updates.wait_for(|copy| {
+            copy.as_ref().is_some_and(|copy| Kv::default().swept(&copy.state) >= revision)
+        });
+        match sweep.wait(swept).await? {
+            Ok(_) => {}
+            Err(_) => return Err(stopped()),
+        }
+    }
+    Ok(CompactionResponse { header: Some(shared.header(compacted.revision)) })
 }

@@ -8,11 +8,12 @@ use testudo_kv as kv;
 use crate::proto::etcdserverpb::compare::TargetUnion;
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    Compare, DeleteRangeRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest,
+    RangeRequest, RequestOp, TxnRequest,
 };
 
 /// The frame that a request came in is let go with it; what goes on is a copy.
-fn own(bytes: &Bytes) -> Arc<[u8]> {
+pub(super) fn own(bytes: &Bytes) -> Arc<[u8]> {
     Arc::from(bytes.as_ref())
 }
 
@@ -51,6 +52,14 @@ pub(crate) fn delete_range(request: &DeleteRangeRequest) -> kv::DeleteRange {
         range_end: own(&request.range_end),
         prev_kv: request.prev_kv,
     }
+}
+
+pub(crate) const fn lease_revoke(request: &LeaseRevokeRequest) -> kv::LeaseRevoke {
+    kv::LeaseRevoke { id: request.id }
+}
+
+pub(crate) const fn lease_time_to_live(request: &LeaseTimeToLiveRequest) -> kv::LeaseTimeToLive {
+    kv::LeaseTimeToLive { id: request.id, keys: request.keys }
 }
 
 /// The message may be nested as deeply as its decoder allows, which is not deep.

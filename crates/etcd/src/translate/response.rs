@@ -10,11 +10,12 @@ use testudo_kv as kv;
 
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
-    DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse,
+    DeleteRangeResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse, ResponseHeader,
+    ResponseOp, TxnResponse,
 };
 use crate::proto::mvccpb::KeyValue;
 
-pub(crate) fn range_response(header: ResponseHeader, response: kv::RangeResponse) -> RangeResponse {
+pub(super) fn range_response(header: ResponseHeader, response: kv::RangeResponse) -> RangeResponse {
     RangeResponse {
         header: Some(header),
         kvs: response.kvs.into_iter().map(key_value).collect(),
@@ -43,6 +44,19 @@ pub(crate) fn txn_response(header: ResponseHeader, response: kv::TxnResponse) ->
         header: Some(header),
         succeeded: response.succeeded,
         responses: response.responses.into_iter().map(response_op).collect(),
+    }
+}
+
+pub(crate) fn lease_response(
+    header: ResponseHeader,
+    lease: kv::LeaseTimeToLiveResponse,
+) -> LeaseTimeToLiveResponse {
+    LeaseTimeToLiveResponse {
+        header: Some(header),
+        id: lease.id,
+        ttl: lease.ttl,
+        granted_ttl: lease.granted_ttl,
+        keys: lease.keys.into_iter().map(share).collect(),
     }
 }
 

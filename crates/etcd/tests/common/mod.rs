@@ -2,116 +2,164 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::collections::BTreeMap;
+pub(crate) mod watching;
+
 use std::future::pending;
 use std::net::SocketAddr;
-use std::ops::Bound;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
-use testudo_contracts::{Moment, Reading, Service, Store};
+use testudo_contracts::{Moment, Service};
 use testudo_core::{ClusterId, ReplicaId, Slot, Time, View};
 use testudo_etcd::proto::etcdserverpb::kv_client::KvClient;
-use testudo_etcd::{Gateway, GatewayInfo, Limits, Position, Submit, SubmitError};
-use testudo_kv::Kv;
+use testudo_etcd::proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
+use testudo_etcd::{Cluster, Copy, Gateway, GatewayInfo, Limits, Position, SubmitError};
+use testudo_kv::{Kv, Settings};
+use testudo_state::Map;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
-
-/// The cluster's state as the service sees it.
-#[derive(Default)]
-struct Memory(BTreeMap<Vec<u8>, Arc<[u8]>>);
-
-impl Reading for Memory {
-    fn get(&self, key: &[u8]) -> Option<Arc<[u8]>> {
-        self.0.get(key).cloned()
-    }
-
-    fn scan(
-        &self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &Arc<[u8]>) -> bool,
-    ) {
-        let range = self.0.range::<[u8], _>((from, to));
-        if reverse {
-            range.rev().all(|(key, value)| visit(key, value));
-        } else {
-            range.into_iter().all(|(key, value)| visit(key, value));
-        }
-    }
-}
-
-impl Store for Memory {
-    fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
-        self.0.insert(key.to_vec(), value);
-    }
-
-    fn delete(&mut self, key: &[u8]) -> bool {
-        self.0.remove(key).is_some()
-    }
-}
+use watching::Watching;
 
 /// What the cluster does with operations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, std::marker::Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mood {
     Answers,
-    /// Operations wait until the mood changes.
+    /// Whoever asks waits until the mood changes. The gateway's copy stays as it is.
     Silent,
     Fails(SubmitError),
     /// Results are not the service's.
     Raves,
 }
 
-/// A cluster of one service that nobody replicates.
+/// A cluster of one service that nobody replicates, in a time that passes when a test says so.
 #[derive(Clone)]
 pub(crate) struct Fake {
-    state: Arc<Mutex<(Memory, u64)>>,
+    state: Arc<Mutex<State>>,
     mood: watch::Sender<Mood>,
+    newest: watch::Sender<Option<Arc<Copy>>>,
+}
+
+struct State {
+    map: Map,
+    slot: Slot,
+    /// Agreed time after the last slot.
+    time: Time,
+    /// What has passed since.
+    passed: u64,
+}
+
+impl State {
+    /// Executes one slot, and as many after it as the service asks for at once.
+    fn slot(&mut self, operation: Option<&[u8]>) -> Vec<u8> {
+        self.slot.0 += 1;
+        self.time.0 += self.passed;
+        let elapsed = std::mem::take(&mut self.passed);
+        let moment = Moment { slot: self.slot, time: self.time, elapsed };
+        Kv::default().advance(&mut self.map, &moment);
+        let result = operation.map(|bytes| Kv::default().execute(&mut self.map, bytes, &moment));
+        if Kv::default().due(&self.map) == Some(0) {
+            self.slot(None);
+        }
+        result.unwrap_or_default()
+    }
+
+    fn copy(&self) -> Arc<Copy> {
+        let (slot, time, state) = (self.slot, self.time, self.map.clone());
+        Arc::new(Copy { slot, time, state, taken: Instant::now() })
+    }
 }
 
 impl Fake {
-    fn new() -> Self {
-        let mut memory = Memory::default();
-        Kv.genesis(&mut memory);
-        Self { state: Arc::new(Mutex::new((memory, 0))), mood: watch::Sender::new(Mood::Answers) }
+    fn new(settings: Settings) -> Self {
+        let mut map = Map::new();
+        Kv { settings }.genesis(&mut map);
+        let state = State { map, slot: Slot(0), time: Time(1_000_000), passed: 0 };
+        let newest = watch::Sender::new(Some(state.copy()));
+        let state = Arc::new(Mutex::new(state));
+        Self { state, mood: watch::Sender::new(Mood::Answers), newest }
     }
 
     pub(crate) fn set(&self, mood: Mood) {
         self.mood.send_replace(mood);
     }
 
+    /// The last slot.
+    pub(crate) fn slot(&self) -> Slot {
+        self.state().slot
+    }
+
     /// How many operations are waiting.
     pub(crate) fn waiting(&self) -> usize {
         self.mood.receiver_count()
     }
-}
 
-impl Submit for Fake {
-    async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
+    /// Lets time pass and a slot be ordered in which nobody asks for anything.
+    pub(crate) fn pass(&self, milliseconds: u64) {
+        let mut state = self.state();
+        state.passed += milliseconds;
+        state.slot(None);
+        self.newest.send_replace(Some(state.copy()));
+    }
+
+    /// The gateway loses its copy.
+    pub(crate) fn lose_copy(&self) {
+        self.newest.send_replace(None);
+    }
+
+    /// It has one again.
+    pub(crate) fn find_copy(&self) {
+        self.newest.send_replace(Some(self.state().copy()));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics in the service")
+    }
+
+    /// Waits as the mood has it.
+    async fn answers(&self) -> Result<Mood, SubmitError> {
         let mut moods = self.mood.subscribe();
         let mood = moods.wait_for(|mood| *mood != Mood::Silent).await.map(|mood| *mood);
         match mood {
-            Ok(Mood::Fails(error)) => return Err(error),
-            Ok(Mood::Raves) => return Ok(Arc::from(&b"\xff\xff"[..])),
-            Ok(Mood::Answers) => {}
-            Ok(Mood::Silent) | Err(_) => pending().await,
+            Ok(Mood::Fails(error)) => Err(error),
+            Ok(mood) => Ok(mood),
+            Err(_) => pending().await,
         }
-        let mut state = self.state.lock().expect("no test panics in the service");
-        let (memory, slot) = &mut *state;
-        *slot += 1;
-        let moment = Moment { slot: Slot(*slot), time: Time(*slot), elapsed: 1 };
-        Ok(Kv.execute(memory, &operation, &moment).into())
+    }
+}
+
+impl Cluster for Fake {
+    async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
+        if self.answers().await? == Mood::Raves {
+            return Ok(Arc::from(&b"\xff\xff"[..]));
+        }
+        let mut state = self.state();
+        let result = state.slot(Some(&operation));
+        if self.newest.borrow().is_some() {
+            self.newest.send_replace(Some(state.copy()));
+        }
+        Ok(result.into())
+    }
+
+    async fn read(&self) -> Result<Arc<Copy>, SubmitError> {
+        self.answers().await?;
+        self.latest()
+    }
+
+    fn latest(&self) -> Result<Arc<Copy>, SubmitError> {
+        self.newest.borrow().clone().ok_or(SubmitError::NotReady)
+    }
+
+    fn updates(&self) -> watch::Receiver<Option<Arc<Copy>>> {
+        self.newest.subscribe()
     }
 
     fn position(&self) -> Position {
-        let slot = self.state.lock().expect("no test panics in the service").1;
-        Position { view: View(6), slot: Slot(slot), primary: ReplicaId(2) }
+        Position { view: View(6), slot: self.state().slot, primary: ReplicaId(2) }
     }
 }
 
@@ -137,19 +185,30 @@ impl Running {
             receive: Duration::from_millis(40),
             greeting: Duration::from_millis(40),
             health_period: Duration::from_millis(10),
+            leader_period: Duration::from_millis(10),
+            leaderless: Duration::from_millis(80),
             ..Limits::default()
         })
         .await
     }
 
+    /// With room for so many bytes.
+    pub(crate) async fn with_quota(quota: u64) -> Self {
+        Self::begin(Limits::default(), Settings { quota, ..Settings::default() }).await
+    }
+
     pub(crate) async fn within(limits: Limits) -> Self {
+        Self::begin(limits, Settings::default()).await
+    }
+
+    async fn begin(limits: Limits, settings: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let replicas =
             (0..4).map(|i| (format!("replica-{i}"), format!("https://replica-{i}:7000")));
         let url = format!("http://{address}");
         let info = GatewayInfo::new(ClusterId([7; 16]), ReplicaId(1), replicas, &[url]);
-        let cluster = Fake::new();
+        let cluster = Fake::new(settings);
         let (stop, stopped) = oneshot::channel();
         let serving =
             Gateway::serve_within(limits, listener, cluster.clone(), info.clone(), async {
@@ -179,13 +238,33 @@ impl Running {
         self.served.await.expect("it does not panic").expect("it does not fail");
     }
 
+    pub(crate) async fn watching(&self) -> Watching {
+        Watching::new(self.channel().await).await
+    }
+
+    /// Puts a key.
+    pub(crate) async fn put(&self, key: &str, value: &str) {
+        let request = PutRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            ..PutRequest::default()
+        };
+        self.kv().await.put(request).await.expect("a put");
+    }
+
+    /// Deletes a range.
+    pub(crate) async fn delete(&self, key: &str, range_end: &str) {
+        let request = DeleteRangeRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            range_end: Bytes::copy_from_slice(range_end.as_bytes()),
+            prev_kv: false,
+        };
+        self.kv().await.delete_range(request).await.expect("a deletion");
+    }
+
     /// Shows that a gateway still does its work.
     pub(crate) async fn assert_alive(&self) {
-        let put = testudo_etcd::proto::etcdserverpb::PutRequest {
-            key: Bytes::from_static(b"alive"),
-            ..Default::default()
-        };
-        self.kv().await.put(put).await.expect("it is alive");
+        self.put("alive", "").await;
     }
 }
 

@@ -1,9 +1,12 @@
 //! What the service must answer, said as plainly as possible: all versions in one list, every state recomputed.
+#![allow(dead_code, reason = "no test uses all of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use testudo_kv::{
-    Bytes, Compare, DeleteRange, DeleteRangeResponse, Error, KeyValue, Operand, Operation, Put,
-    PutResponse, Range, RangeResponse, RequestOp, Response, ResponseOp, Txn, TxnResponse,
+    Bytes, Compact, CompactResponse, Compare, DeleteRange, DeleteRangeResponse, Error, KeyValue,
+    LeaseGrant, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    LeaseRevokeResponse, LeaseTimeToLive, LeaseTimeToLiveResponse, Operand, Operation, Put,
+    PutResponse, Range, RangeResponse, RequestOp, Response, ResponseOp, SLACK, Txn, TxnResponse,
 };
 
 type State = BTreeMap<Vec<u8>, KeyValue>;
@@ -13,11 +16,15 @@ pub(crate) struct Model {
     revision: i64,
     /// Each change in order: its revision, its key, and what the key became.
     versions: Vec<(i64, Bytes, Option<KeyValue>)>,
+    pub(crate) compacted: i64,
+    clock: u64,
+    /// Each lease's time to live in seconds, and when it expires.
+    leases: BTreeMap<i64, (i64, u64)>,
 }
 
 impl Model {
     pub(crate) fn new() -> Self {
-        Self { revision: 1, versions: Vec::new() }
+        Self { revision: 1, versions: Vec::new(), compacted: -1, clock: 0, leases: BTreeMap::new() }
     }
 
     pub(crate) fn keys(&self) -> u64 {
@@ -28,6 +35,104 @@ impl Model {
         self.revision
     }
 
+    /// What each revision made of each key that it changed, in the order in which it was made: of a key that a
+    /// transaction changed twice, what it became last.
+    pub(crate) fn changes(&self) -> Vec<(i64, Bytes, Option<KeyValue>)> {
+        let readable = self.versions.iter().filter(|(revision, ..)| *revision >= self.compacted);
+        let mut seen = BTreeSet::new();
+        let mut changes: Vec<_> = readable
+            .rev()
+            .filter(|(revision, key, _)| seen.insert((*revision, key.clone())))
+            .cloned()
+            .collect();
+        changes.reverse();
+        changes
+    }
+
+    /// What a key was before a revision.
+    pub(crate) fn before(&self, key: &[u8], revision: i64) -> Option<KeyValue> {
+        let mut state = self.state(revision - 1);
+        state.remove(key).filter(|_| revision > self.compacted)
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, milliseconds: u64) {
+        self.clock += milliseconds;
+        let mut due: Vec<(u64, i64)> =
+            self.leases.iter().map(|(id, lease)| (lease.1, *id)).collect();
+        due.retain(|(expires, _)| *expires <= self.clock);
+        due.sort_unstable();
+        due.into_iter().for_each(|(_, id)| self.end(id));
+    }
+
+    fn end(&mut self, id: i64) {
+        self.leases.remove(&id);
+        let begin = self.revision;
+        for kv in self.state(i64::MAX).into_values().filter(|kv| kv.lease == id) {
+            self.revision = begin + 1;
+            self.versions.push((self.revision, kv.key, None));
+        }
+    }
+
+    fn compact(&mut self, compact: &Compact) -> Result<Response, Error> {
+        if compact.revision <= 0 || compact.revision <= self.compacted {
+            return Err(Error::Compacted);
+        } else if compact.revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        self.compacted = compact.revision;
+        Ok(Response::Compact(CompactResponse { revision: self.revision, swept: 0 }))
+    }
+
+    fn grant(&mut self, grant: &LeaseGrant) -> Result<Response, Error> {
+        if grant.id == 0 {
+            return Err(Error::LeaseWithoutId);
+        } else if grant.ttl > 9_000_000_000 {
+            return Err(Error::LeaseTtlTooLarge);
+        } else if self.leases.contains_key(&grant.id) {
+            return Err(Error::LeaseExists);
+        }
+        let ttl = if grant.ttl < 2 { 2 } else { grant.ttl };
+        self.leases.insert(grant.id, (ttl, self.clock + 1000 * ttl as u64 + SLACK));
+        Ok(Response::LeaseGrant(LeaseGrantResponse { revision: self.revision, id: grant.id, ttl }))
+    }
+
+    fn revoke(&mut self, id: i64) -> Result<Response, Error> {
+        if !self.leases.contains_key(&id) {
+            return Err(Error::LeaseNotFound);
+        }
+        self.end(id);
+        Ok(Response::LeaseRevoke(LeaseRevokeResponse { revision: self.revision }))
+    }
+
+    fn keep_alive(&mut self, id: i64) -> Response {
+        let mut answer = LeaseKeepAliveResponse { revision: self.revision, id, ttl: 0 };
+        if let Some((ttl, expires)) = self.leases.get_mut(&id) {
+            *expires = self.clock + 1000 * *ttl as u64 + SLACK;
+            answer.ttl = *ttl;
+        }
+        Response::LeaseKeepAlive(answer)
+    }
+
+    fn time_to_live(&self, asked: &LeaseTimeToLive) -> Response {
+        let (ttl, granted_ttl) = match self.leases.get(&asked.id) {
+            Some((ttl, expires)) => {
+                ((*expires as i64 - SLACK as i64 - self.clock as i64).max(0) / 1000, *ttl)
+            }
+            None => (-1, 0),
+        };
+        let held = self.state(i64::MAX).into_values().filter(|kv| kv.lease == asked.id);
+        let keys = held.filter(|_| asked.keys && ttl >= 0).map(|kv| kv.key).collect();
+        let (revision, id) = (self.revision, asked.id);
+        Response::LeaseTimeToLive(LeaseTimeToLiveResponse { revision, id, ttl, granted_ttl, keys })
+    }
+
+    fn leases(&self) -> Response {
+        let mut leases: Vec<i64> = self.leases.keys().copied().collect();
+        leases.sort_by_key(|id| self.leases[id].1);
+        Response::LeaseLeases(LeaseLeasesResponse { revision: self.revision, leases })
+    }
+
     /// The answer to anything but a status.
     pub(crate) fn execute(&mut self, operation: &Operation) -> Response {
         let before = self.clone();
@@ -35,6 +140,8 @@ impl Model {
             Operation::Range(range) => check_range(range).and_then(|()| {
                 if range.revision > self.revision {
                     Err(Error::FutureRevision)
+                } else if range.revision > 0 && range.revision < self.compacted {
+                    Err(Error::Compacted)
                 } else {
                     Ok(Response::Range(self.range(range)))
                 }
@@ -45,6 +152,12 @@ impl Model {
             Operation::DeleteRange(delete) => check_key(&delete.key)
                 .map(|()| Response::DeleteRange(self.delete(delete, before.revision))),
             Operation::Txn(txn) => self.txn(txn).map(Response::Txn),
+            Operation::Compact(compact) => self.compact(compact),
+            Operation::LeaseGrant(grant) => self.grant(grant),
+            Operation::LeaseRevoke(revoke) => self.revoke(revoke.id),
+            Operation::LeaseKeepAlive(keep_alive) => Ok(self.keep_alive(keep_alive.id)),
+            Operation::LeaseTimeToLive(asked) => Ok(self.time_to_live(asked)),
+            Operation::LeaseLeases => Ok(self.leases()),
             Operation::Status => unreachable!("the model has no status"),
         };
         answer.unwrap_or_else(|error| {
@@ -111,7 +224,7 @@ impl Model {
     }
 
     fn put(&mut self, put: &Put, revision: i64) -> Result<PutResponse, Error> {
-        if put.lease != 0 {
+        if put.lease != 0 && !self.leases.contains_key(&put.lease) {
             return Err(Error::LeaseNotFound);
         }
         let previous = self.state(i64::MAX).remove(&put.key[..]);
@@ -127,6 +240,9 @@ impl Model {
         now.version += 1;
         if !put.ignore_value {
             now.value = put.value.clone();
+        }
+        if !put.ignore_lease {
+            now.lease = put.lease;
         }
         self.revision = revision;
         self.versions.push((revision, put.key.clone(), Some(now)));
@@ -163,7 +279,11 @@ impl Model {
                 RequestOp::Range(range) if range.revision > self.revision => {
                     return Err(Error::FutureRevision);
                 }
-                RequestOp::Range(range) if range.revision < -1 => return Err(Error::Compacted),
+                RequestOp::Range(range)
+                    if range.revision != 0 && range.revision < self.compacted =>
+                {
+                    return Err(Error::Compacted);
+                }
                 RequestOp::Put(put) => drop(self.clone().put(put, self.revision + 1)?),
                 RequestOp::Txn(inner) => self.expect_of_state(inner)?,
                 RequestOp::None | RequestOp::Range(_) | RequestOp::DeleteRange(_) => {}

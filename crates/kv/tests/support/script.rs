@@ -7,29 +7,61 @@
 //! del KEYS [prev]
 //! txn [if COMPARE ...] [then { REQUEST ; ... }] [else { REQUEST ; ... }]
 //! none | status | raw HEX
+//! compact REVISION
+//! grant LEASE ttl=SECONDS | revoke LEASE | keepalive LEASE | ttl LEASE [keys] | leases
+//! store [quota=BYTES] [revisions=N] [period=MILLISECONDS]
+//! pass MILLISECONDS | pass MILLISECONDS+slack
+//! changes FROM
 //! ```
+//!
+//! `store` begins with another store of these settings, `pass` lets time pass, with the slack that leases have if that
+//! is wanted, and `changes` shows what revisions did, as watchers see it.
 //!
 //! KEYS is `a` (one key), `a..d` (from a up to d), `a..` (from a on), `a*` (the prefix a) or `*` (all). COMPARE is
 //! `ver(KEYS)=N`, and so on for `create`, `mod`, `value` and `lease`, and for `!=`, `>` and `<`; `=?` gives no
 //! operand. In keys and values `\xNN` is a byte, `_` is nothing and `~N` is N bytes of z. `N*` before a compare or a
 //! request stands for N of them, with `#` in each replaced by its number.
 
+use crate::instance::Instance;
 use std::fmt::Write;
+use testudo_core::Decode;
 use testudo_kv::{
-    Bytes, Compare, CompareTarget, DeleteRange, KeyValue, Operand, Operation, Put, Range, Relation,
-    RequestOp, Response, ResponseOp, SortOrder, SortTarget, Txn,
+    AutoCompaction, Bytes, Change, Compact, Compare, CompareTarget, DeleteRange, KeyValue,
+    LeaseGrant, LeaseGrantResponse, LeaseKeepAlive, LeaseKeepAliveResponse, LeaseRevoke,
+    LeaseTimeToLive, LeaseTimeToLiveResponse, Operand, Operation, Put, Range, Relation, RequestOp,
+    Response, ResponseOp, SLACK, Settings, SortOrder, SortTarget, StatusResponse, Txn, changes,
+    record_before,
 };
 
 /// What one line of a script executes.
 pub(crate) enum Command {
     Operation(Operation),
     Raw(Vec<u8>),
+    /// Begin anew.
+    Store(Settings),
+    /// Let milliseconds pass.
+    Pass(u64),
+    /// Show what the revisions from this one on did.
+    Changes(i64),
 }
 
 pub(crate) fn parse(line: &str) -> Command {
     let tokens: Vec<&str> = line.split_whitespace().collect();
     match tokens[..] {
         ["status"] => Command::Operation(Operation::Status),
+        ["store", ..] => Command::Store(settings(&tokens[1..])),
+        ["pass", time] => Command::Pass(match time.strip_suffix("+slack") {
+            Some(time) => number(time) as u64 + SLACK,
+            None => number(time) as u64,
+        }),
+        ["changes", from] => Command::Changes(number(from)),
+        ["compact", revision] => {
+            let compact = Compact { revision: number(revision), physical: false };
+            Command::Operation(Operation::Compact(compact))
+        }
+        ["grant" | "revoke" | "keepalive" | "ttl" | "leases", ..] => {
+            Command::Operation(lease(&tokens))
+        }
         ["raw", hex] => Command::Raw(
             (0..hex.len())
                 .step_by(2)
@@ -43,6 +75,39 @@ pub(crate) fn parse(line: &str) -> Command {
             RequestOp::Txn(txn) => Operation::Txn(txn),
             RequestOp::None => panic!("`none` is for transactions"),
         }),
+    }
+}
+
+fn settings(tokens: &[&str]) -> Settings {
+    let mut settings = Settings::default();
+    for token in tokens {
+        let (name, given) = token.split_once('=').expect("NAME=NUMBER");
+        let given = number(given) as u64;
+        match name {
+            "quota" => settings.quota = given,
+            "revisions" => settings.compaction = AutoCompaction::Revisions(given),
+            "period" => settings.compaction = AutoCompaction::Period { milliseconds: given },
+            other => panic!("no such setting: {other}"),
+        }
+    }
+    settings
+}
+
+fn lease(tokens: &[&str]) -> Operation {
+    let id = |id: &str| number(id);
+    match tokens {
+        ["grant", lease, ttl] => {
+            let ttl = number(ttl.strip_prefix("ttl=").expect("ttl=SECONDS"));
+            Operation::LeaseGrant(LeaseGrant { id: id(lease), ttl })
+        }
+        ["revoke", lease] => Operation::LeaseRevoke(LeaseRevoke { id: id(lease) }),
+        ["keepalive", lease] => Operation::LeaseKeepAlive(LeaseKeepAlive { id: id(lease) }),
+        ["ttl", lease, rest @ ..] => {
+            let keys = rest.contains(&"keys");
+            Operation::LeaseTimeToLive(LeaseTimeToLive { id: id(lease), keys })
+        }
+        ["leases"] => Operation::LeaseLeases,
+        other => panic!("no such command of leases: {other:?}"),
     }
 }
 
@@ -249,18 +314,82 @@ pub(crate) fn print(response: &Response) -> String {
             print_op(&ResponseOp::DeleteRange(delete.clone()), "  ", &mut out);
         }
         Response::Txn(txn) => print_op(&ResponseOp::Txn(txn.clone()), "  ", &mut out),
-        Response::Status(status) => {
-            let (revision, keys, bytes) = (status.revision, status.keys, status.bytes);
-            let _ = writeln!(
-                out,
-                "  revision {revision} keys {keys} bytes {bytes} time {}",
-                status.time
-            );
+        Response::Status(status) => print_status(status, &mut out),
+        Response::Compact(compact) => {
+            let _ = writeln!(out, "  revision {} swept {}", compact.revision, compact.swept);
+        }
+        Response::LeaseGrant(LeaseGrantResponse { revision, id, ttl })
+        | Response::LeaseKeepAlive(LeaseKeepAliveResponse { revision, id, ttl }) => {
+            let _ = writeln!(out, "  revision {revision} lease {id} ttl {ttl}");
+        }
+        Response::LeaseRevoke(revoke) => {
+            let _ = writeln!(out, "  revision {}", revoke.revision);
+        }
+        Response::LeaseTimeToLive(LeaseTimeToLiveResponse {
+            revision,
+            id,
+            ttl,
+            granted_ttl,
+            keys,
+        }) => {
+            let _ = writeln!(out, "  revision {revision} lease {id} ttl {ttl} of {granted_ttl}");
+            for key in keys {
+                let _ = writeln!(out, "  {}", key.escape_ascii());
+            }
+        }
+        Response::LeaseLeases(leases) => {
+            let _ = writeln!(out, "  revision {} leases {:?}", leases.revision, leases.leases);
         }
         Response::Error(error) => {
             let _ = writeln!(out, "  error {} {error}", error.code());
         }
     }
+    out
+}
+
+fn print_status(status: &StatusResponse, out: &mut String) {
+    let StatusResponse { revision, keys, bytes, time, .. } = status;
+    let _ = write!(out, "  revision {revision} keys {keys} bytes {bytes} time {time}");
+    if status.compacted >= 0 {
+        let _ = write!(out, " compacted {} swept {}", status.compacted, status.swept);
+    }
+    if status.quota != Settings::QUOTA {
+        let _ = write!(out, " quota {}", status.quota);
+    }
+    let _ = writeln!(out, "{}", if status.alarm { " NOSPACE" } else { "" });
+}
+
+/// What has become of the store as time passed.
+pub(crate) fn print_passed(kv: &Instance, happened: bool) -> String {
+    let (revision, compacted) = (kv.kv.revision(&kv.store), kv.kv.compacted(&kv.store));
+    let mut out = format!("  revision {revision}");
+    if compacted >= 0 {
+        let _ = write!(out, " compacted {compacted} swept {}", kv.kv.swept(&kv.store));
+    }
+    out.push_str(if happened { "" } else { " nothing happened" });
+    out.push_str(match kv.due() {
+        None => "\n",
+        Some(0) => ", more is due\n",
+        Some(_) => ", more will be due\n",
+    });
+    out
+}
+
+/// What revisions did, and what was before.
+pub(crate) fn print_changes(kv: &Instance, from: i64) -> String {
+    let read = |record: Bytes| KeyValue::from_bytes(&record).expect("a record");
+    let mut out = String::new();
+    changes(&kv.store, from, i64::MAX, &mut |Change { revision, key, record }| {
+        match record.map(read) {
+            Some(kv) => print_kv(&kv, &format!("  {revision} "), "put ", &mut out),
+            None => {
+                let _ = writeln!(out, "  {revision} deleted {}", key.escape_ascii());
+            }
+        }
+        let before = record_before(&kv.store, &key, revision).map(read);
+        before.iter().for_each(|kv| print_kv(kv, "    ", "was ", &mut out));
+        true
+    });
     out
 }
 

@@ -1,10 +1,12 @@
 //! Random operations that collide with each other often enough to be interesting.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use testudo_kv::{
-    Bytes, Compare, CompareTarget, DeleteRange, Operand, Operation, Put, Range, Relation,
-    RequestOp, SortOrder, SortTarget, Txn,
+    Bytes, Compact, Compare, CompareTarget, DeleteRange, LeaseGrant, LeaseKeepAlive, LeaseRevoke,
+    LeaseTimeToLive, Operand, Operation, Put, Range, Relation, RequestOp, SLACK, SortOrder,
+    SortTarget, Txn,
 };
 
 /// Few bytes, the awkward ones among them.
@@ -67,7 +69,7 @@ fn range() -> impl Strategy<Value = Range> {
 }
 
 fn put() -> impl Strategy<Value = Put> {
-    let lease = prop_oneof![30 => Just(0), 1 => any::<i64>()];
+    let lease = prop_oneof![30 => Just(0), 15 => 1_i64..4, 1 => any::<i64>()];
     (key(), value(), lease, any::<bool>(), rarely(8), rarely(8)).prop_map(
         |(key, value, lease, prev_kv, ignore_value, ignore_lease)| Put {
             key,
@@ -130,12 +132,50 @@ fn txn_of(request: impl Strategy<Value = RequestOp> + Clone) -> impl Strategy<Va
         .prop_map(|(compare, success, failure)| Txn { compare, success, failure })
 }
 
+/// Few leases, and rarely one that cannot be.
+fn lease() -> impl Strategy<Value = i64> {
+    prop_oneof![30 => 1_i64..4, 1 => Just(0), 1 => any::<i64>()]
+}
+
+fn lease_operation() -> impl Strategy<Value = Operation> {
+    let ttl = prop_oneof![20 => -1_i64..7, 1 => any::<i64>()];
+    prop_oneof![
+        4 => (lease(), ttl).prop_map(|(id, ttl)| Operation::LeaseGrant(LeaseGrant { id, ttl })),
+        1 => lease().prop_map(|id| Operation::LeaseRevoke(LeaseRevoke { id })),
+        2 => lease().prop_map(|id| Operation::LeaseKeepAlive(LeaseKeepAlive { id })),
+        2 => (lease(), any::<bool>())
+            .prop_map(|(id, keys)| Operation::LeaseTimeToLive(LeaseTimeToLive { id, keys })),
+        1 => Just(Operation::LeaseLeases),
+    ]
+}
+
+fn compact() -> impl Strategy<Value = Operation> {
+    (-2_i64..14, any::<bool>())
+        .prop_map(|(revision, physical)| Operation::Compact(Compact { revision, physical }))
+}
+
 /// Any operation but a status.
 pub(crate) fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        3 => range().prop_map(Operation::Range),
-        4 => put().prop_map(Operation::Put),
-        2 => delete_range().prop_map(Operation::DeleteRange),
-        4 => txn_of(request().boxed()).prop_map(Operation::Txn),
+        6 => range().prop_map(Operation::Range),
+        8 => put().prop_map(Operation::Put),
+        4 => delete_range().prop_map(Operation::DeleteRange),
+        8 => txn_of(request().boxed()).prop_map(Operation::Txn),
+        5 => lease_operation(),
+        2 => compact(),
+    ]
+}
+
+/// An operation, or so many milliseconds that pass without one.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Operation(Operation),
+    Pass(u64),
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => operation().prop_map(Step::Operation),
+        1 => (0..SLACK + 6000).prop_map(Step::Pass),
     ]
 }

@@ -21,6 +21,16 @@ const SETUP: Duration = Duration::from_secs(5);
 const STRANGERS: usize = 128;
 /// Connections of clients. More are refused.
 const CLIENTS: usize = 1024;
+/// File descriptors that clients leave to all else: strangers, replicas, the log.
+const RESERVED: usize = 256;
+
+/// Connections of clients that this process has file descriptors for: a replica that could not open its log's next file
+/// would have to stop.
+fn room_for_clients(limits: &str) -> usize {
+    let words = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = words.and_then(|words| words.split_whitespace().next()?.parse::<usize>().ok());
+    soft.map_or(CLIENTS, |soft| soft.saturating_sub(RESERVED).clamp(RESERVED / 4, CLIENTS))
+}
 
 /// Accepts until the network stops.
 pub(super) async fn run<M: Message + Send + Sync + 'static>(
@@ -30,7 +40,9 @@ pub(super) async fn run<M: Message + Send + Sync + 'static>(
 ) {
     let acceptor = TlsAcceptor::from(config);
     let strangers = Arc::new(Semaphore::new(STRANGERS));
-    let clients = Arc::new(Semaphore::new(CLIENTS));
+    // Elsewhere than on Linux nobody says, and nothing is held back.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let clients = Arc::new(Semaphore::new(room_for_clients(&limits)));
     let mut stopping = network.shared.stopping.clone();
     loop {
         let Ok(stranger) = strangers.clone().acquire_owned().await else { return };
@@ -125,5 +137,24 @@ async fn greet<M: Message + Send + Sync + 'static>(
             let _ = stream.shutdown().await;
             Err(End::Refusing(sentence))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_file_descriptors_to_the_log() {
+        let limits = |soft: &str| {
+            format!(
+                "Limit   Soft Limit  Hard Limit\nMax open files            {soft}    524288    files\n"
+            )
+        };
+        assert_eq!(room_for_clients(&limits("1024")), 768);
+        assert_eq!(room_for_clients(&limits("1048576")), CLIENTS);
+        assert_eq!(room_for_clients(&limits("unlimited")), CLIENTS);
+        assert_eq!(room_for_clients(&limits("100")), 64);
+        assert_eq!(room_for_clients(""), CLIENTS);
     }
 }

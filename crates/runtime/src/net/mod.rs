@@ -12,13 +12,15 @@ mod channel;
 mod dial;
 mod hello;
 mod outbox;
+mod round;
 
 use crate::carrier::{Carrier, CurrentScope, Scope};
 use crate::metrics::Metrics;
 use crate::sync::lock;
 use crate::verify::Verification;
 use bytes::Bytes;
-use outbox::Outbox;
+use outbox::{Outbox, Pool};
+use round::Round;
 use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -93,8 +95,10 @@ pub(crate) struct Network<M> {
     shared: channel::Shared<M>,
     runtime: Handle,
     peers: Mutex<Peers>,
-    /// Outboxes whose writers are to be woken.
-    dirty: Mutex<Vec<Arc<Outbox>>>,
+    round: Arc<Round>,
+    rounds: AbortHandle,
+    /// Bytes that wait for clients.
+    clients: Pool,
     connections: AtomicU64,
     complaints: Mutex<Complaints>,
     stop: watch::Sender<bool>,
@@ -117,6 +121,8 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
             large_frames: Arc::new(Semaphore::new(channel::LARGE_FRAMES_KIB)),
             stopping,
         };
+        let round = Arc::new(Round::default());
+        let rounds = runtime.spawn(round.clone().run()).abort_handle();
         Arc::new(Self {
             me,
             scope,
@@ -126,7 +132,9 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
             shared,
             runtime,
             peers: Mutex::default(),
-            dirty: Mutex::default(),
+            round,
+            rounds,
+            clients: Pool::default(),
             connections: AtomicU64::new(0),
             complaints: Mutex::default(),
             stop,
@@ -176,8 +184,9 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
         self.metrics.connections.get() == 0
     }
 
-    /// Lets go of the tasks that dial.
+    /// Lets go of the tasks that dial, and of the one that wakes.
     pub(crate) fn abandon(&self) {
+        self.rounds.abort();
         let mut peers = lock(&self.peers);
         for (_, dialled) in peers.dialled.drain() {
             dialled.task.abort();
@@ -241,10 +250,13 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
     /// Takes up an accepted connection of this peer. A replica has one: a new one means that it has given up the old.
     fn register(&self, peer: Peer) -> (u64, Arc<Outbox>, Arc<Notify>) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        let (outbox, replaced) = (Outbox::new(self.metrics.clone()), Arc::new(Notify::new()));
-        let limit = match peer {
-            Peer::Replica(_) => 1,
-            Peer::Client(_) => CONNECTIONS_PER_CLIENT,
+        let replaced = Arc::new(Notify::new());
+        let metrics = self.metrics.clone();
+        let (limit, outbox) = match peer {
+            Peer::Replica(_) => (1, Outbox::new(metrics)),
+            Peer::Client(_) => {
+                (CONNECTIONS_PER_CLIENT, Outbox::of_client(metrics, self.clients.clone()))
+            }
         };
         let mut peers = lock(&self.peers);
         let accepted = peers.accepted.entry(peer).or_default();
@@ -272,7 +284,7 @@ impl<M: Message + Send + Sync + 'static> Network<M> {
 
     fn queue(&self, outbox: &Arc<Outbox>, frame: Bytes) {
         if outbox.push(frame) {
-            lock(&self.dirty).push(outbox.clone());
+            self.round.add(outbox.clone());
         }
     }
 
@@ -306,8 +318,7 @@ impl<M: Message + Send + Sync + 'static> Carrier for Carriage<M> {
     }
 
     fn flush(&self) {
-        let dirty = std::mem::take(&mut *lock(&self.0.dirty));
-        dirty.iter().for_each(|outbox| outbox.wake());
+        self.0.round.call();
     }
 
     fn members(&self, scope: &Scope) {

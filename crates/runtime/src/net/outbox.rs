@@ -4,6 +4,7 @@ use crate::metrics::Metrics;
 use crate::sync::lock;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use testudo_core::limits;
 use tokio::sync::Notify;
@@ -14,6 +15,17 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// A frame of this length that still waits is not queued again. Who sends again what is large because it is slow would
 /// only make it slower.
 const LARGE_BYTES: usize = 16 << 10;
+
+/// Bytes that wait for one client before the oldest frames are dropped. There may be many clients, and what a learner
+/// misses it asks for again.
+const CLIENT_BYTES: usize = 16 << 20;
+/// Bytes that wait for all clients together before each is kept to its fair part.
+const CLIENTS_BYTES: usize = 128 << 20;
+/// That part. Whoever reads what he is sent never has so much waiting, and does not notice.
+const CLIENT_FAIR_BYTES: usize = 1 << 20;
+
+/// Bytes that wait for all clients of a node.
+pub(crate) type Pool = Arc<AtomicUsize>;
 
 #[derive(Default)]
 struct State {
@@ -28,11 +40,37 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     filled: Notify,
     metrics: Arc<Metrics>,
+    /// What it shares with others, if it is a client's.
+    pool: Option<Pool>,
 }
 
 impl Outbox {
+    /// For a replica.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), filled: Notify::new(), metrics })
+        Arc::new(Self { state: Mutex::default(), filled: Notify::new(), metrics, pool: None })
+    }
+
+    /// For a client.
+    pub(crate) fn of_client(metrics: Arc<Metrics>, pool: Pool) -> Arc<Self> {
+        let pool = Some(pool);
+        Arc::new(Self { state: Mutex::default(), filled: Notify::new(), metrics, pool })
+    }
+
+    /// How many bytes may wait now.
+    fn limit(&self) -> usize {
+        match &self.pool {
+            None => limits::PEER_QUEUE_BYTES,
+            Some(pool) if pool.load(Ordering::Relaxed) <= CLIENTS_BYTES => CLIENT_BYTES,
+            Some(_) => CLIENT_FAIR_BYTES,
+        }
+    }
+
+    /// More or fewer bytes wait than before.
+    fn account(&self, before: usize, after: usize) {
+        if let Some(pool) = &self.pool {
+            pool.fetch_add(after, Ordering::Relaxed);
+            pool.fetch_sub(before, Ordering::Relaxed);
+        }
     }
 
     /// Queues a frame. True if the writer is to be woken, which one wake for many frames does.
@@ -42,15 +80,18 @@ impl Outbox {
             self.metrics.dropped("repeated");
             return false;
         }
+        let before = state.bytes;
         state.bytes += frame.len();
         state.frames.push_back(frame);
+        let limit = self.limit();
         while state.frames.len() > limits::PEER_QUEUE_FRAMES
-            || (state.bytes > limits::PEER_QUEUE_BYTES && state.frames.len() > 1)
+            || (state.bytes > limit && state.frames.len() > 1)
         {
             let Some(oldest) = state.frames.pop_front() else { break };
             state.bytes -= oldest.len();
             self.metrics.dropped("full");
         }
+        self.account(before, state.bytes);
         !std::mem::replace(&mut state.is_dirty, true)
     }
 
@@ -76,7 +117,16 @@ impl Outbox {
             taken += frame.len();
             frames.extend(state.frames.pop_front());
         }
+        let before = state.bytes;
         state.bytes -= taken;
+        self.account(before, state.bytes);
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let waiting = lock(&self.state).bytes;
+        self.account(waiting, 0);
     }
 }
 
@@ -114,6 +164,43 @@ mod tests {
         outbox.take(&mut frames);
         assert_eq!(frames.len(), 1, "a large frame is written alone");
         assert!(outbox.push(Bytes::from_static(b"x")));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_keeps_nobody_elses_frames_out() {
+        let metrics = Arc::new(Metrics::new());
+        let pool = Pool::default();
+        let client = || Outbox::of_client(metrics.clone(), pool.clone());
+        let frame = |number: u32| {
+            let mut frame = vec![0; 1 << 20];
+            frame[..4].copy_from_slice(&number.to_le_bytes());
+            Bytes::from(frame)
+        };
+        let (modest, mut hogs) = (client(), Vec::new());
+        modest.push(Bytes::from_static(b"first"));
+        for _ in 0..9 {
+            let hog = client();
+            for number in 0..40 {
+                hog.push(frame(number));
+            }
+            hogs.push(hog);
+        }
+        assert!(pool.load(Ordering::Relaxed) <= CLIENTS_BYTES + CLIENT_BYTES);
+        modest.push(Bytes::from_static(b"second"));
+        let mut frames = Vec::new();
+        modest.take(&mut frames);
+        assert_eq!(frames, [&b"first"[..], b"second"], "nothing of it was dropped");
+        // While all is too much, whoever has more than his part is cut down to it by the next frame.
+        frames.clear();
+        pool.fetch_add(CLIENTS_BYTES, Ordering::Relaxed);
+        hogs[0].push(frame(40));
+        hogs[0].take(&mut frames);
+        assert_eq!(frames.len(), 1);
+        assert!(frames[0] == frame(40), "the newest is kept");
+        pool.fetch_sub(CLIENTS_BYTES, Ordering::Relaxed);
+        drop(hogs);
+        drop(modest);
+        assert_eq!(pool.load(Ordering::Relaxed), 0, "what is gone waits no more");
     }
 
     #[test]

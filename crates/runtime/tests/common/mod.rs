@@ -10,7 +10,7 @@ use testudo_core::fault::FaultModel;
 use testudo_core::{
     ClusterId, Context, Decode, DecodeError, Domain, Effects, Encode, Epoch, GroupId, Invalid,
     Kind, Membership, Message, NoWork, Past, Peer, Position, Promise, Protocol, ProtocolId,
-    PublicKey, ReplicaId, Strength, Target, Verified, View,
+    PublicKey, Reader, ReplicaId, Strength, Target, Verified, View,
 };
 use testudo_keys::NodeKey;
 use testudo_runtime::storage::{Recovered, Storage};
@@ -93,10 +93,14 @@ pub enum Ask {
     Promise(u64),
     /// Write a snapshot of what was recorded, and forget the records.
     Compact,
+    /// Write a snapshot of what was recorded, and forget nothing.
+    Keep,
     /// Read a record back.
     Recall(Position),
     /// Run an operation that panics.
     Guarded,
+    /// Compute for so long, and note on which thread.
+    Compute(Duration),
     /// Break an invariant.
     Break,
 }
@@ -111,7 +115,6 @@ pub enum Told {
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Kept(pub Vec<u64>);
-testudo_core::wire_tuple!(Kept);
 
 pub struct Gossip {
     pub me: Peer,
@@ -119,7 +122,30 @@ pub struct Gossip {
     pub recorded: Vec<u64>,
     pub heard: Vec<(Peer, Word)>,
     pub bulk: usize,
+    pub computed_on: Vec<std::thread::ThreadId>,
     is_broken: bool,
+}
+
+/// A snapshot in as many pieces as it has numbers.
+impl Encode for Kept {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+    fn pieces(&self, put: &mut dyn FnMut(&[u8]) -> bool) {
+        self.0.iter().all(|number| put(&number.to_bytes()));
+    }
+}
+
+impl Decode for Kept {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Vec::decode(reader).map(Self)
+    }
+    fn from_pieces(next: &mut dyn FnMut() -> Option<Vec<u8>>) -> Result<Self, DecodeError> {
+        std::iter::from_fn(next)
+            .map(|piece| u64::from_bytes(&piece))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
 }
 
 impl Protocol for Gossip {
@@ -135,7 +161,8 @@ impl Protocol for Gossip {
     fn start((): (), me: Peer, past: Past<Kept, u64>, _: &mut Effects<'_, Self>) -> Self {
         let mut recorded = past.snapshot.clone().unwrap_or_default().0;
         recorded.extend(past.records.iter().map(|(_, number)| *number));
-        Self { me, past, recorded, heard: Vec::new(), bulk: 0, is_broken: false }
+        let (heard, computed_on) = (Vec::new(), Vec::new());
+        Self { me, past, recorded, heard, bulk: 0, computed_on, is_broken: false }
     }
 
     fn on_input(&mut self, input: Ask, fx: &mut Effects<'_, Self>) {
@@ -163,11 +190,19 @@ impl Protocol for Gossip {
                 fx.snapshot(Kept(self.recorded.clone()));
                 fx.forget(before.next());
             }
+            Ask::Keep => fx.snapshot(Kept(self.recorded.clone())),
             Ask::Recall(position) => fx.recall(position),
             Ask::Guarded => {
                 if fx.guard(&mut || panic!("on purpose")).is_err() {
                     fx.output(Told::Panicked);
                 }
+            }
+            Ask::Compute(time) => {
+                let begun = Instant::now();
+                while begun.elapsed() < time {
+                    std::hint::spin_loop();
+                }
+                self.computed_on.push(std::thread::current().id());
             }
             Ask::Break => self.is_broken = true,
         }

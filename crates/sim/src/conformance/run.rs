@@ -1,19 +1,19 @@
 //! One run of one seed.
 
-use super::Serving;
+use super::{Heard, Held, Serving};
 use crate::event::NodeId;
-use crate::linear::{Linearity, Operation, check};
-use crate::oracle::settle;
+use crate::linear::Operation;
+use crate::oracle::Copies;
 use crate::papers::{Papers, guarded, place_liars, shape};
 use crate::plan::{Climate, Plan};
 use crate::report::Report;
 use crate::rng::{Chance, Rng};
 use crate::seeded::{Outcome, Seeded};
-use crate::service::{Answer, Ask, KeyModel, Mix};
+use crate::workload::{Finding, Onlooker, Workload};
 use crate::world::World;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use testudo_core::{Decode, Encode};
+use testudo_core::Slot;
 
 /// Runs one seed under a plan. A panic of a replica is a violation like any other.
 pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) -> Report {
@@ -23,6 +23,8 @@ pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) ->
         run.play();
         run.judge_history();
         let answered = run.history.iter().filter(|op| op.returned.is_some()).count();
+        run.papers.count("copies compared", run.copies.compared());
+        run.onlooker.counts().into_iter().for_each(|(name, count)| run.papers.count(name, count));
         run.papers.close(&run.seeded, answered);
     })
 }
@@ -30,12 +32,23 @@ pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) ->
 /// Appointments beyond this number are not those of clients.
 const CLIENTS: u64 = 1 << 32;
 
+type Ask<S> = <<S as Serving>::Workload as Workload>::Ask;
+type Answer<S> = <<S as Serving>::Workload as Workload>::Answer;
+
 struct Run<'a, S: Serving> {
     seeded: Seeded<S>,
     plan: &'a Plan,
     papers: Papers,
     rng: Rng,
-    history: Vec<Operation<Ask, Answer>>,
+    history: Vec<Operation<Ask<S>, Answer<S>>>,
+    /// When each operation of the history was asked for.
+    times: Vec<Duration>,
+    onlooker: <S::Workload as Workload>::Onlooker,
+    copies: Copies,
+    /// The slot of the state that each replica was last seen to hold.
+    held: BTreeMap<NodeId, Slot>,
+    /// The life of each client's node.
+    lives: BTreeMap<usize, u32>,
     /// Per client, the operation that it waits for.
     open: BTreeMap<usize, usize>,
     issued: usize,
@@ -54,13 +67,17 @@ impl<'a, S: Serving> Run<'a, S> {
             .clone()
             .unwrap_or_else(|| Climate::drawn(&plan.troubles, &mut Rng::split(seed, "climate", 0)));
         let mut seeded = Seeded::new(world, seed, climate, plan.f, plan.beyond);
+        // Whoever learns hears a liar first.
+        if let Some((upstream, _)) = liars.first() {
+            seeded.world.load_learners(u32::from(upstream.0));
+        }
         for (id, liar) in liars {
             seeded.corrupt(NodeId(id.0), liar);
         }
         papers.open(&mut seeded.world, plan);
         seeded.spread_clocks();
         seeded.world.start_all();
-        for client in 0..u64::from(plan.clients) {
+        for client in 0..u64::from(plan.callers()) {
             seeded.call(Duration::from_millis(rng.below(50)), client);
         }
         Self {
@@ -69,6 +86,11 @@ impl<'a, S: Serving> Run<'a, S> {
             papers,
             rng,
             history: Vec::new(),
+            times: Vec::new(),
+            onlooker: S::Workload::onlooker(seed),
+            copies: Copies::default(),
+            held: BTreeMap::new(),
+            lives: BTreeMap::new(),
             open: BTreeMap::new(),
             issued: 0,
             moment: 0,
@@ -78,22 +100,34 @@ impl<'a, S: Serving> Run<'a, S> {
     fn play(&mut self) {
         let storm = self.plan.storm;
         self.run_while(|run| run.seeded.world.now() < storm && run.is_busy());
-        self.seeded.heal();
+        self.heal();
         if !self.complete("the storm") {
             return;
         }
         self.seeded.world.audit();
         self.seeded.blackout(Duration::from_secs(1));
-        let wait = self.seeded.world.now() + Duration::from_secs(2);
-        self.run_while(|run| run.seeded.world.now() < wait);
-        self.seeded.heal();
+        self.pass(Duration::from_secs(2));
+        self.heal();
         self.read_everything();
         if self.complete("the blackout") {
             // Time for whoever is a little behind to hear the rest.
-            let quiet = self.seeded.world.now() + Duration::from_secs(5);
-            self.run_while(|run| run.seeded.world.now() < quiet);
+            self.pass(self.onlooker.afterthought().max(Duration::from_secs(5)));
             self.seeded.world.audit();
+            if !self.papers.is_violated() {
+                let findings = self.onlooker.finish(self.seeded.world.now());
+                self.find(findings);
+            }
         }
+    }
+
+    fn heal(&mut self) {
+        self.seeded.heal();
+        self.onlooker.healed(self.seeded.world.now());
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.seeded.world.now() + time;
+        self.run_while(|run| run.seeded.world.now() < end);
     }
 
     fn is_busy(&self) -> bool {
@@ -118,12 +152,20 @@ impl<'a, S: Serving> Run<'a, S> {
 
     fn waiting(&self, client: usize, operation: usize) -> String {
         let input = self.history.get(operation).map(|operation| &operation.input);
-        format!("c{} {input:?}", client + 1)
+        format!("{} {input:?}", self.name(client))
+    }
+
+    fn name(&self, client: usize) -> String {
+        self.seeded.world.name(self.seeded.world.client_node(client))
     }
 
     fn violate(&self, oracle: &'static str, what: String) {
         let at = self.seeded.world.now();
         self.papers.violate(oracle, at, what);
+    }
+
+    fn find(&self, findings: impl IntoIterator<Item = Finding>) {
+        findings.into_iter().for_each(|(oracle, what)| self.violate(oracle, what));
     }
 
     /// Steps while `more` says so, until a rule is broken or nothing is left to happen.
@@ -135,27 +177,80 @@ impl<'a, S: Serving> Run<'a, S> {
                 Outcome::Call(client) if client < CLIENTS => self.ask(client as usize),
                 Outcome::Call(_) => {}
             }
+            if self.seeded.world.steps() > self.plan.steps {
+                self.violate("liveness", "it goes round in circles".into());
+            }
+            self.look();
             while let Some((client, output)) = self.seeded.world.take_answer() {
-                for (id, answer) in self.seeded.world.system.answered(client, output) {
-                    self.answer(client, id, &answer);
+                for heard in self.seeded.world.system.answered(client, output) {
+                    match heard {
+                        Heard::Answer(id, answer) => self.answer(client, id, &answer),
+                        Heard::Published(published) => {
+                            let at = self.seeded.world.now();
+                            let mut findings = self.onlooker.published(at, client, &published);
+                            findings.extend(self.copies.published(client, &published));
+                            self.find(findings);
+                        }
+                    }
                 }
             }
         }
     }
 
-    fn ask(&mut self, client: usize) {
-        if self.issued < self.plan.operations && !self.open.contains_key(&client) {
-            let ask = Ask::drawn(self.plan.keys, self.issued as u64, S::MIX, &mut self.rng);
-            self.issued += 1;
-            self.submit(client, ask);
+    /// Looks at what replicas hold now, and at which clients began a new life.
+    fn look(&mut self) {
+        let at = self.seeded.world.now();
+        let mut findings = Vec::new();
+        for node in self.seeded.world.replicas() {
+            let automaton = self.seeded.world.replica(node).and_then(|host| host.automaton());
+            let Some(Held { slot, time, state }) = automaton.and_then(S::held) else { continue };
+            if self.seeded.world.is_correct(node) && self.held.insert(node, slot) != Some(slot) {
+                self.copies.held(slot, state);
+                findings.extend(self.onlooker.held(at, node, slot, time, state));
+            }
+        }
+        self.find(findings);
+        for client in 0..usize::from(self.plan.callers()) {
+            let life = self.seeded.world.life(self.seeded.world.client_node(client));
+            let before = self.lives.insert(client, life).unwrap_or(life);
+            if before != life {
+                self.begin_anew(client);
+            }
         }
     }
 
-    fn submit(&mut self, client: usize, input: Ask) {
+    /// A client's node has started again: what it had asked for may be executed or not, and nobody waits for it.
+    fn begin_anew(&mut self, client: usize) {
+        self.copies.crashed(client);
+        self.onlooker.crashed(client);
+        if self.open.remove(&client).is_some() {
+            let pause = Duration::from_millis(self.rng.between(1, 100));
+            self.seeded.call(pause, client as u64);
+        }
+    }
+
+    fn ask(&mut self, client: usize) {
+        if self.issued >= self.plan.operations || self.open.contains_key(&client) {
+            return;
+        }
+        if !self.seeded.world.is_up(self.seeded.world.client_node(client)) {
+            self.seeded.call(Duration::from_millis(100), client as u64);
+            return;
+        }
+        let ask =
+            S::Workload::draw(self.plan.keys, self.issued as u64, &self.onlooker, &mut self.rng);
+        self.issued += 1;
+        self.submit(client, ask);
+    }
+
+    fn submit(&mut self, client: usize, input: Ask<S>) {
         let id = self.history.len();
-        let operation = input.to_bytes();
+        let operation = S::Workload::encode(&input);
         self.moment += 1;
+        let now = self.seeded.world.now();
+        self.onlooker.asked(now, client, &input);
         self.history.push(Operation { client, input, called: self.moment, returned: None });
+        self.times.push(now);
         self.open.insert(client, id);
         let input = self.seeded.world.system.submit(client, id as u64, operation);
         self.seeded.world.ask_client(client, input);
@@ -163,16 +258,23 @@ impl<'a, S: Serving> Run<'a, S> {
 
     fn answer(&mut self, client: usize, id: u64, answer: &[u8]) {
         let Some(operation) = self.history.get_mut(id as usize) else {
-            self.violate("clients", format!("c{} was answered what nobody asked", client + 1));
+            self.violate(
+                "clients",
+                format!("{} was answered what nobody asked", self.name(client)),
+            );
             return;
         };
         if operation.returned.is_some() {
-            self.violate("clients", format!("c{} was answered #{id} twice", client + 1));
+            self.violate("clients", format!("{} was answered #{id} twice", self.name(client)));
             return;
         }
         self.moment += 1;
-        match Answer::from_bytes(answer) {
-            Ok(answer) => operation.returned = Some((self.moment, answer)),
+        match S::Workload::decode(&operation.input, answer) {
+            Ok(answer) => {
+                let (called, now) = (self.times[id as usize], self.seeded.world.now());
+                self.onlooker.answered(called, now, &operation.input, &answer);
+                operation.returned = Some((self.moment, answer));
+            }
             Err(error) => {
                 self.violate("clients", format!("the answer to #{id} cannot be read: {error}"));
             }
@@ -188,13 +290,9 @@ impl<'a, S: Serving> Run<'a, S> {
     }
 
     fn read_everything(&mut self) {
-        let mut keys: Vec<String> = (0..self.plan.keys).map(|key| format!("k{key}")).collect();
-        if S::MIX == Mix::Everything {
-            keys.extend((0..self.plan.keys).map(|key| format!("l{key}")));
-        }
         // One after the other, by clients in turn, each waiting for its answer.
-        for (index, key) in keys.into_iter().enumerate() {
-            let client = index % usize::from(self.plan.clients.max(1));
+        for (index, read) in S::Workload::last_reads(self.plan.keys).into_iter().enumerate() {
+            let client = index % usize::from(self.plan.callers().max(1));
             let deadline = self.seeded.world.now() + self.plan.patience;
             self.run_while(|run| {
                 run.open.contains_key(&client) && run.seeded.world.now() < deadline
@@ -202,22 +300,13 @@ impl<'a, S: Serving> Run<'a, S> {
             if self.open.contains_key(&client) {
                 return;
             }
-            self.submit(client, Ask::Get { key });
+            self.submit(client, read);
         }
     }
 
-    /// Linearizable must be every part of a run; the ledger balances only at the end of a whole one.
+    /// Every part of a run must be right; the ledger balances only at the end of a whole one.
     fn judge_history(&self) {
         let is_whole = !self.papers.is_violated();
-        match check(&KeyModel, &self.history) {
-            Linearity::Holds => {}
-            Linearity::Broken(how) => self.violate("linearizability", how),
-            Linearity::Unknown(steps) => {
-                self.violate("linearizability", format!("undecided after {steps} steps"));
-            }
-        }
-        if is_whole && let Err(what) = settle(&self.history) {
-            self.violate("ledger", what);
-        }
+        self.find(S::Workload::judge(&self.history, is_whole));
     }
 }

@@ -211,6 +211,21 @@ impl Oracle for Checkpoints {
     }
 }
 
+/// No correct learner comes to other results than are vouched for.
+#[derive(Default, Debug)]
+pub struct Unanimity;
+
+impl Oracle for Unanimity {
+    fn name(&self) -> &'static str {
+        "unanimity"
+    }
+    fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
+        let (node, fact) = told!(event, cast);
+        let Fact::Diverged(slot) = fact else { return Ok(()) };
+        Err(format!("{} came to other results in {slot:?}", cast.name(node)))
+    }
+}
+
 /// A correct replica's view never falls within a life, and a view has one primary.
 #[derive(Default, Debug)]
 pub struct Views {

@@ -11,6 +11,8 @@ use testudo_core::{Slot, View};
 #[derive(Clone, Default, Debug)]
 pub struct Counts {
     counts: BTreeMap<&'static str, u64>,
+    /// How often each way of lying was used.
+    lies: BTreeMap<&'static str, u64>,
     views: BTreeSet<View>,
     /// Who was convicted of what; many accuse one.
     convicted: BTreeSet<(u16, String)>,
@@ -21,10 +23,13 @@ pub struct Counts {
 impl Counts {
     /// The counts by name.
     #[must_use]
-    pub fn all(&self) -> BTreeMap<&'static str, u64> {
-        let mut counts = self.counts.clone();
-        counts.insert("view changes", self.views.iter().filter(|view| view.0 > 0).count() as u64);
-        counts.insert("lies convicted", self.convicted.len() as u64);
+    pub fn all(&self) -> BTreeMap<String, u64> {
+        let named = |(name, count): (&&'static str, &u64)| (name.to_string(), *count);
+        let mut counts: BTreeMap<String, u64> = self.counts.iter().map(named).collect();
+        counts.extend(self.lies.iter().map(|(how, count)| (format!("lies: {how}"), *count)));
+        let views = self.views.iter().filter(|view| view.0 > 0).count() as u64;
+        counts.insert("view changes".into(), views);
+        counts.insert("lies convicted".into(), self.convicted.len() as u64);
         counts
     }
 
@@ -54,6 +59,10 @@ impl Counts {
             Event::Told(_, Fact::RolledBack(_)) => "rollbacks",
             Event::Told(_, Fact::Restored(_)) => "states transferred",
             Event::Told(_, Fact::Answered { .. }) => "requests answered",
+            Event::Told(_, Fact::Published(_)) => "states shown by learners",
+            Event::Told(_, Fact::Follows(_)) => "upstreams chosen",
+            Event::Told(_, Fact::Fetches) => "states fetched by learners",
+            Event::Told(_, Fact::Diverged(_)) => "learners diverged",
             _ => return None,
         })
     }
@@ -78,6 +87,7 @@ impl Observer for Counts {
                 let reached = self.reached.entry(*node).or_default();
                 *reached = (*reached).max(*slot);
             }
+            Event::Lied(_, how) => *self.lies.entry(how).or_default() += 1,
             Event::Blamed { accused, offence, convincing: true, .. } => {
                 self.convicted.insert((accused.0, offence.to_string()));
             }

@@ -1,10 +1,10 @@
 //! A world that a script drives.
 //!
-//! Commands, with nodes by name (`0`, `3`, `c1`, `2'` for a twin's second copy, `*` for all):
+//! Commands, with nodes by name (`0`, `3`, `c1`, `l1` for a learner, `2'` for a twin's second copy, `*` for all):
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `cluster replicas=4 clients=1 f=1 seed=0 liar=2:stale` | makes the world; the first command |
+//! | `cluster replicas=4 clients=1 learners=1 f=1 seed=0 liar=2:stale upstream=2` | makes the world; the first command |
 //! | `request c1 put a=1` | the layer above a client asks; the words are the system's |
 //! | `ask 0 propose a b` | the layer above a replica asks; the words are the system's |
 //! | `deliver 0->1 prepare`, `deliver *` | delivers what is under way now (of that kind), in the order of sending |
@@ -22,6 +22,7 @@
 
 use super::names::Names;
 use super::show::compact;
+use super::words::{duration, fact_line, liar, no_option, number};
 use crate::adversary::Misconduct;
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
 use crate::world::{Observer, Pending, Shape, System, World};
@@ -33,11 +34,15 @@ use testudo_core::{Protocol, ReplicaId};
 
 /// A system whose words a script can read and write.
 pub trait Scripted: System {
-    /// What a client is asked for by these words of a `request` command.
+    /// What the client with this index is asked for by these words of a `request` command.
     ///
     /// # Errors
     /// With a sentence, when they are no request.
-    fn request(&mut self, words: &[&str]) -> Result<<Self::Client as Protocol>::Input, String>;
+    fn request(
+        &mut self,
+        client: usize,
+        words: &[&str],
+    ) -> Result<<Self::Client as Protocol>::Input, String>;
 
     /// What a replica is asked for by these words of an `ask` command.
     ///
@@ -47,9 +52,14 @@ pub trait Scripted: System {
         Err(format!("replicas of this system are not asked for {}", words.join(" ")))
     }
 
-    /// A client's answer as a line.
-    fn show_answer(&self, output: &<Self::Client as Protocol>::Output) -> String {
-        compact(&format!("{output:?}"))
+    /// What a client's automaton gave out, as a line, if it is worth one.
+    fn show_answer(
+        &mut self,
+        client: usize,
+        output: <Self::Client as Protocol>::Output,
+    ) -> Option<String> {
+        let _ = client;
+        Some(compact(&format!("{output:?}")))
     }
 
     /// A message's fields, without its name.
@@ -59,6 +69,12 @@ pub trait Scripted: System {
 
     /// A replica's line in `status`.
     fn show_status(&self, replica: &Self::Replica) -> String;
+
+    /// A client's line in `status`, if it has one.
+    fn show_client(&self, client: &Self::Client) -> Option<String> {
+        let _ = client;
+        None
+    }
 }
 
 /// Events that have not been printed yet.
@@ -208,15 +224,17 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
     }
 
     fn cluster(&mut self, options: &[&str]) -> Done {
-        let (mut replicas, mut clients, mut f, mut seed) = (4, 1, None, 0);
-        let mut liars = Vec::new();
+        let (mut replicas, mut clients, mut learners, mut f, mut seed) = (4, 1, 0, None, 0);
+        let (mut liars, mut upstream) = (Vec::new(), None);
         for option in options {
             let (name, value) = option.split_once('=').ok_or_else(|| no_option(option))?;
             match name {
                 "replicas" => replicas = number(value)?,
                 "clients" => clients = number(value)?,
+                "learners" => learners = number(value)?,
                 "f" => f = Some(number(value)?),
                 "seed" => seed = number(value)?,
+                "upstream" => upstream = Some(number(value)? as u32),
                 "liar" => liars.push(liar(value)?),
                 _ => return Err(no_option(option)),
             }
@@ -226,6 +244,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         let shape = Shape {
             replicas: replicas as u16,
             clients: clients as u16,
+            learners: learners as u16,
             twins: twins.map(|(node, _)| ReplicaId(node.0)).collect(),
             ..Shape::byzantine(f as u16, 0)
         };
@@ -237,19 +256,20 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         for (node, liar) in liars {
             world.corrupt(node, liar);
         }
+        if let Some(upstream) = upstream {
+            world.load_learners(upstream);
+        }
         self.world = Some(world);
         self.act(World::start_all)
     }
 
     fn request(&mut self, client: &str, words: &[&str]) -> Done {
-        let index = client.strip_prefix('c').and_then(|index| index.parse::<usize>().ok());
-        let index = index.and_then(|index| index.checked_sub(1));
-        let index = index.ok_or_else(|| format!("{client} is no client"))?;
         let world = self.world()?;
-        if world.client(index).is_none() {
-            return Err(format!("{client} is no client"));
-        }
-        let input = world.system.request(words)?;
+        let callers = 0..world.setup().clients.len();
+        let index =
+            callers.into_iter().find(|index| world.name(world.client_node(*index)) == client);
+        let index = index.ok_or_else(|| format!("{client} is no client"))?;
+        let input = world.system.request(index, words)?;
         self.act(|world| world.ask_client(index, input))
     }
 
@@ -258,14 +278,13 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         let (arrow, kind) = match choice {
             [] | ["*"] => ("*->*", None),
             [arrow] => (*arrow, None),
-            [arrow, kind] => (*arrow, Some(*kind)),
-            _ => return Err(format!("no such choice: {}", choice.join(" "))),
+            [arrow, kind @ ..] => (*arrow, Some(kind.join(" "))),
         };
         let (from, to) = self.arrow(arrow)?;
         let is_chosen = |letter: &Letter| {
             from.is_none_or(|from| from == letter.from)
                 && to.is_none_or(|to| to == letter.to)
-                && kind.is_none_or(|kind| letter.name.eq_ignore_ascii_case(kind))
+                && kind.as_ref().is_none_or(|kind| letter.name.eq_ignore_ascii_case(kind))
         };
         let world = self.world()?;
         let chosen: Vec<u64> =
@@ -389,6 +408,12 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 .map_or_else(|| "down".into(), |replica| world.system.show_status(replica));
             lines.push(format!("{}: {status}", world.name(node)));
         }
+        for client in 0..world.setup().clients.len() {
+            let automaton = world.client(client).and_then(|host| host.automaton());
+            let status = automaton.and_then(|client| world.system.show_client(client));
+            let name = world.name(world.client_node(client));
+            lines.extend(status.map(|status| format!("{name}: {status}")));
+        }
         for line in lines {
             let line = self.names.apply(&line);
             self.printed.push(line);
@@ -421,7 +446,9 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         let events = std::mem::take(&mut self.listener.borrow_mut().events);
         // A timer that only sets itself again is not worth a line, unless somebody fired it.
         let is_tick = matches!(events[..], [Event::Fired(..)]) && self.is_passing;
-        let mut events = events.into_iter().filter(|_| !is_tick).peekable();
+        let is_silent = self.is_passing && self.is_quiet;
+        let is_told = |event: &Event| !(is_tick || is_silent && matches!(event, Event::Fired(..)));
+        let mut events = events.into_iter().filter(is_told).peekable();
         while let Some(event) = events.next() {
             let Event::Sent(letter) = event else {
                 let line = self.line(&event);
@@ -454,10 +481,12 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
 
     fn print_answers(&mut self) {
         while let Some((client, output)) = self.world.as_mut().and_then(World::take_answer) {
-            let Some(world) = &self.world else { return };
-            let line = format!("c{} ← {}", client + 1, world.system.show_answer(&output));
-            let line = self.names.apply(&line);
-            self.printed.push(line);
+            let Some(world) = &mut self.world else { return };
+            let name = world.name(world.client_node(client));
+            if let Some(line) = world.system.show_answer(client, output) {
+                let line = self.names.apply(&format!("{name} ← {line}"));
+                self.printed.push(line);
+            }
         }
     }
 
@@ -493,6 +522,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 return (!self.is_quiet).then_some(line);
             }
             Event::Rejected(letter, why) => format!("{}: {why}", self.letter("⇏", letter)),
+            Event::Dropped(_, Loss::Partition | Loss::Down) if self.is_quiet => return None,
             Event::Dropped(letter, why) => {
                 let why = format!("{why:?}").to_lowercase();
                 format!("{} ({why})", self.letter("⇥", letter))
@@ -530,46 +560,3 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
 
 /// How long a message takes in `run`.
 const MESSAGE: Duration = Duration::from_millis(1);
-
-fn fact_line(fact: &Fact) -> String {
-    match fact {
-        Fact::Executed { slot, batch, is_final: true } => format!("executed {slot:?} {batch:?}"),
-        Fact::Executed { slot, batch, .. } => format!("executed {slot:?} {batch:?} for now"),
-        Fact::Applied { slot, request, result } => {
-            format!("applied {request:?} in {slot:?}: {result:?}")
-        }
-        Fact::Committed(slot) => format!("committed {slot:?}"),
-        Fact::RolledBack(slot) => format!("rolled back to {slot:?}"),
-        Fact::Restored(slot) => format!("restored {slot:?}"),
-        Fact::Checkpoint { slot, state } => format!("checkpoint {slot:?} {state:?}"),
-        Fact::View(view, primary) => format!("installed {view:?} of {primary:?}"),
-        Fact::Answered { request, answer } => format!("answered #{request} {answer:?}"),
-        Fact::Note(note) => note.to_string(),
-    }
-}
-
-fn no_option(option: &str) -> String {
-    format!("no such option: {option}")
-}
-
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("no number: {text}"))
-}
-
-fn liar(text: &str) -> Result<(NodeId, Misconduct), String> {
-    let (node, kind) = text.split_once(':').ok_or_else(|| no_option(text))?;
-    let liar = Misconduct::ALL.into_iter().find(|liar| liar.name() == kind);
-    let liar = liar.ok_or_else(|| format!("no such liar: {kind}"))?;
-    Ok((NodeId(number(node)? as u16), liar))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let amount = number(digits)?;
-    match &text[digits.len()..] {
-        "us" => Ok(Duration::from_micros(amount)),
-        "ms" => Ok(Duration::from_millis(amount)),
-        "s" => Ok(Duration::from_secs(amount)),
-        _ => Err(format!("no duration: {text}")),
-    }
-}

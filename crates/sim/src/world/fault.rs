@@ -16,6 +16,11 @@ impl<S: System> World<S> {
         let (writes, held) =
             each_host!(&mut self.nodes[node.index()].body, host => host.crash(keep));
         self.system.crashed(node);
+        if let Body::Client(index, _) = self.nodes[node.index()].body {
+            self.system.client_crashed(index);
+            // What it had told its upper layer went down with that.
+            self.answers.retain(|(client, _)| *client != index);
+        }
         // Its word to itself was in its memory.
         self.wire.retain(|_, packet| !(packet.own.is_some() && packet.letter.from == node));
         self.record(&Event::Crashed { node, writes, held });
@@ -43,6 +48,17 @@ impl<S: System> World<S> {
                 let mut out = Vec::new();
                 host.start(config, now, &mut out);
                 self.carry_client(node, out);
+            }
+        }
+    }
+
+    /// Whenever a learner starts, the first number that it draws is this one: whom it takes what is decided from.
+    pub fn load_learners(&mut self, draw: u32) {
+        for node in &mut self.nodes {
+            if let Body::Client(index, host) = &mut node.body
+                && self.setup.is_learner(*index)
+            {
+                host.loaded = Some(draw);
             }
         }
     }
@@ -142,7 +158,7 @@ impl<S: System> World<S> {
     /// From now on a node misbehaves like that. Twins are part of the world's [`super::Shape`] and not made here.
     pub fn corrupt(&mut self, node: NodeId, misconduct: Misconduct) {
         let me = self.peer(node);
-        if let Some(adversary) = misconduct.adversary(me, self.system.tamper()) {
+        if let Some(adversary) = self.system.adversary(misconduct, me) {
             self.corrupt_by(node, adversary);
         }
     }

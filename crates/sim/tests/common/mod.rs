@@ -10,9 +10,10 @@ use testudo_core::{
     Context, Decode, DecodeError, Digest, Effects, Encode, Invalid, Kind, Message, NoWork, Past,
     Peer, Protocol, ProtocolId, PublicKey, Reader, ReplicaId, Signed, Strength, Target, Verified,
 };
-use testudo_sim::conformance::Serving;
+use testudo_sim::conformance::{Heard, Serving};
 use testudo_sim::script::Scripted;
-use testudo_sim::service::{self, Answer, Mix};
+use testudo_sim::service::{self, Answer};
+use testudo_sim::workload::Registers;
 use testudo_sim::{Fact, NodeId, Setup, System};
 
 /// What is wrong with the toy.
@@ -375,7 +376,7 @@ impl System for Register {
 }
 
 impl Serving for Register {
-    const MIX: Mix = Mix::Registers;
+    type Workload = Registers;
 
     fn submit(&mut self, _: usize, id: u64, operation: Vec<u8>) -> Ask {
         match service::Ask::from_bytes(&operation) {
@@ -384,26 +385,26 @@ impl Serving for Register {
             Err(error) => panic!("{error}"),
         }
     }
-    fn answered(&mut self, _: usize, (id, text): (u64, String)) -> Vec<(u64, Vec<u8>)> {
+    fn answered(&mut self, _: usize, (id, text): (u64, String)) -> Vec<Heard> {
         let answer = match text.as_str() {
             "ok" => Answer::Done,
             "" => Answer::Value(None),
             _ => Answer::Value(Some(text)),
         };
-        vec![(id, answer.to_bytes())]
+        vec![Heard::Answer(id, answer.to_bytes())]
     }
 }
 
 impl Scripted for Register {
-    fn request(&mut self, words: &[&str]) -> Result<Ask, String> {
+    fn request(&mut self, _: usize, words: &[&str]) -> Result<Ask, String> {
         match service::Ask::parse(words)? {
             service::Ask::Put { key, value } => Ok(Ask { id: 0, key, write: Some(value) }),
             service::Ask::Get { key } => Ok(Ask { id: 0, key, write: None }),
             other => Err(format!("a register cannot {other}")),
         }
     }
-    fn show_answer(&self, (_, text): &(u64, String)) -> String {
-        if text.is_empty() { "no value".into() } else { text.clone() }
+    fn show_answer(&mut self, _: usize, (_, text): (u64, String)) -> Option<String> {
+        Some(if text.is_empty() { "no value".into() } else { text })
     }
     fn show_message(&self, message: &Said) -> String {
         let value = |frame: &Frame| {

@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::stamp::STAMP;
+
 const EXAMPLES: &str = "\
 Examples:
   testudo bench                                         gets and puts against 127.0.0.1:2379 for 10 s
   testudo bench --workload put --outstanding 128        puts, 128 under way at a time
-  testudo bench --pids $(pgrep -d, etcd) --json         with the processor time of every etcd
+  testudo bench --pids $(pgrep -d, etcd) --json         with the processor time and memory of every etcd
+  testudo bench --workload put --idle-watchers 10000    puts, while so many watch what does not change
+  testudo bench --workload watch --watchers 1000 --keys 10 --rate 1000
+                                                        each of 1000 puts a second reaches 100 watchers
+  testudo bench --workload lease --leases 10000 --ttl 10
 
-The exit code is 1 when any operation failed.";
+The exit code is 1 when any operation failed, an event was lost, or a lease.";
 
 /// Flags of `bench`.
 #[derive(Args, Clone, Debug)]
@@ -37,6 +43,21 @@ pub(crate) struct BenchArgs {
     /// How long to run before measuring.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
     pub(crate) warmup: Duration,
+    /// Watches to keep open on keys that nobody puts, while operations go on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) idle_watchers: usize,
+    /// For `watch`: how many watches to open; they share the keys evenly.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) watchers: usize,
+    /// For `lease`: how many leases to hold.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) leases: usize,
+    /// For `lease`: how many seconds each lasts when nobody renews it; it is renewed each third of that.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) ttl: u32,
+    /// For `watch` and `lease`: how many puts a second to begin, if there is room among those outstanding.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) rate: u32,
     /// How many keys to spread operations over.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) keys: usize,
@@ -49,7 +70,7 @@ pub(crate) struct BenchArgs {
     /// Where the choice of keys and values starts: the same load for the same seed.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Processes whose processor time is divided by the operations, as the servers' cost.
+    /// Processes whose processor time is divided by the operations, as the servers' cost, and whose memory is shown.
     #[arg(long, value_name = "PID,..", value_delimiter = ',')]
     pub(crate) pids: Vec<u32>,
     /// Print the report as one line of JSON.
@@ -70,6 +91,10 @@ pub(crate) enum Workload {
     Txn,
     /// Put or read linearizably, by the toss of a coin.
     Mixed,
+    /// Put at a given rate, and check that every watcher gets every event of its key complete, in order, and once.
+    Watch,
+    /// Put at a given rate while leases are kept alive, and check that none is lost.
+    Lease,
 }
 
 impl Workload {
@@ -82,7 +107,15 @@ impl Workload {
             Self::GetSerializable => "get-serializable",
             Self::Txn => "txn",
             Self::Mixed => "mixed",
+            Self::Watch => "watch",
+            Self::Lease => "lease",
         }
+    }
+
+    /// Whether puts begin at given times, rather than when the one before has ended.
+    #[must_use]
+    pub(super) const fn is_paced(self) -> bool {
+        matches!(self, Self::Watch | Self::Lease)
     }
 }
 
@@ -92,6 +125,10 @@ const VALUE_LIMIT: usize = 1_500_000;
 const OUTSTANDING_LIMIT: usize = 100_000;
 const CONNECTION_LIMIT: usize = 10_000;
 const KEY_LIMIT: usize = 100_000_000;
+const WATCHER_LIMIT: usize = 1_000_000;
+const RATE_LIMIT: usize = 1_000_000;
+/// Seconds; etcd allows more, but nobody measures for so long.
+const TTL_LIMIT: usize = 86_400;
 
 impl BenchArgs {
     pub(super) fn check(&self) -> Result<(), String> {
@@ -105,6 +142,20 @@ impl BenchArgs {
         within("outstanding", self.outstanding, OUTSTANDING_LIMIT)?;
         within("connections", self.connections(), CONNECTION_LIMIT)?;
         within("keys", self.keys, KEY_LIMIT)?;
+        within("watchers", self.watchers, WATCHER_LIMIT)?;
+        within("leases", self.leases, WATCHER_LIMIT)?;
+        within("rate", self.rate as usize, RATE_LIMIT)?;
+        within("ttl", self.ttl as usize, TTL_LIMIT)?;
+        if self.idle_watchers > WATCHER_LIMIT {
+            let count = self.idle_watchers;
+            return Err(format!("--idle-watchers is {count}, and must be at most {WATCHER_LIMIT}"));
+        }
+        if self.workload == Workload::Watch && self.value_size < STAMP {
+            let size = self.value_size;
+            return Err(format!(
+                "--value-size is {size}, and must be at least {STAMP} to tell one value from another"
+            ));
+        }
         if self.value_size > VALUE_LIMIT {
             let size = self.value_size;
             return Err(format!("--value-size is {size}, and must be at most {VALUE_LIMIT}"));

@@ -1,11 +1,11 @@
-//! As much of gRPC as a benchmark needs: one message there, one back, many at a time.
+//! As much of gRPC as a benchmark needs: one message there and one back, many at a time, and streams of them.
 
 use std::fmt;
 use std::future::poll_fn;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 use h2::client::SendRequest;
-use h2::{RecvStream, client};
+use h2::{RecvStream, SendStream, client};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE};
 use http::{HeaderMap, Method, Request, Uri};
 use prost::Message;
@@ -22,6 +22,9 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
+/// What is said of an answer that is not what it should be.
+pub(super) const UNREADABLE: &str = "the answer cannot be read";
+
 /// A server and the methods that are called there.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
@@ -29,6 +32,10 @@ pub(super) struct Endpoint {
     pub(super) put: Uri,
     pub(super) range: Uri,
     pub(super) txn: Uri,
+    pub(super) watch: Uri,
+    pub(super) lease_grant: Uri,
+    pub(super) lease_revoke: Uri,
+    pub(super) lease_keep_alive: Uri,
 }
 
 impl Endpoint {
@@ -51,12 +58,20 @@ impl Endpoint {
             Uri::builder()
                 .scheme("http")
                 .authority(authority)
-                .path_and_query(format!("/etcdserverpb.KV/{method}"))
+                .path_and_query(format!("/etcdserverpb.{method}"))
                 .build()
                 .map_err(|error| format!("{text}: {error}"))
         };
-        let (put, range, txn) = (uri("Put")?, uri("Range")?, uri("Txn")?);
-        Ok(Self { authority: authority.to_owned(), put, range, txn })
+        Ok(Self {
+            authority: authority.to_owned(),
+            put: uri("KV/Put")?,
+            range: uri("KV/Range")?,
+            txn: uri("KV/Txn")?,
+            watch: uri("Watch/Watch")?,
+            lease_grant: uri("Lease/LeaseGrant")?,
+            lease_revoke: uri("Lease/LeaseRevoke")?,
+            lease_keep_alive: uri("Lease/LeaseKeepAlive")?,
+        })
     }
 
     /// Opens a connection. It is served by a task of its own on this thread.
@@ -135,13 +150,8 @@ impl Connection {
         method: &Uri,
         message: &impl Message,
     ) -> Result<Bytes, Failure> {
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = method.clone();
-        request.headers_mut().insert(CONTENT_TYPE, GRPC);
-        request.headers_mut().insert(TE, TRAILERS);
         poll_fn(|cx| self.sender.poll_ready(cx)).await?;
-        let (response, mut body) = self.sender.send_request(request, false)?;
+        let (response, mut body) = self.sender.send_request(request(method), false)?;
         body.send_data(frame(message), true)?;
         let (head, mut body) = response.await?.into_parts();
         if head.headers.contains_key(STATUS) {
@@ -154,6 +164,82 @@ impl Connection {
         }
         Ok(message)
     }
+
+    /// Calls a method that takes and gives any number of messages, the first of which is this. Comes back when the
+    /// server has begun to answer.
+    pub(super) async fn stream(
+        &mut self,
+        method: &Uri,
+        first: &impl Message,
+    ) -> Result<(Questions, Answers), Failure> {
+        poll_fn(|cx| self.sender.poll_ready(cx)).await?;
+        let (response, body) = self.sender.send_request(request(method), false)?;
+        let mut questions = Questions { body };
+        questions.send(first)?;
+        let (head, body) = response.await?.into_parts();
+        if head.headers.contains_key(STATUS) {
+            check(&head.headers)?;
+        }
+        Ok((questions, Answers { body, unread: BytesMut::new() }))
+    }
+}
+
+/// One's own side of a stream, which lasts as long as this is kept.
+pub(super) struct Questions {
+    body: SendStream<Bytes>,
+}
+
+impl Questions {
+    /// Sends one message more. What the server is not ready for waits here, so whoever sends must not send without end.
+    pub(super) fn send(&mut self, message: &impl Message) -> Result<(), Failure> {
+        Ok(self.body.send_data(frame(message), false)?)
+    }
+}
+
+/// The server's side of a stream.
+pub(super) struct Answers {
+    body: RecvStream,
+    unread: BytesMut,
+}
+
+impl Answers {
+    /// The next message; none when the server has ended the stream well. What was read so far is kept when this is
+    /// not waited for to the end.
+    pub(super) async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Failure> {
+        loop {
+            if let Some(message) = self.whole() {
+                let message = M::decode(message);
+                return message.map(Some).map_err(|_| Failure::Nonsense(UNREADABLE));
+            }
+            let Some(piece) = self.body.data().await else { break };
+            let piece = piece?;
+            self.body.flow_control().release_capacity(piece.len())?;
+            self.unread.extend_from_slice(&piece);
+        }
+        match self.body.trailers().await? {
+            Some(trailers) => check(&trailers).map(|()| None),
+            None => Err(Failure::Nonsense("the stream ends without a status")),
+        }
+    }
+
+    /// Takes the next message if all of it is here.
+    fn whole(&mut self) -> Option<Bytes> {
+        let length = self.unread.get(1..PREFIX)?.try_into().map(u32::from_be_bytes).ok()? as usize;
+        if self.unread.len() - PREFIX < length {
+            return None;
+        }
+        self.unread.advance(PREFIX);
+        Some(self.unread.split_to(length).freeze())
+    }
+}
+
+fn request(method: &Uri) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = method.clone();
+    request.headers_mut().insert(CONTENT_TYPE, GRPC);
+    request.headers_mut().insert(TE, TRAILERS);
+    request
 }
 
 fn frame(message: &impl Message) -> Bytes {

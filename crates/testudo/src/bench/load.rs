@@ -1,4 +1,4 @@
-//! The closed loop: workers that each have one operation under way.
+//! Workers that each have one operation under way: the next begins when one has ended, or when its time has come.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,15 +11,17 @@ use testudo_etcd::proto::etcdserverpb::compare::{CompareTarget, TargetUnion};
 use testudo_etcd::proto::etcdserverpb::request_op::Request;
 use testudo_etcd::proto::etcdserverpb::response_op::Response;
 use testudo_etcd::proto::etcdserverpb::{
-    Compare, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+    Compare, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest,
+    TxnResponse,
 };
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::args::{BenchArgs, Workload};
-use super::client::{Connection, Endpoint, Failure};
+use super::client::{Connection, Endpoint, Failure, UNREADABLE};
 use super::histogram::Histogram;
+use super::stamp::Stamps;
 
 /// Random bytes that values are cut from. More than a value's size, so that few are alike.
 const NOISE: usize = 1 << 20;
@@ -41,10 +43,11 @@ pub(super) struct Measured {
     pub(super) first_failure: Option<Failure>,
 }
 
-/// Connections, keys and what is measured.
+/// Connections, keys and what is measured; clones share it.
+#[derive(Clone)]
 pub(super) struct Load {
     shared: Rc<Shared>,
-    workers: RefCell<JoinSet<()>>,
+    workers: Rc<RefCell<JoinSet<()>>>,
 }
 
 struct Shared {
@@ -61,6 +64,14 @@ struct Shared {
     noise: Bytes,
     endpoints: Vec<Endpoint>,
     lines: Vec<Line>,
+    /// Values of a workload whose values are checked.
+    stamps: Stamps,
+    /// For a workload that is paced, the time from one operation's beginning to the next.
+    pace: Option<Duration>,
+    /// When the next operation may begin.
+    turn: Cell<Option<tokio::time::Instant>>,
+    /// How many stamped values were made.
+    numbers: Cell<u64>,
     /// The revision at which each key was seen last.
     revisions: RefCell<Vec<i64>>,
     measured: RefCell<Measured>,
@@ -95,7 +106,8 @@ impl Load {
         let length = NOISE.max(2 * args.value_size);
         let noise: Vec<u8> =
             (0..length.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).collect();
-        let keys = (0..args.keys).map(|index| format!("bench/{index:09}").into()).collect();
+        let noise = Bytes::from(noise);
+        let keys = (0..args.keys).map(name).collect();
         let shared = Shared {
             workload: args.workload,
             timeout: args.timeout,
@@ -106,7 +118,11 @@ impl Load {
             value_size: args.value_size,
             seed: args.seed,
             keys,
-            noise: noise.into(),
+            stamps: Stamps::new(noise.clone(), args.value_size),
+            pace: args.workload.is_paced().then(|| Duration::from_secs(1) / args.rate),
+            turn: Cell::new(None),
+            numbers: Cell::new(0),
+            noise,
             endpoints,
             lines,
             revisions: RefCell::new(vec![0; args.keys]),
@@ -115,7 +131,37 @@ impl Load {
             stopping: Cell::new(false),
             enough: Notify::new(),
         };
-        Ok(Self { shared: Rc::new(shared), workers: RefCell::new(JoinSet::new()) })
+        Ok(Self { shared: Rc::new(shared), workers: Rc::default() })
+    }
+
+    /// The endpoint that the connection of this number goes to.
+    pub(super) fn endpoint(&self, connection: usize) -> &Endpoint {
+        &self.shared.endpoints[connection % self.shared.endpoints.len()]
+    }
+
+    /// The name of a key.
+    pub(super) fn key(&self, key: usize) -> Bytes {
+        self.shared.keys[key].clone()
+    }
+
+    /// What comes after the last of the keys.
+    pub(super) fn end_of_keys(&self) -> Bytes {
+        name(self.shared.keys.len())
+    }
+
+    /// The highest revision that the answer to a put of this key has told.
+    pub(super) fn last_revision(&self, key: usize) -> i64 {
+        self.shared.revisions.borrow()[key]
+    }
+
+    /// How values are checked.
+    pub(super) fn stamps(&self) -> &Stamps {
+        &self.shared.stamps
+    }
+
+    /// Whether the window is open.
+    pub(super) fn is_measuring(&self) -> bool {
+        self.shared.measuring.get()
     }
 
     /// Sets every key once, if the workload reads.
@@ -123,7 +169,7 @@ impl Load {
     /// # Errors
     /// The first failure.
     pub(super) async fn preload(&self) -> Result<(), String> {
-        if self.shared.workload == Workload::Put {
+        if matches!(self.shared.workload, Workload::Put | Workload::Lease) {
             return Ok(());
         }
         let next = Rc::new(Cell::new(0));
@@ -185,6 +231,14 @@ impl Load {
 }
 
 impl Shared {
+    /// When the next operation begins, if operations are paced. Turns that nobody was free for are made up for.
+    fn take_turn(&self) -> Option<tokio::time::Instant> {
+        let pace = self.pace?;
+        let turn = self.turn.get().unwrap_or_else(tokio::time::Instant::now);
+        self.turn.set(Some(turn + pace));
+        Some(turn)
+    }
+
     /// Counts how an operation ended, if this is the time to count.
     fn count(&self, latency: Duration, outcome: Result<Outcome, Failure>) {
         if !self.measuring.get() {
@@ -209,6 +263,10 @@ impl Shared {
             self.enough.notify_one();
         }
     }
+}
+
+fn name(key: usize) -> Bytes {
+    format!("bench/{key:09}").into()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -238,6 +296,9 @@ impl Worker {
 
     async fn work(&mut self) {
         while !self.shared.stopping.get() {
+            if let Some(turn) = self.shared.take_turn() {
+                sleep_until(turn).await;
+            }
             let start = Instant::now();
             let attempt = timeout(self.shared.timeout, self.operate()).await;
             let outcome = attempt.unwrap_or(Err(Failure::TimedOut));
@@ -252,7 +313,8 @@ impl Worker {
     async fn operate(&mut self) -> Result<Outcome, Failure> {
         let key = self.random.below(self.shared.keys.len());
         match self.shared.workload {
-            Workload::Put => self.put(key).await,
+            Workload::Put | Workload::Lease => self.put(key).await,
+            Workload::Watch => self.put_stamped(key).await,
             Workload::Get => self.get(key, false).await,
             Workload::GetSerializable => self.get(key, true).await,
             Workload::Txn => self.swap(key).await,
@@ -268,6 +330,21 @@ impl Worker {
         Ok(Outcome::Done)
     }
 
+    /// Puts a value that is known again, and remembers at which revision.
+    async fn put_stamped(&mut self, key: usize) -> Result<Outcome, Failure> {
+        let shared = self.shared.clone();
+        let number = shared.numbers.replace(shared.numbers.get() + 1);
+        let value = shared.stamps.value(number);
+        let request = PutRequest { key: shared.keys[key].clone(), value, ..PutRequest::default() };
+        let method = &shared.endpoints[self.endpoint].put;
+        let answer = self.connection.call(method, &request).await?;
+        let answer = PutResponse::decode(answer).map_err(|_| Failure::Nonsense(UNREADABLE))?;
+        let header = answer.header.ok_or(Failure::Nonsense("the answer names no revision"))?;
+        let known = &mut shared.revisions.borrow_mut()[key];
+        *known = header.revision.max(*known);
+        Ok(Outcome::Done)
+    }
+
     async fn get(&mut self, key: usize, serializable: bool) -> Result<Outcome, Failure> {
         let request = RangeRequest { serializable, ..self.range_request(key) };
         let method = &self.shared.endpoints[self.endpoint].range;
@@ -275,7 +352,7 @@ impl Worker {
         match RangeResponse::decode(answer) {
             Ok(range) if range.kvs.len() == 1 => Ok(Outcome::Done),
             Ok(_) => Err(Failure::Nonsense("a key that was set is not there")),
-            Err(_) => Err(Failure::Nonsense("the answer cannot be read")),
+            Err(_) => Err(Failure::Nonsense(UNREADABLE)),
         }
     }
 
@@ -296,7 +373,7 @@ impl Worker {
         let method = &self.shared.endpoints[self.endpoint].txn;
         let answer = self.connection.call(method, &request).await?;
         let Ok(answer) = TxnResponse::decode(answer) else {
-            return Err(Failure::Nonsense("the answer cannot be read"));
+            return Err(Failure::Nonsense(UNREADABLE));
         };
         let now = if answer.succeeded {
             answer.header.map(|header| header.revision)

@@ -1,4 +1,4 @@
-//! What processes have cost: the processor time that Linux books for each.
+//! What processes have cost: the processor time that Linux books for each, and the most memory that each had.
 
 use std::fs;
 use std::time::Duration;
@@ -39,6 +39,22 @@ impl Processes {
     }
 }
 
+/// The most memory that each of these processes ever had at once, in bytes (`VmHWM`); none where it cannot be told.
+pub(super) fn peak_memory(processes: &Processes) -> Vec<Option<u64>> {
+    let peak = |(pid, _): &(u32, String)| {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        parse_peak(&text)
+    };
+    processes.watched.iter().map(peak).collect()
+}
+
+/// The line that says `VmHWM:     1234 kB`.
+fn parse_peak(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
 fn read(process: &str) -> Result<(String, Duration), String> {
     let path = format!("/proc/{process}/stat");
     let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
@@ -66,6 +82,15 @@ mod tests {
         assert_eq!(parse(text), Some(("a) (b c".to_owned(), Duration::from_secs(3))));
         assert_eq!(parse("7 (a) S 1"), None);
         assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let text = "Name:\ta\nVmPeak:\t  9 kB\nVmHWM:\t   12 kB\nVmRSS:\t 8 kB\n";
+        assert_eq!(parse_peak(text), Some(12 * 1024));
+        assert_eq!(parse_peak("Name:\ta\n"), None);
+        let own = Processes::of(&[std::process::id()]).expect("this process is there");
+        assert!(peak_memory(&own)[0].expect("it has memory") > 1 << 20);
     }
 
     #[test]

@@ -108,6 +108,13 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The table under `[key]`, which must be there. It is named by its key.
+    pub(crate) fn table(&self, key: &str) -> Outcome<Self> {
+        let kind = format!("a table, under [{key}]");
+        let table = self.needed(key, self.value(key, &kind, Value::as_table)?)?;
+        Ok(Fields { file: self.file, place: format!("[{key}]"), table })
+    }
+
     /// The tables under `[[key]]`, none when absent. Each is named by its place, `one` and a number.
     pub(crate) fn tables(&self, key: &str, one: &str) -> Outcome<Vec<Self>> {
         let kind = format!("tables, each under [[{key}]]");

@@ -1,12 +1,14 @@
 //! From text to cluster.
 
 use super::fields::Fields;
+use super::service::{read_compaction, read_quota};
 use super::{Address, Cluster, FORMAT, Gateway, Replica};
 use crate::failure::{Failure, Outcome};
 use crate::lying::Lie;
 use crate::words;
 use std::path::Path;
 use testudo_core::{ClusterId, PublicKey};
+use testudo_kv::Settings;
 
 /// Reads a cluster file's text. What it means together is checked by [`Cluster::check`].
 pub(super) fn read(file: &Path, text: &str) -> Outcome<Cluster> {
@@ -37,6 +39,7 @@ pub(super) fn read(file: &Path, text: &str) -> Outcome<Cluster> {
         "faults",
         "demonstration",
         "beyond",
+        "service",
         "replica",
         "gateway",
     ])?;
@@ -46,6 +49,7 @@ pub(super) fn read(file: &Path, text: &str) -> Outcome<Cluster> {
         faults: fields.number("faults")?,
         demonstration: fields.flag("demonstration")?,
         beyond: fields.flag("beyond")?,
+        service: service(&fields.table("service")?)?,
         replicas: numbered(
             fields.tables("replica", "replica")?.iter().map(replica).collect::<Outcome<_>>()?,
             |replica| replica.id,
@@ -60,6 +64,14 @@ pub(super) fn read(file: &Path, text: &str) -> Outcome<Cluster> {
         )?,
     };
     Ok(cluster)
+}
+
+fn service(fields: &Fields<'_>) -> Outcome<Settings> {
+    fields.only(&["quota", "auto-compaction"])?;
+    Ok(Settings {
+        quota: fields.read("quota", read_quota)?,
+        compaction: fields.read("auto-compaction", read_compaction)?,
+    })
 }
 
 fn replica(fields: &Fields<'_>) -> Outcome<Replica> {
@@ -79,11 +91,12 @@ fn replica(fields: &Fields<'_>) -> Outcome<Replica> {
 }
 
 fn gateway(fields: &Fields<'_>) -> Outcome<Gateway> {
-    fields.only(&["id", "key", "address"])?;
+    fields.only(&["id", "key", "address", "admin"])?;
     Ok(Gateway {
         id: fields.number("id")?,
         key: fields.read("key", key)?,
         address: fields.read_if_any("address", Address::read)?,
+        admin: fields.read_if_any("admin", Address::read)?,
     })
 }
 

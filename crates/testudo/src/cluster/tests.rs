@@ -1,5 +1,6 @@
 use super::*;
 use crate::failure::Exit;
+use testudo_kv::AutoCompaction;
 
 fn key(byte: u8) -> PublicKey {
     PublicKey([byte; 32])
@@ -20,11 +21,16 @@ fn cluster() -> Cluster {
         faults: 1,
         demonstration: false,
         beyond: false,
+        service: Settings {
+            quota: 512 << 20,
+            compaction: AutoCompaction::Period { milliseconds: 3_600_000 },
+        },
         replicas: (0..4).map(replica).collect(),
         gateways: vec![Gateway {
             id: 0,
             key: key(201),
             address: Some(Address::new("[::1]", 2379)),
+            admin: Some(Address::new("node.example", 2380)),
         }],
     }
 }
@@ -82,6 +88,12 @@ fn slips_of_the_pen_are_refused_with_advice() {
         ("faults = 1", "faults = 99999", "from 0 to 65535"),
         ("faults = 1", "faults = 2", "7 replicas are needed to survive 2 Byzantine faults"),
         ("faults = 1", "faults 1", "line 8: this is no TOML"),
+        ("quota = \"512MiB\"", "quota = 512", "[service]: `quota` is a value of type integer"),
+        ("512MiB", "512MB", "`quota` = \"512MB\" is no number of bytes; write 512MiB"),
+        ("512MiB", "1KiB", "`quota` = \"1KiB\" is out of bounds; a quota is from 16MiB to 8GiB"),
+        ("quota = ", "qouta = ", "[service]: there is no field `qouta`; did you mean `quota`?"),
+        ("auto-compaction = \"", "auto-compaction = \"never", "is no such choice; write off"),
+        ("[service]", "[sevrice]", "no field `sevrice`; did you mean `service`?"),
         ("format = 1", "format = 2", "its format is 2, and this program reads format 1"),
         ("format = 1", "", "`format` is missing"),
         ("\"pbft\"", "\"pbtf\"", "there is no protocol `pbtf`; there is pbft"),

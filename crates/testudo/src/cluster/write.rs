@@ -1,5 +1,6 @@
 //! From cluster to text.
 
+use super::service::{Bytes, Compaction};
 use super::{Cluster, FORMAT};
 use std::fmt::Write as _;
 
@@ -30,6 +31,7 @@ fn write_all(cluster: &Cluster, text: &mut String) -> std::fmt::Result {
     if cluster.beyond {
         writeln!(text, "# More of them lie than it survives.\nbeyond = true")?;
     }
+    write_service(cluster, text)?;
     for replica in &cluster.replicas {
         writeln!(text, "\n[[replica]]\nid = {}", replica.id)?;
         writeln!(text, "address = \"{}\"", replica.address)?;
@@ -48,6 +50,27 @@ fn write_all(cluster: &Cluster, text: &mut String) -> std::fmt::Result {
         if let Some(address) = &gateway.address {
             writeln!(text, "address = \"{address}\"")?;
         }
+        if let Some(admin) = &gateway.admin {
+            writeln!(text, "admin = \"{admin}\"")?;
+        }
     }
     Ok(())
+}
+
+fn write_service(cluster: &Cluster, text: &mut String) -> std::fmt::Result {
+    let (quota, compaction) =
+        (Bytes(cluster.service.quota), Compaction(cluster.service.compaction));
+    writeln!(
+        text,
+        "\n# What every replica and gateway begins with. It cannot change once there is data.\n\
+         [service]\n\
+         # How many bytes the store may hold, history included; whatever would make it grow beyond is refused, and\n\
+         # deletions and compactions are not. Each replica and gateway holds the store in memory, at worst three times\n\
+         # at once (the second and third while a checkpoint is written or handed out), and 256 MiB beside it. The quota\n\
+         # is chosen so that all of them on a machine take three quarters of its memory at most, and is never chosen\n\
+         # above 2GiB: (memory * 3/4 / processes - 256MiB) / 3. From 16MiB to 8GiB.\n\
+         quota = \"{quota}\"\n\
+         # What history is forgotten by itself: \"off\", all but \"revisions=10000\", or what is older than \"period=1h\".\n\
+         auto-compaction = \"{compaction}\""
+    )
 }

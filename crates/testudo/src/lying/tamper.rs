@@ -1,6 +1,7 @@
 //! What a plausible lie looks like, by the kind of thing that is said.
 
 use super::Lie;
+use super::learners::ToLearners;
 use crate::failure::{Failure, Outcome};
 use std::sync::Arc;
 use testudo_core::{Decode, Digest, Encode, Message, Peer, ReplicaId};
@@ -26,11 +27,16 @@ pub(crate) fn outgoing<M: Message + Send + 'static>(
     let mut chance = Rng::new(u64::from_le_bytes(seed));
     let mut to_peers = Liar::new(lie, me.into(), tamper::<M>);
     let mut two_faces = TwoFaces { me, n, last: None };
+    let mut to_learners = ToLearners::new(lie);
     let mut earlier = None;
     Ok(Box::new(move |to, message| match (to, message) {
         (Peer::Client(_), ReplicaMessage::Reply(reply)) => {
             let told = to_client(lie, reply, &mut earlier, &mut chance);
             told.into_iter().map(|reply| (to, ReplicaMessage::Reply(reply))).collect()
+        }
+        (Peer::Client(_), message) if ToLearners::concerns(&message) => {
+            let told = to_learners.say(&message, &mut chance);
+            told.into_iter().map(|word| (to, word)).collect()
         }
         (Peer::Replica(peer), message) if lie == Lie::Equivocate => {
             vec![(to, two_faces.show(peer, message, &mut chance))]

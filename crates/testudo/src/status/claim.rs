@@ -171,7 +171,7 @@ impl Claim {
     }
 }
 
-fn clean(word: &str) -> String {
+pub(super) fn clean(word: &str) -> String {
     word.chars().filter(|c| !c.is_control()).take(WORD).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Claims beside what enough of them agree on.
 
 use super::claim::{At, Claim, Health};
+use super::gateway;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Outcome};
 use crate::protocols;
@@ -93,13 +94,19 @@ pub(crate) struct Summary {
     pub(crate) split: Option<u64>,
     /// The replicas, by id.
     pub(crate) rows: Vec<Row>,
+    /// The gateways that can be asked.
+    pub(crate) gateways: Vec<gateway::Row>,
     /// How it all is.
     pub(crate) verdict: Verdict,
 }
 
 impl Summary {
-    /// Judges the claims of a cluster's replicas, in the order of their ids.
-    pub(crate) fn of(cluster: &Cluster, claims: Vec<Result<Claim, String>>) -> Outcome<Self> {
+    /// Judges the claims of a cluster's replicas, in the order of their ids, and shows its gateways beside them.
+    pub(crate) fn of(
+        cluster: &Cluster,
+        claims: Vec<Result<Claim, String>>,
+        gateways: Vec<gateway::Row>,
+    ) -> Outcome<Self> {
         let membership = cluster.membership()?;
         let quorums = Dissemination::of(&membership)
             .ok_or_else(|| Failure::refused("a cluster of this size has no quorums"))?;
@@ -128,20 +135,26 @@ impl Summary {
                 claim: claim.map(Claim::without_evidence),
             });
         }
+        let verdict = match verdict(&rows, split, quorums.quorum()) {
+            Verdict::Well if !gateways.iter().all(gateway::Row::is_well) => Verdict::Amiss,
+            verdict => verdict,
+        };
         Ok(Self {
             cluster: cluster.id.to_string(),
             faults: quorums.f(),
             quorum: quorums.quorum(),
-            verdict: verdict(&rows, split, quorums.quorum()),
+            verdict,
             split,
             agreed,
             rows,
+            gateways,
         })
     }
 
     /// For programs. Fields are only ever added.
     pub(crate) fn json(&self) -> Value {
         let replicas: Vec<Value> = self.rows.iter().map(row_json).collect();
+        let gateways: Vec<Value> = self.gateways.iter().map(|it| self.gateway_json(it)).collect();
         let (view, primary) = (self.agreed.view.map(|it| it.0), self.agreed.view.map(|it| it.1));
         json!({
             "cluster": self.cluster,
@@ -161,7 +174,25 @@ impl Summary {
                 "stable": self.agreed.stable,
             },
             "replicas": replicas,
+            "gateways": gateways,
         })
+    }
+
+    fn gateway_json(&self, row: &gateway::Row) -> Value {
+        json!({
+            "id": row.id,
+            "reachable": row.claim.is_ok(),
+            "error": row.claim.as_ref().err(),
+            "claim": row.claim.as_ref().ok(),
+            "lag": self.gateway_lag(row),
+            "watches": row.watches,
+        })
+    }
+
+    /// How many slots a gateway is behind what f+1 replicas have executed.
+    pub(crate) fn gateway_lag(&self, row: &gateway::Row) -> Option<u64> {
+        let claim = row.claim.as_ref().ok()?;
+        Some(self.agreed.slot?.saturating_sub(claim.slot))
     }
 }
 

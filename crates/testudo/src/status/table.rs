@@ -1,7 +1,9 @@
 //! The summary for people.
 
 use super::claim::{Claim, Health};
+use super::gateway::{self, Standing};
 use super::summary::{Accusation, Comparison, Row, Summary, Verdict};
+use crate::cluster::service::Bytes;
 use crate::words;
 use comfy_table::{Table, presets};
 use std::fmt::Write as _;
@@ -28,9 +30,74 @@ pub(super) fn table(summary: &Summary) -> String {
     }
     table.add_row(agreed(summary));
     let mut text = table.trim_fmt();
+    if !summary.gateways.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&gateways(summary));
+    }
     // Writing to a string does not fail.
     let _ = write!(text, "\n\n{}", sentences(summary));
     text
+}
+
+/// A table of the gateways.
+fn gateways(summary: &Summary) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "gateway",
+        "etcd",
+        "follows",
+        "slot",
+        "lag",
+        "revision",
+        "keys",
+        "bytes of quota",
+        "leases",
+        "watches",
+    ]);
+    for row in &summary.gateways {
+        let lag = summary.gateway_lag(row).map(|lag| lag.to_string());
+        table.add_row(gateway_cells(row, lag));
+    }
+    table.trim_fmt()
+}
+
+fn gateway_cells(row: &gateway::Row, lag: Option<String>) -> [String; 10] {
+    let none = || "-".to_owned();
+    let or_none = |number: Option<String>| number.unwrap_or_else(none);
+    let claim = match &row.claim {
+        Ok(claim) => claim,
+        Err(why) => {
+            let mut cells = std::array::from_fn(|_| none());
+            cells[0] = row.id.to_string();
+            cells[2] = format!("unreachable: {why}");
+            return cells;
+        }
+    };
+    let follows = match claim.standing {
+        Standing::Following(upstream) => format!("replica {upstream}"),
+        Standing::Fetching => "fetches the state".to_owned(),
+        Standing::Diverged(slot) => format!("DIVERGED at slot {slot}, and answers nothing"),
+    };
+    let store = claim.store.as_ref();
+    let space = store.map(|store| {
+        let full = if store.is_full { ", NOSPACE" } else { "" };
+        let percent = store.bytes.saturating_mul(100) / store.quota.max(1);
+        let megabytes = store.bytes as f64 / 1e6;
+        let digits = usize::from(megabytes < 10.0);
+        format!("{megabytes:.digits$} MB of {} ({percent}%{full})", Bytes(store.quota))
+    });
+    [
+        row.id.to_string(),
+        claim.etcd.clone(),
+        follows,
+        claim.slot.to_string(),
+        or_none(lag),
+        or_none(store.map(|store| store.revision.to_string())),
+        or_none(store.map(|store| store.keys.to_string())),
+        or_none(space),
+        or_none(store.and_then(|store| store.leases).map(|it| it.to_string())),
+        or_none(row.watches.map(|it| it.to_string())),
+    ]
 }
 
 fn cells(row: &Row) -> [String; 9] {
@@ -144,6 +211,13 @@ fn sentences(summary: &Summary) -> String {
             names(&|row| !row.is_convicted() && !row.caught.is_empty()),
         ),
     ];
+    let astray = summary.gateways.iter().filter(|row| !row.is_well());
+    let astray: Vec<String> = astray.map(|row| row.id.to_string()).collect();
+    if !astray.is_empty() {
+        let astray: Vec<&str> = astray.iter().map(String::as_str).collect();
+        let gateways = if astray.len() == 1 { "Gateway that does" } else { "Gateways that do" };
+        let _ = write!(text, "\n{gateways} not follow the cluster: {}.", words::list(&astray));
+    }
     for (what, who) in lists.iter().filter(|(_, who)| !who.is_empty()) {
         let who: Vec<&str> = who.iter().map(String::as_str).collect();
         let replicas = if who.len() == 1 { "Replica" } else { "Replicas" };

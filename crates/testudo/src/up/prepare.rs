@@ -2,9 +2,12 @@
 
 use super::folder::Folder;
 use crate::cli;
+use crate::cluster::service::{Bytes, Compaction};
 use crate::cluster::{Address, Cluster, Gateway, Replica, refuse_many};
 use crate::failure::{Failure, Outcome, plain};
-use crate::init::{fresh_id, fresh_key, gateway_key, private_folder, replica_key, write_key};
+use crate::init::{
+    fresh_id, fresh_key, gateway_key, private_folder, replica_key, settings, write_key,
+};
 use crate::lying::Assignment;
 use crate::protocols;
 use std::net::{Ipv4Addr, TcpListener};
@@ -49,6 +52,8 @@ fn plan(flags: &cli::Up) -> Outcome<Cluster> {
         faults,
         demonstration: !liars.is_empty(),
         beyond: flags.beyond,
+        // All replicas and the gateway share this machine.
+        service: settings(&flags.service, n as u64 + 1),
         replicas: Vec::new(),
         gateways: Vec::new(),
     };
@@ -100,7 +105,7 @@ fn make_keys(folder: &Folder, mut cluster: Cluster) -> Outcome<Cluster> {
     let key = fresh_key()?;
     write_key(&key, &gateway_key(&keys, 0))?;
     let key = key.member().identity;
-    cluster.gateways.push(Gateway { id: 0, key, address: None });
+    cluster.gateways.push(Gateway { id: 0, key, address: None, admin: None });
     Ok(cluster)
 }
 
@@ -138,6 +143,11 @@ fn refuse_other_flags(folder: &Folder, flags: &cli::Up, cluster: &Cluster) -> Ou
             was => format!("with --liar {}", was.join(" --liar ")),
         };
         Some(("--liar", made))
+    } else if flags.service.quota.is_some_and(|quota| quota != cluster.service.quota) {
+        Some(("--quota", format!("with --quota {}", Bytes(cluster.service.quota))))
+    } else if flags.service.auto_compaction.is_some_and(|it| it != cluster.service.compaction) {
+        let made = Compaction(cluster.service.compaction);
+        Some(("--auto-compaction", format!("with --auto-compaction {made}")))
     } else if flags.beyond && !cluster.beyond {
         Some(("--beyond", "without --beyond".into()))
     } else {
@@ -152,7 +162,7 @@ fn refuse_other_flags(folder: &Folder, flags: &cli::Up, cluster: &Cluster) -> Ou
     }
 }
 
-/// Gives every replica two ports that nobody listens on. They are held until all are found, so that none is found
+/// Gives every replica two ports that nobody listens on, and the gateway one. They are held until all are found, so that none is found
 /// twice.
 fn choose_ports(cluster: &mut Cluster) -> Outcome {
     let mut held = Vec::new();
@@ -180,6 +190,9 @@ fn choose_ports(cluster: &mut Cluster) -> Outcome {
     for replica in &mut cluster.replicas {
         replica.address = next()?;
         replica.admin = Some(next()?);
+    }
+    for gateway in &mut cluster.gateways {
+        gateway.admin = Some(next()?);
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! Real clusters for tests: started with the command itself, driven through etcd's API, hurt with signals.
 #![allow(dead_code)]
 
+pub(crate) mod audience;
 pub(crate) mod history;
+pub(crate) mod hosts;
 pub(crate) mod workload;
 
 use serde_json::Value;
@@ -139,6 +141,26 @@ impl Cluster {
         eventually("a replica shows its process", || {
             self.claim(id).and_then(|claim| claim["pid"].as_u64()).map(|pid| pid as u32)
         })
+    }
+
+    /// A replica's process, found among the children of `up`, whatever it says of itself.
+    pub(crate) fn child_of(&self, id: usize) -> Option<u32> {
+        let data = path(&self.data.join(format!("replica-{id}")));
+        std::fs::read_dir("/proc").expect("the system shows its processes").flatten().find_map(
+            |it| {
+                let pid: u32 = it.file_name().to_str()?.parse().ok()?;
+                let words = std::fs::read(it.path().join("cmdline")).ok()?;
+                words.split(|byte| *byte == 0).any(|word| word == data.as_bytes()).then_some(pid)
+            },
+        )
+    }
+
+    /// The replica that the gateway takes from what was decided.
+    pub(crate) fn upstream(&self) -> usize {
+        eventually("the gateway follows a replica", || {
+            let standing = &self.status()["gateways"][0]["claim"]["standing"];
+            (standing["is"] == "following").then(|| standing["at"].as_u64()).flatten()
+        }) as usize
     }
 
     /// The primary that f+1 replicas agree on.

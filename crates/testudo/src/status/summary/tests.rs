@@ -18,6 +18,7 @@ fn cluster() -> Cluster {
         faults: 1,
         demonstration: false,
         beyond: false,
+        service: testudo_kv::Settings::default(),
         replicas: (0..4).map(replica).collect(),
         gateways: Vec::new(),
     }
@@ -49,7 +50,7 @@ fn claim(replica: u16, slots: std::ops::RangeInclusive<u64>) -> Claim {
 }
 
 fn judge(claims: Vec<Result<Claim, String>>) -> Summary {
-    Summary::of(&cluster(), claims).unwrap()
+    Summary::of(&cluster(), claims, Vec::new()).unwrap()
 }
 
 #[test]
@@ -173,8 +174,75 @@ fn evidence_that_holds_convicts_whoever_brings_it_and_no_other_does() {
     {
         let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
         claims[0].caught = vec![Caught::by(&evidence(statements))];
-        let summary = Summary::of(&cluster, claims.into_iter().map(Ok).collect()).unwrap();
+        let claims = claims.into_iter().map(Ok).collect();
+        let summary = Summary::of(&cluster, claims, Vec::new()).unwrap();
         assert_eq!(summary.rows[2].is_convicted(), holds);
         assert!(summary.rows[0].claim.as_ref().unwrap().caught[0].evidence.is_none());
     }
+}
+
+/// A gateway that says this of itself.
+fn gateway(standing: gateway::Standing) -> gateway::Row {
+    let store = gateway::Store {
+        revision: 40,
+        compacted: 7,
+        keys: 3,
+        bytes: 300 << 20,
+        quota: 1 << 30,
+        is_full: false,
+        leases: Some(2),
+    };
+    let claim = gateway::Claim {
+        version: "0".into(),
+        cluster: ClusterId([1; 16]).to_string(),
+        gateway: 0,
+        pid: 1,
+        etcd: "127.0.0.1:2379".into(),
+        standing,
+        slot: 3,
+        view: 0,
+        connections: 4,
+        unanswered: 0,
+        store: Some(store),
+    };
+    gateway::Row { id: 0, claim: Ok(claim), watches: Some(11) }
+}
+
+#[test]
+fn a_gateway_that_does_not_follow_is_amiss() {
+    use gateway::Standing;
+    let judge = |row: gateway::Row| {
+        let claims = (0..4).map(|id| Ok(claim(id, 1..=5))).collect();
+        Summary::of(&cluster(), claims, vec![row]).unwrap()
+    };
+    let shown = |summary: &Summary| crate::status::table::table(summary);
+    let well = judge(gateway(Standing::Following(2)));
+    assert_eq!(well.verdict, Verdict::Well);
+    let json = well.json();
+    assert_eq!(json["gateways"][0]["claim"]["standing"]["at"], 2);
+    assert_eq!(
+        (&json["gateways"][0]["lag"], &json["gateways"][0]["watches"]),
+        (&2.into(), &11.into())
+    );
+    let text = shown(&well);
+    for what in ["replica 2", "315 MB of 1GiB (29%)", "127.0.0.1:2379"] {
+        assert!(text.contains(what), "{what} is not in\n{text}");
+    }
+
+    let astray = judge(gateway(Standing::Diverged(2)));
+    assert_eq!(astray.verdict, Verdict::Amiss);
+    let text = shown(&astray);
+    assert!(text.contains("DIVERGED at slot 2, and answers nothing"), "{text}");
+    assert!(text.contains("Gateway that does not follow the cluster: 0."), "{text}");
+
+    let silent = gateway::Row { id: 0, claim: Err("does not answer".into()), watches: None };
+    let silent = judge(silent);
+    assert_eq!(silent.verdict, Verdict::Amiss);
+    assert!(shown(&silent).contains("unreachable: does not answer"), "{}", shown(&silent));
+
+    let mut full = gateway(Standing::Following(0));
+    if let Ok(gateway::Claim { store: Some(store), .. }) = &mut full.claim {
+        store.is_full = true;
+    }
+    assert!(shown(&judge(full)).contains("NOSPACE"));
 }

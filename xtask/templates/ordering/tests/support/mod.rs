@@ -172,7 +172,7 @@ impl<R: Rules> Stage<R> {
             rules: PhantomData,
         };
         let model = FaultModel::byzantine(0);
-        let shape = Shape { replicas: 1, clients: 0, model, twins: Vec::new() };
+        let shape = Shape { replicas: 1, model, ..Shape::byzantine(0, 0) };
         let mut world = World::asleep(above, &shape, 0);
         let lines = Rc::new(RefCell::new(Lines::default()));
         world.watch(lines.clone());

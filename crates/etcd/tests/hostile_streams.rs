@@ -1,0 +1,388 @@
+//! Streams as no well-meaning client opens them, and more of them than most do. Each costs its sender
+//! the stream, and others nothing.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use common::Running;
+use common::watching::{Watching, told, watch};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::Request;
+use prost::Message;
+use testudo_etcd::Limits;
+use testudo_etcd::proto::etcdserverpb::watch_request::RequestUnion;
+use testudo_etcd::proto::etcdserverpb::{
+    PutRequest, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const WATCH: &str = "http://x/etcdserverpb.Watch/Watch";
+const KEEP_ALIVE: &str = "http://x/etcdserverpb.Lease/LeaseKeepAlive";
+
+/// A connection whose answers are read by whoever cares to.
+async fn connect(gateway: &Running) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(gateway.address).await.expect("it listens");
+    // A client that does not mind how small what it is sent is.
+    let mut client = h2::client::Builder::new();
+    client.data_frame_budget(usize::MAX / 2);
+    let (sender, connection) = client.handshake(stream).await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    sender
+}
+
+fn open(sender: &mut SendRequest<Bytes>, uri: &str) -> (ResponseFuture, SendStream<Bytes>) {
+    let request = Request::post(uri)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .expect("a request");
+    sender.send_request(request, false).expect("a stream")
+}
+
+/// Frames a request of a watch stream.
+fn framed(union: RequestUnion) -> Bytes {
+    let message = WatchRequest { request_union: Some(union) }.encode_to_vec();
+    let mut bytes = BytesMut::with_capacity(5 + message.len());
+    bytes.put_u8(0);
+    bytes.put_u32(message.len() as u32);
+    bytes.put_slice(&message);
+    bytes.freeze()
+}
+
+fn create(watch_id: i64) -> Bytes {
+    framed(RequestUnion::CreateRequest(WatchCreateRequest { watch_id, ..watch("k", "") }))
+}
+
+fn cancel(watch_id: i64) -> Bytes {
+    framed(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }))
+}
+
+/// Sends bytes as the gateway makes room for them. False if it closed the stream first.
+async fn send(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> bool {
+    while !bytes.is_empty() {
+        stream.reserve_capacity(bytes.len());
+        match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
+            Some(Ok(room)) => {
+                let part = bytes.split_to(room.min(bytes.len()));
+                if stream.send_data(part, false).is_err() {
+                    return false;
+                }
+            }
+            Some(Err(_)) | None => return false,
+        }
+    }
+    true
+}
+
+/// Reads answers of a watch stream.
+struct Answers {
+    body: RecvStream,
+    buffer: BytesMut,
+}
+
+impl Answers {
+    async fn new(answer: ResponseFuture) -> Self {
+        let body = answer.await.expect("it answers").into_body();
+        Self { body, buffer: BytesMut::new() }
+    }
+
+    async fn next(&mut self) -> WatchResponse {
+        loop {
+            if let Some(prefix) = self.buffer.first_chunk::<5>() {
+                let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
+                let end = 5 + length as usize;
+                if self.buffer.len() >= end {
+                    let message = self.buffer.split_to(end).freeze().slice(5..);
+                    return WatchResponse::decode(message).expect("an answer");
+                }
+            }
+            let data = self.body.data().await.expect("more").expect("no error");
+            self.body.flow_control().release_capacity(data.len()).expect("it was taken");
+            self.buffer.extend_from_slice(&data);
+        }
+    }
+
+    /// How the stream ends: the status and its text.
+    async fn status(mut self) -> (String, String) {
+        while let Some(data) = self.body.data().await {
+            let length = data.expect("no error").len();
+            self.body.flow_control().release_capacity(length).expect("it was taken");
+        }
+        let trailers = self.body.trailers().await.expect("no error").expect("trailers");
+        let text = |name| trailers.get(name).and_then(|value| value.to_str().ok());
+        let message = text("grpc-message").unwrap_or_default().replace("%20", " ");
+        (text("grpc-status").unwrap_or_default().to_owned(), message)
+    }
+}
+
+/// One of the gateway's metrics.
+async fn metric(gateway: &Running, name: &str) -> u64 {
+    let mut stream = TcpStream::connect(gateway.address).await.expect("it listens");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.expect("it reads");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("it answers");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|value| value.trim().parse().ok()).expect("the metric is there")
+}
+
+/// Waits until a metric has come to a value.
+async fn comes_to(gateway: &Running, name: &str, value: u64) {
+    let wait = async {
+        while metric(gateway, name).await != value {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), wait).await.expect("it comes to it");
+}
+
+const WATCHES: &str = "etcd_debugging_mvcc_watcher_total";
+const HELD: &str = "testudo_gateway_held_bytes";
+const STREAMS: &str = "etcd_debugging_mvcc_watch_stream_total";
+
+#[tokio::test]
+async fn what_is_no_request_ends_its_stream_with_etcds_error() {
+    let gateway = Running::new().await;
+    let mut sender = connect(&gateway).await;
+    let (internal, exhausted) = ("13", "8");
+    let cases: [(&[u8], bool, &str, &str); 6] = [
+        (
+            b"\x00\x00\x00\x00\x02\xff\xff",
+            false,
+            internal,
+            "grpc: failed to unmarshal the received",
+        ),
+        (b"\x01\x00\x00\x00\x01x", false, internal, "grpc: compressed flag set with identity"),
+        (b"\x05\x00\x00\x00\x01x", false, internal, "grpc: received unexpected payload format 5"),
+        (b"\x00\xff\xff\xff\xff", false, exhausted, "grpc: received message larger than max"),
+        (b"\x00\x00", true, internal, "unexpected EOF"),
+        (b"\x00\x00\x00\x00\x09abc", true, internal, "unexpected EOF"),
+    ];
+    for uri in [WATCH, KEEP_ALIVE] {
+        for (bytes, ends, code, text) in cases {
+            let (answer, mut stream) = open(&mut sender, uri);
+            let data = Bytes::copy_from_slice(bytes);
+            stream.send_data(data, ends).expect("it is open");
+            let answers = Answers::new(answer).await;
+            let (status, message) = answers.status().await;
+            assert_eq!(status, code, "{message}");
+            assert!(message.starts_with(text), "{message}");
+        }
+    }
+    comes_to(&gateway, STREAMS, 0).await;
+}
+
+#[tokio::test]
+async fn requests_may_come_in_single_bytes_and_many_at_once() {
+    let gateway = Running::new().await;
+    let mut sender = connect(&gateway).await;
+    let (answer, mut stream) = open(&mut sender, WATCH);
+    for byte in create(1) {
+        stream.send_data(Bytes::copy_from_slice(&[byte]), false).expect("it is open");
+        tokio::task::yield_now().await;
+    }
+    let many: Vec<u8> = (2..=100).flat_map(create).collect();
+    assert!(send(&mut stream, many.into()).await);
+    let mut answers = Answers::new(answer).await;
+    for watch_id in 1..=100 {
+        let created = answers.next().await;
+        assert_eq!((created.watch_id, created.created), (watch_id, true));
+    }
+}
+
+#[tokio::test]
+async fn a_million_watches_are_refused_beyond_the_limit() {
+    let gateway = Running::new().await;
+    let limit = Limits::default().watches.watches_per_stream as i64;
+    let mut sender = connect(&gateway).await;
+    let (answer, mut stream) = open(&mut sender, WATCH);
+    let count = 1_000_000;
+    let asking = tokio::spawn(async move {
+        let some: Bytes = (0..1000).flat_map(|_| create(0)).collect();
+        for _ in 0..count / 1000 {
+            assert!(send(&mut stream, some.clone()).await);
+        }
+        stream
+    });
+    let mut answers = Answers::new(answer).await;
+    for index in 0..count {
+        let answer = answers.next().await;
+        assert!(answer.created);
+        let expected =
+            if index < limit { (index, "") } else { (-1, "etcdserver: too many requests") };
+        assert_eq!((answer.watch_id, answer.cancel_reason.as_str()), expected);
+    }
+    assert_eq!(metric(&gateway, WATCHES).await, limit as u64);
+    gateway.assert_alive().await;
+    drop((answers, asking.await.expect("it does not panic")));
+    comes_to(&gateway, WATCHES, 0).await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_not_read_from() {
+    let gateway = Running::new().await;
+    let mut sender = connect(&gateway).await;
+    let (answer, mut stream) = open(&mut sender, WATCH);
+    let some: Bytes = (0..10_000).flat_map(|_| create(0)).collect();
+    let mut sent = 0;
+    // Until the windows of the stream are full, and what may be queued for it.
+    while timeout(Duration::from_millis(300), send(&mut stream, some.clone())).await == Ok(true) {
+        sent += some.len();
+        assert!(sent < 4 << 20, "it reads on");
+    }
+    gateway.assert_alive().await;
+    assert!(metric(&gateway, "etcd_debugging_mvcc_slow_watcher_total").await == 1);
+    drop((answer, stream));
+    comes_to(&gateway, STREAMS, 0).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_those_who_do_not_read_is_bounded_and_theirs() {
+    let limits = Limits { connection_bytes: 8 << 20, ..Limits::default() };
+    let gateway = Running::within(limits).await;
+    let mut sender = connect(&gateway).await;
+    let mut held_streams = Vec::new();
+    for _ in 0..50 {
+        let (answer, mut stream) = open(&mut sender, WATCH);
+        stream.send_data(create(1), false).expect("it is open");
+        held_streams.push((answer.await.expect("it answers"), stream));
+    }
+    comes_to(&gateway, WATCHES, 50).await;
+    let mut reader = gateway.watching().await;
+    reader.create(watch("k", "")).await;
+    let value = Bytes::from(vec![b'v'; 1 << 20]);
+    let mut kv = gateway.kv().await;
+    for _ in 0..20 {
+        let key = Bytes::from_static(b"k");
+        let put = PutRequest { key, value: value.clone(), ..PutRequest::default() };
+        kv.put(put).await.expect("others are served");
+        timeout(Duration::from_secs(5), reader.events(0, 1)).await.expect("others are told");
+    }
+    // One answer waits for each of them as far as their connection's budget goes, and no more.
+    let held = metric(&gateway, HELD).await;
+    assert!((6 << 20..10 << 20).contains(&held), "{held}");
+    drop(held_streams);
+    comes_to(&gateway, WATCHES, 1).await;
+    let held = metric(&gateway, HELD).await;
+    assert!(held < 1 << 20, "{held} bytes were not given back");
+}
+
+#[tokio::test]
+async fn storms_of_cancellations_and_resets_leave_nothing_behind() {
+    let gateway = Running::new().await;
+    let mut sender = connect(&gateway).await;
+    let (answer, mut stream) = open(&mut sender, WATCH);
+    let mut answers = Answers::new(answer).await;
+    let storm: Bytes = (1..=500)
+        .flat_map(|id| [create(id), cancel(id), cancel(id), create(id), create(id), cancel(id)])
+        .flatten()
+        .collect();
+    for _ in 0..10 {
+        assert!(send(&mut stream, storm.clone()).await);
+        for id in 1..=500 {
+            let kinds: Vec<(i64, bool, bool)> = {
+                let mut kinds = Vec::new();
+                for _ in 0..5 {
+                    let answer = answers.next().await;
+                    kinds.push((answer.watch_id, answer.created, answer.canceled));
+                }
+                kinds
+            };
+            let (created, canceled) = ((id, true, false), (id, false, true));
+            assert_eq!(kinds, [created, canceled, created, (-1, true, true), canceled]);
+        }
+    }
+    assert_eq!(metric(&gateway, WATCHES).await, 0);
+
+    for round in 0..500 {
+        let (answer, mut stream) = open(&mut sender, WATCH);
+        stream.send_data(create(round), false).expect("it is open");
+        if round % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        stream.send_reset(h2::Reason::CANCEL);
+        drop(answer);
+    }
+    comes_to(&gateway, STREAMS, 1).await;
+    comes_to(&gateway, WATCHES, 0).await;
+    gateway.assert_alive().await;
+}
+
+#[tokio::test]
+async fn connections_that_go_silent_take_their_watches_with_them() {
+    let gateway = Running::new().await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut sender = connect(&gateway).await;
+        let (answer, mut stream) = open(&mut sender, WATCH);
+        stream.send_data(create(1), false).expect("it is open");
+        silent.push((sender, answer, stream));
+    }
+    comes_to(&gateway, WATCHES, 20).await;
+    // Nobody has read an answer yet, and nobody ever does.
+    gateway.put("k", "v").await;
+    drop(silent);
+    comes_to(&gateway, WATCHES, 0).await;
+}
+
+/// Kilobytes of memory that this process holds.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn ten_thousand_watches_on_one_stream_are_told_what_concerns_them() {
+    let gateway = Running::new().await;
+    let before = resident();
+    let mut watching = gateway.watching().await;
+    for index in 0..10_000 {
+        let request = watch(&format!("key/{index}/"), &format!("key/{index}0"));
+        assert_eq!(watching.create(request).await.watch_id, index);
+    }
+    for index in [9_999, 0, 5_000] {
+        let key = format!("key/{index}/x");
+        gateway.put(&key, "v").await;
+        let answer = watching.next().await;
+        assert_eq!((answer.watch_id, answer.events.len()), (index, 1));
+    }
+    watching.request_progress().await;
+    assert_eq!(watching.next().await.watch_id, -1);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 100 << 10, "{grown} kB");
+}
+
+#[tokio::test]
+async fn ten_thousand_streams_are_told_what_concerns_them() {
+    let gateway = Running::new().await;
+    let before = resident();
+    let mut watching = Vec::new();
+    for connection in 0..4 {
+        let channel = gateway.channel().await;
+        for stream in 0..2_500 {
+            let mut one = Watching::new(channel.clone()).await;
+            let key =
+                if stream % 100 == 0 { "all".to_owned() } else { format!("{connection}/{stream}") };
+            one.create(watch(&key, "")).await;
+            watching.push(one);
+        }
+    }
+    assert_eq!(metric(&gateway, WATCHES).await, 10_000);
+    let grown = resident().saturating_sub(before);
+    for value in ["1", "2", "3"] {
+        gateway.put("all", value).await;
+    }
+    for one in watching.iter_mut().step_by(100) {
+        assert_eq!(told(&one.events(0, 3).await), ["2 all=1", "3 all=2", "4 all=3"]);
+    }
+    // Half of this are the clients.
+    assert!(grown < 400 << 10, "{grown} kB");
+    drop(watching);
+    comes_to(&gateway, WATCHES, 0).await;
+}

@@ -1,0 +1,76 @@
+//! What is decided executes: in the order of slots, each once, as soon as all bodies are here.
+
+use crate::executor::Decided;
+use crate::recent::Executed;
+use crate::replica::{Fx, Replica};
+use crate::status::{Event, Health};
+use alloc::vec::Vec;
+use testudo_contracts::{Batch, Ordering, Service};
+use testudo_core::{Digest, Peer, Slot};
+
+impl<O: Ordering, S: Service> Replica<O, S> {
+    /// Whether this bundle was executed: its body was written once, and let go.
+    pub(crate) fn is_executed(&self, digest: &Digest) -> bool {
+        self.written.contains_key(digest)
+            && !self.bodies.contains_key(digest)
+            && !self.needed.contains(digest)
+    }
+
+    /// Executes decided batches in the order of their slots, as far as all bodies are here.
+    pub(crate) fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
+        while let Some((_, batch)) = self.decided.front() {
+            if matches!(self.health, Health::Halted(_)) {
+                return;
+            }
+            let lacking: Vec<Digest> =
+                batch.bundles.iter().filter(|d| !self.bodies.contains_key(*d)).copied().collect();
+            if !lacking.is_empty() {
+                lacking.iter().for_each(|digest| self.want_again(digest, fx));
+                return self.lack(fx);
+            }
+            let Some((slot, batch)) = self.decided.pop_front() else { return };
+            self.execute(slot, batch, fx);
+            self.plan_due(fx);
+        }
+    }
+
+    /// A bundle that is decided is lacking. If it was executed in an earlier slot its body was let go, and is read back:
+    /// a bundle that is decided twice executes twice, and it is the sessions that keep the second time from having an
+    /// effect. What this replica happens to remember must not decide what its state becomes.
+    fn want_again(&mut self, digest: &Digest, fx: &mut Fx<'_, O, S>) {
+        if self.needed.insert(*digest)
+            && let Some(position) = self.written.get(digest)
+        {
+            self.repeated.insert(*digest);
+            fx.recall(*position);
+        }
+    }
+
+    fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
+        let moment = self.state.begin(&self.service, slot, &batch, &mut |run| fx.guard(run));
+        let (mut applied, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for digest in &batch.bundles {
+            let body = self.bodies.remove(digest).expect("execute: every body is here");
+            let Peer::Client(client) = body.sender() else { continue };
+            let decided = Decided { client, digest: *digest, bundle: body.message() };
+            let remembered =
+                self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
+            self.waiting.leave(digest);
+            bytes += body.body().len() as u64;
+            bodies.push(body.signed());
+            if self.repeated.remove(digest) {
+                continue;
+            }
+            applied.push((*digest, remembered.results));
+            if !self.followers.contains(client) {
+                self.reply(client, &remembered, body.message().replier == self.me, fx);
+            }
+        }
+        self.snapshots.executed(bytes);
+        let (chain, outcome) = (self.state.chain, self.state.outcome);
+        self.recent.push(Executed { slot, batch: batch.clone(), chain, outcome, bodies });
+        self.tell_followers(slot, fx);
+        fx.output(Event::Executed { slot, batch, applied, chain, outcome });
+        self.checkpoint_if_due(fx);
+    }
+}

@@ -1,0 +1,174 @@
+//! Bundles come in, wait, and are answered.
+
+use crate::message::{Bundle, ReplicaMessage, Reply, ReplyBody};
+use crate::record::{Record, Timer};
+use crate::replica::{Fx, Replica};
+use crate::sessions::Remembered;
+use crate::status::Health;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use testudo_contracts::{Ordering, Service};
+use testudo_core::{Digest, Peer, PublicKey, Slot, Verified, limits};
+
+impl<O: Ordering, S: Service> Replica<O, S> {
+    /// A client's bundle has come, from the client or from somebody who had it.
+    pub(crate) fn on_bundle(
+        &mut self,
+        bundle: Verified<Bundle>,
+        from_client: bool,
+        fx: &mut Fx<'_, O, S>,
+    ) {
+        let (digest, Peer::Client(client)) = (bundle.digest(), bundle.sender()) else { return };
+        if from_client && self.answer_from_memory(client, &bundle, fx) {
+            return;
+        }
+        if self.is_executed(&digest) || !self.state.system.admits(client) {
+            return;
+        }
+        if self.bodies.contains_key(&digest) {
+            // It may have come for a proposal's sake when its client had too many here.
+            self.waiting.enter(digest, client);
+            return;
+        }
+        if !self.waiting.enter(digest, client) && !self.may_hold_extra(&bundle) {
+            return;
+        }
+        let position = fx.persist(Record::Body(bundle.signed()));
+        self.written.insert(digest, position);
+        self.bodies.insert(digest, bundle);
+        self.needed.remove(&digest);
+        self.judgements.arrived(&digest, &mut self.waiting);
+        if self.judgements.was_last_asked_for(&digest) {
+            self.fetch(fx);
+        }
+    }
+
+    /// Whether a body beyond its client's share is taken: always for what is decided, within a limit for what is
+    /// proposed.
+    fn may_hold_extra(&mut self, bundle: &Verified<Bundle>) -> bool {
+        let digest = bundle.digest();
+        if self.needed.contains(&digest) {
+            return true;
+        }
+        let bytes = self.extra_bytes + bundle.signed().len();
+        let fits = self.judgements.lacks(&digest) && bytes <= limits::EXTRA_BODY_BYTES;
+        if fits {
+            self.extra_bytes = bytes;
+        }
+        fits
+    }
+
+    /// Whether no client has more than its share of a batch whose bodies are here.
+    pub(crate) fn is_fair(&self, bundles: &[Digest]) -> bool {
+        let mut shares: BTreeMap<Peer, usize> = BTreeMap::new();
+        bundles.iter().filter_map(|digest| self.bodies.get(digest)).all(|body| {
+            let share = shares.entry(body.sender()).or_default();
+            *share += 1;
+            *share <= limits::WAITING_BUNDLES_PER_CLIENT
+        })
+    }
+
+    /// Answers a client whose bundle was executed, or never can be. False when it is still to be ordered.
+    ///
+    /// What this replica says by itself rather than out of the order bears slot 0, so that the words of different
+    /// replicas are equal.
+    fn answer_from_memory(
+        &mut self,
+        client: PublicKey,
+        bundle: &Verified<Bundle>,
+        fx: &mut Fx<'_, O, S>,
+    ) -> bool {
+        let digest = bundle.digest();
+        let by_itself = |body: &ReplyBody| Remembered::new(digest, Slot(0), body);
+        let answer = if !self.state.system.admits(client) {
+            by_itself(&ReplyBody::NotAdmitted)
+        } else if let Some(remembered) = self.state.remembered(client, digest, bundle.message()) {
+            remembered
+        } else if self.is_executed(&digest) {
+            // It was executed, and its session is gone or has moved on: nobody knows what it came to.
+            by_itself(&ReplyBody::NoSession)
+        } else {
+            return false;
+        };
+        if self.budgets.may_answer(digest) {
+            self.keep_budget(fx);
+            self.reply(client, &answer, true, fx);
+        }
+        true
+    }
+
+    /// A new budget period begins.
+    pub(crate) fn on_budget_timer(&mut self, fx: &mut Fx<'_, O, S>) {
+        self.budgets.tick();
+        self.serving.tick();
+        if self.serving.is_patient() {
+            self.keep_budget(fx);
+        }
+    }
+
+    /// Sees to it that budgets are full again after a period.
+    pub(crate) fn keep_budget(&mut self, fx: &mut Fx<'_, O, S>) {
+        if self.budgets.must_set_tick() {
+            fx.set_timer(Timer::Budget, self.config.resend / 2);
+        }
+    }
+
+    /// Answers a client: the whole results if `whole`, their digest otherwise.
+    pub(crate) fn reply(
+        &self,
+        client: PublicKey,
+        remembered: &Remembered,
+        whole: bool,
+        fx: &mut Fx<'_, O, S>,
+    ) {
+        if self.replaying || self.health != Health::Well {
+            return;
+        }
+        let reply = Reply {
+            bundle: remembered.bundle,
+            view: self.order.view(),
+            slot: remembered.slot,
+            results: remembered.results,
+            is_final: true,
+            body: whole.then(|| remembered.body.clone()),
+        };
+        // EAGER: the order is final, so a quorum holds the batch and its bodies durably. If we crash before our own
+        // record of the decision is written, we execute the same again.
+        fx.send_eager(Peer::Client(client), ReplicaMessage::Reply(reply));
+    }
+
+    /// Sets the timer that hands waiting bundles to the primary.
+    pub(crate) fn watch(&mut self, fx: &mut Fx<'_, O, S>) {
+        if self.waiting.is_empty() {
+            self.relaying = false;
+            fx.cancel_timer(Timer::Relay);
+        } else if !self.relaying {
+            self.relaying = true;
+            self.relay_mark = self.waiting.newest();
+            fx.set_timer(Timer::Relay, self.config.resend);
+        }
+    }
+
+    /// Hands the primary what has waited a whole period and is in no open proposal: its client may not have reached it.
+    pub(crate) fn relay(&mut self, fx: &mut Fx<'_, O, S>) {
+        self.relaying = false;
+        if self.order.primary() != self.me {
+            let mut bytes = 0;
+            let bodies: Vec<_> = self
+                .waiting
+                .unproposed_since(self.relay_mark)
+                .filter_map(|digest| self.bodies.get(&digest))
+                .map(Verified::signed)
+                .take(limits::FETCH_ITEMS)
+                .take_while(|body| {
+                    bytes += body.len();
+                    bytes <= limits::FRAME_BYTES / 2
+                })
+                .collect();
+            if !bodies.is_empty() {
+                fx.send(Peer::Replica(self.order.primary()), ReplicaMessage::Bodies(bodies));
+            }
+        }
+        self.watch(fx);
+    }
+}

@@ -1,0 +1,180 @@
+//! Checkpoints whose digests are computed while the order goes on.
+
+mod cluster;
+
+use cluster::{Cluster, Record, Tape, Timer, client};
+use std::sync::Arc;
+use testudo_contracts::Checkpoint;
+use testudo_core::{Decode, Digest, Slot};
+use testudo_replication::{Health, ReplicaMessage, Replicated, StateAnswer, StateAsk, Tree};
+use testudo_state::{Chunk, Import, Map};
+
+fn put(cluster: &mut Cluster, session: u64, sequences: std::ops::Range<u64>) {
+    for sequence in sequences {
+        let bundle = Cluster::bundle(session, sequence, &sequence.to_le_bytes());
+        cluster.say(2, ReplicaMessage::Bundle(bundle));
+    }
+}
+
+fn stable(cluster: &Cluster, id: u16) -> Slot {
+    cluster.replica(id).status().stable.map_or(Slot(0), |checkpoint| checkpoint.slot)
+}
+
+/// What a replica's log says that it has signed.
+fn signed(cluster: &Cluster, id: u16) -> Vec<(u64, Digest)> {
+    let records = cluster.nodes[usize::from(id)].disk.records.iter();
+    let signed = records.filter_map(|(_, record)| match record {
+        Record::Checkpointed(Checkpoint { slot, state }) => Some((slot.0, *state)),
+        _ => None,
+    });
+    signed.collect()
+}
+
+#[test]
+fn the_order_goes_on_while_digests_are_computed() {
+    let mut cluster = Cluster::new(4, Tape::default());
+    let session = cluster.open(2);
+    cluster.holds_work = true;
+    put(&mut cluster, session, 1..8);
+    cluster.check(8);
+    assert_eq!(stable(&cluster, 0), Slot(0));
+    assert_eq!(cluster.nodes[0].work.len(), 2, "one for each checkpoint");
+    put(&mut cluster, session, 8..9);
+    assert_eq!(cluster.replica(0).state().slot, Slot(8), "the window is full");
+    for id in 0..4 {
+        cluster.work(id);
+    }
+    assert!((0..4).all(|id| stable(&cluster, id) == Slot(8)));
+    // Whose window moved last has missed the votes for the next slot, and asks for the decision.
+    (0..10).for_each(|_| cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend)));
+    cluster.check(9);
+}
+
+/// A certificate that comes before a replica has computed its own digest waits for it.
+#[test]
+fn what_is_stable_before_the_own_digest_is_known_is_compared_then() {
+    let mut cluster = Cluster::new(4, Tape::default());
+    let session = cluster.open(2);
+    cluster.holds_work = true;
+    put(&mut cluster, session, 1..4);
+    (1..4).for_each(|id| cluster.work(id));
+    assert_eq!((stable(&cluster, 0), stable(&cluster, 1)), (Slot(0), Slot(4)));
+    cluster.work(0);
+    assert_eq!(stable(&cluster, 0), Slot(4));
+}
+
+#[test]
+fn a_replica_that_restarts_before_its_digest_is_known_signs_it_once() {
+    let mut cluster = Cluster::new(4, Tape::default());
+    let session = cluster.open(2);
+    cluster.holds_work = true;
+    put(&mut cluster, session, 1..4);
+    assert_eq!(signed(&cluster, 0), []);
+    cluster.restart(0);
+    let state = cluster.replica(0).state().digest();
+    assert_eq!(signed(&cluster, 0), [(4, state)], "the past is hashed at once");
+    cluster.restart(0);
+    assert_eq!(signed(&cluster, 0), [(4, state)], "and never signed twice");
+    (1..4).for_each(|id| cluster.work(id));
+    cluster.fire_all(Timer::Checkpoint);
+    assert!((0..4).all(|id| stable(&cluster, id) == Slot(4)));
+    cluster.check(4);
+}
+
+/// What a replica executes differently after a restart is not signed: it had signed something else.
+#[test]
+fn no_slot_is_signed_twice_though_its_state_is_another() {
+    let mut cluster = Cluster::new(4, Tape::default());
+    let session = cluster.open(2);
+    put(&mut cluster, session, 1..4);
+    let before = signed(&cluster, 3);
+    cluster.services[3].wrong_from = Some(2);
+    cluster.restart(3);
+    assert_eq!(signed(&cluster, 3), before);
+    assert_eq!(cluster.replica(3).status().health, Health::Diverged(Slot(4)));
+    put(&mut cluster, session, 4..8);
+    assert_eq!(signed(&cluster, 3), before);
+    assert_eq!(stable(&cluster, 0), Slot(8), "the others go on");
+}
+
+fn served(cluster: &mut Cluster, slot: Option<u64>) -> StateAnswer {
+    let ask = slot.map_or(StateAsk::Head, |slot| StateAsk::Chunk {
+        slot: Slot(slot),
+        tree: Tree::System,
+        after: None,
+    });
+    cluster.take_heard(1);
+    cluster.say_to(1, 0, ReplicaMessage::StateAsk(ask));
+    match cluster.take_heard(1).pop() {
+        Some((0, ReplicaMessage::State(answer))) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn before_there_is_a_stable_checkpoint_nothing_is_served() {
+    let mut cluster = Cluster::new(4, Tape::default());
+    assert_eq!(served(&mut cluster, None), StateAnswer::Gone(Slot(0)));
+    assert!(cluster.replica(0).state().system.admits(client(1)));
+}
+
+/// All entries of one map of the state of a slot, chunk by chunk.
+fn fetch(cluster: &mut Cluster, slot: Slot, tree: Tree, root: &Digest) -> Map {
+    let (mut import, mut after) = (Import::new(), None::<Arc<[u8]>>);
+    loop {
+        let ask = StateAsk::Chunk { slot, tree, after: after.clone() };
+        cluster.say_to(1, 2, ReplicaMessage::StateAsk(ask));
+        let Some((2, ReplicaMessage::State(StateAnswer::Chunk { chunk, .. }))) =
+            cluster.take_heard(1).pop()
+        else {
+            panic!("no chunk")
+        };
+        let chunk = Chunk::from_bytes(&chunk).expect("a chunk that can be read");
+        let part = chunk.verify(root, after.as_deref()).expect("a chunk that is right");
+        let is_last = part.is_last();
+        for (key, value) in part.into_entries() {
+            import.push(&key, value);
+            after = Some(key);
+        }
+        if is_last {
+            return import.finish();
+        }
+    }
+}
+
+#[test]
+fn a_state_is_fetched_whole_while_the_order_goes_on() {
+    let mut cluster = Cluster::new(4, Tape::default());
+    let session = cluster.open(2);
+    put(&mut cluster, session, 1..5);
+    let StateAnswer::Head(certificate, head) = served(&mut cluster, None) else { panic!("a head") };
+    assert_eq!(certificate.statement(), &Checkpoint { slot: Slot(4), state: head.digest() });
+    // Only replica 2 knows that somebody is fetching it.
+    cluster.say_to(1, 2, ReplicaMessage::StateAsk(StateAsk::Head));
+    put(&mut cluster, session, 5..8);
+    assert_eq!(stable(&cluster, 2), Slot(8));
+    assert_eq!(served(&mut cluster, Some(3)), StateAnswer::Gone(Slot(3)));
+    let system = fetch(&mut cluster, Slot(4), Tree::System, &head.system);
+    let service = fetch(&mut cluster, Slot(4), Tree::Service, &head.service);
+    let state = Replicated::from_parts(&head, system, service).expect("the parts of the head");
+    assert_eq!(state.slot, Slot(4));
+    // Nobody asks for it any more.
+    (0..65).for_each(|_| cluster.fire_all(Timer::Budget));
+    cluster.say_to(
+        1,
+        2,
+        ReplicaMessage::StateAsk(StateAsk::Chunk {
+            slot: Slot(4),
+            tree: Tree::System,
+            after: None,
+        }),
+    );
+    let Some((2, ReplicaMessage::State(answer))) = cluster.take_heard(1).pop() else {
+        panic!("no answer")
+    };
+    assert_eq!(answer, StateAnswer::Gone(Slot(4)));
+    assert!(
+        !cluster.fire(2, Timer::Budget) || !cluster.fire(2, Timer::Budget),
+        "time stands still"
+    );
+}

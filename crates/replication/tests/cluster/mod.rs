@@ -1,0 +1,417 @@
+//! A handful of whole replicas over PBFT, driven by hand: messages are delivered in order until nothing is under way,
+//! timers run out when a test says so, and every write is durable at once.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+use testudo_contracts::{Moment, OrderConfig, Reading, Service, Store};
+use testudo_core::{
+    Context, Digest, Domain, Done, Effect, Effects, Epoch, FaultModel, Host, Incarnation, Member,
+    Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, ReplicaId, Signature,
+    Signed, Signer, Slot, Target, Time, Verified, Verifier, Work as _,
+};
+use testudo_pbft::Pbft;
+use testudo_replication::{
+    Bundle, Config, Event, Health, Replica, ReplicaMessage, ReplyBody, Request,
+};
+
+/// Appends what it is told to one entry. From time to time it wants to tick.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tape {
+    /// How many milliseconds pass between two ticks, if it ticks.
+    pub period: Option<u64>,
+    /// Whether it says that it is due by a panic.
+    pub panics: bool,
+    /// From this slot on it executes something else than it should.
+    pub wrong_from: Option<u64>,
+}
+
+fn number(store: &dyn Reading, key: &[u8]) -> u64 {
+    let bytes = store.get(key).and_then(|value| <[u8; 8]>::try_from(&*value).ok());
+    bytes.map_or(0, u64::from_le_bytes)
+}
+
+impl Service for Tape {
+    const VERSION: u32 = 1;
+    fn genesis(&self, store: &mut dyn Store) {
+        store.put(b"tape", Arc::from(&b""[..]));
+    }
+    fn execute(&self, store: &mut dyn Store, operation: &[u8], moment: &Moment) -> Vec<u8> {
+        let mut tape = store.get(b"tape").map(|tape| tape.to_vec()).unwrap_or_default();
+        tape.extend_from_slice(operation);
+        if self.wrong_from.is_some_and(|slot| slot <= moment.slot.0) {
+            tape.push(b'?');
+        }
+        store.put(b"tape", tape.clone().into());
+        store.put(operation, Arc::from(operation));
+        tape
+    }
+    fn advance(&self, store: &mut dyn Store, moment: &Moment) -> Vec<u8> {
+        let Some(period) = self.period else { return Vec::new() };
+        let waited = number(store, b"waited") + moment.elapsed;
+        store.put(b"waited", Arc::from((waited % period).to_le_bytes()));
+        if waited < period {
+            return Vec::new();
+        }
+        let ticks = number(store, b"ticks") + waited / period;
+        store.put(b"ticks", Arc::from(ticks.to_le_bytes()));
+        ticks.to_le_bytes().to_vec()
+    }
+    fn due(&self, store: &dyn Reading) -> Option<u64> {
+        assert!(!self.panics, "due panics");
+        self.period.map(|period| period - number(store, b"waited"))
+    }
+    fn internal_error(&self) -> Vec<u8> {
+        b"internal".to_vec()
+    }
+    fn too_large(&self) -> Vec<u8> {
+        b"too large".to_vec()
+    }
+}
+
+pub type Node = Replica<Pbft, Tape>;
+pub type Message = <Node as Protocol>::Message;
+pub type Record = <Node as Protocol>::Record;
+pub type Snapshot = <Node as Protocol>::Snapshot;
+pub type Timer = <Node as Protocol>::Timer;
+type Fx<'a> = Effects<'a, Node>;
+
+/// A signature is a hash that the public key is enough to make, but nobody here makes another's.
+pub struct Key(pub Peer);
+
+fn public(peer: Peer) -> PublicKey {
+    match peer {
+        Peer::Replica(id) => PublicKey(Digest::of_value(&id).0),
+        Peer::Client(key) => key,
+    }
+}
+
+fn hash(key: &PublicKey, digest: &Digest) -> Signature {
+    let half = Digest::of_parts(&[&key.0, &digest.0]).0;
+    let mut signature = [0; 64];
+    signature[..32].copy_from_slice(&half);
+    Signature(signature)
+}
+
+impl Signer for Key {
+    fn sign(&self, digest: &Digest) -> Signature {
+        hash(&public(self.0), digest)
+    }
+}
+
+struct Checker;
+impl Verifier for Checker {
+    fn check(&self, key: &PublicKey, digest: &Digest, signature: &Signature) -> bool {
+        hash(key, digest) == *signature
+    }
+}
+
+struct InHand(Time);
+impl Host for InHand {
+    fn clock(&self) -> Time {
+        self.0
+    }
+    fn choose(&mut self, _: u32) -> u32 {
+        0
+    }
+    fn secret(&mut self) -> [u8; 32] {
+        [0; 32]
+    }
+    fn guard(&mut self, operation: &mut dyn FnMut()) -> Result<(), Panicked> {
+        catch_unwind(AssertUnwindSafe(operation)).map_err(|_| Panicked)
+    }
+}
+
+pub fn client(name: u8) -> PublicKey {
+    PublicKey([name; 32])
+}
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub from: Peer,
+    pub to: ReplicaId,
+    pub message: Message,
+    pub signed: Signed<Message>,
+}
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    pub promise: Option<Promise>,
+    pub records: Vec<(Position, Record)>,
+    pub snapshot: Option<Snapshot>,
+}
+
+#[derive(Default)]
+pub struct Machine {
+    pub replica: Option<Node>,
+    pub disk: Disk,
+    next: Position,
+    pub timers: BTreeMap<Timer, Duration>,
+    pub events: Vec<Event>,
+    /// Work that was asked for, while it is held back.
+    pub work: Vec<(testudo_core::Stamp, <Node as Protocol>::Work)>,
+}
+
+enum Chore {
+    Worked(Done<Node>),
+    Recalled(Position, Record),
+}
+
+pub struct Cluster {
+    pub config: Config<Tape>,
+    /// What each replica executes.
+    pub services: [Tape; 4],
+    pub nodes: Vec<Machine>,
+    pub wire: VecDeque<Letter>,
+    /// What replicas said to clients.
+    pub heard: Vec<(ReplicaId, PublicKey, Message)>,
+    /// Letters for which this is true are lost.
+    pub drop: Box<dyn Fn(&Letter) -> bool>,
+    pub now: u64,
+    /// Whether work waits until [`Cluster::work`].
+    pub holds_work: bool,
+    chores: VecDeque<(u16, Chore)>,
+}
+
+impl Cluster {
+    /// Four replicas with a checkpoint every `interval` slots.
+    pub fn new(interval: u64, service: Tape) -> Self {
+        Self::with(interval, [service; 4])
+    }
+
+    /// The same, where not all need execute the same.
+    pub fn with(interval: u64, services: [Tape; 4]) -> Self {
+        let member = |id| {
+            let key = public(Peer::Replica(ReplicaId(id)));
+            Member { identity: key, voting: key, incarnation: Incarnation(0) }
+        };
+        let members = (0..4).map(member).collect();
+        let membership = Membership { epoch: Epoch(0), members, model: FaultModel::byzantine(1) };
+        let order = OrderConfig {
+            checkpoint_interval: interval,
+            window: 2 * interval,
+            ..OrderConfig::new(Domain::default(), membership)
+        };
+        let clients = BTreeSet::from([client(1), client(2), client(3)]);
+        let mut cluster = Self {
+            config: Config { order, clients, service: services[0] },
+            services,
+            nodes: (0..4).map(|_| Machine::default()).collect(),
+            wire: VecDeque::new(),
+            heard: Vec::new(),
+            drop: Box::new(|_| false),
+            now: 1_000_000,
+            holds_work: false,
+            chores: VecDeque::new(),
+        };
+        (0..4).for_each(|id| cluster.start(id));
+        cluster.run();
+        cluster
+    }
+
+    pub fn context(&self) -> Context<'_> {
+        let order = &self.config.order;
+        Context { domain: order.domain, membership: &order.membership, verifier: &Checker }
+    }
+
+    /// Starts a replica from its disk.
+    pub fn start(&mut self, id: u16) {
+        let (mut config, now) = (self.config.clone(), self.now);
+        config.service = self.services[usize::from(id)];
+        let node = &mut self.nodes[usize::from(id)];
+        let Disk { promise, records, snapshot } = node.disk.clone();
+        node.next = records.last().map_or(Position(0), |(last, _)| last.next());
+        let past = Past { promise, snapshot, records, lost: Vec::new() };
+        let mut list = Vec::new();
+        let mut hand = InHand(Time(now));
+        let mut fx = Effects::new(&mut list, &mut node.next, &mut hand);
+        let replica = Node::start(config, Peer::Replica(ReplicaId(id)), past, &mut fx);
+        replica.invariants();
+        replica.audit();
+        node.replica = Some(replica);
+        self.carry_out(id, list);
+    }
+
+    /// Stops a replica. Everything it wrote is durable.
+    pub fn stop(&mut self, id: u16) {
+        let node = &mut self.nodes[usize::from(id)];
+        node.replica = None;
+        node.timers.clear();
+        node.events.clear();
+        node.work.clear();
+    }
+
+    pub fn restart(&mut self, id: u16) {
+        self.stop(id);
+        self.start(id);
+        self.run();
+    }
+
+    fn step(&mut self, id: u16, act: impl FnOnce(&mut Node, &mut Fx<'_>)) {
+        let node = &mut self.nodes[usize::from(id)];
+        let Some(replica) = &mut node.replica else { return };
+        let (mut list, mut hand) = (Vec::new(), InHand(Time(self.now)));
+        act(replica, &mut Effects::new(&mut list, &mut node.next, &mut hand));
+        replica.invariants();
+        self.carry_out(id, list);
+    }
+
+    fn carry_out(&mut self, id: u16, list: Vec<Effect<Node>>) {
+        for effect in list {
+            let node = &mut self.nodes[usize::from(id)];
+            match effect {
+                Effect::Promise(promise) => node.disk.promise = Some(promise),
+                Effect::Persist(position, record) => node.disk.records.push((position, record)),
+                Effect::Snapshot(snapshot) => node.disk.snapshot = Some(snapshot),
+                Effect::SetTimer(timer, after) => drop(node.timers.insert(timer, after)),
+                Effect::CancelTimer(timer) => drop(node.timers.remove(&timer)),
+                Effect::Output(event) => node.events.push(event),
+                Effect::Work(stamp, work) if self.holds_work => node.work.push((stamp, work)),
+                Effect::Work(stamp, work) => {
+                    let done = Done { stamp, output: work.run() };
+                    self.chores.push_back((id, Chore::Worked(done)));
+                }
+                Effect::Recall(position) => {
+                    let found = node.disk.records.iter().find(|(at, _)| *at == position);
+                    let found = found.cloned().map(|(at, record)| Chore::Recalled(at, record));
+                    self.chores.extend(found.map(|chore| (id, chore)));
+                }
+                Effect::Send(to, message) | Effect::SendEager(to, message) => {
+                    self.post(Peer::Replica(ReplicaId(id)), to, message);
+                }
+                other => panic!("{other:?} is not expected here"),
+            }
+        }
+    }
+
+    /// Puts a message on the wire.
+    pub fn post(&mut self, from: Peer, to: Target, message: Message) {
+        let sealed = Verified::seal(message.clone(), from, Domain::default(), &Key(from));
+        let to: Vec<u16> = match to {
+            Target::Peer(Peer::Client(key)) => {
+                if let Peer::Replica(replica) = from {
+                    self.heard.push((replica, key, message));
+                }
+                return;
+            }
+            Target::Peer(Peer::Replica(to)) => vec![to.0],
+            Target::Replicas => (0..4).collect(),
+            Target::Others => (0..4).filter(|id| Peer::Replica(ReplicaId(*id)) != from).collect(),
+        };
+        for to in to.into_iter().map(ReplicaId) {
+            let (message, signed) = (message.clone(), sealed.signed());
+            self.wire.push_back(Letter { from, to, message, signed });
+        }
+    }
+
+    /// Delivers everything until nothing is under way.
+    pub fn run(&mut self) {
+        for _ in 0..1_000_000 {
+            if let Some((id, chore)) = self.chores.pop_front() {
+                self.step(id, |replica, fx| match chore {
+                    Chore::Worked(done) => replica.on_work(done, fx),
+                    Chore::Recalled(position, record) => replica.on_recalled(position, record, fx),
+                });
+            } else if let Some(letter) = self.wire.pop_front() {
+                if !(self.drop)(&letter) {
+                    self.deliver(&letter);
+                }
+            } else {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    fn deliver(&mut self, letter: &Letter) {
+        match letter.signed.clone().verify(letter.from, &self.context()) {
+            Ok(message) => self.step(letter.to.0, |node, fx| node.on_message(message, fx)),
+            Err(rejection) => panic!("{letter:?} is refused: {rejection:?}"),
+        }
+    }
+
+    /// Does the work that was held back at a replica.
+    pub fn work(&mut self, id: u16) {
+        for (stamp, work) in std::mem::take(&mut self.nodes[usize::from(id)].work) {
+            let done = Done { stamp, output: work.run() };
+            self.step(id, |replica, fx| replica.on_work(done, fx));
+        }
+        self.run();
+    }
+
+    /// Lets a timer run out, if it runs.
+    pub fn fire(&mut self, id: u16, timer: Timer) -> bool {
+        let ran = self.nodes[usize::from(id)].timers.remove(&timer).is_some();
+        if ran {
+            self.step(id, |replica, fx| replica.on_timer(timer, fx));
+        }
+        ran
+    }
+
+    /// Lets a timer run out everywhere, and delivers all that comes of it.
+    pub fn fire_all(&mut self, timer: Timer) {
+        for id in 0..4 {
+            self.fire(id, timer);
+        }
+        self.run();
+    }
+
+    /// A client says something to all replicas, and everything that comes of it is delivered.
+    pub fn say(&mut self, name: u8, message: Message) {
+        self.post(Peer::Client(client(name)), Target::Replicas, message);
+        self.run();
+    }
+
+    /// A client says something to one replica.
+    pub fn say_to(&mut self, name: u8, to: u16, message: Message) {
+        self.post(Peer::Client(client(name)), Peer::Replica(ReplicaId(to)).into(), message);
+        self.run();
+    }
+
+    pub fn open(&mut self, name: u8) -> u64 {
+        let request = Request::Register { nonce: 7 };
+        self.say(name, ReplicaMessage::Bundle(Bundle { replier: ReplicaId(0), request }));
+        let opening = self.replica(0).state().system.opening(client(name), 7);
+        let body = opening.map(|opening| {
+            testudo_core::Decode::from_bytes(&opening.body).expect("a reply that can be read")
+        });
+        match body {
+            Some(ReplyBody::Registered(number)) => number,
+            other => panic!("no session: {other:?}"),
+        }
+    }
+
+    pub fn bundle(session: u64, sequence: u64, operation: &[u8]) -> Bundle {
+        let operations = vec![Arc::from(operation)];
+        let request = Request::Operations { session, sequence, operations };
+        Bundle { replier: ReplicaId(0), request }
+    }
+
+    pub fn replica(&self, id: u16) -> &Node {
+        self.nodes[usize::from(id)].replica.as_ref().expect("it runs")
+    }
+
+    /// What replicas said to this client since the last time.
+    pub fn take_heard(&mut self, name: u8) -> Vec<(u16, Message)> {
+        let (own, others) =
+            std::mem::take(&mut self.heard).into_iter().partition(|(_, to, _)| *to == client(name));
+        self.heard = others;
+        let own: Vec<_> = own;
+        own.into_iter().map(|(from, _, message)| (from.0, message)).collect()
+    }
+
+    /// Everybody is well, and has executed the same up to this slot.
+    pub fn check(&self, slot: u64) {
+        let head = self.replica(0).state().head();
+        for id in 0..4 {
+            self.replica(id).audit();
+            assert_eq!(self.replica(id).status().health, Health::Well, "replica {id}");
+            assert_eq!(self.replica(id).state().slot, Slot(slot), "replica {id}");
+            assert_eq!(self.replica(id).state().head(), head, "replica {id}");
+        }
+    }
+}

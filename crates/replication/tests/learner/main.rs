@@ -1,0 +1,289 @@
+//! The learner among replicas that a test plays: what it believes, whom it leaves, what it shows.
+
+mod stage;
+
+use stage::Stage;
+use std::collections::BTreeSet;
+use testudo_core::{Digest, ReplicaId, Slot};
+use testudo_replication::feed::{StateAnswer, StateAsk};
+use testudo_replication::{LearnerOutput, ReplicaMessage, Standing};
+
+/// Its own operation is answered from its own execution: once f+1 replicas vouch for it, and not before.
+#[test]
+fn it_answers_from_its_own_execution() {
+    let mut stage = Stage::open();
+    stage.answers();
+    let bundle = stage.last_bundle();
+    let slot = stage.truth.decide(&[bundle]);
+    stage.tell(0, slot);
+    assert!(stage.answers().is_empty(), "one replica is nobody");
+    stage.tell(0, slot);
+    assert!(stage.answers().is_empty(), "the same replica twice is one");
+    stage.vouch(3, slot);
+    assert_eq!(stage.answers(), [(1, "a".to_owned())]);
+    assert_eq!(stage.learner.copy().digest(), stage.truth.state.digest());
+}
+
+/// Payload may come after the vouchers.
+#[test]
+fn vouchers_may_come_first() {
+    let mut stage = Stage::open();
+    stage.answers();
+    let bundle = stage.last_bundle();
+    let slot = stage.truth.decide(&[bundle]);
+    (1..4).for_each(|replica| stage.vouch(replica, slot));
+    assert!(stage.answers().is_empty());
+    stage.tell(0, slot);
+    assert_eq!(stage.answers(), [(1, "a".to_owned())]);
+}
+
+/// An upstream that tells another batch than was decided is left at once; nothing of what it told is executed.
+#[test]
+fn a_lying_upstream_is_left() {
+    let mut stage = Stage::open();
+    stage.answers();
+    let bundle = stage.last_bundle();
+    let slot = stage.truth.decide(&[bundle]);
+    let mut lie = stage.truth.feed(slot);
+    lie.batch.bundles.clear();
+    stage.say(0, ReplicaMessage::Feed(lie));
+    assert_eq!(stage.learner.upstream(), ReplicaId(0));
+    stage.vouch(1, slot);
+    assert_eq!(stage.learner.upstream(), ReplicaId(1));
+    assert!(stage.answers().is_empty());
+    let (to, follow) =
+        stage.follows.iter().rev().find(|(_, follow)| follow.payload).expect("asked");
+    assert_eq!((*to, follow.from), (ReplicaId(1), slot));
+    stage.tell(1, slot);
+    assert_eq!(stage.answers(), [(1, "a".to_owned())]);
+}
+
+/// An upstream that tells nothing while others go on is left after a while, and not before.
+#[test]
+fn a_silent_upstream_is_left() {
+    let mut stage = Stage::open();
+    stage.answers();
+    (0..20).for_each(|_| stage.tick());
+    assert_eq!(stage.learner.upstream(), ReplicaId(0), "nothing happens: nobody is to blame");
+    let bundle = stage.last_bundle();
+    let slot = stage.truth.decide(&[bundle]);
+    stage.vouch(1, slot);
+    (0..20).for_each(|_| stage.tick());
+    assert_eq!(stage.learner.upstream(), ReplicaId(0), "one replica says that it is further");
+    stage.vouch(2, slot);
+    (0..3).for_each(|_| stage.tick());
+    assert_eq!(stage.learner.upstream(), ReplicaId(1));
+    stage.tell(1, slot);
+    assert_eq!(stage.answers(), [(1, "a".to_owned())]);
+}
+
+/// A gap is asked for again, once.
+#[test]
+fn what_was_lost_is_asked_for_again() {
+    let mut stage = Stage::open();
+    for _ in 0..3 {
+        stage.truth.decide(&[]);
+    }
+    let asked = |stage: &Stage| {
+        stage.follows.iter().filter(|(to, follow)| to.0 == 0 && follow.from == Slot(3)).count()
+    };
+    stage.tell(0, Slot(2));
+    stage.vouch(1, Slot(2));
+    stage.tell(0, Slot(4));
+    stage.tell(0, Slot(4));
+    assert_eq!(asked(&stage), 1);
+    stage.catch_up();
+    assert_eq!(stage.learner.shown(), Slot(4));
+}
+
+/// A body that the upstream did not send is fetched, and only what was asked for is kept.
+#[test]
+fn a_missing_body_is_fetched() {
+    let mut stage = Stage::open();
+    let slot = stage.truth.decide(&[]);
+    let mut feed = stage.truth.feed(slot);
+    let bodies = std::mem::take(&mut feed.bodies);
+    stage.say(0, ReplicaMessage::Feed(feed.clone()));
+    assert!(stage.fetched.is_empty(), "nobody vouches yet");
+    stage.vouch(1, slot);
+    assert_eq!(stage.fetched, [(ReplicaId(0), feed.batch.bundles.clone())]);
+    assert_ne!(stage.learner.shown(), slot);
+    stage.say(2, ReplicaMessage::Bodies(bodies));
+    assert_eq!(stage.learner.shown(), slot);
+}
+
+/// An upstream that keeps a body back is left, though it tells everything else.
+#[test]
+fn an_upstream_that_keeps_bodies_back_is_left() {
+    let mut stage = Stage::open();
+    for _ in 0..8 {
+        let slot = stage.truth.decide(&[]);
+        let mut feed = stage.truth.feed(slot);
+        feed.bodies.clear();
+        stage.say(0, ReplicaMessage::Feed(feed));
+        stage.vouch(1, slot);
+        stage.tick();
+    }
+    assert_ne!(stage.learner.upstream(), ReplicaId(0));
+}
+
+/// Its own execution differs from what f+1 vouch for: it answers nothing, says so, and fetches a certified state.
+#[test]
+fn it_does_not_show_what_it_alone_has_come_to() {
+    let mut stage = Stage::open();
+    stage.answers();
+    let bundle = stage.last_bundle();
+    let slot = stage.truth.decide(&[bundle]);
+    let mut feed = stage.truth.feed(slot);
+    feed.voucher.outcome = Digest::of(b"something else");
+    stage.say(1, ReplicaMessage::Voucher(feed.voucher.clone()));
+    stage.say(0, ReplicaMessage::Feed(feed));
+    assert_eq!(stage.learner.standing(), Standing::Diverged(slot));
+    let standing = stage.outputs.iter().find_map(|output| match output {
+        LearnerOutput::Standing(standing) => Some(*standing),
+        _ => None,
+    });
+    assert_eq!(standing, Some(Standing::Diverged(slot)));
+    stage.read(9);
+    (0..4).for_each(|replica| stage.claim(replica, 0));
+    assert!(stage.answers().is_empty());
+    assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))));
+    // The replicas have come to this in truth; it repairs, and its operation is answered out of the session's memory.
+    stage.truth.stable = Some(stage.truth.state.clone());
+    stage.serve_state();
+    (0..2).for_each(|replica| stage.vouch(replica, slot));
+    assert!(matches!(stage.learner.standing(), Standing::Following(_)));
+    assert_eq!(stage.answers(), [(1, "a".to_owned()), (9, "readable".to_owned())]);
+    assert_eq!(stage.learner.copy().digest(), stage.truth.state.digest());
+}
+
+/// One who is too far behind to be told is offered a checkpoint; one replica alone cannot make it fetch.
+#[test]
+fn it_is_cut_over_to_a_certified_state() {
+    let mut stage = Stage::new();
+    for _ in 0..10 {
+        stage.truth.decide(&[]);
+    }
+    stage.truth.stable = Some(stage.truth.state.clone());
+    let last = stage.truth.decide(&[]);
+    stage.offer(0);
+    assert!(stage.asked.is_empty(), "it may be a lie that nobody can tell");
+    assert_eq!(stage.learner.upstream(), ReplicaId(1));
+    stage.offer(0);
+    assert!(stage.asked.is_empty(), "it is not the upstream any more");
+    stage.offer(1);
+    assert!(matches!(stage.asked[..], [(ReplicaId(1), StateAsk::Head)]));
+    stage.serve_state();
+    assert_eq!(stage.learner.copy().slot, Slot(10));
+    assert_eq!(stage.learner.standing(), Standing::Fetching, "it has to catch up yet");
+    stage.catch_up();
+    stage.tell(1, last);
+    stage.vouch(2, last);
+    assert_eq!(stage.learner.standing(), Standing::Following(ReplicaId(1)));
+    assert_eq!(stage.learner.copy().digest(), stage.truth.state.digest());
+}
+
+/// Chunks that prove nothing, heads that are of no use and replicas that have nothing change the source, not the state.
+#[test]
+fn a_state_is_taken_from_nobody_on_trust() {
+    let mut stage = Stage::new();
+    for _ in 0..10 {
+        stage.truth.decide(&[]);
+    }
+    stage.truth.stable = Some(stage.truth.state.clone());
+    stage.offer(0);
+    stage.offer(1);
+    let (first, _) = stage.asked.pop().expect("asked");
+    stage.say(first.0, ReplicaMessage::State(StateAnswer::Gone(Slot(0))));
+    assert_eq!(stage.asked.len(), 1, "the next one is asked");
+    stage.serve_head();
+    for wrong in [&b""[..], &b"nonsense"[..], &[0; 64]] {
+        let (to, ask) = stage.asked.pop().expect("asked");
+        let StateAsk::Chunk { slot, tree, after } = ask else { panic!("the head is known") };
+        let answer = StateAnswer::Chunk { slot, tree, after, chunk: wrong.into() };
+        stage.say(to.0, ReplicaMessage::State(answer));
+        assert_ne!(stage.asked.last().expect("asked").0, to);
+    }
+    assert_eq!(stage.learner.copy().slot, Slot(0));
+    stage.serve_state();
+    assert_eq!(stage.learner.copy().slot, Slot(10));
+}
+
+/// All readers that wait share a round; one that comes later has the next.
+#[test]
+fn readers_share_a_round() {
+    let mut stage = Stage::settled();
+    stage.answers();
+    stage.read(1);
+    stage.read(2);
+    stage.read(3);
+    assert_eq!(stage.rounds.len(), 1);
+    (1..4).for_each(|replica| stage.claim(replica, 0));
+    assert_eq!(stage.answers(), [(1, "readable".to_owned())]);
+    assert_eq!(stage.rounds.len(), 2);
+    (1..4).for_each(|replica| stage.claim(replica, 0));
+    let readable = |ticket| (ticket, "readable".to_owned());
+    assert_eq!(stage.answers(), [readable(2), readable(3)]);
+}
+
+/// Claims that never come: a barrier is ordered, and its execution frees the readers.
+#[test]
+fn readers_without_claims_are_freed_by_a_barrier() {
+    let mut stage = Stage::open();
+    let first = stage.last_bundle();
+    stage.truth.decide(&[first]);
+    stage.catch_up();
+    stage.answers();
+    stage.read(7);
+    (0..4).for_each(|_| stage.tick());
+    let barrier = stage.last_bundle();
+    stage.truth.decide(&[barrier]);
+    stage.catch_up();
+    assert_eq!(stage.answers(), [(7, "readable".to_owned())]);
+}
+
+/// A learner that the cluster does not admit says so once it knows.
+#[test]
+fn a_stranger_is_told_so() {
+    let mut stage = Stage::admitting(BTreeSet::new());
+    stage.submit(1, "a");
+    assert!(stage.answers().is_empty());
+    stage.vouch(1, Slot(0));
+    stage.vouch(2, Slot(0));
+    assert_eq!(stage.answers(), [(1, "NotAdmitted".to_owned())]);
+}
+
+/// A stranger whom nobody lets follow believes f+1 replicas that say so.
+#[test]
+fn a_stranger_that_cannot_follow_is_told_so() {
+    let mut stage = Stage::new();
+    stage.submit(1, "a");
+    let bundle = stage.last_bundle();
+    stage.refuse(2, &bundle);
+    stage.refuse(2, &bundle);
+    assert!(stage.answers().is_empty(), "one replica is nobody");
+    stage.refuse(3, &bundle);
+    assert_eq!(stage.answers(), [(1, "NotAdmitted".to_owned())]);
+}
+
+/// What is executed while it catches up is answered once it has caught up: then the published copy covers it.
+#[test]
+fn nothing_is_answered_before_it_is_published() {
+    let mut stage = Stage::new();
+    stage.submit(1, "a");
+    let opening = stage.last_bundle();
+    stage.truth.decide(&[opening]);
+    for _ in 0..3 {
+        stage.truth.decide(&[]);
+    }
+    let first = Slot(1);
+    stage.vouch(3, Slot(4));
+    stage.vouch(2, Slot(4));
+    stage.tell(0, first);
+    stage.vouch(1, first);
+    assert_eq!(stage.learner.copy().slot, first);
+    assert_eq!(stage.bundles.len(), 1, "its session is not known to be open");
+    (2..5).for_each(|slot| stage.tell(0, Slot(slot)));
+    assert!(matches!(stage.learner.standing(), Standing::Following(_)));
+    assert_eq!(stage.bundles.len(), 2);
+}

@@ -1,0 +1,51 @@
+//! Words of scripts: how facts are printed, and how numbers, durations and liars are read.
+
+use crate::adversary::Misconduct;
+use crate::event::{Fact, NodeId};
+use std::time::Duration;
+
+pub(super) fn fact_line(fact: &Fact) -> String {
+    match fact {
+        Fact::Executed { slot, batch, is_final: true } => format!("executed {slot:?} {batch:?}"),
+        Fact::Executed { slot, batch, .. } => format!("executed {slot:?} {batch:?} for now"),
+        Fact::Applied { slot, request, result } => {
+            format!("applied {request:?} in {slot:?}: {result:?}")
+        }
+        Fact::Committed(slot) => format!("committed {slot:?}"),
+        Fact::RolledBack(slot) => format!("rolled back to {slot:?}"),
+        Fact::Restored(slot) => format!("restored {slot:?}"),
+        Fact::Checkpoint { slot, state } => format!("checkpoint {slot:?} {state:?}"),
+        Fact::View(view, primary) => format!("installed {view:?} of {primary:?}"),
+        Fact::Published(slot) => format!("shows {slot:?}"),
+        Fact::Follows(id) => format!("follows {id:?}"),
+        Fact::Fetches => "fetches a state".into(),
+        Fact::Diverged(slot) => format!("diverged in {slot:?}"),
+        Fact::Answered { request, answer } => format!("answered #{request} {answer:?}"),
+        Fact::Note(note) => note.to_string(),
+    }
+}
+
+pub(super) fn no_option(option: &str) -> String {
+    format!("no such option: {option}")
+}
+
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("no number: {text}"))
+}
+
+pub(super) fn liar(text: &str) -> Result<(NodeId, Misconduct), String> {
+    let (node, kind) = text.split_once(':').ok_or_else(|| no_option(text))?;
+    let liar = Misconduct::named(kind).ok_or_else(|| format!("no such liar: {kind}"))?;
+    Ok((NodeId(number(node)? as u16), liar))
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let amount = number(digits)?;
+    match &text[digits.len()..] {
+        "us" => Ok(Duration::from_micros(amount)),
+        "ms" => Ok(Duration::from_millis(amount)),
+        "s" => Ok(Duration::from_secs(amount)),
+        _ => Err(format!("no duration: {text}")),
+    }
+}

@@ -1,0 +1,102 @@
+//! A cluster of nodes that run one by one, as on hosts of their own.
+
+use super::{Node, folder, free_ports, path, said, testudo};
+use testudo_etcd::proto::etcdserverpb as pb;
+use testudo_etcd::proto::etcdserverpb::kv_client::KvClient;
+
+/// Four replicas that `init` made, and what a gateway needs.
+pub(crate) struct Hosts {
+    folder: tempfile::TempDir,
+    replicas: Vec<Node>,
+    /// The cluster file.
+    pub(crate) cluster: String,
+    /// Where the gateway serves.
+    pub(crate) etcd: String,
+}
+
+impl Hosts {
+    /// Makes the cluster's files and starts its replicas.
+    pub(crate) fn start() -> Self {
+        let folder = folder();
+        let out = folder.path().join("cluster");
+        let ports = free_ports(9);
+        let addresses: Vec<String> =
+            ports.iter().step_by(2).take(4).map(|port| format!("127.0.0.1:{port}")).collect();
+        let output = testudo(&["init", "--replicas", &addresses.join(","), "--out", &path(&out)]);
+        assert!(output.status.success(), "{}", said(&output));
+        let cluster = path(&out.join("cluster.toml"));
+        let mut hosts =
+            Self { folder, replicas: Vec::new(), cluster, etcd: format!("127.0.0.1:{}", ports[8]) };
+        hosts.replicas = (0..4)
+            .map(|id| {
+                let data = path(&hosts.folder.path().join(id.to_string()));
+                hosts.node("replica", &format!("replica-{id}.key"), &["--data", &data])
+            })
+            .collect();
+        hosts
+    }
+
+    /// Starts the gateway.
+    pub(crate) fn gateway(&self) -> Node {
+        self.node("gateway", "gateway-0.key", &["--listen", &self.etcd])
+    }
+
+    fn node(&self, kind: &str, key: &str, more: &[&str]) -> Node {
+        let key = path(&self.folder.path().join("cluster").join(key));
+        let mut words = vec![kind, "--cluster", &self.cluster, "--key", &key, "--log", "warn"];
+        words.extend(more);
+        Node::start(&words)
+    }
+
+    /// Stops the replicas in good order.
+    pub(crate) fn stop(self) {
+        for node in self.replicas {
+            assert_eq!(node.stop(), Some(0));
+        }
+    }
+}
+
+/// Puts so many keys of 256 bytes, a hundred at a time.
+pub(crate) fn fill(etcd: &str, keys: u64) {
+    use pb::request_op::Request;
+    let put = |number: u64| {
+        let put = super::audience::put(&format!("filled/{number:09}"), "v".repeat(256), 0);
+        pb::RequestOp { request: Some(Request::RequestPut(put)) }
+    };
+    run(async {
+        let mut kv = client(etcd);
+        for first in (0..keys).step_by(100) {
+            let success = (first..keys.min(first + 100)).map(put).collect();
+            let txn = pb::TxnRequest { success, ..Default::default() };
+            // The gateway may not serve yet.
+            let mut attempts = 0;
+            while let Err(status) = kv.txn(txn.clone()).await {
+                attempts += 1;
+                assert!(attempts < 600, "{status}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    });
+}
+
+/// How many keys there are, if anybody says.
+pub(crate) fn count(etcd: &str) -> Option<u64> {
+    let request = pb::RangeRequest {
+        key: "filled/".into(),
+        range_end: "filled0".into(),
+        count_only: true,
+        ..Default::default()
+    };
+    let told = run(async { client(etcd).range(request).await });
+    told.ok().map(|range| range.into_inner().count as u64)
+}
+
+fn client(etcd: &str) -> KvClient<tonic::transport::Channel> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{etcd}"));
+    KvClient::new(endpoint.expect("an address").connect_lazy())
+}
+
+fn run<T>(what: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("an event loop").block_on(what)
+}

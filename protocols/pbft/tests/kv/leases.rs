@@ -1,0 +1,108 @@
+//! The judge of leases: none ends before its time, by true time, and each ends.
+
+use super::{Answer, Ask, What, ttl};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use testudo_core::limits::CLOCK_BOUND;
+use testudo_sim::workload::Finding;
+
+/// How far the clocks of two correct nodes may be from each other in a run: what agreed time may be wrong by beyond
+/// the bound that voters hold proposers to.
+const SPREAD: Duration = Duration::from_millis(250);
+
+/// How long beyond its time and the bound's slack a lease may last on a cluster that is well: changes of view, whose
+/// gaps are not counted, and messages under way.
+const MARGIN: Duration = Duration::from_secs(8);
+
+/// How long after the last renewal everything has ended, trouble aside.
+pub(crate) fn longest() -> Duration {
+    Duration::from_secs(ttl(super::LEASES as i64) as u64) + 2 * CLOCK_BOUND + MARGIN
+}
+
+#[derive(Default, Debug)]
+struct Lease {
+    is_held: bool,
+    /// When the last renewal that was acknowledged had been asked for.
+    renewed: Option<Duration>,
+    /// When anybody asked last for a renewal that may have come to something.
+    asked: Duration,
+    /// How many revocations may be under way, or done.
+    revoked: bool,
+}
+
+/// All leases of a run.
+#[derive(Default, Debug)]
+pub(crate) struct Leases {
+    leases: BTreeMap<i64, Lease>,
+    pub(crate) expired: u64,
+    pub(crate) renewed: u64,
+    /// When trouble ended last.
+    healed: Duration,
+}
+
+impl Leases {
+    pub(crate) fn asked(&mut self, at: Duration, ask: &Ask) {
+        match ask {
+            Ask::Grant(id, _) | Ask::KeepAlive(id) => {
+                self.leases.entry(*id).or_default().asked = at;
+            }
+            Ask::Revoke(id) => self.leases.entry(*id).or_default().revoked = true,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn answered(&mut self, called: Duration, ask: &Ask, answer: &Answer) {
+        let (Ask::Grant(id, _) | Ask::KeepAlive(id), What::Lives(1..)) = (ask, &answer.what) else {
+            return;
+        };
+        let lease = self.leases.entry(*id).or_default();
+        lease.renewed = lease.renewed.max(Some(called));
+        self.renewed += u64::from(matches!(ask, Ask::KeepAlive(_)));
+    }
+
+    pub(crate) fn healed(&mut self, at: Duration) {
+        self.healed = at;
+    }
+
+    /// The state that is furthest holds these leases.
+    pub(crate) fn held(&mut self, at: Duration, held: &[i64]) -> Option<Finding> {
+        let held: BTreeSet<i64> = held.iter().copied().collect();
+        for id in &held {
+            self.leases.entry(*id).or_default();
+        }
+        for (id, lease) in &mut self.leases {
+            let was_held = std::mem::replace(&mut lease.is_held, held.contains(id));
+            if !was_held || lease.is_held {
+                continue;
+            }
+            // From here on a revocation would be of another lease under the same number, or it has been this one's.
+            if std::mem::take(&mut lease.revoked) {
+                lease.renewed = None;
+                continue;
+            }
+            self.expired += 1;
+            let life = Duration::from_secs(ttl(*id) as u64);
+            if let Some(renewed) = lease.renewed.take()
+                && at + SPREAD < renewed + life
+            {
+                let what =
+                    format!("lease {id} of {life:?}, renewed at {renewed:?}, ended too early");
+                return Some(("leases", what));
+            }
+        }
+        None
+    }
+
+    /// Nothing that has been due for long is still there.
+    pub(crate) fn finish(&self, at: Duration) -> Vec<Finding> {
+        let late = self.leases.iter().filter(|(id, lease)| {
+            let began = lease.asked.max(self.healed);
+            let life = Duration::from_secs(ttl(**id) as u64);
+            lease.is_held && began + life + 2 * CLOCK_BOUND + MARGIN < at
+        });
+        late.map(|(id, lease)| {
+            ("leases", format!("lease {id}, asked for at {:?} last, is still there", lease.asked))
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! Learners that break one rule each are convicted by the oracles, in seeds that those who keep the rules pass.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use support::Lore;
+use testudo_contracts::{Moment, Service, Store};
+use testudo_core::Digest;
+use testudo_pbft::Pbft;
+use testudo_quorum::Dissemination;
+use testudo_replication::learner::rules::{Rules, Standard};
+use testudo_sim::conformance::run_seed;
+use testudo_sim::linear::Operation;
+use testudo_sim::replicated::Replicated;
+use testudo_sim::service::{Answer, Ask, KeyValues};
+use testudo_sim::upstream::Strategy;
+use testudo_sim::workload::{Finding, Hosted, Nobody, Small, Workload};
+use testudo_sim::{Climate, Misconduct, Plan, Rng, Trouble, Weather};
+use testudo_state::Map;
+
+const SEEDS: u64 = 60;
+
+/// The first seed in which learners with other rules break one of these. Those with the right rules pass every seed up
+/// to it.
+fn convict<W: Hosted, R: Rules>(plan: &Plan, oracles: &[&str]) {
+    for seed in 0..SEEDS {
+        let right = run_seed(Replicated::<Pbft, Lore, W, Standard>::default, seed, plan);
+        assert!(right.is_clean(), "the right rules fail\n{right}");
+        let report = run_seed(Replicated::<Pbft, Lore, W, R>::default, seed, plan);
+        let Some(found) = report.violations.first() else { continue };
+        assert!(oracles.contains(&found.oracle), "convicted of something else\n{report}");
+        println!("seed {seed} convicts it: {found}");
+        return;
+    }
+    panic!("{SEEDS} seeds do not convict it");
+}
+
+fn plan(strategy: Strategy) -> Plan {
+    let plan = Plan { clients: 2, learners: 2, ..Plan::default() };
+    plan.with_liar(Misconduct::Upstream(Some(strategy)))
+}
+
+/// One replica's word is enough.
+enum TrustsOne {}
+
+impl Rules for TrustsOne {
+    fn vouchers(_: &Dissemination) -> usize {
+        1
+    }
+}
+
+#[test]
+fn execution_without_enough_vouchers() {
+    convict::<Small, TrustsOne>(&plan(Strategy::OtherBatch), &["copies", "unanimity"]);
+}
+
+/// One claim less than a quorum: the liar's and a laggard's are enough to read what is old.
+enum ReadsEarly {}
+
+impl Rules for ReadsEarly {
+    fn claims(quorums: &Dissemination) -> usize {
+        quorums.quorum() - 1
+    }
+}
+
+#[test]
+fn reads_at_a_smaller_claim() {
+    let often = Duration::from_millis(400);
+    let weather = Weather { slowest_link: 40, lost_per_mille: 100, ..Weather::calm() };
+    let troubles = vec![(Trouble::Partition, often), (Trouble::OneWay, often)];
+    let climate = Some(Climate { weather, troubles });
+    let plan = Plan {
+        clients: 3,
+        learners: 3,
+        keys: 1,
+        operations: 400,
+        climate,
+        ..plan(Strategy::Deflate)
+    };
+    convict::<Small, ReadsEarly>(&plan, &["linearizability"]);
+}
+
+/// What its own execution came to is shown whatever others came to.
+enum ComparesNothing {}
+
+impl Rules for ComparesNothing {
+    fn may_show(_: Digest, _: Digest) -> bool {
+        true
+    }
+}
+
+/// The small service, on machines whose learners lose a write now and then.
+enum Flawed {}
+
+/// The small service, which loses every so-manieth operation where it is faulty.
+#[derive(Clone)]
+struct Forgetful {
+    operations: Option<Arc<AtomicU64>>,
+}
+
+impl Service for Forgetful {
+    const VERSION: u32 = KeyValues::VERSION;
+
+    fn genesis(&self, store: &mut dyn Store) {
+        KeyValues.genesis(store);
+    }
+    fn execute(&self, store: &mut dyn Store, operation: &[u8], moment: &Moment) -> Vec<u8> {
+        if let Some(operations) = &self.operations
+            && operations.fetch_add(1, Ordering::Relaxed) % 100 == 99
+        {
+            return self.internal_error();
+        }
+        KeyValues.execute(store, operation, moment)
+    }
+    fn internal_error(&self) -> Vec<u8> {
+        KeyValues.internal_error()
+    }
+    fn too_large(&self) -> Vec<u8> {
+        KeyValues.too_large()
+    }
+}
+
+impl Workload for Flawed {
+    type Ask = Ask;
+    type Answer = Answer;
+    type Onlooker = Nobody;
+
+    fn onlooker(seed: u64) -> Nobody {
+        Small::onlooker(seed)
+    }
+    fn draw(keys: u64, token: u64, onlooker: &Nobody, rng: &mut Rng) -> Ask {
+        Small::draw(keys, token, onlooker, rng)
+    }
+    fn last_reads(keys: u64) -> Vec<Ask> {
+        Small::last_reads(keys)
+    }
+    fn encode(ask: &Ask) -> Vec<u8> {
+        Small::encode(ask)
+    }
+    fn decode(ask: &Ask, result: &[u8]) -> Result<Answer, String> {
+        Small::decode(ask, result)
+    }
+    fn judge(history: &[Operation<Ask, Answer>], is_whole: bool) -> Vec<Finding> {
+        Small::judge(history, is_whole)
+    }
+}
+
+impl Hosted for Flawed {
+    type Service = Forgetful;
+
+    fn service() -> Forgetful {
+        Forgetful { operations: None }
+    }
+    fn flawed() -> Option<Forgetful> {
+        Some(Forgetful { operations: Some(Arc::default()) })
+    }
+    fn parse(words: &[&str]) -> Result<Vec<u8>, String> {
+        Small::parse(words)
+    }
+    fn show(operation: &[u8]) -> String {
+        Small::show(operation)
+    }
+    fn show_result(result: &[u8]) -> String {
+        Small::show_result(result)
+    }
+    fn is_read(operation: &[u8]) -> bool {
+        Small::is_read(operation)
+    }
+    fn read(copy: &Map, operation: &[u8], moment: &Moment) -> Option<Vec<u8>> {
+        Small::read(copy, operation, moment)
+    }
+}
+
+/// The machine is faulty, not the code: whoever compares finds out, fetches a certified state and goes on.
+#[test]
+fn results_that_are_not_compared() {
+    convict::<Flawed, ComparesNothing>(&plan(Strategy::Stale), &["copies", "linearizability"]);
+}
+
+/// What its own bundles came to is told before it is compared.
+enum AnswersUnseen {}
+
+impl Rules for AnswersUnseen {
+    fn answers_unseen() -> bool {
+        true
+    }
+}
+
+#[test]
+fn answers_before_verification() {
+    convict::<Flawed, AnswersUnseen>(&plan(Strategy::Stale), &["linearizability"]);
+}
