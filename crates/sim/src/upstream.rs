@@ -57,6 +57,13 @@ impl Strategy {
         Self::Slow,
     ];
 
+    /// Whether it lies about states. A learner fetches one once two replicas could not tell it what it lacks, and from
+    /// the second: so that is where such a liar does harm.
+    #[must_use]
+    pub const fn is_about_states(self) -> bool {
+        matches!(self, Self::BadState | Self::Gone)
+    }
+
     /// Its name in traces and counts.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -8,11 +8,13 @@ mod kv;
 mod support;
 
 use kv::Coordination;
+use std::time::Duration;
 use support::Lore;
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::{Seeds, conform};
 use testudo_sim::replicated::Replicated;
-use testudo_sim::{Misconduct, Plan, Trouble};
+use testudo_sim::upstream::Strategy;
+use testudo_sim::{Climate, Misconduct, Plan, Trouble, Weather};
 
 /// Every kind of liar among four replicas, and each again among five, where a quorum is four and not 2f+1.
 fn plans() -> Vec<Plan> {
@@ -43,24 +45,51 @@ fn plans() -> Vec<Plan> {
     let two = |liar: &Misconduct| Plan { f: 2, troubles: rotten.clone(), ..of(liar) };
     let seven = liars.iter().map(two);
     let plans = four.zip(five).zip(crashing).zip(seven);
-    plans.flat_map(|(((four, five), crashing), seven)| [four, crashing, five, seven]).collect()
+    let plans = plans.flat_map(|(((four, five), crashing), seven)| [four, crashing, five, seven]);
+    // Every way of lying to learners, each by itself, while replicas start from snapshots again and again.
+    let alone = |strategy| Misconduct::Upstream(Some(strategy));
+    let upstream = Strategy::ALL
+        .map(|strategy| Plan { climate: Some(restless()), ..of(&alone(strategy)).beyond() });
+    plans.chain(upstream).collect()
+}
+
+/// Replicas and learners come and go, and the network does little else.
+fn restless() -> Climate {
+    let weather = Weather { lost_per_mille: 20, doubled_per_mille: 20, ..Weather::calm() };
+    let every = Duration::from_millis;
+    let troubles = vec![
+        (Trouble::Blackout, every(3_000)),
+        (Trouble::Crash, every(2_000)),
+        (Trouble::Learner, every(1_500)),
+        (Trouble::OneWay, every(5_000)),
+    ];
+    Climate { weather, troubles }
 }
 
 #[test]
 fn seeds_with_one_liar() {
-    let seeds = Seeds::for_tests(40);
+    let seeds = Seeds::for_tests(52);
     let summary = conform(Replicated::<Pbft, Lore, Coordination>::default, &seeds, &plans());
     let drawn: Vec<String> = seeds.all().iter().map(ToString::to_string).collect();
     println!("seeds: {}\n{summary}", drawn.join(" "));
     summary.assert_clean();
     let runs = seeds.all().len() as u64;
     assert!(summary.fewest >= Some(200), "every run answers at least 200 operations");
-    if runs < 40 {
+    if runs < 52 {
         return;
     }
     // Trouble that was asked for and never came proves nothing.
+    for strategy in Strategy::ALL {
+        let name = format!("lies: {}", strategy.name());
+        assert!(summary.count(&name) > 0, "{name} were never told");
+    }
     for name in [
+        "compactions",
+        "copies compared",
         "crashes",
+        "gateways that came back",
+        "leases expired",
+        "leases kept alive",
         "lies convicted",
         "lies told",
         "messages cut off",
@@ -69,6 +98,9 @@ fn seeds_with_one_liar() {
         "messages refused",
         "messages to the dead",
         "records rotted",
+        "snapshots",
+        "states asked for by learners",
+        "states shown by learners",
         "trouble: blackout",
         "trouble: clock",
         "trouble: crash",
@@ -76,7 +108,12 @@ fn seeds_with_one_liar() {
         "trouble: partition",
         "trouble: rot",
         "trouble: learner crash",
+        "upstreams chosen",
         "view changes",
+        "watch answers",
+        "watch fragments",
+        "watch progress notices",
+        "watches that were compacted away",
         "words lost in crashes",
         "writes lost in crashes",
     ] {

@@ -1,6 +1,7 @@
 //! One run of one seed.
 
 use super::{Heard, Held, Serving};
+use crate::adversary::Misconduct;
 use crate::event::NodeId;
 use crate::linear::Operation;
 use crate::oracle::Copies;
@@ -13,7 +14,7 @@ use crate::workload::{Finding, Onlooker, Workload};
 use crate::world::World;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use testudo_core::Slot;
+use testudo_core::{ReplicaId, Slot};
 
 /// Runs one seed under a plan. A panic of a replica is a violation like any other.
 pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) -> Report {
@@ -27,6 +28,14 @@ pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) ->
         run.onlooker.counts().into_iter().for_each(|(name, count)| run.papers.count(name, count));
         run.papers.close(&run.seeded, answered);
     })
+}
+
+/// Whoever learns hears a liar first; or second, where it takes a second one for the liar to be asked at all.
+fn first_upstream(liar: ReplicaId, misconduct: Misconduct, n: u16) -> u16 {
+    match misconduct {
+        Misconduct::Upstream(Some(strategy)) if strategy.is_about_states() => (liar.0 + n - 1) % n,
+        _ => liar.0,
+    }
 }
 
 /// Appointments beyond this number are not those of clients.
@@ -52,6 +61,8 @@ struct Run<'a, S: Serving> {
     /// Per client, the operation that it waits for.
     open: BTreeMap<usize, usize>,
     issued: usize,
+    /// Operations that nobody waits for any more: their clients crashed. Others are asked for in their place.
+    abandoned: usize,
     /// Orders calls and returns.
     moment: u64,
 }
@@ -67,9 +78,8 @@ impl<'a, S: Serving> Run<'a, S> {
             .clone()
             .unwrap_or_else(|| Climate::drawn(&plan.troubles, &mut Rng::split(seed, "climate", 0)));
         let mut seeded = Seeded::new(world, seed, climate, plan.f, plan.beyond);
-        // Whoever learns hears a liar first.
-        if let Some((upstream, _)) = liars.first() {
-            seeded.world.load_learners(u32::from(upstream.0));
+        if let Some((liar, misconduct)) = liars.first() {
+            seeded.world.load_learners(u32::from(first_upstream(*liar, *misconduct, plan.n())));
         }
         for (id, liar) in liars {
             seeded.corrupt(NodeId(id.0), liar);
@@ -93,6 +103,7 @@ impl<'a, S: Serving> Run<'a, S> {
             lives: BTreeMap::new(),
             open: BTreeMap::new(),
             issued: 0,
+            abandoned: 0,
             moment: 0,
         }
     }
@@ -131,7 +142,12 @@ impl<'a, S: Serving> Run<'a, S> {
     }
 
     fn is_busy(&self) -> bool {
-        self.issued < self.plan.operations || !self.open.is_empty()
+        self.has_more() || !self.open.is_empty()
+    }
+
+    /// Whether there is more to ask for.
+    fn has_more(&self) -> bool {
+        self.issued < self.plan.operations + self.abandoned
     }
 
     /// After trouble ends every operation is answered in time, or liveness is broken.
@@ -224,13 +240,14 @@ impl<'a, S: Serving> Run<'a, S> {
         self.copies.crashed(client);
         self.onlooker.crashed(client);
         if self.open.remove(&client).is_some() {
+            self.abandoned += 1;
             let pause = Duration::from_millis(self.rng.between(1, 100));
             self.seeded.call(pause, client as u64);
         }
     }
 
     fn ask(&mut self, client: usize) {
-        if self.issued >= self.plan.operations || self.open.contains_key(&client) {
+        if !self.has_more() || self.open.contains_key(&client) {
             return;
         }
         if !self.seeded.world.is_up(self.seeded.world.client_node(client)) {

@@ -41,6 +41,7 @@ impl Counts {
 
     fn name(event: &Event) -> Option<&'static str> {
         Some(match event {
+            Event::Sent(letter) if letter.name == "state ask" => "states asked for by learners",
             Event::Sent(_) => "messages sent",
             Event::Delivered(_) => "messages delivered",
             Event::Rejected(..) => "messages refused",
