@@ -19,6 +19,10 @@ use testudo_core::{Digest, Domain, Membership, Peer, ReplicaId, Slot, limits};
 /// smaller.
 const PIPELINE: usize = 2;
 
+/// Operations, or bytes of them, that must wait before a bundle goes out beside another. A slot costs every replica a
+/// few signatures and a flush whatever is in it; fewer operations than this are cheaper in the next one.
+const WORTH_A_SLOT: (usize, usize) = (128, 128 << 10);
+
 /// The longest pause before a bundle is said again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -92,6 +96,8 @@ pub struct Asker {
     /// The last sequence number used in this session.
     sequence: u64,
     waiting: VecDeque<Wish>,
+    /// Bytes of the operations that wait.
+    waiting_bytes: usize,
     out: Vec<Outstanding>,
     /// Who is asked for whole results.
     replier: ReplicaId,
@@ -121,6 +127,7 @@ impl Asker {
             session: None,
             sequence: 0,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             out: Vec::new(),
             replier: ReplicaId(first.0 % replicas),
             ticking: false,
@@ -134,6 +141,7 @@ impl Asker {
             asked.answers.push((ticket, Outcome::TooLarge));
             return asked;
         }
+        self.waiting_bytes += operation.len();
         self.waiting.push_back(Wish { ticket, operation: Some(operation) });
         self.advance(&mut asked);
         asked
@@ -197,6 +205,7 @@ impl Asker {
                 self.nonce = self.nonce.wrapping_add(1);
             }
             ReplyBody::NotAdmitted => {
+                self.waiting_bytes = 0;
                 let waiting = self.waiting.drain(..).map(|wish| (wish.ticket, false));
                 let tickets = tickets.into_iter().chain(waiting).collect();
                 asked.answers = all(tickets, &Outcome::NotAdmitted);
@@ -244,7 +253,7 @@ impl Asker {
 
     /// Sends what waits, as far as the pipeline and the session's window have room.
     fn advance(&mut self, asked: &mut Asked) {
-        while !self.waiting.is_empty() && self.out.len() < PIPELINE {
+        while self.is_worth_a_bundle() {
             let Some(session) = self.session else {
                 if self.out.is_empty() {
                     self.send(Request::Register { nonce: self.nonce }, Vec::new(), asked);
@@ -265,6 +274,21 @@ impl Asker {
         }
     }
 
+    /// Whether what waits is to go out now.
+    fn is_worth_a_bundle(&self) -> bool {
+        let (operations, bytes) = WORTH_A_SLOT;
+        match self.out.len() {
+            0 => !self.waiting.is_empty(),
+            out => {
+                let is_worth = self.waiting.len() >= operations || self.waiting_bytes >= bytes;
+                // One that had to be said again is late; the others need not be.
+                let is_late =
+                    self.out.iter().any(|out| out.repeated > 0) && !self.waiting.is_empty();
+                out < PIPELINE && (is_worth || is_late)
+            }
+        }
+    }
+
     /// Takes what fits into one bundle. One operation always does; barriers take no room.
     fn gather(&mut self) -> (Vec<(u64, bool)>, Vec<Arc<[u8]>>) {
         let (mut tickets, mut operations, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -278,6 +302,7 @@ impl Asker {
                 }
             }
             let Some(Wish { ticket, operation }) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= operation.as_ref().map_or(0, |operation| operation.len());
             tickets.push((ticket, operation.is_some()));
             operations.extend(operation);
         }

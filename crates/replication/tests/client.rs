@@ -92,6 +92,12 @@ impl Stage {
         self.step(|client, fx| client.on_input(ClientInput::Submit { ticket, operation }, fx));
     }
 
+    /// Asks for so much that a bundle goes out beside another.
+    fn ask_much(&mut self, ticket: u64) {
+        let operation = vec![0; 128 << 10].into();
+        self.step(|client, fx| client.on_input(ClientInput::Submit { ticket, operation }, fx));
+    }
+
     fn tick(&mut self) {
         self.step(|client, fx| client.on_timer(ClientTimer::Resend, fx));
     }
@@ -196,7 +202,7 @@ fn a_bundle_that_is_not_answered_holds_the_window() {
     let mut ticket = 2;
     loop {
         let before = stage.sent.len();
-        stage.ask(ticket);
+        stage.ask_much(ticket);
         if stage.sent.len() == before {
             break;
         }
@@ -252,14 +258,44 @@ fn an_operation_that_is_too_large_is_not_sent() {
 }
 
 #[test]
-fn what_comes_while_bundles_are_out_gathers_into_the_next() {
+fn what_comes_while_a_bundle_is_out_gathers_into_the_next() {
     let mut stage = Stage::open();
     (1..=6).for_each(|ticket| stage.ask(ticket));
-    let [first, second] = &stage.sent[stage.sent.len() - 2..] else { panic!("two are out") };
-    let (first, second) = (first.clone(), second.clone());
+    let first = stage.last();
+    let operations = |stage: &Stage| match stage.last().request {
+        Request::Operations { operations, .. } => operations.len(),
+        Request::Register { .. } => panic!("the session is open"),
+    };
+    assert_eq!(operations(&stage), 1);
     stage.agree(&first, 3, &results(&["1"]));
-    let Request::Operations { operations, .. } = stage.last().request else { panic!("operations") };
-    assert_eq!(operations.len(), 4);
-    stage.agree(&second, 4, &results(&["2"]));
-    assert_eq!(stage.answers, [(1, done(3, "1")), (2, done(4, "2"))]);
+    assert_eq!(operations(&stage), 5);
+    assert_eq!(stage.answers, [(1, done(3, "1"))]);
+}
+
+/// A slot has its price whatever is in it: little waits for the next one, much goes out beside the first, and nothing
+/// makes a third.
+#[test]
+fn much_goes_out_beside_another_bundle() {
+    let mut stage = Stage::open();
+    let before = stage.sent.len();
+    let out = |stage: &Stage| stage.sent.len() - before;
+    stage.ask(1);
+    (2..129).for_each(|ticket| stage.ask(ticket));
+    assert_eq!(out(&stage), 1);
+    stage.ask(129);
+    assert_eq!(out(&stage), 2);
+    stage.ask_much(130);
+    assert_eq!(out(&stage), 2, "two are out");
+}
+
+/// A bundle that has to be said again holds nobody up.
+#[test]
+fn a_late_bundle_does_not_hold_up_what_waits() {
+    let mut stage = Stage::open();
+    stage.ask(1);
+    let late = stage.last();
+    (0..2).for_each(|_| stage.tick());
+    assert_eq!(stage.last(), late);
+    stage.ask(2);
+    assert_ne!(stage.last(), late);
 }

@@ -108,26 +108,3 @@ impl Part<'_> {
         self.proven.into_entries()
     }
 }
-
-/// A map in the making, of entries that come in order.
-#[derive(Clone, Debug, Default)]
-pub struct Import(Map);
-
-impl Import {
-    /// Nothing yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes in the next entry. One that does not come in order is put in its place; that is slower.
-    pub fn push(&mut self, key: impl AsRef<[u8]>, value: Arc<[u8]>) {
-        self.0.insert(key, value);
-    }
-
-    /// The map: the same as if its entries had been inserted.
-    #[must_use]
-    pub fn finish(self) -> Map {
-        self.0
-    }
-}

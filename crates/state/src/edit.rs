@@ -157,7 +157,7 @@ fn tidy(place: &mut Child, key: &[u8], depth: usize) {
 }
 
 /// One block of an inner node whose children are blocks. It begins at `depth` of `key`, which goes on along its path.
-fn gather(mut inner: Inner, key: &[u8], depth: usize) -> Block {
+pub(crate) fn gather(mut inner: Inner, key: &[u8], depth: usize) -> Block {
     let end = depth + inner.path.len();
     let (mut text, mut ends, mut slots) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(slot) = inner.value.take() {

@@ -83,6 +83,20 @@ impl Preimage {
         self.0.extend_from_slice(digests);
     }
 
+    /// All of a block.
+    pub(crate) fn block(&mut self, block: &Block) {
+        self.begin_block(block.len());
+        for (at, slot) in block.slots.iter().enumerate() {
+            self.entry(block.suffixes.get(at), &of_slot(slot));
+        }
+    }
+
+    /// All of an inner node but its children.
+    pub(crate) fn inner(&mut self, inner: &Inner) {
+        let value = inner.value.as_deref().map(of_slot);
+        self.begin_inner(&inner.path, value.as_ref(), inner.present);
+    }
+
     /// The node's digest.
     pub(crate) fn finish(&self) -> Digest {
         tally::hashed();
@@ -102,10 +116,7 @@ pub(crate) fn of_slot(slot: &Slot) -> Digest {
 /// The digest of a block.
 pub(crate) fn of_block(block: &Block, scratch: &mut Preimage) -> Digest {
     block.digest.get().unwrap_or_else(|| {
-        scratch.begin_block(block.len());
-        for (at, slot) in block.slots.iter().enumerate() {
-            scratch.entry(block.suffixes.get(at), &of_slot(slot));
-        }
+        scratch.block(block);
         let digest = scratch.finish();
         block.digest.set(&digest);
         digest
@@ -167,8 +178,7 @@ pub(crate) fn of_child(root: &Child) -> Digest {
                 break;
             }
             let inner = frame.inner;
-            let value = inner.value.as_deref().map(of_slot);
-            scratch.begin_inner(&inner.path, value.as_ref(), inner.present);
+            scratch.inner(inner);
             scratch.children(&digests[frame.first..]);
             digests.truncate(frame.first);
             stack.pop();

@@ -20,29 +20,37 @@
 //! # What it gives
 //!
 //! The digest of a checkpoint and an O(1) copy of it to keep; proofs of what lies in a range, and of what does not;
-//! transfer in chunks that prove themselves ([`Chunk`], [`Import`]).
+//! transfer in chunks that prove themselves ([`Chunk`], [`Import`]); the difference of two versions; and a scrub that finds
+//! what the memory has garbled.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+#[cfg(test)]
+mod bounds;
 mod cell;
 mod chunk;
+mod diff;
 mod edit;
 mod hash;
+mod import;
 mod node;
 mod overlay;
 mod path;
 mod proof;
+mod scrub;
 mod span;
 mod statistics;
 mod suffixes;
 mod tally;
 mod walk;
 
-pub use chunk::{Chunk, Import, Part};
+pub use chunk::{Chunk, Part};
+pub use import::Import;
 pub use overlay::Overlay;
 pub use proof::{ProofError, Proven, RangeProof};
+pub use scrub::{Damage, Scrubbed};
 pub use statistics::Statistics;
 
 use alloc::sync::Arc;
@@ -166,12 +174,14 @@ impl fmt::Debug for Map {
 
 impl PartialEq for Map {
     fn eq(&self, other: &Self) -> bool {
-        let sizes = |map: &Self| (map.entries, map.bytes);
-        sizes(self) == sizes(other)
-            && match (&self.root, &other.root) {
-                (Some(ours), Some(theirs)) if ours.is_same(theirs) => true,
-                _ => self.iter().eq(other.iter()),
-            }
+        let mut is_equal = (self.entries, self.bytes) == (other.entries, other.bytes);
+        if is_equal {
+            self.diff(other, |_, _, _| {
+                is_equal = false;
+                false
+            });
+        }
+        is_equal
     }
 }
 

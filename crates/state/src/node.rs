@@ -6,6 +6,7 @@ use crate::suffixes::Suffixes;
 use crate::tally;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -235,8 +236,7 @@ impl Child {
 
     /// A block of one entry.
     pub(crate) fn single(suffix: &[u8], slot: Slot) -> Self {
-        let mut slots = Vec::with_capacity(1);
-        slots.push(slot);
+        let slots = vec![slot];
         Self::block(Block::new(&[suffix], slots))
     }
 
@@ -268,8 +268,7 @@ impl Child {
 
 /// A node to change: the one there if nobody else has it, otherwise a copy.
 pub(crate) fn own<T: Clone>(node: &mut Arc<T>) -> &mut T {
-    #[cfg(test)]
-    if Arc::get_mut(node).is_none() {
+    if cfg!(test) && Arc::get_mut(node).is_none() {
         tally::copied();
     }
     Arc::make_mut(node)

@@ -14,15 +14,16 @@ pub(crate) const fn nibble(bytes: &[u8], at: usize) -> u8 {
 
 /// In how many nibbles two strings agree, the first nibble of both left out if `odd`.
 pub(crate) fn agreement(a: &[u8], b: &[u8], odd: bool) -> usize {
-    const STRIDE: usize = 32;
     let shared = a.len().min(b.len());
     let (a, b) = (&a[..shared], &b[..shared]);
     if shared == 0 || (odd && (a[0] ^ b[0]) & 15 != 0) {
         return 0;
     }
     let mut at = usize::from(odd);
-    while at + STRIDE <= shared && a[at..at + STRIDE] == b[at..at + STRIDE] {
-        at += STRIDE;
+    for stride in [1024, 32] {
+        while at + stride <= shared && a[at..at + stride] == b[at..at + stride] {
+            at += stride;
+        }
     }
     at += a[at..].iter().zip(&b[at..]).take_while(|(a, b)| a == b).count();
     let half = usize::from(at < shared && a[at] >> 4 == b[at] >> 4);

@@ -169,7 +169,7 @@ fn show_inner<'a, 'k>(
     let first = stack.len();
     let mut others = Vec::new();
     for (nibble, child) in nibbles(inner.present).zip(&inner.children) {
-        let span = span.into_child(end, nibble);
+        let span = span.at_child(end, nibble);
         if span.meets() {
             stack.push((child, end + 1, span));
         } else {
@@ -255,7 +255,7 @@ impl RangeProof {
                     }
                     let mut children = 0;
                     for nibble in nibbles(*present).rev() {
-                        let span = span.into_child(end, nibble);
+                        let span = span.at_child(end, nibble);
                         if span.meets() {
                             children |= 1 << nibble;
                             stack.push((end + 1, span));

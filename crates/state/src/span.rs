@@ -55,7 +55,7 @@ impl<'k> Edge<'k> {
         self.side = if is_after { Side::After } else { Side::Before };
     }
 
-    fn into_child(&mut self, depth: usize, child: u8) {
+    fn at_child(&mut self, depth: usize, child: u8) {
         let Some(key) = self.key() else { return };
         let is_longer = key.len() * 2 == depth;
         self.side = match child.cmp(&if is_longer { 0 } else { nibble(key, depth) }) {
@@ -105,9 +105,9 @@ impl<'k> Span<'k> {
     }
 
     /// The same, seen from the child after a nibble of an inner node whose path ends at `depth`.
-    pub(crate) fn into_child(mut self, depth: usize, nibble: u8) -> Self {
-        self.from.into_child(depth, nibble);
-        self.to.into_child(depth, nibble);
+    pub(crate) fn at_child(mut self, depth: usize, nibble: u8) -> Self {
+        self.from.at_child(depth, nibble);
+        self.to.at_child(depth, nibble);
         self
     }
 

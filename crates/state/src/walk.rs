@@ -87,7 +87,7 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// A walk of all that lies after the cut, or of all before it if `reverse`.
     pub(crate) fn new(root: Option<&'a Child>, cut: Cut<'_>, reverse: bool) -> Self {
-        let mut walk = Self { stack: Vec::new(), key: Vec::new(), nibbles: 0, reverse };
+        let mut walk = Self::within(&[], 0, reverse);
         let Some(root) = root else { return walk };
         match cut {
             Cut::Start if reverse => {}
@@ -97,6 +97,11 @@ impl<'a> Walk<'a> {
             Cut::After(key) => walk.seek(root, key, true),
         }
         walk
+    }
+
+    /// A walk that stands before a subtree whose keys all begin so, to enter that and nothing else.
+    pub(crate) fn within(key: &[u8], nibbles: usize, reverse: bool) -> Self {
+        Self { stack: Vec::new(), key: key.to_vec(), nibbles, reverse }
     }
 
     /// Enters the subtrees on the way to a key. The walk stands before or after it.

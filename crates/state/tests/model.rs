@@ -3,7 +3,10 @@
 mod support;
 
 use proptest::prelude::*;
-use support::{Change, Model, bound, build, change, contents, model, of, plain, within};
+use std::collections::BTreeSet;
+use support::{
+    Change, Model, bound, build, change, contents, key, model, of, plain, value, within,
+};
 use testudo_contracts::{Reading, Store};
 use testudo_state::{Import, Map, Overlay};
 
@@ -18,9 +21,8 @@ fn apply(store: &mut dyn Store, model: &mut Model, changes: &[Change]) {
                 assert_eq!(store.delete(key), model.remove(key).is_some());
             }
         }
-        if let Change::Put(key, _) | Change::Delete(key) = change {
-            assert_eq!(store.get(key).as_deref(), model.get(key).map(Vec::as_slice));
-        }
+        let (Change::Put(key, _) | Change::Delete(key)) = change;
+        assert_eq!(store.get(key).as_deref(), model.get(key).map(Vec::as_slice));
     }
 }
 
@@ -113,6 +115,52 @@ proptest! {
             prop_assert_eq!(&contents(&map), &model);
             prop_assert_eq!(map.digest(), build(&model).digest());
         }
+    }
+
+    /// In whatever order entries come, and however often.
+    #[test]
+    fn an_import_takes_what_comes(entries in prop::collection::vec((key(), value()), 0..200), ordered in 0_usize..200) {
+        let mut entries = entries;
+        let ordered = ordered.min(entries.len());
+        entries[..ordered].sort();
+        let (mut import, mut map) = (Import::new(), Map::new());
+        for (at, (key, value)) in entries.iter().enumerate() {
+            import.push(key, value.as_slice().into());
+            map.insert(key, value.as_slice().into());
+            if at % 64 == 5 {
+                let so_far = import.clone().finish();
+                prop_assert_eq!(so_far.digest(), map.digest());
+            }
+        }
+        let imported = import.finish();
+        prop_assert_eq!(imported.digest(), map.digest());
+        prop_assert_eq!(imported.statistics(), map.statistics());
+        prop_assert_eq!((imported.len(), imported.bytes()), (map.len(), map.bytes()));
+    }
+
+    #[test]
+    fn a_difference_is_what_differs(
+        before in model(), changes in prop::collection::vec(change(), 0..60), other in model(),
+        related in any::<bool>(), hashed in any::<bool>(), limit in 0_usize..200,
+    ) {
+        let map = build(&before);
+        if hashed { let _ = map.digest(); }
+        let (mut after, mut expected) = if related { (map.clone(), before.clone()) } else { (build(&other), other) };
+        apply(&mut after, &mut expected, &changes);
+        if hashed { let _ = after.digest(); }
+        let mut seen = Vec::new();
+        map.diff(&after, |key, here, there| {
+            seen.push((key.to_vec(), here.map(|v| v.to_vec()), there.map(|v| v.to_vec())));
+            seen.len() <= limit
+        });
+        let keys: BTreeSet<_> = before.keys().chain(expected.keys()).cloned().collect();
+        let all = keys.into_iter().map(|key| {
+            let (here, there) = (before.get(&key).cloned(), expected.get(&key).cloned());
+            (key, here, there)
+        });
+        let differing: Vec<_> = all.filter(|(_, here, there)| here != there).take(limit + 1).collect();
+        prop_assert_eq!(map == after, differing.is_empty());
+        prop_assert_eq!(seen, differing);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 mod support;
 
-use support::hosts::Hosts;
+use support::hosts::{Client, Hosts};
 use support::workload::Workload;
-use support::{Cluster, alone, eventually, folder, is_alive, path, said, signal, testudo};
+use support::{
+    Cluster, alone, eventually, folder, is_alive, path, said, said as said_by, signal, testudo,
+};
 
 fn pids(cluster: &Cluster) -> Vec<u32> {
     (0..4).map(|id| cluster.pid_of(id)).collect()
@@ -178,4 +180,57 @@ fn nodes_of_init_make_a_cluster() {
     });
     assert_eq!(gateway.stop(), Some(0));
     hosts.stop();
+}
+
+/// History counts, too; and whoever is full may delete and compact.
+#[test]
+fn a_quota_refuses_growth_alone_and_clears_itself() {
+    let _alone = alone();
+    let folder = folder();
+    let data = path(&folder.path().join("data"));
+    let cluster = Cluster::up(&["--data", &data, "--quota", "16MiB"]);
+    let store = |cluster: &Cluster| cluster.status()["gateways"][0]["claim"]["store"].take();
+    assert_eq!(store(&cluster)["quota"], 16 << 20);
+    let client = Client::new(&cluster.etcd);
+    // One key, whose history grows by a MiB with each put.
+    let value = || "v".repeat(1 << 20);
+    let refused = (0..20).find_map(|_| client.put("key", value()).err());
+    let refused = refused.expect("twenty MiB are refused");
+    assert_eq!(refused.message(), "etcdserver: mvcc: database space exceeded");
+    eventually("status shows it", || (store(&cluster)["is_full"] == true).then_some(()));
+    let table = testudo(&["status", "--data", &data]);
+    assert!(String::from_utf8_lossy(&table.stdout).contains("NOSPACE"));
+
+    client.delete("key").expect("a deletion is no growth");
+    assert!(client.put("key", value()).is_err(), "its history is still there");
+    let revision = store(&cluster)["revision"].as_i64().expect("a number");
+    client.compact(revision).expect("nor is a compaction");
+    eventually("there is room again", || client.put("key", value()).ok());
+    assert_eq!(store(&cluster)["is_full"], false);
+    let (code, said) = cluster.stop("INT");
+    assert_eq!(code, Some(0), "{said}");
+
+    for (flag, value, what) in [
+        ("--quota", "32MiB", "made with --quota 16MiB"),
+        ("--auto-compaction", "period=1h", "made with --auto-compaction off"),
+    ] {
+        let output = testudo(&["up", "--listen", "127.0.0.1:0", "--data", &data, flag, value]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said_by(&output).contains(what), "{}", said_by(&output));
+    }
+}
+
+/// All but so many revisions are forgotten by itself.
+#[test]
+fn history_is_forgotten_by_itself() {
+    let _alone = alone();
+    let cluster = Cluster::up(&["--ephemeral", "--auto-compaction", "revisions=20"]);
+    let client = Client::new(&cluster.etcd);
+    for number in 0..100 {
+        client.put("key", format!("{number}")).expect("it is put");
+    }
+    let told = client.get_at("key", 10).expect_err("that is forgotten");
+    assert_eq!(told.message(), "etcdserver: mvcc: required revision has been compacted");
+    assert_eq!(client.get_at("key", 90).expect("that is kept"), "88");
+    cluster.agree_but(&[]);
 }

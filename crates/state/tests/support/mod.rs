@@ -7,16 +7,16 @@ use std::ops::Bound;
 use std::sync::Arc;
 use testudo_state::Map;
 
-pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[derive(Clone, Debug)]
-pub enum Change {
+pub(crate) enum Change {
     Put(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
 }
 
 /// Few different keys, so that they meet: dense ones, each other's beginnings, ones with much in common.
-pub fn key() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         2 => prop::collection::vec(prop::sample::select(vec![0_u8, 1, 7, 16, 255]), 0..4),
         2 => (0_u16..300).prop_map(|number| number.to_be_bytes().to_vec()),
@@ -30,25 +30,25 @@ pub fn key() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-pub fn value() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn value() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..4)
 }
 
-pub fn change() -> impl Strategy<Value = Change> {
+pub(crate) fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         3 => (key(), value()).prop_map(|(k, v)| Change::Put(k, v)),
         2 => key().prop_map(Change::Delete),
     ]
 }
 
-pub fn model() -> impl Strategy<Value = Model> {
+pub(crate) fn model() -> impl Strategy<Value = Model> {
     prop_oneof![
         1 => prop::collection::btree_map(key(), value(), 0..20),
         2 => prop::collection::btree_map(key(), value(), 0..250),
     ]
 }
 
-pub fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
+pub(crate) fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
     prop_oneof![
         Just(Bound::Unbounded),
         key().prop_map(Bound::Included),
@@ -56,11 +56,11 @@ pub fn bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
     ]
 }
 
-pub fn of(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+pub(crate) fn of(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     bound.as_ref().map(Vec::as_slice)
 }
 
-pub fn within(key: &[u8], from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> bool {
+pub(crate) fn within(key: &[u8], from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> bool {
     (match from {
         Bound::Unbounded => true,
         Bound::Included(from) => key >= from.as_slice(),
@@ -72,7 +72,7 @@ pub fn within(key: &[u8], from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> bool {
     })
 }
 
-pub fn build<'a>(entries: impl IntoIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>) -> Map {
+pub(crate) fn build<'a>(entries: impl IntoIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>) -> Map {
     let mut map = Map::new();
     for (key, value) in entries {
         map.insert(key, value.as_slice().into());
@@ -80,11 +80,13 @@ pub fn build<'a>(entries: impl IntoIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>) 
     map
 }
 
-pub fn contents(map: &Map) -> Model {
+pub(crate) fn contents(map: &Map) -> Model {
     plain(map.iter().map(|(key, value)| (key, value.clone()))).into_iter().collect()
 }
 
 /// Entries as plain vectors, in the order given.
-pub fn plain(entries: impl IntoIterator<Item = (Arc<[u8]>, Arc<[u8]>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn plain(
+    entries: impl IntoIterator<Item = (Arc<[u8]>, Arc<[u8]>)>,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
     entries.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
 }

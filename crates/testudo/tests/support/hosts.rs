@@ -100,3 +100,37 @@ fn run<T>(what: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("an event loop").block_on(what)
 }
+
+/// A client that does one thing after the other.
+pub(crate) struct Client(String);
+
+impl Client {
+    /// Of the etcd endpoint.
+    pub(crate) fn new(etcd: &str) -> Self {
+        Self(etcd.to_owned())
+    }
+
+    pub(crate) fn put(&self, key: &str, value: String) -> Result<(), tonic::Status> {
+        let put = super::audience::put(key, value, 0);
+        run(async { client(&self.0).put(put).await }).map(drop)
+    }
+
+    pub(crate) fn delete(&self, key: &str) -> Result<(), tonic::Status> {
+        let request = pb::DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() };
+        run(async { client(&self.0).delete_range(request).await }).map(drop)
+    }
+
+    pub(crate) fn compact(&self, revision: i64) -> Result<(), tonic::Status> {
+        let request = pb::CompactionRequest { revision, physical: true };
+        run(async { client(&self.0).compact(request).await }).map(drop)
+    }
+
+    /// The value that a key had at a revision.
+    pub(crate) fn get_at(&self, key: &str, revision: i64) -> Result<String, tonic::Status> {
+        let key = key.to_owned().into();
+        let request = pb::RangeRequest { key, revision, ..Default::default() };
+        let told = run(async { client(&self.0).range(request).await })?.into_inner();
+        let value = told.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
+        Ok(value.unwrap_or_default())
+    }
+}
