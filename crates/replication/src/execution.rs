@@ -53,6 +53,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             let body = self.bodies.remove(digest).expect("execute: every body is here");
             let Peer::Client(client) = body.sender() else { continue };
             let decided = Decided { client, digest: *digest, bundle: body.message() };
+            let before = self.state.outcome;
             let remembered =
                 self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
             self.waiting.leave(digest);
@@ -61,7 +62,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             if self.repeated.remove(digest) {
                 continue;
             }
-            applied.push((*digest, remembered.results));
+            // Whoever started from a snapshot knows of a repetition by its session alone: it links nothing.
+            if self.state.outcome != before {
+                applied.push((*digest, remembered.results));
+            }
             if !self.followers.contains(client) {
                 self.reply(client, &remembered, body.message().replier == self.me, fx);
             }

@@ -154,7 +154,7 @@ where
     fn on_work(&mut self, done: Done<Self>, fx: &mut Effects<'_, Self>) {
         let Done { stamp, output } = done;
         step!(self, fx, output, |automaton, output, fx| {
-            automaton.on_work(Done { stamp, output }, fx)
+            automaton.on_work(Done { stamp, output }, fx);
         });
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct Transfer {
     ticks: u32,
     /// Sources left since the last tick. When all were, nobody is asked before the next: nobody is asked in circles.
     left: usize,
-    /// Replicas that do not hold the checkpoint. When none of all does, it is begun anew.
+    /// Replicas that do not hold the checkpoint. When a quorum does not, it is begun anew: liars alone may hold it.
     gone: BTreeSet<ReplicaId>,
     /// What is fetched; none while no head is known.
     parts: Option<Parts>,
@@ -138,6 +138,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                     return self.next_source(fx);
                 }
                 transfer.parts = Some(Parts::new(*head));
+                transfer.gone.clear();
                 transfer.ticks = 0;
                 self.ask_for_state(fx);
             }
@@ -166,7 +167,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                 if transfer.parts.as_ref().is_none_or(|parts| parts.head.slot == *slot) =>
             {
                 transfer.gone.insert(from);
-                if transfer.gone.len() == self.quorums.n() {
+                if transfer.gone.len() >= self.quorums.quorum() {
                     transfer.gone.clear();
                     transfer.parts = None;
                 }

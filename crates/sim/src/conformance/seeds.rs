@@ -55,11 +55,11 @@ impl Seeds {
     }
 }
 
-/// Runs every seed under one of the plans, in turn, and sums up. A failure does not stop the rest.
+/// Runs every seed under one of the plans, which the seed alone decides, and sums up. A failure does not stop the rest.
 pub fn conform<S: Serving>(make: impl Fn() -> S, seeds: &Seeds, plans: &[Plan]) -> Summary {
     let mut summary = Summary::default();
-    for (index, seed) in seeds.all().iter().enumerate() {
-        if let Some(plan) = plans.get(index % plans.len().max(1)) {
+    for seed in seeds.all() {
+        if let Some(plan) = plans.get((seed % plans.len().max(1) as u64) as usize) {
             summary.add(run_seed(&make, *seed, plan));
         }
     }
