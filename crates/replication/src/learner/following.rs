@@ -16,6 +16,9 @@ use testudo_core::{Decode, Digest, Peer, ReplicaId, Slot, Verified, limits};
 /// after it was asked.
 const PATIENCE: u32 = 2;
 
+/// Bytes of bodies in one tick that are progress, whatever is executed.
+const PROGRESS_BYTES: usize = 1 << 20;
+
 impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// A replica tells of a decided slot. Only the upstream is listened to, so that what is held is bounded; its voucher
     /// counts whoever it is.
@@ -34,7 +37,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                         self.pending.keep(body);
                     }
                 }
-            } else if voucher.slot > self.pending.next() && self.followed.0 < self.pending.next() {
+            } else if voucher.slot > self.pending.next() && self.followed < self.pending.next() {
                 // Something between was lost, or was too much to be held.
                 self.follow_upstream(fx);
             }
@@ -67,7 +70,10 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                 return;
             }
             if !self.execute_to(slot, fx) {
-                self.fetch_bodies(fx);
+                // Whatever makes it look again does not make it ask again.
+                if !self.pending.is_asking() {
+                    self.fetch_bodies(fx);
+                }
                 return;
             }
             if !self.show(slot, links, fx) {
@@ -79,21 +85,8 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
 
     /// The highest slot that was told, is not compared yet, and is vouched for.
     fn next_certain(&self) -> Option<(Slot, Links)> {
-        let (certified, links) = self.vouchers.certified()?;
-        let told = self.pending.next().previous();
-        if certified <= told {
-            return Some((certified, links));
-        }
-        // What is told need not reach so far yet; what it has reached may be certain too.
-        let enough = R::vouchers(&self.quorums);
-        let mut slot = told;
-        while slot > self.verified && slot >= self.copy.slot {
-            if let Some(links) = self.vouchers.of(slot, enough) {
-                return Some((slot, links));
-            }
-            slot = slot.previous();
-        }
-        None
+        let (slot, links) = self.vouchers.up_to(self.pending.next().previous())?;
+        (slot > self.verified && slot >= self.copy.slot).then_some((slot, links))
     }
 
     /// Executes up to a slot whose chain is certain. False if a body is missing.
@@ -152,7 +145,6 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.verified = slot;
         self.vouchers.forget(slot);
         self.unable.clear();
-        self.followed.1 = 0;
         self.publish(fx);
         if let Standing::Following(_) = self.standing {
             self.answer_own(fx);
@@ -192,9 +184,14 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     fn catch_up(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(known) = self.vouchers.known(R::vouchers(&self.quorums)) else { return };
         if !matches!(self.standing, Standing::Following(_)) {
-            // What was known when it began: the replicas may go on faster than it can ever find them at rest.
-            let goal = *self.goal.get_or_insert(known);
-            if self.verified < goal.max(self.shown) {
+            // What was known when it began: the replicas may go on faster than it can ever find them at rest. Of a
+            // quorum so many are correct that liars cannot make it low.
+            if self.goal.is_none() && self.vouchers.heard() >= self.quorums.quorum() {
+                self.goal = Some(known);
+            }
+            let has_arrived = self.goal.is_some_and(|goal| goal.max(self.shown) <= self.verified);
+            // It may have stopped between two slots that can be compared. What lies between is nobody's to see.
+            if !has_arrived || self.copy.slot != self.verified {
                 return self.ask_for_more(known, fx);
             }
             self.shown = self.copy.slot;
@@ -211,7 +208,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// Asks on when the upstream has told a whole step since it was asked, and there is more.
     fn ask_for_more(&mut self, known: Slot, fx: &mut Fx<'_, O, S, R>) {
         let next = self.pending.next();
-        if known >= next && next.0 >= self.followed.0.0 + limits::FOLLOW_STEP {
+        if known >= next && next.0 >= self.followed.0 + limits::FOLLOW_STEP {
             self.follow(fx);
         }
     }
@@ -229,7 +226,8 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.copy = copy;
         self.unshown.clear();
         self.unable.clear();
-        self.followed.1 = 0;
+        self.has_skipped = true;
+        self.patience = Patience::default();
         // What was shown may be ahead of it still: then it shows nothing until it has caught up with itself.
         if !matches!(self.standing, Standing::Fetching) {
             self.stand(Standing::Fetching, fx);
@@ -253,8 +251,12 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                     self.copy.system.admit(self.key, session, sequence, *digest)
             {
                 known.push((*digest, self.copy.slot, body));
+            } else if self.has_skipped && bundle.sequence().is_none() {
+                // Whether it was executed, and its session evicted since, nobody can tell. Another one is opened.
+                known.push((*digest, self.copy.slot, ReplyBody::NoSession));
             }
         }
+        self.has_skipped = false;
         for (digest, slot, body) in known {
             let asked = self.asker.accept(&digest, slot, body);
             self.carry_out(asked, fx);
@@ -275,22 +277,32 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         }
     }
 
-    /// Leaves an upstream that has not told what others vouch for.
+    /// Leaves an upstream that has not told what others vouch for: at each tick it must have come to where the others
+    /// were some ticks ago, or have told a good deal, so that it cannot keep a learner behind by telling a little.
     pub(super) fn leave_useless_upstream(&mut self, fx: &mut Fx<'_, O, S, R>) {
-        let is_behind = self.known() > self.verified || self.standing == Standing::Fetching;
+        let known = self.known();
+        let is_behind = known > self.verified || self.standing == Standing::Fetching;
         if !is_behind || self.transfer.is_some() {
-            self.followed.1 = 0;
+            self.patience = Patience::default();
             return;
         }
-        self.followed.1 += 1;
-        if self.followed.1 > PATIENCE {
+        let Patience { goal, at, ticks } = self.patience;
+        let told = self.verified.0.saturating_sub(at.0) >= limits::FOLLOW_STEP
+            || self.pending.take_received() >= PROGRESS_BYTES;
+        let has_arrived = goal.is_none_or(|goal| goal <= self.verified);
+        self.patience = Patience {
+            goal: if has_arrived { Some(known) } else { goal },
+            at: self.verified,
+            ticks: if has_arrived || told { 1 } else { ticks + 1 },
+        };
+        if self.patience.ticks > PATIENCE {
             self.change_upstream(fx);
         }
     }
 
     /// Follows the next replica. What the last one told is not believed any more; what it sent in bodies is signed.
     fn change_upstream(&mut self, fx: &mut Fx<'_, O, S, R>) {
-        self.followed.1 = 0;
+        self.patience = Patience::default();
         self.pending.distrust();
         let n = self.quorums.n().max(1) as u16;
         self.upstream = ReplicaId((self.upstream.0 + 1) % n);
@@ -300,14 +312,29 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.follow(fx);
     }
 
-    /// Asks for bodies that certain slots lack: the upstream has them, and every other correct replica.
+    /// Asks for bodies that certain slots lack: the upstream has them, and every other correct replica. Of what is only
+    /// told nothing is asked for: a liar could have anything fetched.
     pub(super) fn fetch_bodies(&mut self, fx: &mut Fx<'_, O, S, R>) {
-        let Some((certain, _)) = self.vouchers.certified() else { return };
+        let Some((slot, links)) = self.next_certain() else { return };
+        if self.pending.chain(slot) != Some(links.chain) {
+            return;
+        }
         let owns = |digest: &Digest| self.asker.owns(digest).is_some();
-        let lacking = self.pending.lacking(certain, limits::FETCH_ITEMS, owns);
+        let lacking = self.pending.lacking(slot, limits::FETCH_ITEMS, owns);
         if !lacking.is_empty() {
             // EAGER: a learner writes no log; it asks.
             fx.send_eager(self.upstream, ReplicaMessage::Fetch(lacking));
         }
     }
+}
+
+/// How long an upstream may take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Patience {
+    /// Where a correct replica was when the time began to run.
+    goal: Option<Slot>,
+    /// Where the learner was at the last tick.
+    at: Slot,
+    /// Ticks that were not of much use.
+    ticks: u32,
 }

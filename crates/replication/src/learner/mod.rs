@@ -34,6 +34,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
+use following::Patience;
 use pending::Pending;
 use reads::{Overdue, Reads};
 use rules::{Rules, Standard};
@@ -159,8 +160,11 @@ pub struct Learner<O, S, R = Standard> {
     upstream: ReplicaId,
     pending: Pending,
     vouchers: Vouchers,
-    /// The slot from which it asked last, and the ticks that have passed without anything being shown.
-    followed: (Slot, u32),
+    /// The slot from which it asked last.
+    followed: Slot,
+    patience: Patience,
+    /// Whether slots were skipped by taking up a state, and its own bundles were not looked for in it yet.
+    has_skipped: bool,
     /// Replicas that could not tell what comes next. A state is fetched once there is a correct one among them.
     unable: BTreeSet<ReplicaId>,
     transfer: Option<Transfer>,
@@ -243,7 +247,9 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             pending: Pending::after(copy.slot, copy.chain),
             copy,
             vouchers: Vouchers::default(),
-            followed: (Slot(0), 0),
+            followed: Slot(0),
+            patience: Patience::default(),
+            has_skipped: false,
             unable: BTreeSet::new(),
             transfer: None,
             refused_by: BTreeSet::new(),
@@ -415,7 +421,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// Says to all from where it follows, and whose payload it wants.
     fn follow(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let from = self.pending.next();
-        self.followed.0 = from;
+        self.followed = from;
         for replica in self.config.membership.replicas() {
             let payload = replica == self.upstream && self.transfer.is_none();
             // EAGER: a learner writes no log; it asks.
@@ -426,7 +432,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// Asks the upstream alone to go on from where it stands.
     fn follow_upstream(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let from = self.pending.next();
-        self.followed.0 = from;
+        self.followed = from;
         // EAGER: a learner writes no log; it asks.
         fx.send_eager(self.upstream, ReplicaMessage::Follow(Follow { from, payload: true }));
     }

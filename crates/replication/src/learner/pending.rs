@@ -27,18 +27,27 @@ pub(crate) struct Pending {
     /// The slot before the first one here, and the chain up to it.
     base: (Slot, Digest),
     told: VecDeque<Told>,
-    bodies: BTreeMap<Digest, Verified<Bundle>>,
+    /// Bodies, each with whether it was asked for: then a slot that was certainly decided needs it.
+    bodies: BTreeMap<Digest, (Verified<Bundle>, bool)>,
     /// Bytes of the bodies.
     bytes: usize,
-    /// Bodies that are asked for. Those are kept whatever there is room for.
-    asked: BTreeSet<Digest>,
+    /// Bodies that are asked for, and the slot before the one that they were asked for first.
+    asked: (Slot, BTreeSet<Digest>),
+    /// Bytes of bodies that came because they were asked for.
+    received: usize,
 }
 
 impl Pending {
     /// Nothing is told yet of what follows this slot.
     pub(crate) fn after(slot: Slot, chain: Digest) -> Self {
-        let (bodies, asked) = (BTreeMap::new(), BTreeSet::new());
-        Self { base: (slot, chain), told: VecDeque::new(), bodies, bytes: 0, asked }
+        Self {
+            base: (slot, chain),
+            told: VecDeque::new(),
+            bodies: BTreeMap::new(),
+            bytes: 0,
+            asked: (slot, BTreeSet::new()),
+            received: 0,
+        }
     }
 
     /// The first slot that is not told.
@@ -59,30 +68,37 @@ impl Pending {
 
     /// A body of the slot that was told last. Kept while there is room.
     pub(crate) fn keep(&mut self, body: Verified<Bundle>) {
-        let is_told =
-            self.told.back().is_some_and(|told| told.batch.bundles.contains(&body.digest()));
+        let digest = body.digest();
+        let is_told = self.told.back().is_some_and(|told| told.batch.bundles.contains(&digest));
         if is_told && self.bytes + body.signed().len() <= BYTES {
-            self.insert(body);
+            self.insert(body, false);
         }
     }
 
-    /// A body that was asked for. Any other is left.
+    /// A body that was asked for. Any other is left. What is asked for is certainly needed, so it is kept whatever there
+    /// is room for; and no more is asked for than fits, but for the slot that is next.
     pub(crate) fn receive(&mut self, body: Verified<Bundle>) {
-        if self.asked.remove(&body.digest()) {
-            self.insert(body);
+        if self.asked.1.remove(&body.digest()) {
+            self.received += body.signed().len();
+            self.insert(body, true);
         }
     }
 
-    fn insert(&mut self, body: Verified<Bundle>) {
+    /// Bytes that came because they were asked for, since this was asked last.
+    pub(crate) fn take_received(&mut self) -> usize {
+        core::mem::take(&mut self.received)
+    }
+
+    fn insert(&mut self, body: Verified<Bundle>, was_asked: bool) {
         let bytes = body.signed().len();
-        if self.bodies.insert(body.digest(), body).is_none() {
+        if self.bodies.insert(body.digest(), (body, was_asked)).is_none() {
             self.bytes += bytes;
         }
     }
 
     /// A body.
     pub(crate) fn body(&self, digest: &Digest) -> Option<&Verified<Bundle>> {
-        self.bodies.get(digest)
+        self.bodies.get(digest).map(|(body, _)| body)
     }
 
     /// The chain up to a slot, as it was told.
@@ -94,10 +110,13 @@ impl Pending {
         self.told.get(usize::try_from(index).ok()?).map(|told| told.chain)
     }
 
-    /// Forgets all that was told: it, or part of it, is not true. Bodies are what their clients signed, and stay.
+    /// Forgets all that was told: it, or part of it, is not true. Bodies that came with it go, too; those that certain
+    /// slots need stay.
     pub(crate) fn distrust(&mut self) {
         self.told.clear();
-        self.asked.clear();
+        self.asked.1.clear();
+        self.bodies.retain(|_, (_, was_asked)| *was_asked);
+        self.bytes = self.bodies.values().map(|(body, _)| body.signed().len()).sum();
     }
 
     /// The next slot to execute.
@@ -115,14 +134,19 @@ impl Pending {
     /// Drops the bodies of a batch.
     pub(crate) fn drop_bodies(&mut self, batch: &Batch) {
         for digest in &batch.bundles {
-            if let Some(body) = self.bodies.remove(digest) {
+            if let Some((body, _)) = self.bodies.remove(digest) {
                 self.bytes -= body.signed().len();
             }
         }
     }
 
-    /// Bodies that the slots up to `to` need and that are not here, in ascending order, at most `most`. They count as
-    /// asked for.
+    /// Whether what was asked for last is still on its way, and still what is needed first.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.asked.0 == self.base.0 && !self.asked.1.is_empty()
+    }
+
+    /// Bodies that the slots up to `to`, which are certain, need and that are not here, in ascending order, at most
+    /// `most`. They count as asked for.
     pub(crate) fn lacking(
         &mut self,
         to: Slot,
@@ -130,6 +154,8 @@ impl Pending {
         has: impl Fn(&Digest) -> bool,
     ) -> Vec<Digest> {
         let slots = usize::try_from(to.0.saturating_sub(self.base.0.0)).unwrap_or(usize::MAX);
+        // Beyond what there is room for only the next slot may ask: it cannot be executed otherwise.
+        let slots = if self.bytes < BYTES { slots } else { slots.min(1) };
         let mut lacking = BTreeSet::new();
         for digest in self.told.iter().take(slots).flat_map(|told| &told.batch.bundles) {
             if lacking.len() == most {
@@ -139,7 +165,7 @@ impl Pending {
                 lacking.insert(*digest);
             }
         }
-        self.asked.clone_from(&lacking);
-        lacking.into_iter().collect()
+        self.asked = (self.base.0, lacking);
+        self.asked.1.iter().copied().collect()
     }
 }

@@ -11,7 +11,7 @@ use crate::message::ReplicaMessage;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use testudo_contracts::{Ordering, Service};
-use testudo_core::{Decode, Digest, ReplicaId, Slot};
+use testudo_core::{Decode, Digest, ReplicaId, Slot, limits};
 use testudo_state::{Chunk, Import, Map};
 
 /// Ticks without an answer after which another replica is asked. It takes two, as the first may come right after it was
@@ -22,12 +22,17 @@ const PATIENCE: u32 = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     source: ReplicaId,
-    /// Ticks since the source has last answered something of use.
+    /// Ticks since the source has last answered much of use.
     ticks: u32,
     /// Sources left since the last tick. When all were, nobody is asked before the next: nobody is asked in circles.
     left: usize,
-    /// Replicas that do not hold the checkpoint. When a quorum does not, it is begun anew: liars alone may hold it.
+    /// Bytes of use that came since the last tick.
+    bytes: usize,
+    /// Replicas that do not hold the checkpoint, or any. Once so many say so that a correct one is among them whatever
+    /// liars say, and all correct ones could, it is given up.
     gone: BTreeSet<ReplicaId>,
+    /// The highest checkpoint that was given up. An older one is of no use either: a liar could offer it again and again.
+    given_up: Slot,
     /// What is fetched; none while no head is known.
     parts: Option<Parts>,
 }
@@ -106,8 +111,15 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
             self.stand(Standing::Fetching, fx);
         }
         let source = self.upstream;
-        self.transfer =
-            Some(Transfer { source, ticks: 0, left: 0, gone: BTreeSet::new(), parts: None });
+        self.transfer = Some(Transfer {
+            source,
+            ticks: 0,
+            left: 0,
+            bytes: 0,
+            gone: BTreeSet::new(),
+            given_up: Slot(0),
+            parts: None,
+        });
         self.ask_for_state(fx);
     }
 
@@ -133,8 +145,9 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         }
         match answer {
             StateAnswer::Head(_, head) if transfer.parts.is_none() => {
-                if head.slot <= copy && !lacks_copy {
-                    // It is further back than where this learner stands: of no use. Another may know more.
+                if (head.slot <= copy && !lacks_copy) || head.slot <= transfer.given_up {
+                    // It is further back than where this learner stands, or nobody serves it: of no use. Another
+                    // replica may know more.
                     return self.next_source(fx);
                 }
                 transfer.parts = Some(Parts::new(*head));
@@ -148,7 +161,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                 let Some(parts) = &mut transfer.parts else { return };
                 match parts.take(chunk) {
                     Ok(None) => {
-                        transfer.ticks = 0;
+                        transfer.bytes += chunk.len();
                         self.ask_for_state(fx);
                     }
                     Ok(Some((system, service))) => {
@@ -169,7 +182,11 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                 transfer.gone.insert(from);
                 if transfer.gone.len() >= self.quorums.quorum() {
                     transfer.gone.clear();
-                    transfer.parts = None;
+                    match transfer.parts.take() {
+                        Some(parts) => transfer.given_up = parts.head.slot,
+                        // No checkpoint was ever stable, so everything that was decided can still be told.
+                        None => return self.begin_anew(fx),
+                    }
                 }
                 self.next_source(fx);
             }
@@ -180,7 +197,10 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// Time has passed: what was asked may be lost, or its source of no use.
     pub(super) fn transfer_again(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(transfer) = &mut self.transfer else { return };
-        transfer.ticks += 1;
+        // A source that gives a little at a time keeps nobody waiting: what it gave stays, and another one goes on.
+        let is_useful = transfer.bytes >= limits::CHUNK_BYTES / 2;
+        transfer.ticks = if is_useful { 0 } else { transfer.ticks + 1 };
+        transfer.bytes = 0;
         let was_stuck = transfer.left > self.quorums.n();
         transfer.left = 0;
         if transfer.ticks > PATIENCE {
@@ -188,6 +208,13 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         } else if was_stuck {
             self.ask_for_state(fx);
         }
+    }
+
+    /// Begins again with the state that everything starts from.
+    fn begin_anew(&mut self, fx: &mut Fx<'_, O, S, R>) {
+        self.transfer = None;
+        let genesis = Replicated::genesis(&self.config.service, &self.config.clients);
+        self.install(genesis, fx);
     }
 
     /// Asks the next replica for what is lacking.

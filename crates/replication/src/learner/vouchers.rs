@@ -4,8 +4,8 @@ use crate::feed::Voucher;
 use alloc::collections::BTreeMap;
 use testudo_core::{Digest, ReplicaId, Slot, View};
 
-/// Slots whose vouchers are kept of each replica. A voucher covers all slots before it, so that those which a replica
-/// gives after them stand for those that are forgotten.
+/// Slots whose vouchers are kept of each replica: the lowest, which are needed first, and the latest. A voucher covers
+/// all slots before it, so that others stand for those that are forgotten.
 const KEPT: usize = 512;
 
 /// Both chains at a slot.
@@ -22,8 +22,8 @@ pub(crate) struct Vouchers {
     said: BTreeMap<ReplicaId, BTreeMap<Slot, Links>>,
     /// How far each replica says to be, and in which view.
     latest: BTreeMap<ReplicaId, (Slot, View)>,
-    /// The highest slot on which enough replicas say the same.
-    certified: Option<(Slot, Links)>,
+    /// The slots among these on which enough replicas say the same.
+    certain: BTreeMap<Slot, Links>,
 }
 
 impl Vouchers {
@@ -43,25 +43,18 @@ impl Vouchers {
         }
         let links = Links { chain, outcome };
         let said = self.said.entry(replica).or_default();
-        said.entry(slot).or_insert(links);
-        while said.len() > KEPT {
-            said.pop_first();
-        }
+        let links = *said.entry(slot).or_insert(links);
+        keep_few(said);
         let same = self.said.values().filter(|said| said.get(&slot) == Some(&links)).count();
-        if same >= enough && self.certified.is_none_or(|(highest, _)| highest < slot) {
-            self.certified = Some((slot, links));
+        if same >= enough {
+            self.certain.entry(slot).or_insert(links);
+            keep_few(&mut self.certain);
         }
     }
 
-    /// The highest slot that enough replicas vouch for in the same words.
-    pub(crate) const fn certified(&self) -> Option<(Slot, Links)> {
-        self.certified
-    }
-
-    /// What enough replicas say of a slot, if they do.
-    pub(crate) fn of(&self, slot: Slot, enough: usize) -> Option<Links> {
-        let words = || self.said.values().filter_map(|said| said.get(&slot));
-        words().find(|links| words().filter(|other| other == links).count() >= enough).copied()
+    /// The highest slot up to this one that enough replicas vouch for in the same words, and these.
+    pub(crate) fn up_to(&self, slot: Slot) -> Option<(Slot, Links)> {
+        self.certain.range(..=slot).next_back().map(|(slot, links)| (*slot, *links))
     }
 
     /// Vouchers up to this slot matter no more.
@@ -69,9 +62,12 @@ impl Vouchers {
         for said in self.said.values_mut() {
             *said = said.split_off(&shown.next());
         }
-        if self.certified.is_some_and(|(slot, _)| slot <= shown) {
-            self.certified = None;
-        }
+        self.certain = self.certain.split_off(&shown.next());
+    }
+
+    /// How many replicas have said anything.
+    pub(crate) fn heard(&self) -> usize {
+        self.latest.len()
     }
 
     /// How far at least one correct replica is: `enough` say to be there or further.
@@ -91,6 +87,15 @@ impl Vouchers {
     }
 }
 
+/// Lets go of what is beyond the limit: not the lowest, which is what a learner that lags is after, nor the latest.
+fn keep_few(said: &mut BTreeMap<Slot, Links>) {
+    while said.len() > KEPT
+        && let Some(last_but_one) = said.keys().nth_back(1).copied()
+    {
+        said.remove(&last_but_one);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,13 +111,13 @@ mod tests {
         vouchers.add(ReplicaId(0), &voucher(3, 1), Slot(0), 2);
         vouchers.add(ReplicaId(0), &voucher(3, 1), Slot(0), 2);
         vouchers.add(ReplicaId(1), &voucher(3, 2), Slot(0), 2);
-        assert_eq!(vouchers.certified(), None);
+        assert_eq!(vouchers.up_to(Slot(9)), None);
         // A replica that changes its mind is heard once.
         vouchers.add(ReplicaId(1), &voucher(3, 1), Slot(0), 2);
-        assert_eq!(vouchers.certified(), None);
+        assert_eq!(vouchers.up_to(Slot(9)), None);
         vouchers.add(ReplicaId(2), &voucher(3, 2), Slot(0), 2);
         assert_eq!(
-            vouchers.certified().map(|(slot, links)| (slot, links.outcome.0[0])),
+            vouchers.up_to(Slot(9)).map(|(slot, links)| (slot, links.outcome.0[0])),
             Some((Slot(3), 2))
         );
     }
@@ -141,5 +146,21 @@ mod tests {
             vouchers.add(ReplicaId(0), &voucher, Slot(150), 2);
         }
         assert_eq!(vouchers.said[&ReplicaId(0)].len(), KEPT);
+    }
+
+    /// While a state is fetched vouchers for slots far ahead come in; those for the slots after it come later.
+    #[test]
+    fn low_slots_find_room_among_high_ones() {
+        let mut vouchers = Vouchers::default();
+        for slot in 5000..7000_u64 {
+            for replica in 0..2 {
+                let voucher = Voucher { slot: Slot(slot), ..voucher(1, 0) };
+                vouchers.add(ReplicaId(replica), &voucher, Slot(0), 2);
+            }
+        }
+        (0..2).for_each(|replica| vouchers.add(ReplicaId(replica), &voucher(64, 1), Slot(0), 2));
+        assert_eq!(vouchers.up_to(Slot(100)).map(|(slot, _)| slot), Some(Slot(64)));
+        assert!(vouchers.certain.contains_key(&Slot(6999)));
+        assert!(vouchers.certain.len() <= KEPT);
     }
 }

@@ -151,7 +151,7 @@ fn it_does_not_show_what_it_alone_has_come_to() {
     // The replicas have come to this in truth; it repairs, and its operation is answered out of the session's memory.
     stage.truth.stable = Some(stage.truth.state.clone());
     stage.serve_state();
-    (0..2).for_each(|replica| stage.vouch(replica, slot));
+    (0..3).for_each(|replica| stage.vouch(replica, slot));
     assert!(matches!(stage.learner.standing(), Standing::Following(_)));
     assert_eq!(stage.answers(), [(1, "a".to_owned()), (9, "readable".to_owned())]);
     assert_eq!(stage.learner.copy().digest(), stage.truth.state.digest());
@@ -178,7 +178,7 @@ fn it_is_cut_over_to_a_certified_state() {
     assert_eq!(stage.learner.standing(), Standing::Fetching, "it has to catch up yet");
     stage.catch_up();
     stage.tell(1, last);
-    stage.vouch(2, last);
+    (2..4).for_each(|replica| stage.vouch(replica, last));
     assert_eq!(stage.learner.standing(), Standing::Following(ReplicaId(1)));
     assert_eq!(stage.learner.copy().digest(), stage.truth.state.digest());
 }
@@ -248,8 +248,7 @@ fn a_stranger_is_told_so() {
     let mut stage = Stage::admitting(BTreeSet::new());
     stage.submit(1, "a");
     assert!(stage.answers().is_empty());
-    stage.vouch(1, Slot(0));
-    stage.vouch(2, Slot(0));
+    (1..4).for_each(|replica| stage.vouch(replica, Slot(0)));
     assert_eq!(stage.answers(), [(1, "NotAdmitted".to_owned())]);
 }
 
@@ -277,8 +276,7 @@ fn nothing_is_answered_before_it_is_published() {
         stage.truth.decide(&[]);
     }
     let first = Slot(1);
-    stage.vouch(3, Slot(4));
-    stage.vouch(2, Slot(4));
+    (1..4).for_each(|replica| stage.vouch(replica, Slot(4)));
     stage.tell(0, first);
     stage.vouch(1, first);
     assert_eq!(stage.learner.copy().slot, first);
@@ -286,4 +284,162 @@ fn nothing_is_answered_before_it_is_published() {
     (2..5).for_each(|slot| stage.tell(0, Slot(slot)));
     assert!(matches!(stage.learner.standing(), Standing::Following(_)));
     assert_eq!(stage.bundles.len(), 2);
+}
+
+/// One replica's low word does not make an empty copy a caught-up one.
+#[test]
+fn a_liar_alone_does_not_make_it_caught_up() {
+    let mut stage = Stage::new();
+    for _ in 0..3 {
+        stage.truth.decide(&[]);
+    }
+    stage.vouch(3, Slot(0));
+    stage.vouch(1, Slot(3));
+    assert_eq!(stage.learner.standing(), Standing::Fetching);
+    stage.vouch(2, Slot(3));
+    assert_eq!(stage.learner.standing(), Standing::Fetching);
+    stage.catch_up();
+    assert!(matches!(stage.learner.standing(), Standing::Following(_)));
+}
+
+/// It stops between two slots that can be compared, as a body is kept back, and its upstream is left: what lies between
+/// them was compared with nothing, and nobody sees it.
+#[test]
+fn what_was_executed_and_not_compared_is_not_shown() {
+    let mut stage = Stage::new();
+    for _ in 0..4 {
+        stage.truth.decide(&[]);
+    }
+    // The goal is low: three replicas were here when it began.
+    (1..4).for_each(|replica| stage.vouch(replica, Slot(1)));
+    for slot in 2..5 {
+        let mut feed = stage.truth.feed(Slot(slot));
+        if slot == 4 {
+            feed.bodies.clear();
+        }
+        stage.say(0, ReplicaMessage::Feed(feed));
+    }
+    stage.tell(0, Slot(1));
+    for slot in 2..5 {
+        let mut feed = stage.truth.feed(Slot(slot));
+        if slot == 3 {
+            feed.bodies.clear();
+        }
+        stage.say(0, ReplicaMessage::Feed(feed));
+    }
+    (1..4).for_each(|replica| stage.vouch(replica, Slot(4)));
+    assert_eq!(stage.learner.copy().slot, Slot(2), "executed up to the missing body");
+    (0..8).for_each(|_| stage.tick());
+    assert_ne!(stage.learner.upstream(), ReplicaId(0));
+    (1..4).for_each(|replica| stage.vouch(replica, Slot(4)));
+    assert_eq!(stage.learner.shown(), Slot(1));
+    let upstream = stage.learner.upstream().0;
+    (3..5).for_each(|slot| stage.tell(upstream, Slot(slot)));
+    assert_eq!(stage.learner.shown(), Slot(4));
+}
+
+/// An upstream that tells one slot at a time, while the order goes on faster, is left.
+#[test]
+fn an_upstream_that_drips_is_left() {
+    let mut stage = Stage::open();
+    let mut told = stage.learner.shown();
+    for _ in 0..20 {
+        for _ in 0..10 {
+            let slot = stage.truth.decide(&[]);
+            (1..3).for_each(|replica| stage.vouch(replica, slot));
+        }
+        if stage.learner.upstream() == ReplicaId(0) {
+            told = told.next();
+            stage.tell(0, told);
+        }
+        stage.tick();
+    }
+    assert_ne!(stage.learner.upstream(), ReplicaId(0));
+}
+
+/// A source of state that gives a little at a time is left, and what it gave stays.
+#[test]
+fn a_source_that_drips_is_left() {
+    let mut stage = Stage::new();
+    for _ in 0..10 {
+        stage.truth.decide(&[]);
+    }
+    stage.truth.stable = Some(stage.truth.state.clone());
+    stage.offer(0);
+    stage.offer(1);
+    stage.serve_head();
+    for _ in 0..3 {
+        stage.serve_once(1);
+        stage.tick();
+    }
+    let (to, ask) = stage.asked.last().expect("asked").clone();
+    assert_ne!(to, ReplicaId(1));
+    assert!(matches!(ask, StateAsk::Chunk { after: Some(_), .. }), "{ask:?}");
+}
+
+/// A genuine head that nobody serves any more, from a liar that is silent then: it is given up once all correct replicas
+/// have said so, and not taken again.
+#[test]
+fn a_checkpoint_that_nobody_serves_is_given_up() {
+    let mut stage = Stage::new();
+    for _ in 0..10 {
+        stage.truth.decide(&[]);
+    }
+    let old = stage.truth.state.clone();
+    stage.truth.stable = Some(old.clone());
+    stage.offer(0);
+    stage.offer(1);
+    stage.serve_head();
+    for _ in 0..40 {
+        if let Some((to, StateAsk::Chunk { slot, .. })) = stage.asked.last().cloned()
+            && to != ReplicaId(1)
+        {
+            stage.asked.clear();
+            stage.say(to.0, ReplicaMessage::State(StateAnswer::Gone(slot)));
+        }
+        stage.tick();
+    }
+    assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))), "{:?}", stage.asked.last());
+    // The same head is of no use now; a newer one is.
+    stage.serve_head();
+    assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))));
+    for _ in 0..10 {
+        stage.truth.decide(&[]);
+    }
+    stage.truth.stable = Some(stage.truth.state.clone());
+    stage.serve_state();
+    assert_eq!(stage.learner.copy().slot, Slot(20));
+}
+
+/// It differs before any checkpoint was stable: there is no state to be fetched, and it begins again.
+#[test]
+fn without_a_checkpoint_it_begins_again() {
+    let mut stage = Stage::open();
+    let slot = stage.truth.decide(&[]);
+    let mut feed = stage.truth.feed(slot);
+    feed.voucher.outcome = Digest::of(b"something else");
+    stage.say(1, ReplicaMessage::Voucher(feed.voucher.clone()));
+    stage.say(0, ReplicaMessage::Feed(feed));
+    assert_eq!(stage.learner.standing(), Standing::Diverged(slot));
+    for _ in 0..3 {
+        let (to, _) = stage.asked.pop().expect("asked");
+        stage.say(to.0, ReplicaMessage::State(StateAnswer::Gone(Slot(0))));
+    }
+    assert_eq!(stage.learner.copy().slot, Slot(0));
+    assert_eq!(stage.learner.standing(), Standing::Fetching);
+}
+
+/// What a liar tells is not fetched for it, and what it sends with its lies does not stay.
+#[test]
+fn a_lie_is_not_fetched() {
+    let mut stage = Stage::open();
+    let slot = stage.truth.decide(&[]);
+    let mut lie = stage.truth.feed(slot);
+    lie.batch.bundles = vec![Digest::of(b"anything"), Digest::of(b"anything else")];
+    lie.bodies.clear();
+    stage.say(0, ReplicaMessage::Feed(lie));
+    let later = stage.truth.decide(&[]);
+    (1..3).for_each(|replica| stage.vouch(replica, later));
+    (0..2).for_each(|_| stage.tick());
+    assert!(stage.fetched.is_empty());
 }

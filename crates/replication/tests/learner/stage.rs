@@ -255,11 +255,13 @@ impl Stage {
         self.say(from, ReplicaMessage::Claim(Claim { round, slot: Slot(slot) }));
     }
 
-    /// Nothing is decided yet, and two replicas say so: the learner follows.
+    /// Nothing is decided yet, and a quorum says so: the learner follows.
     pub(crate) fn settled() -> Self {
         let mut stage = Self::new();
         stage.vouch(1, Slot(0));
         stage.vouch(2, Slot(0));
+        assert_eq!(stage.learner.standing(), Standing::Fetching, "one of the two may lie");
+        stage.vouch(3, Slot(0));
         assert!(matches!(stage.learner.standing(), Standing::Following(_)));
         stage
     }
@@ -307,26 +309,38 @@ impl Stage {
         self.say(to.0, ReplicaMessage::State(StateAnswer::Head(certificate, head)));
     }
 
+    /// Answers the last question truthfully if it is for this replica, with as little as it can.
+    pub(crate) fn serve_once(&mut self, replica: u16) {
+        if self.asked.last().is_some_and(|(to, _)| to.0 == replica) {
+            let (to, ask) = self.asked.pop().expect("just seen");
+            self.answer_state(to, ask, 1);
+        }
+    }
+
+    fn answer_state(&mut self, to: ReplicaId, ask: StateAsk, bytes: usize) {
+        let answer = match ask {
+            StateAsk::Head => {
+                let (certificate, head) = self.stable();
+                StateAnswer::Head(certificate, head)
+            }
+            StateAsk::Chunk { slot, tree, after } => {
+                let state = self.truth.stable.as_ref().expect("a checkpoint is stable");
+                let map = match tree {
+                    Tree::System => state.system.map(),
+                    Tree::Service => &state.map,
+                };
+                let chunk = map.chunk(after.as_deref(), bytes);
+                let chunk = testudo_core::Encode::to_bytes(&chunk).into();
+                StateAnswer::Chunk { slot, tree, after, chunk }
+            }
+        };
+        self.say(to.0, ReplicaMessage::State(answer));
+    }
+
     /// Answers all that is asked of the state, truthfully, until nothing is asked any more.
     pub(crate) fn serve_state(&mut self) {
         while let Some((to, ask)) = self.asked.pop() {
-            let answer = match ask {
-                StateAsk::Head => {
-                    let (certificate, head) = self.stable();
-                    StateAnswer::Head(certificate, head)
-                }
-                StateAsk::Chunk { slot, tree, after } => {
-                    let state = self.truth.stable.as_ref().expect("a checkpoint is stable");
-                    let map = match tree {
-                        Tree::System => state.system.map(),
-                        Tree::Service => &state.map,
-                    };
-                    let chunk = map.chunk(after.as_deref(), 64);
-                    let chunk = testudo_core::Encode::to_bytes(&chunk).into();
-                    StateAnswer::Chunk { slot, tree, after, chunk }
-                }
-            };
-            self.say(to.0, ReplicaMessage::State(answer));
+            self.answer_state(to, ask, 64);
         }
     }
 
