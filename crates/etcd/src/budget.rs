@@ -57,6 +57,11 @@ impl Account {
         Arc::new(Self { gateway, own: Budget::of(bytes), bytes })
     }
 
+    /// What the connection may hold at all.
+    pub(crate) const fn most(&self) -> usize {
+        self.bytes
+    }
+
     /// Charges for something whose size is yet to be found out: as many bytes as it may well have,
     /// though never more than half of what a connection has at all.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
@@ -87,6 +92,11 @@ impl Charge {
     /// What is charged.
     pub(crate) const fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+
+    /// How many bytes are charged.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Charges as many bytes more, or none when there are not that many left.

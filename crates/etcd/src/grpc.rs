@@ -173,19 +173,23 @@ pub(crate) fn answer(
     message: &impl Message,
     charge: Charge,
 ) -> Result<Response<ResponseBody>, Status> {
-    let mut bytes = Vec::new();
-    frame(message, &mut bytes);
-    answer_framed(bytes, charge)
+    answer_with(message.encoded_len(), charge, |out| message.encode_raw(out))
 }
 
-/// The answer of one message that is framed already.
-pub(crate) fn answer_framed(
-    bytes: Vec<u8>,
+/// The answer of one message of that length, which is written when it has been charged.
+pub(crate) fn answer_with(
+    length: usize,
     mut charge: Charge,
+    write: impl FnOnce(&mut Vec<u8>),
 ) -> Result<Response<ResponseBody>, Status> {
-    if bytes.len() > OVERHEAD {
-        charge.extend(bytes.len()).ok_or_else(etcd_error::too_many_requests)?;
+    let framed = PREFIX.saturating_add(length);
+    if framed > OVERHEAD {
+        charge.extend(framed).ok_or_else(etcd_error::too_many_requests)?;
     }
+    let mut bytes = Vec::new();
+    begin_frame(length, &mut bytes);
+    write(&mut bytes);
+    debug_assert_eq!(bytes.len(), framed);
     Ok(response(ResponseBody::Message(charged(bytes, charge))))
 }
 

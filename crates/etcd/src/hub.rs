@@ -117,10 +117,25 @@ impl Hub {
         Ok(Stream { hub: self, id, sleeper })
     }
 
-    /// How many streams and watches there are.
-    pub(crate) fn size(&self) -> (usize, usize) {
-        self.lock().as_ref().map_or((0, 0), |w| (w.sleepers.len(), w.watchers.len()))
+    /// How many watches there are.
+    pub(crate) fn size(&self) -> Size {
+        self.lock().as_ref().map_or_else(Size::default, |watches| Size {
+            streams: watches.sleepers.len(),
+            watches: watches.watchers.len(),
+            behind: watches.watchers.behind(),
+        })
     }
+}
+
+/// How many watches a gateway has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Size {
+    /// Streams of them.
+    pub(crate) streams: usize,
+    /// In all streams.
+    pub(crate) watches: usize,
+    /// Those that history is read for.
+    pub(crate) behind: usize,
 }
 
 /// One stream's place among the watches, which it leaves when it is dropped.

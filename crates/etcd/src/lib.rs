@@ -47,8 +47,20 @@
 //!
 //! Connections, streams, watches and bytes are limited ([`Limits`]). A request is charged to a budget
 //! before its bytes are read, and an answer until its last byte is gone (`budget`); who exceeds
-//! it hears `etcdserver: too many requests`, or waits if it is a stream. Requests that etcd's members
-//! die of are refused before they are ordered. Whatever comes in on the port, nothing panics.
+//! it hears `etcdserver: too many requests`, or waits if it is a stream. What a read answers is charged
+//! before it is made, however large it is; only what a connection could not hold even if nothing else
+//! waited is refused as too large.
+//!
+//! Streams have limits of their own. HTTP/2 keeps a client from opening more on one connection than
+//! [`Limits::streams`]. A watch stream beyond [`Limits::watches`] ends at once with the status
+//! `ResourceExhausted` and `etcdserver: too many requests`; a watch beyond them is answered in its stream,
+//! `created` and `canceled` at once under the number -1, with the same text as its `cancel_reason`, and
+//! everything else in the stream goes on. Of a client that does not read its answers no requests are
+//! read either. Of one lease that is to be kept alive many times over one keep-alive is under way at a
+//! time, and what was asked meanwhile is answered by the next.
+//!
+//! Requests that etcd's members die of are refused before they are ordered. Whatever comes in on the
+//! port, nothing panics.
 //!
 //! # Why not a generated server
 //!

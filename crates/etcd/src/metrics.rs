@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use testudo_kv::StatusResponse;
 
 use crate::cluster::Cluster;
+use crate::hub::Size;
 use crate::service::{Counters, Shared};
 
 /// Name, kind, meaning, value.
@@ -117,7 +118,7 @@ fn store(status: &StatusResponse) -> Vec<Sample> {
     ]
 }
 
-fn clients(counters: &Counters, held: usize, (streams, watches): (usize, usize)) -> Vec<Sample> {
+fn clients(counters: &Counters, held: usize, size: Size) -> Vec<Sample> {
     let level = |count: &AtomicI64| unsigned(count.load(Ordering::Relaxed));
     vec![
         gauge(
@@ -125,10 +126,15 @@ fn clients(counters: &Counters, held: usize, (streams, watches): (usize, usize))
             "Bytes held for clients: requests not executed, answers not sent, open streams.",
             held as u64,
         ),
-        gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams.", streams as u64),
-        gauge("etcd_debugging_mvcc_watcher_total", "Watches in all streams.", watches as u64),
+        gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams.", size.streams as u64),
+        gauge("etcd_debugging_mvcc_watcher_total", "Watches in all streams.", size.watches as u64),
         gauge(
             "etcd_debugging_mvcc_slow_watcher_total",
+            "Watches that are behind, and told out of history.",
+            size.behind as u64,
+        ),
+        gauge(
+            "testudo_gateway_blocked_watch_streams",
             "Watch streams whose clients have no room for what there is to be told.",
             level(&counters.blocked),
         ),

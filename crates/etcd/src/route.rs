@@ -139,7 +139,8 @@ async fn operate<C: Cluster>(shared: &Arc<Shared<C>>, method: Method, mut call: 
         Consistency::Linearizable => shared.linearizable(call.patience).await?,
         Consistency::Serializable => shared.serializable()?,
     };
-    method.answer(shared, &copy.result(&operation)?, call.charge)
+    let result = copy.result(&operation, call.charge.account())?;
+    method.answer(shared, &result, call.charge)
 }
 
 /// The methods that are no operation.
@@ -181,11 +182,13 @@ async fn call_rarely<C: Cluster>(shared: &Arc<Shared<C>>, path: &str, mut call: 
         }
         "/etcdserverpb.Maintenance/Hash" => {
             call.bytes(shared).await?;
+            let _held = call.hold(service::HASHING_BYTES)?;
             let answer = service::hash(shared, call.patience).await?;
             call.answer(&answer)
         }
         "/etcdserverpb.Maintenance/HashKV" => {
             let request = call.message(shared).await?;
+            let _held = call.hold(service::HASHING_BYTES)?;
             let answer = service::hash_kv(shared, &request, call.patience).await?;
             call.answer(&answer)
         }
@@ -269,6 +272,11 @@ impl Call {
 
     async fn message<M: Message + Default, C>(&mut self, shared: &Shared<C>) -> Result<M, Status> {
         grpc::decode(self.bytes(shared).await?)
+    }
+
+    /// Charges for what a method takes up meanwhile.
+    fn hold(&self, bytes: usize) -> Result<Charge, Status> {
+        self.charge.account().reserve(bytes).ok_or_else(etcd_error::too_many_requests)
     }
 
     /// Answers with a stream, until its script ends or there is a reason to end it.

@@ -11,10 +11,11 @@ pub(crate) use cluster::member_list;
 pub(crate) use health::{check as health_check, watch as health_watch};
 pub(crate) use kv::{Consistency, Method, compact};
 pub(crate) use lease::{grant as lease_grant, keep_alive as lease_keep_alive};
-pub(crate) use maintenance::{alarm, defragment, hash, hash_kv, status};
+pub(crate) use maintenance::{HASHING_BYTES, alarm, defragment, hash, hash_kv, status};
 pub(crate) use watch::watch;
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::budget::Budget;
+use crate::budget::{Account, Budget, Charge};
 use crate::cluster::{Cluster, Copy, SubmitError};
 use crate::etcd_error;
 use crate::gateway::Limits;
@@ -182,10 +183,54 @@ impl<C: Cluster> Shared<C> {
     }
 }
 
+/// Bytes of a result that is read from a copy, at most. etcd has no such limit but that of its
+/// messages, 2 GiB; long before that what a connection may hold decides.
+const READ_BYTES: usize = 512 << 20;
+
+/// A result, and what it is charged for as long as it lies in memory.
+pub(crate) struct Held {
+    bytes: Vec<u8>,
+    _charge: Charge,
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Copy {
-    /// The result of an operation that only reads.
-    pub(crate) fn result(&self, operation: &Operation) -> Result<Vec<u8>, Status> {
-        let result = Kv::default().read(&self.state, operation, &self.now());
+    /// The result of an operation that only reads. It is charged before it is made.
+    pub(crate) fn result(
+        &self,
+        operation: &Operation,
+        account: &Arc<Account>,
+    ) -> Result<Held, Status> {
+        let mut charge = account.charge(0).ok_or_else(etcd_error::too_many_requests)?;
+        // The result and the message that is made of it lie in memory together. What cannot even be
+        // answered on a connection that waits for nothing else is too large.
+        let most = READ_BYTES.min(account.most() / 2);
+        let mut is_spent = false;
+        let bytes = self.result_within(operation, &mut |bytes| {
+            let fits = charge.bytes().saturating_add(bytes) <= most;
+            is_spent = fits && charge.extend(bytes).is_none();
+            fits && !is_spent
+        })?;
+        if is_spent {
+            return Err(etcd_error::too_many_requests());
+        }
+        Ok(Held { bytes, _charge: charge })
+    }
+
+    /// The same, if there is room for it.
+    pub(crate) fn result_within(
+        &self,
+        operation: &Operation,
+        room: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<u8>, Status> {
+        let result = Kv::default().read(&self.state, operation, &self.now(), room);
         result.ok_or_else(etcd_error::unreadable_result)
     }
 

@@ -312,6 +312,7 @@ async fn who_does_not_read_is_charged_for_what_waits() {
         assert!(held.len() < 5, "more waits than may");
     };
     assert_eq!(refused.headers()["grpc-message"], "etcdserver:%20too%20many%20requests");
-    assert_eq!(held.len(), 3);
+    // A further result would find room, but not the message that is made of it.
+    assert_eq!(held.len(), 2);
     gateway.assert_alive().await;
 }

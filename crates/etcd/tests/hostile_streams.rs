@@ -5,53 +5,23 @@ mod common;
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use common::Running;
+use common::raw::{
+    self, Answers, HELD, KEEP_ALIVE, STREAMS, WATCH, WATCHES, comes_to, connect, metric, open,
+    resident, send,
+};
 use common::watching::{Watching, told, watch};
-use h2::client::{ResponseFuture, SendRequest};
-use h2::{RecvStream, SendStream};
-use http::Request;
-use prost::Message;
 use testudo_etcd::Limits;
 use testudo_etcd::proto::etcdserverpb::watch_request::RequestUnion;
 use testudo_etcd::proto::etcdserverpb::{
     PutRequest, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-const WATCH: &str = "http://x/etcdserverpb.Watch/Watch";
-const KEEP_ALIVE: &str = "http://x/etcdserverpb.Lease/LeaseKeepAlive";
-
-/// A connection whose answers are read by whoever cares to.
-async fn connect(gateway: &Running) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(gateway.address).await.expect("it listens");
-    // A client that does not mind how small what it is sent is.
-    let mut client = h2::client::Builder::new();
-    client.data_frame_budget(usize::MAX / 2);
-    let (sender, connection) = client.handshake(stream).await.expect("it speaks HTTP/2");
-    tokio::spawn(connection);
-    sender
-}
-
-fn open(sender: &mut SendRequest<Bytes>, uri: &str) -> (ResponseFuture, SendStream<Bytes>) {
-    let request = Request::post(uri)
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(())
-        .expect("a request");
-    sender.send_request(request, false).expect("a stream")
-}
 
 /// Frames a request of a watch stream.
 fn framed(union: RequestUnion) -> Bytes {
-    let message = WatchRequest { request_union: Some(union) }.encode_to_vec();
-    let mut bytes = BytesMut::with_capacity(5 + message.len());
-    bytes.put_u8(0);
-    bytes.put_u32(message.len() as u32);
-    bytes.put_slice(&message);
-    bytes.freeze()
+    raw::framed(&WatchRequest { request_union: Some(union) })
 }
 
 fn create(watch_id: i64) -> Bytes {
@@ -61,89 +31,6 @@ fn create(watch_id: i64) -> Bytes {
 fn cancel(watch_id: i64) -> Bytes {
     framed(RequestUnion::CancelRequest(WatchCancelRequest { watch_id }))
 }
-
-/// Sends bytes as the gateway makes room for them. False if it closed the stream first.
-async fn send(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> bool {
-    while !bytes.is_empty() {
-        stream.reserve_capacity(bytes.len());
-        match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
-            Some(Ok(room)) => {
-                let part = bytes.split_to(room.min(bytes.len()));
-                if stream.send_data(part, false).is_err() {
-                    return false;
-                }
-            }
-            Some(Err(_)) | None => return false,
-        }
-    }
-    true
-}
-
-/// Reads answers of a watch stream.
-struct Answers {
-    body: RecvStream,
-    buffer: BytesMut,
-}
-
-impl Answers {
-    async fn new(answer: ResponseFuture) -> Self {
-        let body = answer.await.expect("it answers").into_body();
-        Self { body, buffer: BytesMut::new() }
-    }
-
-    async fn next(&mut self) -> WatchResponse {
-        loop {
-            if let Some(prefix) = self.buffer.first_chunk::<5>() {
-                let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
-                let end = 5 + length as usize;
-                if self.buffer.len() >= end {
-                    let message = self.buffer.split_to(end).freeze().slice(5..);
-                    return WatchResponse::decode(message).expect("an answer");
-                }
-            }
-            let data = self.body.data().await.expect("more").expect("no error");
-            self.body.flow_control().release_capacity(data.len()).expect("it was taken");
-            self.buffer.extend_from_slice(&data);
-        }
-    }
-
-    /// How the stream ends: the status and its text.
-    async fn status(mut self) -> (String, String) {
-        while let Some(data) = self.body.data().await {
-            let length = data.expect("no error").len();
-            self.body.flow_control().release_capacity(length).expect("it was taken");
-        }
-        let trailers = self.body.trailers().await.expect("no error").expect("trailers");
-        let text = |name| trailers.get(name).and_then(|value| value.to_str().ok());
-        let message = text("grpc-message").unwrap_or_default().replace("%20", " ");
-        (text("grpc-status").unwrap_or_default().to_owned(), message)
-    }
-}
-
-/// One of the gateway's metrics.
-async fn metric(gateway: &Running, name: &str) -> u64 {
-    let mut stream = TcpStream::connect(gateway.address).await.expect("it listens");
-    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.expect("it reads");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.expect("it answers");
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|value| value.trim().parse().ok()).expect("the metric is there")
-}
-
-/// Waits until a metric has come to a value.
-async fn comes_to(gateway: &Running, name: &str, value: u64) {
-    let wait = async {
-        while metric(gateway, name).await != value {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(60), wait).await.expect("it comes to it");
-}
-
-const WATCHES: &str = "etcd_debugging_mvcc_watcher_total";
-const HELD: &str = "testudo_gateway_held_bytes";
-const STREAMS: &str = "etcd_debugging_mvcc_watch_stream_total";
 
 #[tokio::test]
 async fn what_is_no_request_ends_its_stream_with_etcds_error() {
@@ -168,7 +55,7 @@ async fn what_is_no_request_ends_its_stream_with_etcds_error() {
             let (answer, mut stream) = open(&mut sender, uri);
             let data = Bytes::copy_from_slice(bytes);
             stream.send_data(data, ends).expect("it is open");
-            let answers = Answers::new(answer).await;
+            let answers = Answers::<WatchResponse>::new(answer).await;
             let (status, message) = answers.status().await;
             assert_eq!(status, code, "{message}");
             assert!(message.starts_with(text), "{message}");
@@ -188,7 +75,7 @@ async fn requests_may_come_in_single_bytes_and_many_at_once() {
     }
     let many: Vec<u8> = (2..=100).flat_map(create).collect();
     assert!(send(&mut stream, many.into()).await);
-    let mut answers = Answers::new(answer).await;
+    let mut answers = Answers::<WatchResponse>::new(answer).await;
     for watch_id in 1..=100 {
         let created = answers.next().await;
         assert_eq!((created.watch_id, created.created), (watch_id, true));
@@ -209,7 +96,7 @@ async fn a_million_watches_are_refused_beyond_the_limit() {
         }
         stream
     });
-    let mut answers = Answers::new(answer).await;
+    let mut answers = Answers::<WatchResponse>::new(answer).await;
     for index in 0..count {
         let answer = answers.next().await;
         assert!(answer.created);
@@ -236,7 +123,7 @@ async fn who_does_not_read_is_not_read_from() {
         assert!(sent < 4 << 20, "it reads on");
     }
     gateway.assert_alive().await;
-    assert!(metric(&gateway, "etcd_debugging_mvcc_slow_watcher_total").await == 1);
+    assert!(metric(&gateway, "testudo_gateway_blocked_watch_streams").await == 1);
     drop((answer, stream));
     comes_to(&gateway, STREAMS, 0).await;
 }
@@ -277,7 +164,7 @@ async fn storms_of_cancellations_and_resets_leave_nothing_behind() {
     let gateway = Running::new().await;
     let mut sender = connect(&gateway).await;
     let (answer, mut stream) = open(&mut sender, WATCH);
-    let mut answers = Answers::new(answer).await;
+    let mut answers = Answers::<WatchResponse>::new(answer).await;
     let storm: Bytes = (1..=500)
         .flat_map(|id| [create(id), cancel(id), cancel(id), create(id), create(id), cancel(id)])
         .flatten()
@@ -328,13 +215,6 @@ async fn connections_that_go_silent_take_their_watches_with_them() {
     gateway.put("k", "v").await;
     drop(silent);
     comes_to(&gateway, WATCHES, 0).await;
-}
-
-/// Kilobytes of memory that this process holds.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 #[tokio::test]

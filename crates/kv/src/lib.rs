@@ -46,8 +46,9 @@
 //!
 //! # What is limited
 //!
-//! Requests to [`check::REQUEST_BYTES`], transactions to [`check::TXN_OPERATIONS`] and [`check::NESTING`], answers to
-//! [`testudo_core::limits::RESULT_BYTES`], what one operation looks at to [`WORK`], the store to [`Settings::quota`],
+//! Requests to [`check::REQUEST_BYTES`], transactions to [`check::TXN_OPERATIONS`] and [`check::NESTING`], results that
+//! are ordered, and what is said of leases, to [`testudo_core::limits::RESULT_BYTES`], what is read elsewhere to what its
+//! reader has room for, what one operation looks at to [`WORK`], the store to [`Settings::quota`],
 //! leases from [`MIN_TTL`] to [`MAX_TTL`], and what one slot does by itself to [`lease::EXPIRED_LEASES`],
 //! [`lease::EXPIRED_KEYS`] and [`compaction::SWEPT_CHANGES`]. These decide answers and states, so they are part of
 //! [`Service::VERSION`].
@@ -113,8 +114,9 @@ impl Service for Kv {
 
     fn execute(&self, store: &mut dyn Store, operation: &[u8], moment: &Moment) -> Vec<u8> {
         let meta = Meta::read(store);
-        let run =
-            decode(operation).and_then(|operation| run(store, meta, &operation, moment.time, 0));
+        let run = decode(operation).and_then(|operation| {
+            run(store, meta, &operation, (moment.time, 0), &mut response::ordered())
+        });
         match run {
             Ok((reply, changes)) => {
                 let mut ledger = Ledger::new(store, meta);
@@ -171,16 +173,20 @@ impl Kv {
     /// Answers an operation that [is read-only](Operation::is_read_only) from a store that cannot be changed: a
     /// snapshot, or a learner's copy. The answer is that of [`Service::execute`], but for `moment`, which is here what
     /// the reader's own clock says: agreed time as it should be by now, and the time that has passed since the slot
-    /// executed last. None if the operation is not read-only.
+    /// executed last; and but for its size. An ordered result is held by every replica and so has a limit; how much a
+    /// read may take up is for the reader to say: `room` is asked for so many bytes more before they are written, and
+    /// where it says no the answer is [`Error::ResultTooLarge`]. None if the operation is not read-only.
     #[must_use]
     pub fn read(
         &self,
         store: &dyn Reading,
         operation: &Operation,
         moment: &Moment,
+        room: &mut dyn FnMut(usize) -> bool,
     ) -> Option<Vec<u8>> {
         operation.is_read_only().then(|| {
-            match run(store, Meta::read(store), operation, moment.time, moment.elapsed) {
+            let now = (moment.time, moment.elapsed);
+            match run(store, Meta::read(store), operation, now, room) {
                 Ok((reply, _)) => reply,
                 Err(error) => refusal(error),
             }
@@ -248,21 +254,21 @@ fn decode(bytes: &[u8]) -> Result<Operation, Error> {
     })
 }
 
-/// Runs an operation as far as it goes without touching the store: its result, and what is left to write. `meta` is the
-/// store's; `since` is how long ago, in milliseconds, its lease clock was set.
+/// Runs an operation as far as it goes without touching the store: its result, for whose bytes `room` is asked, and what
+/// is left to write. `meta` is the store's; `since` is how long ago, in milliseconds, its lease clock was set.
 fn run(
     store: &dyn Reading,
     meta: Meta,
     operation: &Operation,
-    time: Time,
-    since: u64,
+    (time, since): (Time, u64),
+    room: &mut dyn FnMut(usize) -> bool,
 ) -> Result<(Vec<u8>, Changes), Error> {
     check::operation(operation)?;
     if meta.is_full() && check::grows(operation) {
         return Err(Error::NoSpace);
     }
     let mut draft = Draft::new(store, meta);
-    let mut reply = Reply::default();
+    let mut reply = Reply::new(room);
     match operation {
         Operation::Range(range) => range::answer(range, &draft, &mut reply)?,
         Operation::Put(put) => put::apply(put, &mut draft, &mut reply)?,

@@ -24,7 +24,7 @@ pub(crate) fn check(put: &Put, draft: &Draft<'_>) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`check`], and when the answer would be too large.
-pub(crate) fn apply(put: &Put, draft: &mut Draft<'_>, reply: &mut Reply) -> Result<(), Error> {
+pub(crate) fn apply(put: &Put, draft: &mut Draft<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     lease(put, draft)?;
     let previous = draft.newest(&put.key)?;
     if keeps_something(put) && previous.is_none() {
@@ -48,7 +48,7 @@ pub(crate) fn apply(put: &Put, draft: &mut Draft<'_>, reply: &mut Reply) -> Resu
 pub(crate) fn delete_range(
     delete: &DeleteRange,
     draft: &mut Draft<'_>,
-    reply: &mut Reply,
+    reply: &mut Reply<'_>,
 ) -> Result<(), Error> {
     let mut previous: Vec<Bytes> = Vec::new();
     draft.visit(Keys::new(&delete.key, &delete.range_end), At::Newest, &mut |record| {

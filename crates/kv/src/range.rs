@@ -32,7 +32,7 @@ pub(crate) fn check(range: &Range, draft: &Draft<'_>) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the revision cannot be read, or there is too much to read or to answer.
-pub(crate) fn answer(range: &Range, draft: &Draft<'_>, reply: &mut Reply) -> Result<(), Error> {
+pub(crate) fn answer(range: &Range, draft: &Draft<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let at = draft.at(range.revision)?;
     let keys = Keys::new(&range.key, &range.range_end);
     let limit = usize::try_from(range.limit).ok().filter(|limit| *limit > 0);

@@ -292,16 +292,40 @@ impl ResponseOp {
 }
 
 /// A result in the writing: the encoding of a [`Response`], with stored records taken over as they are.
-#[derive(Debug, Default)]
-pub(crate) struct Reply {
+pub(crate) struct Reply<'a> {
     bytes: Vec<u8>,
+    /// Bytes for which there is room for sure.
+    granted: usize,
+    /// Asked for room for so many bytes more.
+    room: &'a mut dyn FnMut(usize) -> bool,
 }
+
+/// The room of a result that is ordered: every replica holds it for its client.
+pub(crate) fn ordered() -> impl FnMut(usize) -> bool {
+    let mut left = RESULT_BYTES;
+    move |bytes| {
+        let rest = left.checked_sub(bytes);
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    }
+}
+
+/// Bytes of an encoded length.
+const LENGTH: usize = size_of::<u32>();
+/// Bytes after the records of a range: whether there are more, and how many. They are asked for with the records, so
+/// that a large answer need not move to grow by these.
+const RANGE_END: usize = size_of::<bool>() + size_of::<i64>();
 
 /// Where a revision stands in a reply that is not known until later.
 #[derive(Debug)]
 pub(crate) struct RevisionMark(usize);
 
-impl Reply {
+impl<'a> Reply<'a> {
+    /// Begins a result, which is refused where `room` says that there is none for so many bytes more.
+    pub(crate) const fn new(room: &'a mut dyn FnMut(usize) -> bool) -> Self {
+        Self { bytes: Vec::new(), granted: 0, room }
+    }
+
     /// A range's answer, `records` being stored records of which the values are left out if `keys_only`.
     pub(crate) fn range(
         &mut self,
@@ -314,15 +338,16 @@ impl Reply {
         self.bytes.push(RANGE);
         revision.encode(&mut self.bytes);
         if keys_only {
+            let heads = records.iter().map(|record| crate::layout::without_value(record));
+            let bytes = heads.clone().map(|head| head.len() + LENGTH).sum::<usize>();
+            self.reserve(LENGTH + bytes + RANGE_END)?;
             encode_length(records.len(), &mut self.bytes);
-            for record in records {
-                let head = crate::layout::without_value(record);
-                self.reserve(head.len() + size_of::<u32>())?;
+            for head in heads {
                 self.bytes.extend_from_slice(head);
                 encode_length(0, &mut self.bytes);
             }
         } else {
-            self.records(records)?;
+            self.records(records, RANGE_END)?;
         }
         more.encode(&mut self.bytes);
         count.encode(&mut self.bytes);
@@ -351,7 +376,7 @@ impl Reply {
         self.bytes.push(DELETE_RANGE);
         revision.encode(&mut self.bytes);
         deleted.encode(&mut self.bytes);
-        self.records(previous)
+        self.records(previous, 0)
     }
 
     /// The beginning of a transaction's answer; `responses` answers must follow.
@@ -376,12 +401,15 @@ impl Reply {
     }
 
     /// The finished result.
-    pub(crate) fn finish(self) -> Result<Vec<u8>, Error> {
-        if self.bytes.len() > RESULT_BYTES { Err(Error::ResultTooLarge) } else { Ok(self.bytes) }
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>, Error> {
+        self.reserve(0)?;
+        Ok(self.bytes)
     }
 
-    fn records(&mut self, records: &[Bytes]) -> Result<(), Error> {
-        self.reserve(records.iter().map(|record| record.len()).sum())?;
+    /// Records, and room for so many bytes after them.
+    fn records(&mut self, records: &[Bytes], after: usize) -> Result<(), Error> {
+        let bytes = records.iter().map(|record| record.len()).sum::<usize>();
+        self.reserve(LENGTH + bytes + after)?;
         encode_length(records.len(), &mut self.bytes);
         for record in records {
             self.bytes.extend_from_slice(record);
@@ -389,11 +417,15 @@ impl Reply {
         Ok(())
     }
 
-    /// Makes room for `more` bytes, unless the result would grow beyond its limit: that must show before anything is
-    /// copied, or a small request could make a replica copy its whole store.
+    /// Makes room for `more` bytes, unless there is none: that must show before anything is copied, or a small request
+    /// could make a replica copy its whole store.
     fn reserve(&mut self, more: usize) -> Result<(), Error> {
-        if self.bytes.len().saturating_add(more) > RESULT_BYTES {
-            return Err(Error::ResultTooLarge);
+        let length = self.bytes.len().saturating_add(more);
+        if length > self.granted {
+            if !(self.room)(length - self.granted) {
+                return Err(Error::ResultTooLarge);
+            }
+            self.granted = length;
         }
         self.bytes.reserve(more);
         Ok(())

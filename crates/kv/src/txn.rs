@@ -32,7 +32,7 @@ enum Step<'a> {
 ///
 /// # Errors
 /// When any request that would run cannot. The draft may then hold some of its changes and must be dropped.
-pub(crate) fn run(txn: &Txn, draft: &mut Draft<'_>, reply: &mut Reply) -> Result<(), Error> {
+pub(crate) fn run(txn: &Txn, draft: &mut Draft<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let plan = plan(txn, draft)?;
     check(&plan, draft)?;
     let mark = reply.txn(plan.succeeded, plan.steps.len());
@@ -72,7 +72,7 @@ fn check(plan: &Plan<'_>, draft: &Draft<'_>) -> Result<(), Error> {
     })
 }
 
-fn apply(plan: &Plan<'_>, draft: &mut Draft<'_>, reply: &mut Reply) -> Result<(), Error> {
+fn apply(plan: &Plan<'_>, draft: &mut Draft<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     plan.steps.iter().try_for_each(|step| match step {
         Step::Range(request) => range::answer(request, draft, reply),
         Step::Put(request) => put::apply(request, draft, reply),

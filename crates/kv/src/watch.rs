@@ -31,6 +31,16 @@
 //! ([`mod@remains`]): nobody is told less than everything without being told so. Progress at revision R is said only when
 //! everything up to R has been handed out.
 //!
+//! # What is limited
+//!
+//! All that streams and watches take up ([`Limits`]). etcd has no limits here and grows until it is killed, so it has no
+//! answer of its own to them; the one given is in its shape, and its clients know it. A stream too many is not opened
+//! ([`Full`]), which a gateway answers with the status `ResourceExhausted` and the text `etcdserver: too many requests`.
+//! A watch too many is answered as etcd answers any watch that it refuses ([`Notice::Refused`]): `created` and
+//! `canceled` at once, the number −1, and that text as the `cancel_reason`; the stream and its other watches live on. A
+//! stream whose answers are not read is not read from ([`Watchers::has_room`]). And a watch of which too much waits is
+//! told later, out of history: that costs time, but no limit makes anyone miss anything.
+//!
 //! What etcd makes of a key that one transaction touches twice depends on its inner order; here a revision changes each
 //! key once, and its last change counts.
 
@@ -183,6 +193,13 @@ impl<S: Reading> Watchers<S> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.watches == 0
+    }
+
+    /// How many watches are behind: they are read history for, because they started in the past, or because their
+    /// clients did not take what they were to be told.
+    #[must_use]
+    pub const fn behind(&self) -> usize {
+        self.behind.len()
     }
 
     /// Takes the next published copy, and notes for each watch that keeps up which of the new revisions concern it.

@@ -243,7 +243,6 @@ fn print(notice: &Notice, out: &mut String) {
 }
 
 fn print_event(event: &Event, out: &mut String) {
-    assert_eq!(event.is_delete(), event.change.record.is_none());
     let (key, revision) = (event.change.key.escape_ascii(), event.change.revision);
     let _ = match &event.change.record {
         None => writeln!(out, "    delete {key} mod {revision}"),

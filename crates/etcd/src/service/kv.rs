@@ -121,9 +121,15 @@ impl Method {
         if self == Self::Range {
             let header = |revision| shared.header(revision);
             if let Some(message) = translate::range_message(result, header) {
-                return grpc::answer_framed(message.map_err(|_| unreadable_result())?, charge);
+                let message = message.map_err(|_| unreadable_result())?;
+                return grpc::answer_with(message.length(), charge, |out| message.write(out));
             }
         }
+        // Taken apart, a large one takes up as much again.
+        let _parts = match result.len() {
+            0..=grpc::OVERHEAD => None,
+            length => Some(charge.account().charge(length).ok_or_else(too_many_requests)?),
+        };
         match (self, understand(result)?) {
             (Self::Put, Response::Put(put)) => {
                 let header = shared.header(put.revision);

@@ -26,7 +26,7 @@ const TRIES: usize = 8;
 /// Keep-alives of one stream that are under way. Further ones wait until the first of these is
 /// answered.
 const IN_FLIGHT: usize = 256;
-/// Keep-alives of one stream that wait, eight bytes each. Further ones are not read. What a client
+/// Keep-alives of one stream that wait, sixteen bytes each at most. Further ones are not read. What a client
 /// sends for all its leases at once should find room: many small requests that are not read are a
 /// reason for HTTP/2 to close the connection.
 const WAITING: usize = 1 << 15;
@@ -69,6 +69,10 @@ fn random_id() -> Result<i64, Status> {
 
 /// Keeps leases alive, any number on one stream. Many are under way at a time; their answers come in
 /// the order in which they were asked for.
+///
+/// What is asked for one lease several times in a row, while the first of it is under way, is one
+/// keep-alive more with as many answers: it begins after all of them have come, so it does what each
+/// of them has asked for. Whoever asks a million times makes the cluster agree a few times.
 pub(crate) async fn keep_alive<C: Cluster>(
     shared: Arc<Shared<C>>,
     mut requests: Requests,
@@ -76,13 +80,13 @@ pub(crate) async fn keep_alive<C: Cluster>(
 ) -> Outcome {
     let _counted = Counted::new(&shared.counters.lease_streams);
     let mut renewals = Renewals(VecDeque::new());
-    let mut waiting = VecDeque::new();
+    let mut waiting = Waiting::default();
     let mut asks = true;
     loop {
         while renewals.0.len() < IN_FLIGHT
-            && let Some(id) = waiting.pop_front()
+            && let Some(asked) = waiting.next(renewals.last())
         {
-            renewals.push(renew(shared.clone(), id));
+            renewals.push(asked, renew(shared.clone(), asked.id));
         }
         let is_idle = renewals.0.is_empty();
         if is_idle && !asks {
@@ -91,8 +95,8 @@ pub(crate) async fn keep_alive<C: Cluster>(
         tokio::select! {
             biased;
             // What has come is all taken before the first answer is looked for.
-            request = requests.next(), if asks && waiting.len() < WAITING => match request? {
-                Some(LeaseKeepAliveRequest { id }) => waiting.push_back(id),
+            request = requests.next(), if asks && waiting.count < WAITING => match request? {
+                Some(LeaseKeepAliveRequest { id }) => waiting.push(id),
                 None => asks = false,
             },
             answer = poll_fn(|cx| renewals.poll_next(cx)), if !is_idle => {
@@ -129,43 +133,88 @@ async fn renew<C: Cluster>(
     }
 }
 
+/// What was asked for one lease, several times in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Asked {
+    id: i64,
+    times: u32,
+}
+
+/// What was asked for and has not begun.
+#[derive(Debug, Default)]
+struct Waiting {
+    asked: VecDeque<Asked>,
+    /// How many answers that makes.
+    count: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, id: i64) {
+        self.count += 1;
+        match self.asked.back_mut() {
+            Some(last) if last.id == id => last.times += 1,
+            _ => self.asked.push_back(Asked { id, times: 1 }),
+        }
+    }
+
+    /// What is to begin next, unless the last that has begun is for the same lease.
+    fn next(&mut self, last: Option<i64>) -> Option<Asked> {
+        self.asked.front().filter(|asked| last != Some(asked.id))?;
+        let asked = self.asked.pop_front()?;
+        self.count -= asked.times as usize;
+        Some(asked)
+    }
+}
+
 type Renewed = Result<LeaseKeepAliveResponse, Status>;
 
-/// One keep-alive.
-enum Renewal {
+/// A keep-alive under way, or what came of it.
+enum Run {
     UnderWay(Pin<Box<dyn Future<Output = Renewed> + Send>>),
     Done(Renewed),
+}
+
+/// One keep-alive, and whom it is to be answered to.
+struct Renewal {
+    asked: Asked,
+    run: Run,
 }
 
 /// Keep-alives in the order in which they are to be answered.
 struct Renewals(VecDeque<Renewal>);
 
 impl Renewals {
-    fn push(&mut self, renewal: impl Future<Output = Renewed> + Send + 'static) {
-        self.0.push_back(Renewal::UnderWay(Box::pin(renewal)));
+    fn push(&mut self, asked: Asked, run: impl Future<Output = Renewed> + Send + 'static) {
+        self.0.push_back(Renewal { asked, run: Run::UnderWay(Box::pin(run)) });
     }
 
-    /// The first one's answer, if it has come.
+    /// The lease that the last of them keeps alive.
+    fn last(&self) -> Option<i64> {
+        self.0.back().map(|renewal| renewal.asked.id)
+    }
+
+    /// The next answer, if it has come.
     fn next_done(&mut self) -> Option<Renewed> {
-        match self.0.pop_front()? {
-            Renewal::Done(renewed) => Some(renewed),
-            under_way @ Renewal::UnderWay(_) => {
-                self.0.push_front(under_way);
-                None
-            }
+        let first = self.0.front_mut()?;
+        let Run::Done(renewed) = &first.run else { return None };
+        let renewed = renewed.clone();
+        first.asked.times = first.asked.times.saturating_sub(1);
+        if first.asked.times == 0 {
+            self.0.pop_front();
         }
+        Some(renewed)
     }
 
-    /// The first one's answer. All are driven on while it is waited for, and none after it has come.
+    /// The next answer. All are driven on while it is waited for, and none after it has come.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Renewed> {
         if let Some(renewed) = self.next_done() {
             return Poll::Ready(renewed);
         }
         for renewal in &mut self.0 {
-            if let Renewal::UnderWay(run) = renewal
+            if let Run::UnderWay(run) = &mut renewal.run
                 && let Poll::Ready(renewed) = run.as_mut().poll(cx)
             {
-                *renewal = Renewal::Done(renewed);
+                renewal.run = Run::Done(renewed);
             }
         }
         self.next_done().map_or(Poll::Pending, Poll::Ready)

@@ -22,6 +22,10 @@ use crate::proto::etcdserverpb::{
 const STORAGE_VERSION: &str = "3.6.0";
 /// Keys that are read at once to be hashed, between which others get their turn.
 const HASHED_AT_ONCE: i64 = 4096;
+/// Bytes that are read at once to be hashed, which the largest pair has room in.
+const HASHED_BYTES: usize = 2 * testudo_core::limits::OPERATION_BYTES;
+/// What hashing takes up: keys as they were read, taken apart, and what is hashed of them.
+pub(crate) const HASHING_BYTES: usize = 3 * HASHED_BYTES;
 
 /// How the cluster stands. It has an answer when the cluster has none: the last that is known, no
 /// leader, and the error that says so.
@@ -119,7 +123,12 @@ pub(crate) async fn hash_kv<C: Cluster>(
     };
     let mut hasher = Hasher::new();
     loop {
-        let result = copy.result(&Operation::Range(range.clone()))?;
+        let mut left = HASHED_BYTES;
+        let result = copy.result_within(&Operation::Range(range.clone()), &mut |bytes| {
+            let rest = left.checked_sub(bytes);
+            left = rest.unwrap_or(left);
+            rest.is_some()
+        })?;
         let page = match read_result(&result)? {
             Response::Range(page) => page,
             Response::Error(Error::ResultTooLarge) if range.limit > 1 => {

@@ -10,7 +10,6 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use testudo_core::{Decode, DecodeError, Reader};
 
-use crate::grpc::begin_frame;
 use crate::proto::etcdserverpb::ResponseHeader;
 
 /// A key with all that is known of it, taken apart without copying. Its encoding is that of
@@ -102,46 +101,66 @@ pub(crate) fn write_number(field: u32, number: i64, out: &mut Vec<u8>) {
 /// The tag of a range among the service's results ([`testudo_kv::Response`]).
 const RANGE: u8 = 0;
 
-/// The result of a range as a `RangeResponse`, framed. None if the result is that of another
-/// operation, or a refusal.
+/// The result of a range as a `RangeResponse`, once it has been looked through. None if the result is
+/// that of another operation, or a refusal.
 pub(crate) fn range_message(
     result: &[u8],
     header: impl FnOnce(i64) -> ResponseHeader,
-) -> Option<Result<Vec<u8>, DecodeError>> {
+) -> Option<Result<RangeMessage<'_>, DecodeError>> {
     let (&RANGE, body) = result.split_first()? else { return None };
-    Some(write_range(body, header))
+    Some(RangeMessage::new(body, header))
 }
 
-fn write_range(
-    body: &[u8],
-    header: impl FnOnce(i64) -> ResponseHeader,
-) -> Result<Vec<u8>, DecodeError> {
-    let mut reader = Reader::new(body);
-    let header = header(Decode::decode(&mut reader)?);
-    let count = reader.length()?;
-    let records = reader.clone();
-    let mut length = nested_length(header.encoded_len());
-    for _ in 0..count {
-        length += nested_length(Record::decode(&mut reader)?.length());
-    }
-    let more: bool = Decode::decode(&mut reader)?;
-    let in_all: i64 = Decode::decode(&mut reader)?;
-    reader.finish()?;
-    length += number_length(i64::from(more)) + number_length(in_all);
+/// A range's answer that is yet to be written.
+#[derive(Debug)]
+pub(crate) struct RangeMessage<'a> {
+    header: ResponseHeader,
+    records: Reader<'a>,
+    /// How many records there are, and how many keys the range has in all.
+    count: usize,
+    in_all: i64,
+    more: bool,
+    length: usize,
+}
 
-    let mut out = Vec::new();
-    begin_frame(length, &mut out);
-    let start = out.len();
-    open(1, header.encoded_len(), &mut out);
-    header.encode_raw(&mut out);
-    let mut reader = records;
-    for _ in 0..count {
-        Record::decode(&mut reader)?.write(2, &mut out);
+impl<'a> RangeMessage<'a> {
+    fn new(
+        body: &'a [u8],
+        header: impl FnOnce(i64) -> ResponseHeader,
+    ) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let header = header(Decode::decode(&mut reader)?);
+        let count = reader.length()?;
+        let records = reader.clone();
+        let mut length = nested_length(header.encoded_len());
+        for _ in 0..count {
+            length += nested_length(Record::decode(&mut reader)?.length());
+        }
+        let more: bool = Decode::decode(&mut reader)?;
+        let in_all: i64 = Decode::decode(&mut reader)?;
+        reader.finish()?;
+        length += number_length(i64::from(more)) + number_length(in_all);
+        Ok(Self { header, records, count, in_all, more, length })
     }
-    write_number(3, i64::from(more), &mut out);
-    write_number(4, in_all, &mut out);
-    debug_assert_eq!(out.len() - start, length);
-    Ok(out)
+
+    /// Bytes of the message.
+    pub(crate) const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Writes the message.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        open(1, self.header.encoded_len(), out);
+        self.header.encode_raw(out);
+        let mut reader = self.records;
+        for _ in 0..self.count {
+            // They have been read before.
+            let Ok(record) = Record::decode(&mut reader) else { break };
+            record.write(2, out);
+        }
+        write_number(3, i64::from(self.more), out);
+        write_number(4, self.in_all, out);
+    }
 }
 
 #[cfg(test)]
@@ -178,10 +197,12 @@ mod tests {
                 .collect();
             let range = RangeResponse { revision: 9, kvs, more, count: count as i64 };
             let result = Response::Range(range.clone()).to_bytes();
-            let written =
+            let message =
                 range_message(&result, header).expect("it is a range").expect("it is whole");
-            assert_eq!(written[5..], range_response(header(9), range).encode_to_vec());
-            assert_eq!(written[1..5], (written.len() as u32 - 5).to_be_bytes());
+            let (length, mut written) = (message.length(), Vec::new());
+            message.write(&mut written);
+            assert_eq!(written, range_response(header(9), range).encode_to_vec());
+            assert_eq!(written.len(), length);
             for length in 1..result.len().min(500) {
                 let cut = range_message(&result[..length], header);
                 assert!(cut.expect("a range").is_err());

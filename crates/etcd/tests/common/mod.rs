@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod raw;
 pub(crate) mod watching;
 
 use std::future::pending;
@@ -51,6 +52,8 @@ struct State {
     time: Time,
     /// What has passed since.
     passed: u64,
+    /// Operations that were to be ordered, whatever became of them.
+    submits: usize,
 }
 
 impl State {
@@ -78,7 +81,7 @@ impl Fake {
     fn new(settings: Settings) -> Self {
         let mut map = Map::new();
         Kv { settings }.genesis(&mut map);
-        let state = State { map, slot: Slot(0), time: Time(1_000_000), passed: 0 };
+        let state = State { map, slot: Slot(0), time: Time(1_000_000), passed: 0, submits: 0 };
         let newest = watch::Sender::new(Some(state.copy()));
         let state = Arc::new(Mutex::new(state));
         Self { state, mood: watch::Sender::new(Mood::Answers), newest }
@@ -91,6 +94,16 @@ impl Fake {
     /// The last slot.
     pub(crate) fn slot(&self) -> Slot {
         self.state().slot
+    }
+
+    /// The store's revision.
+    pub(crate) fn revision(&self) -> i64 {
+        Kv::default().revision(&self.state().map)
+    }
+
+    /// How many operations were to be ordered.
+    pub(crate) fn submits(&self) -> usize {
+        self.state().submits
     }
 
     /// How many operations are waiting.
@@ -134,6 +147,7 @@ impl Fake {
 
 impl Cluster for Fake {
     async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
+        self.state().submits += 1;
         if self.answers().await? == Mood::Raves {
             return Ok(Arc::from(&b"\xff\xff"[..]));
         }

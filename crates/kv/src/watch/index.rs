@@ -61,16 +61,25 @@ impl Span {
 pub(super) struct Index<T> {
     keys: BTreeMap<Bytes, BTreeSet<T>>,
     ranges: Tree<T>,
+    /// How many watches there are.
+    count: usize,
 }
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { keys: BTreeMap::new(), ranges: Tree::default() }
+        Self { keys: BTreeMap::new(), ranges: Tree::default(), count: 0 }
     }
 }
 
 impl<T: Ord + Copy> Index<T> {
+    /// How many watches there are.
+    pub(super) const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Adds a watch, which is not there yet.
     pub(super) fn insert(&mut self, span: &Span, watch: T) {
+        self.count += 1;
         match span {
             Span::One(key) => {
                 self.keys.entry(key.clone()).or_default().insert(watch);
@@ -79,7 +88,10 @@ impl<T: Ord + Copy> Index<T> {
         }
     }
 
+    /// Removes a watch, which is there.
     pub(super) fn remove(&mut self, span: &Span, watch: &T) {
+        debug_assert!(self.count > 0);
+        self.count = self.count.saturating_sub(1);
         match span {
             Span::One(key) => {
                 if let Some(watches) = self.keys.get_mut(key) {

@@ -38,12 +38,6 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether the key was deleted, and not put.
-    #[must_use]
-    pub const fn is_delete(&self) -> bool {
-        self.change.record.is_none()
-    }
-
     /// About how many bytes the event takes up in a message, rather more than fewer.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -63,6 +63,7 @@ proptest! {
                 (true, Some(_)) | (false, None) => {}
             }
         }
+        prop_assert_eq!(index.len(), held.len());
         for key in keys {
             let mut named: Vec<u32> = Vec::new();
             index.visit(&key, &mut |holder| named.push(holder));
@@ -144,4 +145,50 @@ fn a_search_looks_at_few_ranges() {
     tree.visit(&key(15_001), &mut |_| found += 1);
     assert_eq!(found, 100);
     assert!(tree.cost(&key(15_001)) <= (2 + found) * usize::from(height));
+}
+
+/// Ten thousand ranges that all end at one key reach as far as each other: none is left out for where it ends. What they
+/// begin with does as well: a search looks at those that hold the key, and at one way down besides.
+#[test]
+fn ranges_that_share_an_end_cost_what_matches() {
+    const COUNT: usize = 10_000;
+    for order in orders(COUNT) {
+        let mut tree = Tree::default();
+        for number in order {
+            tree.insert(&key(2 * number + 10), &End::Before(key(90_000)), number);
+        }
+        let (count, height) = tree.audit();
+        assert_eq!(count, COUNT);
+        for at in [0, 9, 10, 11, 12, 13, 100, 5_000, 2 * COUNT + 9, 89_999, 90_000, 99_999] {
+            let mut matches = 0;
+            tree.visit(&key(at), &mut |_| matches += 1);
+            let expected =
+                if at < 90_000 { at.saturating_sub(8).div_euclid(2).min(COUNT) } else { 0 };
+            assert_eq!(matches, expected, "at {at}");
+            assert!(tree.cost(&key(at)) <= matches + usize::from(height), "at {at}");
+        }
+        assert_eq!(tree.cost(&key(90_000)), 0, "nothing reaches beyond the end");
+    }
+}
+
+/// Ranges in two layers, of which one always reaches the key and begins after it or ends before it: the worst that a
+/// search can be given still costs a way down for each match.
+#[test]
+fn ranges_that_reach_and_do_not_hold_are_left_out() {
+    const COUNT: usize = 10_000;
+    let mut tree = Tree::default();
+    for number in 0..COUNT {
+        // Short ones, and beside every hundredth one that reaches over all that follow for a while.
+        tree.insert(&key(2 * number), &End::Before(key(2 * number + 1)), number);
+        if number % 100 == 0 {
+            tree.insert(&key(2 * number), &End::Before(key(2 * number + 5_000)), COUNT + number);
+        }
+    }
+    let (_, height) = tree.audit();
+    for at in (0..2 * COUNT + 6_000).step_by(37) {
+        let mut matches = 0;
+        tree.visit(&key(at), &mut |_| matches += 1);
+        assert!(matches <= 27);
+        assert!(tree.cost(&key(at)) <= (2 + matches) * usize::from(height), "at {at}");
+    }
 }
