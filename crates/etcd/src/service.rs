@@ -230,7 +230,7 @@ impl Copy {
         operation: &Operation,
         room: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<u8>, Status> {
-        let result = Kv::default().read(&self.state, operation, &self.now(), room);
+        let result = Kv::default().read_within(&self.state, operation, &self.now(), room);
         result.ok_or_else(etcd_error::unreadable_result)
     }
 

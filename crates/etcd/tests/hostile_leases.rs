@@ -14,6 +14,7 @@ use testudo_core::Encode;
 use testudo_etcd::proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 use testudo_etcd::{Cluster, Limits};
 use testudo_kv::{LeaseGrant, Operation};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 const STREAMS: &str = "testudo_gateway_lease_streams";
@@ -27,12 +28,16 @@ async fn grant(gateway: &Running, id: i64) {
     gateway.cluster.submit(grant.to_bytes().into()).await.expect("a lease");
 }
 
+/// Held by tests that look at the memory of this process, which all of them share.
+static MEMORY: Mutex<()> = Mutex::const_new(());
+
 type Kept = Answers<LeaseKeepAliveResponse>;
 
 /// A client that sends without end and never reads is not read from, and what it has sent so far is
 /// not agreed on without end either.
 #[tokio::test]
 async fn who_never_reads_is_not_read_from() {
+    let _alone = MEMORY.lock().await;
     let gateway = Running::new().await;
     let before = resident();
     let mut sender = connect(&gateway).await;
@@ -59,6 +64,7 @@ async fn who_never_reads_is_not_read_from() {
 
 #[tokio::test]
 async fn one_lease_a_million_times_is_agreed_on_a_few_times() {
+    let _alone = MEMORY.lock().await;
     let gateway = Running::new().await;
     grant(&gateway, 7).await;
     let before = (gateway.cluster.submits(), resident());
@@ -229,6 +235,7 @@ async fn half_closed_streams_are_answered_to_the_last_and_end_well() {
 
 #[tokio::test]
 async fn many_streams_are_served_and_those_beyond_the_budget_refused() {
+    let _alone = MEMORY.lock().await;
     let gateway = Running::new().await;
     grant(&gateway, 7).await;
     let before = resident();

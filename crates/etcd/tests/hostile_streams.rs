@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::Running;
 use common::raw::{
-    self, Answers, HELD, KEEP_ALIVE, STREAMS, WATCH, WATCHES, comes_to, connect, metric, open,
-    resident, send,
+    self, Answers, HELD, KEEP_ALIVE, SLOW, STREAMS, WATCH, WATCHES, comes_to, connect, metric,
+    open, resident, send,
 };
 use common::watching::{Watching, told, watch};
 use testudo_etcd::Limits;
@@ -157,6 +157,72 @@ async fn what_waits_for_those_who_do_not_read_is_bounded_and_theirs() {
     comes_to(&gateway, WATCHES, 1).await;
     let held = metric(&gateway, HELD).await;
     assert!(held < 1 << 20, "{held} bytes were not given back");
+}
+
+/// Who has not taken what he was to be told for long is told out of history, and is counted meanwhile.
+#[tokio::test]
+async fn watches_that_fall_behind_are_counted_until_they_have_caught_up() {
+    let pending = Limits::default().watches.pending;
+    let gateway = Running::new().await;
+    let mut sender = connect(&gateway).await;
+    let (answer, mut stream) = open(&mut sender, WATCH);
+    stream.send_data(create(1), false).expect("it is open");
+    comes_to(&gateway, WATCHES, 1).await;
+    assert_eq!(metric(&gateway, SLOW).await, 0);
+    let mut kv = gateway.kv().await;
+    // Far more than a client's windows hold.
+    let count = 4 * pending;
+    for number in 0..count {
+        let value = Bytes::from(vec![number as u8; 8 << 10]);
+        let put = PutRequest { key: "k".into(), value, ..PutRequest::default() };
+        kv.put(put).await.expect("others are served");
+    }
+    assert_eq!(metric(&gateway, SLOW).await, 1);
+    let mut answers = Answers::<WatchResponse>::new(answer).await;
+    assert!(answers.next().await.created);
+    let mut events = Vec::new();
+    while events.len() < count {
+        events.extend(answers.next().await.events);
+    }
+    let revisions = events.iter().filter_map(|event| Some(event.kv.as_ref()?.mod_revision));
+    assert!(revisions.eq(2..2 + count as i64), "each once, in order");
+    comes_to(&gateway, SLOW, 0).await;
+}
+
+/// The limits that are not a client's own affair are answered in the words of etcd.
+#[tokio::test]
+async fn streams_and_watches_beyond_the_limits_are_refused_in_etcds_words() {
+    let watches = testudo_kv::watch::Limits {
+        streams: 2,
+        watches: 3,
+        key_bytes: 1 << 10,
+        ..testudo_kv::watch::Limits::default()
+    };
+    let gateway = Running::within(Limits { watches, ..Limits::default() }).await;
+    let (mut one, mut other) = (gateway.watching().await, gateway.watching().await);
+    one.create(watch("a", "")).await;
+    other.create(watch("a", "")).await;
+    let refused = Watching::new(gateway.channel().await).await.ended().await;
+    let text = "etcdserver: too many requests";
+    assert_eq!((refused.code(), refused.message()), (tonic::Code::ResourceExhausted, text));
+
+    let long = "k".repeat(2 << 10);
+    for request in [watch(&long, ""), watch("b", ""), watch("c", "")] {
+        let fits = request.key == "b";
+        let answer = one.create(request).await;
+        let expected = if fits { (1, false, "") } else { (-1, true, text) };
+        let reason = answer.cancel_reason.as_str();
+        assert_eq!((answer.watch_id, answer.canceled, reason), expected);
+    }
+    // Nobody else has lost anything, and room that is given back is there.
+    gateway.put("a", "1").await;
+    for watching in [&mut one, &mut other] {
+        assert_eq!(told(&watching.events(0, 1).await), ["2 a=1"]);
+    }
+    drop(other);
+    comes_to(&gateway, STREAMS, 1).await;
+    let mut next = gateway.watching().await;
+    assert_eq!(next.create(watch("d", "")).await.watch_id, 0);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub enum Error {
     /// A put on a lease that does not exist, or the end of one.
     LeaseNotFound,
     /// The result would be larger than one reply may be: [`testudo_core::limits::RESULT_BYTES`] if it is ordered, and
-    /// otherwise what its reader has room for ([`crate::Kv::read`]).
+    /// otherwise what its reader has room for ([`crate::Kv::read_within`]).
     ResultTooLarge,
     /// More keys and versions to look at than one operation may ([`crate::WORK`]).
     TooMuchWork,

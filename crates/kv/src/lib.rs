@@ -173,11 +173,22 @@ impl Kv {
     /// Answers an operation that [is read-only](Operation::is_read_only) from a store that cannot be changed: a
     /// snapshot, or a learner's copy. The answer is that of [`Service::execute`], but for `moment`, which is here what
     /// the reader's own clock says: agreed time as it should be by now, and the time that has passed since the slot
-    /// executed last; and but for its size. An ordered result is held by every replica and so has a limit; how much a
-    /// read may take up is for the reader to say: `room` is asked for so many bytes more before they are written, and
-    /// where it says no the answer is [`Error::ResultTooLarge`]. None if the operation is not read-only.
+    /// executed last. None if the operation is not read-only.
     #[must_use]
     pub fn read(
+        &self,
+        store: &dyn Reading,
+        operation: &Operation,
+        moment: &Moment,
+    ) -> Option<Vec<u8>> {
+        self.read_within(store, operation, moment, &mut response::ordered())
+    }
+
+    /// Answers like [`Kv::read`], as largely as its reader has room for. Every replica holds an ordered result, so that
+    /// has a limit; what a read may take up is for whoever reads to say: `room` is asked for so many bytes more before
+    /// they are written, and where it says no the answer is [`Error::ResultTooLarge`].
+    #[must_use]
+    pub fn read_within(
         &self,
         store: &dyn Reading,
         operation: &Operation,

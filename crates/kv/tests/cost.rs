@@ -206,6 +206,46 @@ fn results_have_a_largest_size() {
     assert!(matches!(kv.execute(&Operation::DeleteRange(delete(false))), Response::DeleteRange(_)));
 }
 
+#[test]
+fn who_reads_a_copy_says_how_much_there_is_room_for() {
+    let mut kv = Instance::new();
+    for index in 0..40 {
+        kv.execute(&put(&format!("k{index:02}"), vec![index; 1 << 20]));
+    }
+    let ranges = |ops: Vec<Range>| {
+        let success = ops.into_iter().map(RequestOp::Range).collect();
+        Operation::Txn(Txn { success, ..Txn::default() })
+    };
+    let keys_only = Range { keys_only: true, ..all() };
+    let one = Range { limit: 1, ..all() };
+    let operations = [
+        Operation::Range(all()),
+        Operation::Range(keys_only.clone()),
+        Operation::Status,
+        Operation::LeaseLeases,
+        ranges(Vec::new()),
+        ranges(vec![one, keys_only, all()]),
+    ];
+    let moment = Moment { slot: Slot(9), time: Time(9), elapsed: 0 };
+    for operation in operations {
+        let read = |most: usize| {
+            let mut asked = 0;
+            let answer = kv.kv.read_within(&kv.store, &operation, &moment, &mut |bytes| {
+                asked += bytes;
+                asked <= most
+            });
+            (answer.expect("it only reads"), asked)
+        };
+        let (answer, asked) = read(usize::MAX);
+        assert_eq!(asked, answer.len(), "room for the answer, and for no more");
+        assert!(!matches!(Response::from_bytes(&answer), Ok(Response::Error(_)) | Err(_)));
+        assert_eq!(read(asked).0, answer);
+        let refused = Response::Error(Error::ResultTooLarge).to_bytes();
+        assert_eq!(read(asked - 1).0, refused);
+        assert_eq!(read(0).0, refused);
+    }
+}
+
 /// A transaction that holds `outer` transactions that hold `inner` requests each.
 fn square(outer: usize, inner: usize, request: impl Fn(usize) -> RequestOp) -> Txn {
     let success = (0..outer).map(|at| {

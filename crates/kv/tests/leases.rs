@@ -137,7 +137,7 @@ fn a_reader_counts_what_has_passed_since_the_last_slot() {
     let asked = Operation::LeaseTimeToLive(LeaseTimeToLive { id: 7, keys: true });
     let read = |elapsed| {
         let moment = Moment { slot: Slot(9), time: Time(9), elapsed };
-        let bytes = kv.kv.read(&kv.store, &asked, &moment, &mut |_| true).expect("it only reads");
+        let bytes = kv.kv.read(&kv.store, &asked, &moment).expect("it only reads");
         match Response::from_bytes(&bytes) {
             Ok(Response::LeaseTimeToLive(LeaseTimeToLiveResponse { ttl, .. })) => ttl,
             other => panic!("{other:?}"),

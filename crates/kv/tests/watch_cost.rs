@@ -170,10 +170,12 @@ fn a_slow_watch_costs_publishing_nothing() {
                 gateway.publish()
             })
             .collect();
+        assert_eq!(gateway.watchers.behind(), streams.len(), "their lists have been full for long");
         // Once they are polled they have missed nothing, and those that stand together have read together.
         let (reads, heard) = gateway.hear(&streams, Budget { events: 1, bytes: 1 });
         assert_eq!(heard, 40 * streams.len());
         assert!(reads <= 20 * heard, "each event costs a few reads at most: {reads}");
+        assert_eq!(gateway.watchers.behind(), 0, "and keep up again");
         publishing
     });
     assert_eq!(costs[0], costs[1]);

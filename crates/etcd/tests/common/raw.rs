@@ -131,6 +131,7 @@ pub(crate) async fn comes_to(gateway: &Running, name: &str, value: u64) {
 
 pub(crate) const WATCHES: &str = "etcd_debugging_mvcc_watcher_total";
 pub(crate) const HELD: &str = "testudo_gateway_held_bytes";
+pub(crate) const SLOW: &str = "etcd_debugging_mvcc_slow_watcher_total";
 pub(crate) const STREAMS: &str = "etcd_debugging_mvcc_watch_stream_total";
 
 /// Kilobytes of memory that this process holds.

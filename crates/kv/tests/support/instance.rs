@@ -48,10 +48,7 @@ impl Instance {
         let response = self.execute_bytes(&operation.to_bytes());
         if operation.is_read_only() {
             assert_eq!(contents(&self.store), before, "what only reads has changed something");
-            let read = self
-                .kv
-                .read(&self.store, operation, &self.moment(0), &mut |_| true)
-                .expect("read-only");
+            let read = self.kv.read(&self.store, operation, &self.moment(0)).expect("read-only");
             assert_eq!(read, response.to_bytes(), "a read differs from its ordered execution");
         }
         response
