@@ -186,13 +186,7 @@ fn it_is_cut_over_to_a_certified_state() {
 /// Chunks that prove nothing, heads that are of no use and replicas that have nothing change the source, not the state.
 #[test]
 fn a_state_is_taken_from_nobody_on_trust() {
-    let mut stage = Stage::new();
-    for _ in 0..10 {
-        stage.truth.decide(&[]);
-    }
-    stage.truth.stable = Some(stage.truth.state.clone());
-    stage.offer(0);
-    stage.offer(1);
+    let mut stage = Stage::left_behind();
     let (first, _) = stage.asked.pop().expect("asked");
     stage.say(first.0, ReplicaMessage::State(StateAnswer::Gone(Slot(0))));
     assert_eq!(stage.asked.len(), 1, "the next one is asked");
@@ -360,13 +354,7 @@ fn an_upstream_that_drips_is_left() {
 /// A source of state that gives a little at a time is left, and what it gave stays.
 #[test]
 fn a_source_that_drips_is_left() {
-    let mut stage = Stage::new();
-    for _ in 0..10 {
-        stage.truth.decide(&[]);
-    }
-    stage.truth.stable = Some(stage.truth.state.clone());
-    stage.offer(0);
-    stage.offer(1);
+    let mut stage = Stage::left_behind();
     stage.serve_head();
     for _ in 0..3 {
         stage.serve_once(1);
@@ -381,14 +369,7 @@ fn a_source_that_drips_is_left() {
 /// have said so, and not taken again.
 #[test]
 fn a_checkpoint_that_nobody_serves_is_given_up() {
-    let mut stage = Stage::new();
-    for _ in 0..10 {
-        stage.truth.decide(&[]);
-    }
-    let old = stage.truth.state.clone();
-    stage.truth.stable = Some(old.clone());
-    stage.offer(0);
-    stage.offer(1);
+    let mut stage = Stage::left_behind();
     stage.serve_head();
     for _ in 0..40 {
         if let Some((to, StateAsk::Chunk { slot, .. })) = stage.asked.last().cloned()

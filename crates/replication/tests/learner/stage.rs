@@ -290,6 +290,19 @@ impl Stage {
         stage
     }
 
+    /// Ten slots are decided and covered by a stable checkpoint, which two replicas have offered: the learner asks the
+    /// second one for its head.
+    pub(crate) fn left_behind() -> Self {
+        let mut stage = Self::new();
+        for _ in 0..10 {
+            stage.truth.decide(&[]);
+        }
+        stage.truth.stable = Some(stage.truth.state.clone());
+        stage.offer(0);
+        stage.offer(1);
+        stage
+    }
+
     /// A replica offers the stable checkpoint that the truth holds.
     pub(crate) fn offer(&mut self, from: u16) {
         let (certificate, _) = self.stable();
