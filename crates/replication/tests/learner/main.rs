@@ -1,6 +1,8 @@
 //! The learner among replicas that a test plays: what it believes, whom it leaves, what it shows.
 
 mod stage;
+#[path = "../still/mod.rs"]
+mod still;
 
 use stage::Stage;
 use std::collections::BTreeSet;
