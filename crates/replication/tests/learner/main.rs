@@ -426,3 +426,23 @@ fn a_lie_is_not_fetched() {
     (0..2).for_each(|_| stage.tick());
     assert!(stage.fetched.is_empty());
 }
+
+/// Whatever two upstreams tell does not link to what is vouched for: one of them is correct, so what is wrong is the
+/// learner's own chain.
+#[test]
+fn a_chain_that_nobody_can_continue_is_its_own_fault() {
+    let mut stage = Stage::open();
+    let slot = stage.truth.decide(&[]);
+    let mut other = stage.truth.feed(slot);
+    other.voucher.chain = Digest::of(b"what the others have");
+    let tell = |stage: &mut Stage, upstream: u16| {
+        stage.say(upstream, ReplicaMessage::Feed(other.clone()));
+        stage.say(3, ReplicaMessage::Voucher(other.voucher.clone()));
+    };
+    tell(&mut stage, 0);
+    assert_eq!(stage.learner.upstream(), ReplicaId(1));
+    assert!(matches!(stage.learner.standing(), Standing::Following(_)), "one may lie");
+    tell(&mut stage, 1);
+    assert_eq!(stage.learner.standing(), Standing::Diverged(slot));
+    assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))));
+}
