@@ -167,7 +167,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         fx.send_eager(from, ReplicaMessage::State(answer));
     }
 
-    /// A part of a map. None if this peer has had enough for now.
+    /// A part of a map. None if this peer, or all together, have had enough for now.
     fn chunk(
         &mut self,
         from: Peer,
@@ -178,8 +178,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let Some(served) = self.serving.part_for(from, slot) else {
             return Some(StateAnswer::Gone(slot));
         };
-        // What it takes to find a chunk is known only when it is found, so what fits must fit whole.
-        if !self.budgets.may_lend(from, limits::CHUNK_BYTES) {
+        if !self.budgets.may_lend_part(from) {
             return None;
         }
         let map = match tree {

@@ -339,6 +339,24 @@ fn a_transfer_goes_on_however_many_others_begin_and_leave() {
     assert!(!is_given(&mut cluster, 1, slot));
 }
 
+/// Finding a part is work, so there is a bound for all peers together, and whoever has had nothing is still given one.
+#[test]
+fn parts_of_the_state_are_given_within_a_budget_for_all() {
+    let (mut cluster, _) = with_slots(4, 4);
+    let part = StateAsk::Chunk { slot: Slot(4), tree: Tree::Service, after: None };
+    let mut given = Vec::new();
+    for name in 1..=3 {
+        for _ in 0..100 {
+            cluster.say_to(name, 2, ReplicaMessage::StateAsk(part.clone()));
+        }
+        given.push(cluster.take_heard(name).len());
+    }
+    let share = limits::LENT_BYTES / limits::CHUNK_BYTES;
+    assert_eq!(given, [share, share, 1]);
+    cluster.fire_all(Timer::Budget);
+    assert!(is_given(&mut cluster, 3, Slot(4)));
+}
+
 /// The memory of recent slots ends somewhere; whoever lags further is offered the checkpoint.
 #[test]
 fn whoever_lags_too_far_is_offered_the_checkpoint() {
