@@ -77,7 +77,7 @@ pub const RECENT_SLOTS: usize = 4096;
 pub const RECENT_BYTES: usize = 8 << 20;
 
 /// Stable checkpoints whose state is kept for those who fetch it: the newest, and older ones that somebody is fetching.
-/// Beyond them the oldest goes, and whoever was fetching it begins anew.
+/// Beyond them that goes of which no part was asked for, or none for longest, and whoever was fetching it begins anew.
 pub const SERVED_CHECKPOINTS: usize = 3;
 
 /// Bytes of entries in one chunk of the state, unless one entry is larger.

@@ -16,7 +16,7 @@
 //!    gateway's own execution came to and the replicas vouch for.
 //! 5. `translate` turns the result back, and `grpc` frames the answer.
 //!
-//! Nothing that only reads is ordered. A read is answered from the gateway's own [`Copy`] of the
+//! Nothing that only reads is ordered. A read is answered from the gateway's own [`struct@Copy`] of the
 //! state: a serializable one from the newest that there is, any other from one that covers all that
 //! was acknowledged before it came ([`Cluster::read`]), for which all who wait at a time share one
 //! round of questions.

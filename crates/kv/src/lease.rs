@@ -1,8 +1,8 @@
 //! Leases: keys that live as long as their holder says that it does.
 //!
 //! A lease's time is that of the *lease clock*, the sum of what [`Moment::elapsed`] says has passed: what replicas have
-//! agreed on, without the gaps of which nobody knows how long they were. A gap can thus prolong a lease, and nothing
-//! can shorten one. Clocks of replicas may differ by [`CLOCK_BOUND`], and a slot is ordered a little before its
+//! agreed on, without the gaps of which nobody knows how long they were. A gap can thus prolong a lease, each by no more
+//! than [`LONGEST_STRETCH`] and the change of primaries itself, and nothing can shorten one. Clocks of replicas may differ by [`CLOCK_BOUND`], and a slot is ordered a little before its
 //! results are seen, so a lease that has [`Lease::ttl`] seconds expires after these and [`SLACK`].
 //!
 //! Leases expire by [`expire`], which runs as time passes, with or without anyone's asking. A lease's keys are deleted
@@ -34,6 +34,10 @@ pub const MIN_TTL: i64 = 2;
 
 /// Seconds that a lease may live at most unless it is kept alive, as in etcd.
 pub const MAX_TTL: i64 = 9_000_000_000;
+
+/// Milliseconds that pass at most before a slot is ordered while there are leases. Time counts when a slot is ordered, and
+/// what has passed since the last one is lost when the primary changes: so no change prolongs a lease by more than this.
+pub const LONGEST_STRETCH: u64 = 30_000;
 
 /// Milliseconds that a lease lives beyond its time, so that it never lives less.
 pub const SLACK: u64 = 2 * CLOCK_BOUND.as_millis() as u64;
@@ -193,9 +197,10 @@ pub(crate) fn expire(ledger: &mut Ledger<'_>) {
     }
 }
 
-/// After how many milliseconds by the lease clock the next lease expires.
+/// After how many milliseconds by the lease clock the next lease expires, or time's passing is to be agreed on though none
+/// does.
 pub(crate) fn due(store: &dyn Reading, meta: &Meta) -> Option<u64> {
-    next(store).map(|(expires, _)| expires.saturating_sub(meta.clock))
+    next(store).map(|(expires, _)| expires.saturating_sub(meta.clock).min(LONGEST_STRETCH))
 }
 
 /// The lease that expires first, and when.

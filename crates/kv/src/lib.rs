@@ -76,7 +76,7 @@ pub mod watch;
 pub use draft::WORK;
 pub use error::Error;
 pub use history::{Change, changes, record_before};
-pub use lease::{MAX_TTL, MIN_TTL, SLACK};
+pub use lease::{LONGEST_STRETCH, MAX_TTL, MIN_TTL, SLACK};
 pub use operation::{
     Bytes, Compact, Compare, CompareTarget, DeleteRange, LeaseGrant, LeaseKeepAlive, LeaseRevoke,
     LeaseTimeToLive, Operand, Operation, Put, Range, Relation, RequestOp, SortOrder, SortTarget,

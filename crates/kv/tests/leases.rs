@@ -7,9 +7,9 @@ use instance::Instance;
 use testudo_contracts::Moment;
 use testudo_core::{Decode, Slot, Time};
 use testudo_kv::{
-    Bytes, Change, Error, LeaseGrant, LeaseKeepAlive, LeaseLeasesResponse, LeaseRevoke,
-    LeaseTimeToLive, LeaseTimeToLiveResponse, Operation, Put, RequestOp, Response, SLACK, Txn,
-    changes,
+    Bytes, Change, Error, LONGEST_STRETCH, LeaseGrant, LeaseKeepAlive, LeaseLeasesResponse,
+    LeaseRevoke, LeaseTimeToLive, LeaseTimeToLiveResponse, Operation, Put, RequestOp, Response,
+    SLACK, Txn, changes,
 };
 
 fn grant(id: i64, ttl: i64) -> Operation {
@@ -68,6 +68,22 @@ fn thousands_of_leases_that_are_due_at_once_end_over_several_slots() {
     assert_eq!(ended, [256, 512, 768, 1000]);
     assert_eq!(kv.due(), None);
     assert!(matches!(kv.execute(&grant(1000, 5)), Response::LeaseGrant(_)));
+}
+
+/// What has passed since the last slot is lost when the primary changes, so it is never long while there are leases.
+#[test]
+fn the_time_of_an_idle_stretch_is_agreed_on_in_steps() {
+    let mut kv = Instance::new();
+    assert_eq!(kv.due(), None, "nothing expires, so time need not pass");
+    grant_many(&mut kv, 1, 100);
+    let mut steps = Vec::new();
+    while let Some(due) = kv.due() {
+        assert!(due <= LONGEST_STRETCH);
+        kv.pass(due);
+        steps.push(due);
+    }
+    assert_eq!(steps, [30_000, 30_000, 30_000, 10_000 + SLACK]);
+    assert_eq!(leases(&mut kv).leases, [], "it lived no longer for that");
 }
 
 #[test]

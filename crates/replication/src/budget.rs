@@ -1,11 +1,20 @@
-//! What one peer may cost between two ticks.
+//! What peers may cost between two ticks.
 //!
 //! Answers to questions are larger than the questions. So each peer is lent so many bytes of what was decided, be it
 //! bodies, slots or state; its questions are answered so often; each client's bundle is answered from memory once; and
 //! each peer is told of the stable checkpoint once, until the next tick. Whoever needs more asks again.
+//!
+//! To find a part of the state is work, and there may be many clients. So parts have a budget for all peers as well, of
+//! which some is left for those who have had none: they go on, if slowly, whatever others ask.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use testudo_core::{Digest, Peer, Position, limits};
+
+/// Bytes of parts of the state that all peers are lent together.
+const PARTS_BYTES: usize = 2 * limits::LENT_BYTES;
+
+/// Bytes beyond these for those who have had no part yet.
+const FIRST_PARTS_BYTES: usize = limits::LENT_BYTES;
 
 /// What a peer has been given.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,6 +23,8 @@ struct Lent {
     bytes: usize,
     questions: usize,
     claims: usize,
+    /// Whether a part of the state was among it.
+    has_part: bool,
 }
 
 /// What was given since the last tick.
@@ -22,6 +33,8 @@ pub(crate) struct Budgets {
     /// Whether the tick is set.
     is_ticking: bool,
     lent: BTreeMap<Peer, Lent>,
+    /// Bytes of parts of the state that were lent to all.
+    parts: usize,
     answered: BTreeSet<Digest>,
     told: BTreeSet<Peer>,
     /// Who waits for which record to be read back. Forgotten at the tick: a record that cannot be read is never given.
@@ -56,6 +69,20 @@ impl Budgets {
         fits
     }
 
+    /// Whether this peer may be lent one more part of the state. What it takes to find one is known only when it is found,
+    /// so each counts as if it were as large as they get.
+    pub(crate) fn may_lend_part(&mut self, peer: Peer) -> bool {
+        let has_part = self.lent.get(&peer).is_some_and(|lent| lent.has_part);
+        let limit = PARTS_BYTES + if has_part { 0 } else { FIRST_PARTS_BYTES };
+        let parts = self.parts + limits::CHUNK_BYTES;
+        if parts > limit || !self.may_lend(peer, limits::CHUNK_BYTES) {
+            return false;
+        }
+        self.parts = parts;
+        self.lent.entry(peer).or_default().has_part = true;
+        true
+    }
+
     /// Whether one more question of this peer, about what was decided or the state, is answered.
     pub(crate) fn may_ask(&mut self, peer: Peer) -> bool {
         let lent = self.lent.entry(peer).or_default();
@@ -78,5 +105,44 @@ impl Budgets {
     /// Whether this peer may be told of the stable checkpoint.
     pub(crate) fn may_tell(&mut self, peer: Peer) -> bool {
         self.told.insert(peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use testudo_core::{PublicKey, ReplicaId};
+
+    fn client(name: u8) -> Peer {
+        Peer::Client(PublicKey([name; 32]))
+    }
+
+    /// How many parts of the state a peer is lent that asks for as many as it can get.
+    fn drain(budgets: &mut Budgets, peer: Peer) -> usize {
+        (0..1000).take_while(|_| budgets.may_lend_part(peer)).count()
+    }
+
+    #[test]
+    fn parts_are_bounded_over_all_peers_and_one_does_not_take_all() {
+        let share = limits::LENT_BYTES / limits::CHUNK_BYTES;
+        let mut budgets = Budgets::default();
+        assert_eq!(drain(&mut budgets, client(0)), share);
+        assert_eq!(drain(&mut budgets, client(1)), share, "another has as much");
+        // Those who come after two such get something each, until nothing is left.
+        let later: Vec<usize> = (2..200).map(|name| drain(&mut budgets, client(name))).collect();
+        assert_eq!(later.iter().filter(|parts| **parts == 1).count(), share);
+        assert_eq!(later.iter().sum::<usize>(), share);
+        assert_eq!(drain(&mut budgets, Peer::Replica(ReplicaId(1))), 0);
+        budgets.tick();
+        assert_eq!(drain(&mut budgets, Peer::Replica(ReplicaId(1))), share);
+    }
+
+    #[test]
+    fn what_else_is_lent_counts_for_its_peer_alone() {
+        let mut budgets = Budgets::default();
+        (0..200).for_each(|name| assert!(budgets.may_lend(client(name), limits::LENT_BYTES)));
+        assert!(!budgets.may_lend_part(client(0)), "it has had enough");
+        assert!(budgets.may_lend_part(client(200)));
     }
 }

@@ -1,7 +1,9 @@
 //! May I vote for this? And where are the bodies that I lack?
 //!
 //! A vote says: I hold every body of this batch durably, and where its clock is fresh it is plausible. What cannot be
-//! said yet waits here until the bodies have come, from the client or from another replica.
+//! said yet waits here until the bodies have come, from the client or from another replica. The clock must be plausible
+//! when the vote is cast, not only when the proposal comes: otherwise a primary and a client that keeps a body back
+//! could have a time agreed on long after it was over.
 
 use crate::message::{Bundle, ReplicaMessage};
 use crate::record::Timer;
@@ -13,7 +15,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 use testudo_contracts::{Batch, Freshness, Ordering, Service};
-use testudo_core::{Digest, Peer, Position, ReplicaId, Signed, Slot, Verified, View, limits};
+use testudo_core::{Digest, Peer, Position, ReplicaId, Signed, Slot, Time, Verified, View, limits};
 
 /// How long a missing body is waited for before somebody is asked: its client sends it to everybody, so it is most
 /// likely on its way.
@@ -30,6 +32,8 @@ pub(crate) struct Judged {
     pub(crate) batch: Digest,
     /// Its bundles.
     pub(crate) bundles: Vec<Digest>,
+    /// Its clock, if that is fresh. One that a new view repeats was judged before.
+    fresh: Option<Time>,
 }
 
 /// Judgements that wait for bodies, and those that are made.
@@ -97,15 +101,16 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if !batch.is_well_formed() {
             return;
         }
-        if freshness != Freshness::Repeated {
-            let off = batch.time.distance(fx.clock());
-            let right_mark = batch.gap_not_counted == (freshness == Freshness::First);
-            if off > limits::CLOCK_BOUND || !right_mark {
-                let proposer = self.order.primary();
-                return fx.output(Event::Implausible { proposer, slot, off });
-            }
+        let fresh = (freshness != Freshness::Repeated).then_some(batch.time);
+        let judged = Judged { view, slot, batch: batch.digest(), bundles: batch.bundles, fresh };
+        if !self.is_timely(&judged, fx) {
+            return;
         }
-        let judged = Judged { view, slot, batch: batch.digest(), bundles: batch.bundles };
+        if let Some(time) = fresh
+            && batch.gap_not_counted != (freshness == Freshness::First)
+        {
+            return self.withhold(slot, time, fx);
+        }
         let mut lacking = BTreeSet::new();
         for bundle in &judged.bundles {
             self.waiting.propose(bundle, view);
@@ -119,6 +124,21 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.judgements.open.insert((view, slot), (judged, lacking));
             self.lack(fx);
         }
+    }
+
+    /// Whether its clock is plausible now. If not, this replica says so, and does not vote in this view.
+    pub(crate) fn is_timely(&self, judged: &Judged, fx: &mut Fx<'_, O, S>) -> bool {
+        let Some(time) = judged.fresh else { return true };
+        let is_timely = time.distance(fx.clock()) <= limits::CLOCK_BOUND;
+        if !is_timely {
+            self.withhold(judged.slot, time, fx);
+        }
+        is_timely
+    }
+
+    fn withhold(&self, slot: Slot, time: Time, fx: &mut Fx<'_, O, S>) {
+        let (proposer, off) = (self.order.primary(), time.distance(fx.clock()));
+        fx.output(Event::Implausible { proposer, slot, off });
     }
 
     /// Something is missing: see to it that it is asked for, after a moment.

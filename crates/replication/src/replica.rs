@@ -396,7 +396,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             return Some(OrderInput::Stable(certificate));
         }
         while let Some(judged) = self.judgements.next_judged() {
-            if self.is_fair(&judged.bundles) {
+            if self.is_fair(&judged.bundles) && self.is_timely(&judged, fx) {
                 let (view, slot, batch) = (judged.view, judged.slot, judged.batch);
                 return Some(OrderInput::Judged { view, slot, batch });
             }

@@ -1,7 +1,9 @@
 //! The states of stable checkpoints, for whoever starts or was left behind.
 //!
 //! A state is an O(1) clone, but what it alone holds grows as the service goes on. So only the newest is kept, and an
-//! older one while somebody is fetching it.
+//! older one while somebody is fetching it: whoever asks for a head or a part holds that state for a while, and holds no
+//! other. When too many are held, those of which only the head was asked for go first, so that nobody's transfer is cut
+//! short by others' idle questions.
 
 use crate::executor::Replicated;
 use crate::feed::{Head, StateAnswer, StateAsk, Tree};
@@ -21,8 +23,17 @@ pub(crate) struct Served {
     pub(crate) certificate: StableCheckpoint,
     pub(crate) head: Head,
     pub(crate) state: Replicated,
-    /// Periods since somebody asked for it; none if nobody has.
-    idle: Option<u32>,
+}
+
+/// Somebody is fetching a state.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    slot: Slot,
+    /// What it is worth: whether parts were asked for, not the head alone, and when that was last, in the order of all
+    /// questions.
+    worth: (bool, u64),
+    /// Periods since then.
+    idle: u32,
 }
 
 /// States of checkpoints.
@@ -31,8 +42,12 @@ pub(crate) struct Serving {
     /// Of those that this replica has hashed and that are not stable yet. Invariant: at most `SERVED_CHECKPOINTS`; one
     /// that falls behind so far is not served when it becomes stable.
     unstable: BTreeMap<Slot, (Head, Replicated)>,
-    /// Of stable ones. Invariant: at most `SERVED_CHECKPOINTS`.
+    /// Of stable ones. Invariants: at most `SERVED_CHECKPOINTS`; each but the newest is held by somebody.
     stable: BTreeMap<Slot, Served>,
+    /// Who holds which of the stable ones: replicas and admitted clients, each one state.
+    holds: BTreeMap<Peer, Hold>,
+    /// How many heads and parts were asked for.
+    questions: u64,
 }
 
 impl Serving {
@@ -58,8 +73,8 @@ impl Serving {
 
     /// Serves a certified state.
     pub(crate) fn serve(&mut self, certificate: StableCheckpoint, head: Head, state: Replicated) {
-        self.stable.insert(head.slot, Served { certificate, head, state, idle: None });
-        self.drop_idle();
+        self.stable.insert(head.slot, Served { certificate, head, state });
+        self.drop_unheld();
     }
 
     /// The newest stable one.
@@ -72,34 +87,60 @@ impl Serving {
         self.stable.keys().next().copied()
     }
 
+    /// Somebody asks for the newest head. It holds that state, unless it is fetching another.
+    fn head_for(&mut self, peer: Peer) -> Option<&Served> {
+        let newest = self.stable.keys().next_back().copied()?;
+        if self.holds.get(&peer).is_none_or(|hold| !hold.worth.0) {
+            self.hold_for(peer, newest, false);
+        }
+        self.stable.get(&newest)
+    }
+
     /// Somebody asks for a part of the state of this slot.
-    fn ask(&mut self, slot: Slot) -> Option<&Served> {
-        let served = self.stable.get_mut(&slot)?;
-        served.idle = Some(0);
-        Some(served)
+    fn part_for(&mut self, peer: Peer, slot: Slot) -> Option<&Served> {
+        if self.stable.contains_key(&slot) {
+            self.hold_for(peer, slot, true);
+        }
+        self.stable.get(&slot)
+    }
+
+    /// It holds this state from now on, instead of what it held before.
+    fn hold_for(&mut self, peer: Peer, slot: Slot, takes_parts: bool) {
+        self.questions += 1;
+        let worth = (takes_parts, self.questions);
+        self.holds.insert(peer, Hold { slot, worth, idle: 0 });
+        self.drop_unheld();
     }
 
     /// A budget period is over.
     pub(crate) fn tick(&mut self) {
-        for served in self.stable.values_mut() {
-            served.idle = served.idle.map(|idle| idle.saturating_add(1));
-        }
-        self.drop_idle();
-    }
-
-    /// Whether an older one is kept, whose time runs.
-    pub(crate) fn is_patient(&self) -> bool {
-        self.stable.len() > 1
-    }
-
-    fn drop_idle(&mut self) {
-        let latest = self.stable.keys().next_back().copied();
-        self.stable.retain(|slot, served| {
-            Some(*slot) == latest || served.idle.is_some_and(|idle| idle <= PATIENCE)
+        self.holds.retain(|_, hold| {
+            hold.idle += 1;
+            hold.idle <= PATIENCE
         });
-        while self.stable.len() > limits::SERVED_CHECKPOINTS {
-            self.stable.pop_first();
+        self.drop_unheld();
+    }
+
+    /// Whether somebody holds a state, so that its time runs.
+    pub(crate) fn is_patient(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
+    /// Lets go of what nobody holds but the newest, and if that is not enough, of what is worth least to its holders.
+    fn drop_unheld(&mut self) {
+        let newest = self.stable.keys().next_back().copied();
+        let mut worth: BTreeMap<Slot, (bool, u64)> = BTreeMap::new();
+        for hold in self.holds.values() {
+            let most = worth.entry(hold.slot).or_default();
+            *most = hold.worth.max(*most);
         }
+        self.stable.retain(|slot, _| Some(*slot) == newest || worth.contains_key(slot));
+        while self.stable.len() > limits::SERVED_CHECKPOINTS {
+            let older = self.stable.keys().filter(|slot| Some(**slot) != newest);
+            let Some(least) = older.min_by_key(|slot| worth.get(slot)).copied() else { break };
+            self.stable.remove(&least);
+        }
+        self.holds.retain(|_, hold| self.stable.contains_key(&hold.slot));
     }
 }
 
@@ -113,9 +154,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.keep_budget(fx);
         let answer = match ask {
             StateAsk::Head => {
-                let latest = self.serving.latest().map(|served| served.head.slot);
-                let served = latest.and_then(|slot| self.serving.ask(slot));
-                served.map_or(StateAnswer::Gone(Slot(0)), |served| {
+                self.serving.head_for(from).map_or(StateAnswer::Gone(Slot(0)), |served| {
                     StateAnswer::Head(served.certificate.clone(), served.head)
                 })
             }
@@ -128,7 +167,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         fx.send_eager(from, ReplicaMessage::State(answer));
     }
 
-    /// A part of a map. None if this peer has had enough for now.
+    /// A part of a map. None if this peer, or all together, have had enough for now.
     fn chunk(
         &mut self,
         from: Peer,
@@ -136,9 +175,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         tree: Tree,
         after: Option<Arc<[u8]>>,
     ) -> Option<StateAnswer> {
-        let Some(served) = self.serving.ask(slot) else { return Some(StateAnswer::Gone(slot)) };
-        // What it takes to find a chunk is known only when it is found, so what fits must fit whole.
-        if !self.budgets.may_lend(from, limits::CHUNK_BYTES) {
+        let Some(served) = self.serving.part_for(from, slot) else {
+            return Some(StateAnswer::Gone(slot));
+        };
+        if !self.budgets.may_lend_part(from) {
             return None;
         }
         let map = match tree {

@@ -67,7 +67,7 @@ fn barriers_share_a_bundle_with_operations_and_get_no_result_of_theirs() {
     let third = answer(&mut asker, &second, 4, results(b"b")).bundles.remove(0);
     assert_eq!(operations(&third), 1);
     let out: Vec<Bundle> = asker.outstanding().map(|(_, bundle)| bundle.clone()).collect();
-    assert_eq!(out, [third.clone()]);
+    assert_eq!(out, std::slice::from_ref(&third));
     let asked = answer(&mut asker, &third, 5, results(b"d"));
     let done = |result: &[u8]| Outcome::Done(Slot(5), Arc::from(result));
     assert_eq!(asked.answers, [(3, done(b"")), (4, done(b"d")), (5, done(b""))]);

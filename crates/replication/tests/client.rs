@@ -1,11 +1,13 @@
 //! The client against repliers that a test plays: what it believes, how it retries, and when it gives up.
 
+mod still;
+
 use std::sync::Arc;
 use std::time::Duration;
+use still::{Nobody, Still, membership};
 use testudo_core::{
-    Digest, Domain, Effect, Effects, Encode, FaultModel, Host, Incarnation, Member, Membership,
-    Past, Peer, Position, Protocol, PublicKey, ReplicaId, Signature, Signer, Slot, Time, Verified,
-    View, limits,
+    Digest, Domain, Effect, Effects, Encode, Past, Peer, Position, Protocol, PublicKey, ReplicaId,
+    Slot, Verified, View, limits,
 };
 use testudo_pbft::Pbft;
 use testudo_replication::client::ClientTimer;
@@ -15,39 +17,6 @@ use testudo_replication::{
 };
 
 const ME: Peer = Peer::Client(PublicKey([7; 32]));
-
-struct Still;
-
-impl Host for Still {
-    fn clock(&self) -> Time {
-        Time(0)
-    }
-    fn choose(&mut self, _: u32) -> u32 {
-        0
-    }
-    fn secret(&mut self) -> [u8; 32] {
-        [3; 32]
-    }
-}
-
-/// Replies go by the channel, so nobody signs here.
-struct Nobody;
-
-impl Signer for Nobody {
-    fn sign(&self, _: &Digest) -> Signature {
-        Signature([0; 64])
-    }
-}
-
-fn membership() -> Membership {
-    let key = PublicKey([1; 32]);
-    let member = Member { identity: key, voting: key, incarnation: Incarnation(0) };
-    Membership {
-        epoch: Domain::default().epoch,
-        members: vec![member; 4],
-        model: FaultModel::byzantine(1),
-    }
-}
 
 struct Stage {
     client: Client<Pbft>,

@@ -269,6 +269,94 @@ fn the_newest_stable_state_is_served_and_what_is_too_old_is_gone() {
     assert!(matches!(heard.as_slice(), [(2, ReplicaMessage::State(StateAnswer::Gone(Slot(3))))]));
 }
 
+fn ask(cluster: &mut Cluster, name: u8, ask: StateAsk) -> StateAnswer {
+    cluster.take_heard(name);
+    cluster.say_to(name, 2, ReplicaMessage::StateAsk(ask));
+    match cluster.take_heard(name).pop() {
+        Some((2, ReplicaMessage::State(answer))) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn head_slot(cluster: &mut Cluster, name: u8) -> Slot {
+    match ask(cluster, name, StateAsk::Head) {
+        StateAnswer::Head(_, head) => head.slot,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether this client is given the first part of the state of that slot.
+fn is_given(cluster: &mut Cluster, name: u8, slot: Slot) -> bool {
+    let part = StateAsk::Chunk { slot, tree: Tree::Service, after: None };
+    match ask(cluster, name, part) {
+        StateAnswer::Chunk { .. } => true,
+        StateAnswer::Gone(_) => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Orders until there is another checkpoint, and lets some time pass.
+fn another_checkpoint(cluster: &mut Cluster, session: u64) {
+    let slot = cluster.replica(2).state().slot.0;
+    for sequence in slot..slot + 4 {
+        put(cluster, 2, session, sequence, &sequence.to_le_bytes());
+    }
+    cluster.fire_all(Timer::Budget);
+}
+
+#[test]
+fn a_transfer_goes_on_however_often_others_ask_for_heads() {
+    let (mut cluster, session) = with_slots(4, 4);
+    let slot = head_slot(&mut cluster, 1);
+    assert!(is_given(&mut cluster, 1, slot));
+    for round in 1..=10 {
+        another_checkpoint(&mut cluster, session);
+        assert_eq!(head_slot(&mut cluster, 3), Slot(slot.0 + 4 * round));
+        assert!(is_given(&mut cluster, 1, slot), "gone after {round} checkpoints");
+    }
+}
+
+#[test]
+fn a_transfer_goes_on_however_many_others_begin_and_leave() {
+    let (mut cluster, session) = with_slots(4, 4);
+    let slot = head_slot(&mut cluster, 1);
+    assert!(is_given(&mut cluster, 1, slot));
+    for round in 1..=10 {
+        another_checkpoint(&mut cluster, session);
+        let newest = head_slot(&mut cluster, 3);
+        assert!(is_given(&mut cluster, 3, newest));
+        assert!(is_given(&mut cluster, 1, slot), "gone after {round} checkpoints");
+        let before = Slot(newest.0 - 4);
+        assert_eq!(is_given(&mut cluster, 3, before), round == 1, "each holds one state");
+        assert!(is_given(&mut cluster, 3, newest));
+    }
+    // What nobody asks for is let go.
+    for _ in 0..100 {
+        cluster.fire_all(Timer::Budget);
+    }
+    assert!(!cluster.fire(2, Timer::Budget), "there is nothing left to wait for");
+    another_checkpoint(&mut cluster, session);
+    assert!(!is_given(&mut cluster, 1, slot));
+}
+
+/// Finding a part is work, so there is a bound for all peers together, and whoever has had nothing is still given one.
+#[test]
+fn parts_of_the_state_are_given_within_a_budget_for_all() {
+    let (mut cluster, _) = with_slots(4, 4);
+    let part = StateAsk::Chunk { slot: Slot(4), tree: Tree::Service, after: None };
+    let mut given = Vec::new();
+    for name in 1..=3 {
+        for _ in 0..100 {
+            cluster.say_to(name, 2, ReplicaMessage::StateAsk(part.clone()));
+        }
+        given.push(cluster.take_heard(name).len());
+    }
+    let share = limits::LENT_BYTES / limits::CHUNK_BYTES;
+    assert_eq!(given, [share, share, 1]);
+    cluster.fire_all(Timer::Budget);
+    assert!(is_given(&mut cluster, 3, Slot(4)));
+}
+
 /// The memory of recent slots ends somewhere; whoever lags further is offered the checkpoint.
 #[test]
 fn whoever_lags_too_far_is_offered_the_checkpoint() {

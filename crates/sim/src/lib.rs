@@ -2,7 +2,8 @@
 //!
 //! Protocols are deterministic automata, so a whole cluster with its network, disks, clocks and liars fits into one
 //! thread, and a run into one number. Read in this order: [`world`] (what there is, and what may happen), [`event`]
-//! (what is seen of it), [`seeded`] (who decides what happens next), [`adversary`] and [`liar`] (who lies, and how).
+//! (what is seen of it), [`seeded`] (who decides what happens next), [`adversary`] and [`liar`] (who lies, and how),
+//! [`upstream`] (who lies to learners), [`workload`] (what is asked of a service, and who judges its answers).
 #![forbid(unsafe_code)]
 
 extern crate alloc;

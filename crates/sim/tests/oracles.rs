@@ -1,11 +1,14 @@
 //! Each oracle convicts what it is there for, and nothing else.
 
 use std::time::Duration;
-use testudo_core::{Digest, Peer, PublicKey, ReplicaId, Slot, View};
+use testudo_contracts::Store;
+use testudo_core::{Digest, Peer, PublicKey, ReplicaId, Slot, Time, View};
+use testudo_replication::Published;
 use testudo_sim::linear::Operation;
-use testudo_sim::oracle::{Cast, Jury, settle};
+use testudo_sim::oracle::{Cast, Copies, Jury, settle};
 use testudo_sim::service::{Answer, Ask};
 use testudo_sim::{Event, Fact, Letter, NodeId, Observer};
+use testudo_state::Map;
 
 /// Replicas 0 to 3, of which 3 lies, and a client.
 fn cast() -> Cast {
@@ -169,4 +172,36 @@ fn the_ledger_balances_or_not() {
     assert!(
         settle(&[append("1,", true), append("2,", true), read(5, "2,"), read(9, "1,2,")]).is_err()
     );
+}
+
+#[test]
+fn a_correct_learner_that_diverges_is_convicted() {
+    assert_eq!(convicts(&[told(4, Fact::Diverged(Slot(3)))]), ["unanimity"]);
+    assert_eq!(convicts(&[told(4, Fact::Follows(ReplicaId(1))), told(4, Fact::Fetches)]), NONE);
+}
+
+fn state(value: &str) -> Map {
+    let mut map = Map::new();
+    Store::put(&mut map, b"key", value.as_bytes().into());
+    map
+}
+
+/// Whether a learner that shows these slots and values one after the other is convicted, where replicas hold `1` after
+/// the first slot and `2` after the second.
+fn copies_convict(shown: &[(u64, &str)]) -> bool {
+    let mut copies = Copies::default();
+    copies.held(Slot(1), &state("1"));
+    copies.held(Slot(2), &state("2"));
+    shown.iter().any(|(slot, value)| {
+        let (slot, state) = (Slot(*slot), state(value));
+        copies.published(0, &Published { slot, time: Time(0), view: View(0), state }).is_some()
+    })
+}
+
+#[test]
+fn copies_are_what_replicas_hold_and_never_go_back() {
+    assert!(!copies_convict(&[(1, "1"), (2, "2"), (2, "2")]));
+    assert!(copies_convict(&[(1, "2")]), "another state");
+    assert!(copies_convict(&[(2, "2"), (1, "1")]), "back in time");
+    assert!(copies_convict(&[(3, "2")]), "a slot that no correct replica has executed");
 }

@@ -178,21 +178,27 @@ impl<R: Rules> Pbft<R> {
         let changing = memory.own_change.as_ref().map_or(View(0), |change| change.view);
         self.view = promised.max(changing).max(self.installed_view());
         self.own_change = memory.own_change.filter(|change| change.view == self.view);
+        self.take_up_installed();
         if self.is_active() {
             self.take_up_view(memory.voted);
+        }
+    }
+
+    /// What the installed view began with may have been decided before it, so it is covered by read claims until the next
+    /// view is installed, also while this replica is changing to that.
+    fn take_up_installed(&mut self) {
+        let Some(installed) = &self.installed else { return };
+        match R::derive(&installed.statement) {
+            Some(adopted) if self.is_active() => self.begin(&adopted),
+            Some(adopted) => self.go_on_after(&adopted),
+            // It was right when it was recorded, so this log is not what was written.
+            None => self.standing = Standing::Damaged,
         }
     }
 
     /// Binds itself to what it accepted in the view that it is in.
     fn take_up_view(&mut self, voted: BTreeMap<Slot, Attested<PrePrepare>>) {
         self.own_change = None;
-        if let Some(installed) = &self.installed {
-            match R::derive(&installed.statement) {
-                Some(adopted) => self.begin(&adopted),
-                // It was right when it was recorded, so this log is not what was written.
-                None => self.standing = Standing::Damaged,
-            }
-        }
         let (view, n) = (self.view, self.system.n());
         for (slot, attested) in voted {
             if attested.statement.view == view

@@ -280,14 +280,19 @@ impl<R: Rules> Pbft<R> {
 
     /// Takes up what a view repeats, in place of pre-prepares. Also after a restart.
     pub(crate) fn begin(&mut self, adopted: &Adopted) {
-        self.first_fresh = adopted.first_fresh();
-        self.next = self.first_fresh;
+        self.go_on_after(adopted);
         let tick = self.catchup.tick;
         for (slot, batch) in &adopted.ordered {
             if let Some(entry) = self.log.open(*slot, tick) {
                 entry.proposal = Some(Proposal::repeated(batch.clone()));
             }
         }
+    }
+
+    /// Fresh batches come after what a view repeats.
+    pub(crate) fn go_on_after(&mut self, adopted: &Adopted) {
+        self.first_fresh = adopted.first_fresh();
+        self.next = self.first_fresh;
     }
 
     /// Shows somebody the view that is installed here, at most once between two ticks.

@@ -728,6 +728,42 @@ fn restart_stays_in_the_pending_view() {
     cluster.check();
 }
 
+/// Architecture, "reads" (the read rule): a claim covers what the last installed view began with, because that may have
+/// been decided in an earlier view. A restart between two views must not make the claim smaller: a liar and whoever
+/// never installed that view would be a quorum for a stale read.
+#[test]
+fn a_claim_outlives_a_restart_between_views() {
+    let mut cluster = Pbft::new(4, 1);
+    // Decided everywhere but at 3, which has only prepared it.
+    cluster.drop = Box::new(|letter| {
+        matches!(letter.message, Message::Commit(_)) && letter.to == ReplicaId(3)
+    });
+    cluster.propose(0, "a");
+    cluster.run();
+    assert_eq!(cluster.core(0).executed(), Slot(1));
+    // View 1 repeats it, and nobody prepares it there.
+    cluster.drop =
+        Box::new(|letter| matches!(letter.message, Message::Prepare(_) | Message::Commit(_)));
+    change_view(&mut cluster);
+    assert_eq!(cluster.core(3).installed_view(), View(1));
+    assert_eq!(cluster.core(3).executed(), Slot(0));
+    assert_eq!(cluster.core(3).read_claim(), Some(Slot(1)));
+    cluster.drop = Box::new(|letter| letter.from != letter.to);
+    cluster.fire(3, Timer::View);
+    cluster.run();
+    assert!(cluster.core(3).is_changing_view());
+    assert_eq!(cluster.core(3).read_claim(), Some(Slot(1)));
+    cluster.crash(3);
+    cluster.start(3);
+    assert!(cluster.core(3).is_changing_view());
+    assert_eq!(cluster.core(3).installed_view(), View(1));
+    assert_eq!(cluster.core(3).read_claim(), Some(Slot(1)), "it may have been decided in view 0");
+    cluster.drop = Box::new(|_| false);
+    (0..8).for_each(|_| cluster.tick());
+    assert_eq!(cluster.executed(3), Pbft::names(&["a"]));
+    cluster.check();
+}
+
 /// What was said before a restart in which nothing was lost is said again, and nothing is executed twice.
 #[test]
 fn everybody_restarts() {

@@ -65,9 +65,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         }
         while let Some((slot, links)) = self.next_certain() {
             if self.pending.chain(slot) != Some(links.chain) {
-                // The upstream told something else than what was decided.
-                self.change_upstream(fx);
-                return;
+                return self.on_wrong_chain(slot, fx);
             }
             if !self.execute_to(slot, fx) {
                 // Whatever makes it look again does not make it ask again.
@@ -81,6 +79,17 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
             }
         }
         self.catch_up(fx);
+    }
+
+    /// What the upstream told does not link to what was decided: it lies. But if a correct one is among those that
+    /// seem to, it is this learner's own chain that is wrong.
+    fn on_wrong_chain(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
+        self.unlinked.insert(self.upstream);
+        if self.unlinked.len() >= self.quorums.weak() {
+            self.diverge(slot, fx);
+        } else {
+            self.change_upstream(fx);
+        }
     }
 
     /// The highest slot that was told, is not compared yet, and is vouched for.
@@ -145,6 +154,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.verified = slot;
         self.vouchers.forget(slot);
         self.unable.clear();
+        self.unlinked.clear();
         self.publish(fx);
         if let Standing::Following(_) = self.standing {
             self.answer_own(fx);
@@ -226,6 +236,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.copy = copy;
         self.unshown.clear();
         self.unable.clear();
+        self.unlinked.clear();
         self.has_skipped = true;
         self.patience = Patience::default();
         // What was shown may be ahead of it still: then it shows nothing until it has caught up with itself.

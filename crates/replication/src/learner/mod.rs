@@ -100,8 +100,8 @@ pub enum Standing {
     Fetching,
     /// It follows this upstream. Only now are tickets answered.
     Following(ReplicaId),
-    /// Its own execution came to something else than f+1 replicas vouch for at this slot. It answers nothing, has thrown
-    /// its copy away, and fetches a certified one.
+    /// Its own execution, or its own chain, came to something else than f+1 replicas vouch for at this slot. It answers
+    /// nothing, has thrown its copy away, and fetches a certified one.
     Diverged(Slot),
 }
 
@@ -167,6 +167,8 @@ pub struct Learner<O, S, R = Standard> {
     has_skipped: bool,
     /// Replicas that could not tell what comes next. A state is fetched once there is a correct one among them.
     unable: BTreeSet<ReplicaId>,
+    /// Upstreams whose slots did not link to what is vouched for, since something was shown.
+    unlinked: BTreeSet<ReplicaId>,
     transfer: Option<Transfer>,
     /// Replicas that say that the cluster does not admit it.
     refused_by: BTreeSet<ReplicaId>,
@@ -185,6 +187,7 @@ impl<O, S: Clone, R> Clone for Learner<O, S, R> {
             pending: self.pending.clone(),
             vouchers: self.vouchers.clone(),
             unable: self.unable.clone(),
+            unlinked: self.unlinked.clone(),
             transfer: self.transfer.clone(),
             refused_by: self.refused_by.clone(),
             reads: self.reads.clone(),
@@ -251,6 +254,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             patience: Patience::default(),
             has_skipped: false,
             unable: BTreeSet::new(),
+            unlinked: BTreeSet::new(),
             transfer: None,
             refused_by: BTreeSet::new(),
             reads: Reads::new(number(8), BARRIERS),

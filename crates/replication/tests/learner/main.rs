@@ -1,6 +1,8 @@
 //! The learner among replicas that a test plays: what it believes, whom it leaves, what it shows.
 
 mod stage;
+#[path = "../still/mod.rs"]
+mod still;
 
 use stage::Stage;
 use std::collections::BTreeSet;
@@ -186,13 +188,7 @@ fn it_is_cut_over_to_a_certified_state() {
 /// Chunks that prove nothing, heads that are of no use and replicas that have nothing change the source, not the state.
 #[test]
 fn a_state_is_taken_from_nobody_on_trust() {
-    let mut stage = Stage::new();
-    for _ in 0..10 {
-        stage.truth.decide(&[]);
-    }
-    stage.truth.stable = Some(stage.truth.state.clone());
-    stage.offer(0);
-    stage.offer(1);
+    let mut stage = Stage::left_behind();
     let (first, _) = stage.asked.pop().expect("asked");
     stage.say(first.0, ReplicaMessage::State(StateAnswer::Gone(Slot(0))));
     assert_eq!(stage.asked.len(), 1, "the next one is asked");
@@ -360,13 +356,7 @@ fn an_upstream_that_drips_is_left() {
 /// A source of state that gives a little at a time is left, and what it gave stays.
 #[test]
 fn a_source_that_drips_is_left() {
-    let mut stage = Stage::new();
-    for _ in 0..10 {
-        stage.truth.decide(&[]);
-    }
-    stage.truth.stable = Some(stage.truth.state.clone());
-    stage.offer(0);
-    stage.offer(1);
+    let mut stage = Stage::left_behind();
     stage.serve_head();
     for _ in 0..3 {
         stage.serve_once(1);
@@ -381,14 +371,7 @@ fn a_source_that_drips_is_left() {
 /// have said so, and not taken again.
 #[test]
 fn a_checkpoint_that_nobody_serves_is_given_up() {
-    let mut stage = Stage::new();
-    for _ in 0..10 {
-        stage.truth.decide(&[]);
-    }
-    let old = stage.truth.state.clone();
-    stage.truth.stable = Some(old.clone());
-    stage.offer(0);
-    stage.offer(1);
+    let mut stage = Stage::left_behind();
     stage.serve_head();
     for _ in 0..40 {
         if let Some((to, StateAsk::Chunk { slot, .. })) = stage.asked.last().cloned()
@@ -442,4 +425,24 @@ fn a_lie_is_not_fetched() {
     (1..3).for_each(|replica| stage.vouch(replica, later));
     (0..2).for_each(|_| stage.tick());
     assert!(stage.fetched.is_empty());
+}
+
+/// Whatever two upstreams tell does not link to what is vouched for: one of them is correct, so what is wrong is the
+/// learner's own chain.
+#[test]
+fn a_chain_that_nobody_can_continue_is_its_own_fault() {
+    let mut stage = Stage::open();
+    let slot = stage.truth.decide(&[]);
+    let mut other = stage.truth.feed(slot);
+    other.voucher.chain = Digest::of(b"what the others have");
+    let tell = |stage: &mut Stage, upstream: u16| {
+        stage.say(upstream, ReplicaMessage::Feed(other.clone()));
+        stage.say(3, ReplicaMessage::Voucher(other.voucher.clone()));
+    };
+    tell(&mut stage, 0);
+    assert_eq!(stage.learner.upstream(), ReplicaId(1));
+    assert!(matches!(stage.learner.standing(), Standing::Following(_)), "one may lie");
+    tell(&mut stage, 1);
+    assert_eq!(stage.learner.standing(), Standing::Diverged(slot));
+    assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))));
 }

@@ -1,13 +1,13 @@
 //! A learner among replicas that a test plays. What the replicas truly execute is a [`Replicated`] of the test's own.
 
+use crate::still::{Nobody, Still, membership};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::{Batch, Moment, Service, StableCheckpoint, Store};
 use testudo_core::{
-    Digest, Domain, Effect, Effects, FaultModel, Host, Incarnation, Member, Membership, Past, Peer,
-    Position, Protocol, PublicKey, ReplicaId, Signature, Signer, Slot, Target, Time, Verified,
-    View,
+    Digest, Domain, Effect, Effects, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Slot,
+    Target, Time, Verified, View,
 };
 use testudo_pbft::Pbft;
 use testudo_replication::executor::Decided;
@@ -39,29 +39,6 @@ impl Service for Tape {
     }
     fn too_large(&self) -> Vec<u8> {
         b"too large".to_vec()
-    }
-}
-
-struct Still;
-
-impl Host for Still {
-    fn clock(&self) -> Time {
-        Time(0)
-    }
-    fn choose(&mut self, _: u32) -> u32 {
-        0
-    }
-    fn secret(&mut self) -> [u8; 32] {
-        [3; 32]
-    }
-}
-
-/// Nothing is verified here but what the learner checks by itself.
-struct Nobody;
-
-impl Signer for Nobody {
-    fn sign(&self, _: &Digest) -> Signature {
-        Signature([0; 64])
     }
 }
 
@@ -127,13 +104,9 @@ fn clients() -> BTreeSet<PublicKey> {
 }
 
 pub(crate) fn config(clients: BTreeSet<PublicKey>) -> LearnerConfig<Tape> {
-    let key = PublicKey([1; 32]);
-    let member = Member { identity: key, voting: key, incarnation: Incarnation(0) };
-    let epoch = Domain::default().epoch;
-    let membership =
-        Membership { epoch, members: vec![member; 4], model: FaultModel::byzantine(1) };
     let resend = Duration::from_millis(100);
-    LearnerConfig { domain: Domain::default(), membership, clients, service: Tape, resend }
+    let (domain, membership) = (Domain::default(), membership());
+    LearnerConfig { domain, membership, clients, service: Tape, resend }
 }
 
 /// The learner, and all that it has said.
@@ -287,6 +260,19 @@ impl Stage {
         let opening = stage.last_bundle();
         stage.truth.decide(&[opening]);
         stage.catch_up();
+        stage
+    }
+
+    /// Ten slots are decided and covered by a stable checkpoint, which two replicas have offered: the learner asks the
+    /// second one for its head.
+    pub(crate) fn left_behind() -> Self {
+        let mut stage = Self::new();
+        for _ in 0..10 {
+            stage.truth.decide(&[]);
+        }
+        stage.truth.stable = Some(stage.truth.state.clone());
+        stage.offer(0);
+        stage.offer(1);
         stage
     }
 

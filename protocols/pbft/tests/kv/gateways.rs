@@ -21,12 +21,12 @@ use testudo_state::Map;
 
 /// Somebody who watches: what it asked for, and how far it has been told.
 #[derive(Clone, Debug)]
-struct Viewer {
+pub(crate) struct Viewer {
     request: WatchRequest,
     /// The number that its watch has at the present gateway.
     watch: Option<WatchId>,
     /// The first revision of which it may still be told something; none before its first watch is created.
-    next: Option<i64>,
+    pub(crate) next: Option<i64>,
     /// How much of that revision it has been told, while that is not told to its end.
     within: usize,
     /// How rarely it reads, in a thousand.
@@ -34,7 +34,7 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn new(request: WatchRequest, eagerness: u32) -> Self {
+    pub(crate) fn new(request: WatchRequest, eagerness: u32) -> Self {
         Self { request, watch: None, next: None, within: 0, eagerness }
     }
 
@@ -55,7 +55,12 @@ impl Viewer {
     }
 
     /// Holds an event against what it must be told next.
-    fn told(&mut self, event: &Event, truth: &Truth, compacted: i64) -> Result<(), String> {
+    pub(crate) fn told(
+        &mut self,
+        event: &Event,
+        truth: &Truth,
+        compacted: i64,
+    ) -> Result<(), String> {
         let revision = event.change.revision;
         let record = match event.change.record.as_deref().map(KeyValue::from_bytes).transpose() {
             Ok(record) => record,
@@ -82,7 +87,7 @@ impl Viewer {
     }
 
     /// It is said that it has been told everything up to a revision.
-    fn told_all(&mut self, revision: i64, truth: &Truth) -> Result<(), String> {
+    pub(crate) fn told_all(&mut self, revision: i64, truth: &Truth) -> Result<(), String> {
         if let Some(deed) = self.due(truth).next()
             && deed.revision <= revision
         {

@@ -5,9 +5,9 @@
 //! ([`truth`]), without a line of the code that makes watches' events.
 #![allow(dead_code)]
 
-mod gateways;
-mod leases;
-mod truth;
+pub(crate) mod gateways;
+pub(crate) mod leases;
+pub(crate) mod truth;
 mod words;
 
 use gateways::Gateways;

@@ -240,7 +240,8 @@ impl<R: Rules> Ordering for __Type__<R> {
         self.executed.max(last).max(self.low())
     }
     fn read_claim(&self) -> Option<Slot> {
-        Some(self.next.previous().max(self.executed).max(self.low()))
+        let claim = self.next.previous().max(self.executed).max(self.low());
+        (self.standing != Standing::Damaged).then_some(claim)
     }
     fn snapshot(&self, executed: Slot) -> Snapshot {
         self.remember_from(executed)

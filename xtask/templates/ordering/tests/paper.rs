@@ -152,6 +152,18 @@ fn a_restored_state_is_gone_on_from() {
     assert_eq!(stage.world.system.executed.get(&Slot(9)), Some(&batch("b")));
 }
 
+/// A claim covers what was voted for before a restart, decided or not.
+#[test]
+fn a_claim_outlives_a_restart() {
+    let mut stage = One::new();
+    stage.propose("a");
+    let before = stage.replica().read_claim();
+    assert_eq!(before, Some(Slot(1)));
+    stage.crash();
+    stage.start();
+    assert_eq!(stage.replica().read_claim(), before);
+}
+
 /// Whoever has lost records does not know what it promised: it orders nothing more, and says so.
 #[test]
 fn lost_records_end_voting() {
@@ -166,6 +178,7 @@ fn lost_records_end_voting() {
     stage.start();
     assert_eq!(stage.replica().standing(), Standing::Damaged);
     assert_eq!((stage.executed(), stage.replica().may_propose()), (Vec::new(), false));
+    assert_eq!(stage.replica().read_claim(), None, "what it has voted for is not known");
     assert_eq!(stage.world.system.behind, [Slot(2)]);
     stage.propose("c");
     assert_eq!(stage.executed(), []);

@@ -1,0 +1,91 @@
+//! The judges of watches and leases convict what they are there for, and nothing else.
+
+mod kv;
+
+use kv::gateways::Viewer;
+use kv::leases::Leases;
+use kv::truth::{Deed, Truth};
+use kv::{Answer, Ask, What};
+use std::time::Duration;
+use testudo_core::Encode;
+use testudo_kv::watch::{Event, WatchRequest};
+use testudo_kv::{Change, KeyValue};
+
+fn record(revision: i64, key: &str) -> KeyValue {
+    KeyValue { key: key.as_bytes().into(), mod_revision: revision, ..KeyValue::default() }
+}
+
+fn event(revision: i64, key: &str) -> Event {
+    let (record, key) = (record(revision, key).to_bytes(), key.as_bytes().into());
+    Event { change: Change { revision, key, record: Some(record.into()) }, previous: None }
+}
+
+/// Revision 2 has put `a`, 3 both `a` and `b`, 4 `b`.
+fn truth() -> Truth {
+    let deed = |revision, key: &str| Deed {
+        revision,
+        key: key.as_bytes().into(),
+        now: Some(record(revision, key)),
+        before: None,
+    };
+    let deeds = vec![deed(2, "a"), deed(3, "a"), deed(3, "b"), deed(4, "b")];
+    Truth { newest: 4, deeds, ..Truth::default() }
+}
+
+/// Whether a viewer of everything from revision 2 on is content with these events, and with then being said to know all
+/// up to a revision.
+fn is_content(events: &[(i64, &str)], knows: i64) -> bool {
+    let all = WatchRequest { key: [0][..].into(), range_end: [0][..].into(), ..Default::default() };
+    let mut viewer = Viewer::new(all, 1000);
+    viewer.next = Some(2);
+    let truth = truth();
+    events.iter().all(|(revision, key)| viewer.told(&event(*revision, key), &truth, 0).is_ok())
+        && viewer.told_all(knows, &truth).is_ok()
+}
+
+#[test]
+fn watches_are_complete_in_order_and_told_once() {
+    assert!(is_content(&[(2, "a"), (3, "a"), (3, "b"), (4, "b")], 4));
+    assert!(is_content(&[(2, "a")], 2));
+    assert!(!is_content(&[(2, "a")], 3), "not all of what it is said to know");
+    assert!(!is_content(&[(2, "a"), (3, "a")], 3), "half a revision");
+    assert!(!is_content(&[(3, "a")], 2), "one is missing");
+    assert!(!is_content(&[(2, "a"), (2, "a")], 2), "twice");
+    assert!(!is_content(&[(2, "a"), (3, "b"), (3, "a")], 3), "out of order");
+    assert!(!is_content(&[(2, "b")], 2), "another key");
+    assert!(!is_content(&[(2, "a"), (3, "a"), (3, "b"), (4, "b"), (5, "b")], 4), "never happened");
+}
+
+/// A lease of three seconds is granted, perhaps kept alive or revoked, and gone by then. What the judge says.
+fn is_rightly_gone(asks: &[(u64, Ask)], gone: u64) -> bool {
+    let seconds = Duration::from_secs;
+    let mut leases = Leases::default();
+    assert!(leases.held(Duration::ZERO, &[]).is_none());
+    for (at, ask) in asks {
+        leases.asked(seconds(*at), ask);
+        if !matches!(ask, Ask::Revoke(_)) {
+            assert!(leases.held(seconds(*at), &[2]).is_none());
+        }
+        leases.answered(seconds(*at), ask, &Answer { revision: Some(1), what: What::Lives(3) });
+    }
+    leases.held(seconds(gone), &[]).is_none()
+}
+
+#[test]
+fn no_lease_ends_before_its_time() {
+    let granted = (1, Ask::Grant(2, 3));
+    assert!(is_rightly_gone(std::slice::from_ref(&granted), 5));
+    assert!(!is_rightly_gone(std::slice::from_ref(&granted), 3));
+    assert!(!is_rightly_gone(&[granted.clone(), (3, Ask::KeepAlive(2))], 5));
+    assert!(is_rightly_gone(&[granted.clone(), (3, Ask::KeepAlive(2))], 6));
+    assert!(is_rightly_gone(&[granted, (2, Ask::Revoke(2))], 3));
+}
+
+#[test]
+fn every_lease_ends() {
+    let mut leases = Leases::default();
+    leases.asked(Duration::ZERO, &Ask::Grant(2, 3));
+    assert!(leases.held(Duration::ZERO, &[2]).is_none());
+    assert!(leases.finish(Duration::from_secs(5)).is_empty());
+    assert!(!leases.finish(Duration::from_secs(60)).is_empty());
+}
