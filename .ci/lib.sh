@@ -128,6 +128,9 @@ stock_clients() {
       echo "etcdctl: all answers are right with liar $liar"
     done
     if need etcd etcd-server; then same_story; fi
+  else
+    # The comparison with a real etcd needs it, too.
+    LEFT_OUT=$((LEFT_OUT + 1))
   fi
   if need protoc protobuf-compiler; then
     (cd compat/etcd-client && CARGO_TARGET_DIR="$SCRATCH/compat" cargo build --locked --quiet)
