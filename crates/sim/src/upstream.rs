@@ -2,12 +2,15 @@
 //!
 //! To its fellow replicas it tells the truth, so nothing slows its lies down: whatever a learner hears from it may be
 //! false. It keeps to one strategy for a while, so that each gets its chance to do harm, and then takes another.
+//!
+//! What a forged word looks like does not need a world: [`other_outcome`], [`other_batch`], [`chain_after`], [`inflated`]
+//! and [`other_chunk`] are for whoever lies to learners, production's demonstration of lying replicas included.
 
 use crate::adversary::{Adversary, Saying, Words};
 use crate::rng::{Chance, Rng};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use testudo_contracts::StableCheckpoint;
+use testudo_contracts::{Batch, StableCheckpoint};
 use testudo_core::{Digest, Message, Peer, Signed, Slot, Verified};
 use testudo_replication::{Bundle, Claim, Feed, ReplicaMessage, StateAnswer, StateAsk, Voucher};
 
@@ -192,16 +195,14 @@ impl Upstream {
                 let slot = if chance.per_mille(500) { voucher.slot } else { old.slot };
                 one(Word::Voucher(Voucher { slot, ..old }))
             }
-            (Strategy::Inflate, Word::Claim(claim)) => {
-                let more = chance.between(1, 1 << 20);
-                let slot = Slot(claim.slot.0.saturating_add(more));
-                one(Word::Claim(Claim { slot, ..*claim }))
-            }
+            (Strategy::Inflate, Word::Claim(claim)) => one(Word::Claim(inflated(claim, chance))),
             (Strategy::Deflate, Word::Claim(claim)) => {
                 let slot = Slot(if self.is_fixed { 0 } else { chance.below(claim.slot.0 + 1) });
                 one(Word::Claim(Claim { slot, ..*claim }))
             }
-            (Strategy::BadState, Word::State(answer)) => one(Word::State(bad(answer, chance)?)),
+            (Strategy::BadState, Word::State(answer)) => {
+                one(Word::State(other_chunk(answer, chance)?))
+            }
             (Strategy::Gone, Word::State(answer)) => {
                 one(Word::State(StateAnswer::Gone(slot_of(answer))))
             }
@@ -217,19 +218,12 @@ impl Upstream {
     /// Another batch for the slot, with a chain that is right for the lie, and for those before.
     fn fork(&mut self, to: Peer, feed: &Feed, chance: &mut Rng) -> Feed {
         let (mut feed, slot) = (feed.clone(), feed.voucher.slot);
-        match chance.below(4) {
-            0 | 1 if !feed.batch.bundles.is_empty() => {
-                feed.batch.bundles.pop();
-            }
-            2 if feed.batch.bundles.len() > 1 => feed.batch.bundles.reverse(),
-            _ => feed.batch.time.0 += 1 + chance.below(50),
-        }
+        feed.batch = other_batch(&feed.batch, chance);
         let told = self.forks.get(&(to, slot.previous())).copied();
         let truth = self.vouchers.get(&slot.previous()).map(|voucher| voucher.chain);
         let genesis = (slot == Slot(1)).then_some(Digest::ZERO);
         if let Some(before) = told.or(truth).or(genesis) {
-            let parts: [&[u8]; 3] = [&before.0, &slot.0.to_le_bytes(), &feed.batch.digest().0];
-            feed.voucher.chain = Digest::of_parts(&parts);
+            feed.voucher.chain = chain_after(before, slot, &feed.batch);
             self.forks.insert((to, slot), feed.voucher.chain);
             while self.forks.len() > MEMORY {
                 self.forks.pop_first();
@@ -253,8 +247,35 @@ impl Upstream {
     }
 }
 
-fn other_outcome(voucher: &Voucher) -> Voucher {
+/// The voucher with another outcome than its sender's.
+#[must_use]
+pub fn other_outcome(voucher: &Voucher) -> Voucher {
     Voucher { outcome: Digest::of(&voucher.outcome.0), ..voucher.clone() }
+}
+
+/// Another batch than was decided: with a bundle less, in another order, or of another time.
+pub fn other_batch(batch: &Batch, chance: &mut dyn Chance) -> Batch {
+    let mut batch = batch.clone();
+    match chance.below(4) {
+        0 | 1 if !batch.bundles.is_empty() => {
+            batch.bundles.pop();
+        }
+        2 if batch.bundles.len() > 1 => batch.bundles.reverse(),
+        _ => batch.time.0 = batch.time.0.saturating_add(1 + chance.below(50)),
+    }
+    batch
+}
+
+/// The chain over all batches up to `slot`, when that of the slot before is `before`: what makes a forged batch fit.
+#[must_use]
+pub fn chain_after(before: Digest, slot: Slot, batch: &Batch) -> Digest {
+    Digest::of_parts(&[&before.0, &slot.0.to_le_bytes(), &batch.digest().0])
+}
+
+/// A claim of more than anybody can have decided: whoever believed it would wait for ever.
+pub fn inflated(claim: &Claim, chance: &mut dyn Chance) -> Claim {
+    let more = chance.between(1, 1 << 20);
+    Claim { slot: Slot(claim.slot.0.saturating_add(more)), ..*claim }
 }
 
 fn slot_of(answer: &StateAnswer) -> Slot {
@@ -264,12 +285,13 @@ fn slot_of(answer: &StateAnswer) -> Slot {
     }
 }
 
-/// A chunk with a byte changed, or cut short, or of another place than it says.
-fn bad(answer: &StateAnswer, chance: &mut Rng) -> Option<StateAnswer> {
+/// A chunk with a byte changed, or cut short, or of another place than it says. None of an answer that is no chunk; an
+/// empty one may stay as it is.
+pub fn other_chunk(answer: &StateAnswer, chance: &mut dyn Chance) -> Option<StateAnswer> {
     let StateAnswer::Chunk { slot, tree, after, chunk } = answer else { return None };
     let (mut after, mut bytes) = (after.clone(), chunk.to_vec());
     match chance.below(3) {
-        0 => bytes.truncate(chance.below(bytes.len() as u64 + 1) as usize),
+        0 => bytes.truncate(chance.below(bytes.len().max(1) as u64) as usize),
         1 if after.is_some() => after = None,
         _ => {
             let place = chance.below(bytes.len().max(1) as u64) as usize;

@@ -6,7 +6,7 @@ mod support;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::audience::{Audience, LOST, judged};
-use support::hosts::{Hosts, count, fill};
+use support::hosts::{self, Hosts, count, fill};
 use support::{Cluster, alone, eventually, is_alive, signal};
 
 /// Puts that are acknowledged before and after each fault.
@@ -15,8 +15,15 @@ const BETWEEN: usize = 60;
 /// How much later than its TTL a lease may end on a machine that is busy.
 const SLACK: Duration = Duration::from_secs(20);
 
-/// Keys that a gateway has to catch up with.
+/// How much later it may end when views change meanwhile, as the time of a change of view does not count.
+const FAULTS_SLACK: Duration = Duration::from_secs(60);
+
+/// Keys that a gateway has to catch up with, in so many slots that there is a checkpoint among them.
 const KEYS: u64 = 20_000;
+const _: () = assert!(KEYS / hosts::FILLED_AT_ONCE > testudo_core::limits::CHECKPOINT_INTERVAL);
+
+/// How often a gateway has asked for a state or a part of one.
+const STATE_ASKS: &str = "testudo_messages_said_total{kind=\"state ask\"}";
 
 /// How long a replica is stopped: longer than a view lasts without progress.
 const STOPPED: Duration = Duration::from_secs(3);
@@ -47,8 +54,10 @@ fn live_through_faults(liar: Option<(usize, &str)>) {
     let cluster = Cluster::up(&flags);
     let liars: Vec<usize> = liar.iter().map(|(id, _)| *id).collect();
     let audience = Audience::gather(&cluster.etcd);
-    let kept = audience.grant("kept", 30);
+    let kept = audience.grant("kept", 10);
     let renewals = audience.keep(&kept);
+    // What becomes of such a lease when nobody renews it.
+    let forgotten = audience.grant("forgotten", 10);
     audience.goes_on(BETWEEN);
 
     kill(&cluster, cluster.primary());
@@ -71,6 +80,15 @@ fn live_through_faults(liar: Option<(usize, &str)>) {
     }
     let expired = audience.deletion(&abandoned);
     assert!(expired >= abandoned.ttl, "a lease of {:?} ended after {expired:?}", abandoned.ttl);
+    assert!(
+        expired < abandoned.ttl + FAULTS_SLACK,
+        "a lease of {:?} lasted {expired:?}",
+        abandoned.ttl
+    );
+    // A lease that is as long and younger has ended: without renewals the one that was kept would have ended, too.
+    let expired = audience.deletion(&forgotten);
+    assert!(expired >= forgotten.ttl, "a lease of {:?} ended after {expired:?}", forgotten.ttl);
+    audience.goes_on(BETWEEN);
     assert!(audience.has_key(&kept), "a lease that was kept alive has ended");
     assert!(audience.left(&kept) > 0);
     let count = renewals.load(Ordering::SeqCst);
@@ -155,13 +173,16 @@ fn a_gateway_catches_up() {
     let hosts = Hosts::start();
     let gateway = hosts.gateway();
     fill(&hosts.etcd, KEYS);
+    assert_eq!(hosts.gateway_metric(STATE_ASKS), 0, "there was nothing to fetch");
     assert_eq!(gateway.stop(), Some(0));
     let started = Instant::now();
     let gateway = hosts.gateway();
     eventually("the gateway serves all keys", || (count(&hosts.etcd)? == KEYS).then_some(()));
     let took = started.elapsed();
     println!("a gateway with {KEYS} keys serves {took:?} after its start");
-    // In an optimized program it is far less; what is held here is that it does not execute all of history.
+    // It has not executed all of history, but fetched a state.
+    assert!(hosts.gateway_metric(STATE_ASKS) > 0);
+    // In an optimized program it is far less.
     assert!(took < Duration::from_secs(30), "{took:?}");
     assert_eq!(gateway.stop(), Some(0));
 }

@@ -61,6 +61,9 @@ pub(crate) struct BenchArgs {
     /// How many keys to spread operations over.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) keys: usize,
+    /// Take it that every key is set already, by a run before with as many keys, and set none.
+    #[arg(long)]
+    pub(crate) preloaded: bool,
     /// Bytes of each value, which are random.
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     pub(crate) value_size: usize,
@@ -78,7 +81,7 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
 }
 
-/// What operations do. All but `put` set every key once before they begin.
+/// What operations do. Those that read or are watched have every key set once before they begin.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Workload {
     /// Put a random value.

@@ -58,6 +58,8 @@ struct Shared {
     warm_up: Duration,
     duration: Duration,
     operations: Option<u64>,
+    /// Whether keys need not be set before operations begin.
+    is_preloaded: bool,
     value_size: usize,
     seed: u64,
     keys: Vec<Bytes>,
@@ -115,6 +117,8 @@ impl Load {
             warm_up: args.warmup,
             duration: args.duration,
             operations: args.operations,
+            is_preloaded: args.preloaded
+                || matches!(args.workload, Workload::Put | Workload::Lease),
             value_size: args.value_size,
             seed: args.seed,
             keys,
@@ -164,12 +168,12 @@ impl Load {
         self.shared.measuring.get()
     }
 
-    /// Sets every key once, if the workload reads.
+    /// Sets every key once, if the workload needs it and nobody has done it.
     ///
     /// # Errors
     /// The first failure.
     pub(super) async fn preload(&self) -> Result<(), String> {
-        if matches!(self.shared.workload, Workload::Put | Workload::Lease) {
+        if self.shared.is_preloaded {
             return Ok(());
         }
         let next = Rc::new(Cell::new(0));

@@ -46,6 +46,18 @@ async fn every_workload_counts_what_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn keys_that_are_set_already_are_not_set_again() {
+    let address = Fake::serve(Fault::None).await;
+    let flags = "--workload get --operations 20 --preloaded";
+    let without = report(&args(&address, flags)).await;
+    assert!(without.has_errors(), "nobody has set the keys: {without}");
+    let setting = report(&args(&address, "--workload get --operations 20")).await;
+    assert!(!setting.has_errors(), "{setting}");
+    let after = report(&args(&address, flags)).await;
+    assert!(!after.has_errors(), "{after}");
+}
+
+#[tokio::test]
 async fn a_window_may_be_a_time() {
     let address = Fake::serve(Fault::None).await;
     let report = report(&args(&address, "--workload put --for 50ms")).await;

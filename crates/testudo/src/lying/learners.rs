@@ -1,10 +1,12 @@
 //! What a liar tells those who learn from it: gateways that take what was decided from it, hold its word on results
-//! against that of others, ask how far they must read, and fetch state.
+//! against that of others, ask how far they must read, and fetch state. What a forged word looks like is the simulator's
+//! to say ([`upstream`]), so that learners meet here what they have met there.
 
 use super::Lie;
 use testudo_core::{Digest, Slot};
 use testudo_replication::{Claim, Feed, ReplicaMessage, StateAnswer, Voucher};
 use testudo_sim::rng::Chance;
+use testudo_sim::upstream::{self, other_outcome};
 
 /// A liar's words to learners. Orders and certificates that others signed it cannot forge; all that is its own word it
 /// can.
@@ -77,11 +79,7 @@ impl ToLearners {
             } else {
                 Voucher { chain: Digest::of(&voucher.chain.0), ..voucher.clone() }
             }),
-            Word::Claim(claim) => {
-                // More than anybody can have decided: whoever believed it would wait for ever.
-                let slot = Slot(claim.slot.0.saturating_add(1 + chance.below(1 << 20)));
-                Word::Claim(Claim { slot, ..*claim })
-            }
+            Word::Claim(claim) => Word::Claim(upstream::inflated(claim, chance)),
             Word::State(answer) => Word::State(forge_state(answer, chance)),
             _ => return None,
         })
@@ -96,15 +94,11 @@ impl ToLearners {
             }
             // Another batch, under the chain that would follow from it.
             _ => {
-                if feed.batch.bundles.pop().is_none() {
-                    feed.batch.time.0 = feed.batch.time.0.saturating_add(1);
-                }
-                let before = self.last.as_ref();
-                let before = before.filter(|last| last.slot == feed.voucher.slot.previous());
-                if let Some(before) = before {
-                    let slot = feed.voucher.slot.0.to_le_bytes();
-                    let parts: [&[u8]; 3] = [&before.chain.0, &slot, &feed.batch.digest().0];
-                    feed.voucher.chain = Digest::of_parts(&parts);
+                let slot = feed.voucher.slot;
+                feed.batch = upstream::other_batch(&feed.batch, chance);
+                let last = self.last.as_ref().filter(|last| last.slot == slot.previous());
+                if let Some(last) = last {
+                    feed.voucher.chain = upstream::chain_after(last.chain, slot, &feed.batch);
                 }
             }
         }
@@ -131,10 +125,6 @@ impl ToLearners {
     }
 }
 
-fn other_outcome(voucher: &Voucher) -> Voucher {
-    Voucher { outcome: Digest::of(&voucher.outcome.0), ..voucher.clone() }
-}
-
 /// State that is not what its head or its certificate says, or none at all.
 fn forge_state(answer: &StateAnswer, chance: &mut dyn Chance) -> StateAnswer {
     match answer {
@@ -143,16 +133,12 @@ fn forge_state(answer: &StateAnswer, chance: &mut dyn Chance) -> StateAnswer {
             head.service = Digest::of(&head.service.0);
             StateAnswer::Head(certificate.clone(), head)
         }
-        StateAnswer::Chunk { slot, tree, after, chunk } if !chunk.is_empty() => {
-            let mut bytes = chunk.to_vec();
-            let place = chance.below(bytes.len() as u64) as usize;
-            if let Some(byte) = bytes.get_mut(place) {
-                *byte ^= 1 << chance.below(8);
-            }
-            let (slot, tree, after) = (*slot, *tree, after.clone());
-            StateAnswer::Chunk { slot, tree, after, chunk: bytes.into() }
+        StateAnswer::Chunk { slot, chunk, .. } => {
+            let forged =
+                if chunk.is_empty() { None } else { upstream::other_chunk(answer, chance) };
+            forged.unwrap_or(StateAnswer::Gone(*slot))
         }
-        StateAnswer::Chunk { slot, .. } | StateAnswer::Gone(slot) => StateAnswer::Gone(*slot),
+        StateAnswer::Gone(slot) => StateAnswer::Gone(*slot),
     }
 }
 

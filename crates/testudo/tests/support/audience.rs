@@ -369,12 +369,15 @@ pub(crate) struct Lease {
     pub(crate) ttl: Duration,
     /// Before it was asked for.
     pub(crate) since: Instant,
+    /// When the deletion of its key was told to a watch that began before the lease did.
+    ended: std::sync::mpsc::Receiver<Instant>,
 }
 
 impl Audience {
-    /// Grants a lease and puts a key on it.
+    /// Begins to watch a key, grants a lease and puts the key on it.
     pub(crate) fn grant(&self, name: &str, ttl: u64) -> Lease {
         let key = format!("leased/{name}");
+        let ended = self.watch_end(&key);
         let mut leases = LeaseClient::new(self.channel());
         let mut kv = KvClient::new(self.channel());
         self.run(async {
@@ -383,8 +386,38 @@ impl Audience {
             let granted = leases.lease_grant(request).await.expect("a lease").into_inner();
             assert_eq!(granted.ttl, ttl as i64);
             kv.put(put(&key, "held".to_owned(), granted.id)).await.expect("its key is put");
-            Lease { id: granted.id, key, ttl: Duration::from_secs(ttl), since }
+            Lease { id: granted.id, key, ttl: Duration::from_secs(ttl), since, ended }
         })
+    }
+
+    /// Watches a key from now on, and says when its deletion came.
+    fn watch_end(&self, key: &str) -> std::sync::mpsc::Receiver<Instant> {
+        use pb::watch_request::RequestUnion;
+        let creation = pb::WatchCreateRequest { key: key.to_owned().into(), ..Default::default() };
+        let creation =
+            pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(creation)) };
+        let (tell, ended) = std::sync::mpsc::channel();
+        let channel = self.channel();
+        let (ask, mut answers) = self.run(async {
+            let (ask, mut answers) = open(channel, creation).await.expect("a watch");
+            let answer = answers.message().await.expect("no error").expect("no end");
+            assert!(answer.created && !answer.canceled, "{answer:?}");
+            (ask, answers)
+        });
+        self.runtime.spawn(async move {
+            let is_deletion = |event: &testudo_etcd::proto::mvccpb::Event| {
+                event.r#type == i32::from(EventType::Delete)
+            };
+            // A watch that breaks tells nothing, which whoever waits for it finds out.
+            while let Ok(Some(answer)) = answers.message().await {
+                if answer.events.iter().any(is_deletion) {
+                    let _ = tell.send(Instant::now());
+                    break;
+                }
+            }
+            drop(ask);
+        });
+        ended
     }
 
     /// Keeps a lease alive from now on, as clients do: every third of its TTL, on another stream when one has ended.
@@ -419,32 +452,11 @@ impl Audience {
         told.expect("it is answered").into_inner().count == 1
     }
 
-    /// Waits for the deletion of a lease's key, told by a watch since before it was granted, and says how long after
-    /// the grant was asked for it came.
+    /// Waits until a watch was told that a lease's key is deleted, and says how long after the grant was asked for it
+    /// was told.
     pub(crate) fn deletion(&self, lease: &Lease) -> Duration {
-        use pb::watch_request::RequestUnion;
-        let creation = pb::WatchCreateRequest {
-            key: lease.key.clone().into(),
-            start_revision: 1,
-            ..Default::default()
-        };
-        let creation =
-            pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(creation)) };
-        let told = async {
-            let (ask, mut answers) = open(self.channel(), creation).await.expect("a watch");
-            loop {
-                let answer = answers.message().await.expect("no error").expect("no end");
-                let is_deletion = |event: &testudo_etcd::proto::mvccpb::Event| {
-                    event.r#type == i32::from(EventType::Delete)
-                };
-                if answer.events.iter().any(is_deletion) {
-                    drop(ask);
-                    return lease.since.elapsed();
-                }
-            }
-        };
-        let told = self.run(async { tokio::time::timeout(super::EVENTUALLY, told).await });
-        told.expect("the lease expires")
+        let ended = lease.ended.recv_timeout(super::EVENTUALLY).expect("the lease expires");
+        ended.saturating_duration_since(lease.since)
     }
 }
 

@@ -1,6 +1,8 @@
 //! A cluster of nodes that run one by one, as on hosts of their own.
 
 use super::{Node, folder, free_ports, path, said, testudo};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use testudo_etcd::proto::etcdserverpb as pb;
 use testudo_etcd::proto::etcdserverpb::kv_client::KvClient;
 
@@ -12,21 +14,26 @@ pub(crate) struct Hosts {
     pub(crate) cluster: String,
     /// Where the gateway serves.
     pub(crate) etcd: String,
+    /// Where it shows its metrics.
+    admin: String,
 }
+
+/// Keys that [`fill`] puts in one transaction, and so in one slot.
+pub(crate) const FILLED_AT_ONCE: u64 = 50;
 
 impl Hosts {
     /// Makes the cluster's files and starts its replicas.
     pub(crate) fn start() -> Self {
         let folder = folder();
         let out = folder.path().join("cluster");
-        let ports = free_ports(9);
+        let ports = free_ports(10);
         let addresses: Vec<String> =
             ports.iter().step_by(2).take(4).map(|port| format!("127.0.0.1:{port}")).collect();
         let output = testudo(&["init", "--replicas", &addresses.join(","), "--out", &path(&out)]);
         assert!(output.status.success(), "{}", said(&output));
         let cluster = path(&out.join("cluster.toml"));
-        let mut hosts =
-            Self { folder, replicas: Vec::new(), cluster, etcd: format!("127.0.0.1:{}", ports[8]) };
+        let [etcd, admin] = [8, 9].map(|place| format!("127.0.0.1:{}", ports[place]));
+        let mut hosts = Self { folder, replicas: Vec::new(), cluster, etcd, admin };
         hosts.replicas = (0..4)
             .map(|id| {
                 let data = path(&hosts.folder.path().join(id.to_string()));
@@ -38,7 +45,19 @@ impl Hosts {
 
     /// Starts the gateway.
     pub(crate) fn gateway(&self) -> Node {
-        self.node("gateway", "gateway-0.key", &["--listen", &self.etcd])
+        self.node("gateway", "gateway-0.key", &["--listen", &self.etcd, "--admin", &self.admin])
+    }
+
+    /// A number of the gateway's, 0 if it has none of that name.
+    pub(crate) fn gateway_metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(&self.admin).expect("the gateway shows its metrics");
+        let ask = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(ask.as_bytes()).expect("it is asked");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it answers");
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or(0)
     }
 
     fn node(&self, kind: &str, key: &str, more: &[&str]) -> Node {
@@ -56,7 +75,7 @@ impl Hosts {
     }
 }
 
-/// Puts so many keys of 256 bytes, a hundred at a time.
+/// Puts so many keys of 256 bytes, [`FILLED_AT_ONCE`] in one slot, and one slot after the other.
 pub(crate) fn fill(etcd: &str, keys: u64) {
     use pb::request_op::Request;
     let put = |number: u64| {
@@ -65,8 +84,8 @@ pub(crate) fn fill(etcd: &str, keys: u64) {
     };
     run(async {
         let mut kv = client(etcd);
-        for first in (0..keys).step_by(100) {
-            let success = (first..keys.min(first + 100)).map(put).collect();
+        for first in (0..keys).step_by(FILLED_AT_ONCE as usize) {
+            let success = (first..keys.min(first + FILLED_AT_ONCE)).map(put).collect();
             let txn = pb::TxnRequest { success, ..Default::default() };
             // The gateway may not serve yet.
             let mut attempts = 0;
