@@ -240,5 +240,11 @@ async fn a_learner_whose_execution_differs_answers_nothing_and_says_so() {
     assert_eq!(learner.execute(vec![1]).await, Err(ClientError::Unknown));
     assert_eq!(learner.read().await.unwrap_err(), ClientError::Unavailable);
     assert!(learner.latest().is_none());
-    assert!(learner.metrics().render().contains("testudo_learner_divergences 1"));
+    let text = learner.metrics().render();
+    // How often it has fetched a state since depends on the machine.
+    let counted = text.lines().find_map(|line| line.strip_prefix("testudo_learner_divergences "));
+    assert!(
+        counted.is_some_and(|times| times.parse::<u32>().is_ok_and(|times| times > 0)),
+        "{text}"
+    );
 }

@@ -19,6 +19,9 @@ const PATIENCE: u32 = 2;
 /// Bytes of bodies in one tick that are progress, whatever is executed.
 const PROGRESS_BYTES: usize = 1 << 20;
 
+/// The longest rest before a learner that keeps on differing fetches a state again, in ticks.
+const LONGEST_REST: u32 = 64;
+
 impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// A replica tells of a decided slot. Only the upstream is listened to, so that what is held is bounded; its voucher
     /// counts whoever it is.
@@ -152,6 +155,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
             return false;
         }
         self.verified = slot;
+        self.setbacks.go_right(slot);
         self.vouchers.forget(slot);
         self.unable.clear();
         self.unlinked.clear();
@@ -223,11 +227,13 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         }
     }
 
-    /// Its own execution is wrong. Nothing of it is shown, now or later.
+    /// Its own execution is wrong. Nothing of it is shown, now or later. A flipped bit is mended at once; but a learner that
+    /// is wrong by itself, such as one of another version, would fetch the same state for ever.
     fn diverge(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         self.unshown.clear();
         self.stand(Standing::Diverged(slot), fx);
-        self.begin_transfer(fx);
+        let rest = self.setbacks.suffer();
+        self.begin_transfer_after(rest, fx);
     }
 
     /// Takes up a certified state in place of its own.
@@ -238,6 +244,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.unable.clear();
         self.unlinked.clear();
         self.has_skipped = true;
+        self.setbacks.since = self.copy.slot;
         self.patience = Patience::default();
         // What was shown may be ahead of it still: then it shows nothing until it has caught up with itself.
         if !matches!(self.standing, Standing::Fetching) {
@@ -348,4 +355,32 @@ pub(super) struct Patience {
     at: Slot,
     /// Ticks that were not of much use.
     ticks: u32,
+}
+
+/// How often it was found to be wrong without having been right for long.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Setbacks {
+    count: u32,
+    /// The state that was taken up last.
+    since: Slot,
+}
+
+impl Setbacks {
+    /// What it executed itself, as far as this slot, was right.
+    const fn go_right(&mut self, slot: Slot) {
+        if slot.0 >= self.since.0.saturating_add(limits::FOLLOW_STEP) {
+            self.count = 0;
+        }
+    }
+
+    /// It was wrong. For how many ticks it rests now: none the first time, and twice as many each time after.
+    fn suffer(&mut self) -> u32 {
+        self.count = self.count.saturating_add(1);
+        match self.count {
+            1 => 0,
+            count => {
+                1_u32.checked_shl(count - 2).map_or(LONGEST_REST, |rest| rest.min(LONGEST_REST))
+            }
+        }
+    }
 }

@@ -34,7 +34,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
-use following::Patience;
+use following::{Patience, Setbacks};
 use pending::Pending;
 use reads::{Overdue, Reads};
 use rules::{Rules, Standard};
@@ -163,6 +163,7 @@ pub struct Learner<O, S, R = Standard> {
     /// The slot from which it asked last.
     followed: Slot,
     patience: Patience,
+    setbacks: Setbacks,
     /// Whether slots were skipped by taking up a state, and its own bundles were not looked for in it yet.
     has_skipped: bool,
     /// Replicas that could not tell what comes next. A state is fetched once there is a correct one among them.
@@ -252,6 +253,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             vouchers: Vouchers::default(),
             followed: Slot(0),
             patience: Patience::default(),
+            setbacks: Setbacks::default(),
             has_skipped: false,
             unable: BTreeSet::new(),
             unlinked: BTreeSet::new(),

@@ -22,6 +22,8 @@ const PATIENCE: u32 = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     source: ReplicaId,
+    /// Ticks before it begins.
+    rest: u32,
     /// Ticks since the source has last answered much of use.
     ticks: u32,
     /// Sources left since the last tick. When all were, nobody is asked before the next: nobody is asked in circles.
@@ -107,12 +109,18 @@ impl Transfer {
 impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// Begins to fetch a state. Until it is there nothing is executed.
     pub(super) fn begin_transfer(&mut self, fx: &mut Fx<'_, O, S, R>) {
+        self.begin_transfer_after(0, fx);
+    }
+
+    /// Begins to fetch a state after so many ticks. Until it is there nothing is executed.
+    pub(super) fn begin_transfer_after(&mut self, rest: u32, fx: &mut Fx<'_, O, S, R>) {
         if let Standing::Following(_) = self.standing {
             self.stand(Standing::Fetching, fx);
         }
         let source = self.upstream;
         self.transfer = Some(Transfer {
             source,
+            rest,
             ticks: 0,
             left: 0,
             bytes: 0,
@@ -124,7 +132,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     }
 
     fn ask_for_state(&self, fx: &mut Fx<'_, O, S, R>) {
-        if let Some(transfer) = &self.transfer {
+        if let Some(transfer) = self.transfer.as_ref().filter(|transfer| transfer.rest == 0) {
             // EAGER: a learner writes no log; it asks.
             fx.send_eager(transfer.source, ReplicaMessage::StateAsk(transfer.ask()));
         }
@@ -140,7 +148,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         let lacks_copy = matches!(self.standing, Standing::Diverged(_));
         let copy = self.copy.slot;
         let Some(transfer) = &mut self.transfer else { return };
-        if from != transfer.source {
+        if from != transfer.source || transfer.rest > 0 {
             return;
         }
         match answer {
@@ -197,6 +205,10 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// Time has passed: what was asked may be lost, or its source of no use.
     pub(super) fn transfer_again(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(transfer) = &mut self.transfer else { return };
+        if transfer.rest > 0 {
+            transfer.rest -= 1;
+            return self.ask_for_state(fx);
+        }
         // A source that gives a little at a time keeps nobody waiting: what it gave stays, and another one goes on.
         let is_useful = transfer.bytes >= limits::CHUNK_BYTES / 2;
         transfer.ticks = if is_useful { 0 } else { transfer.ticks + 1 };

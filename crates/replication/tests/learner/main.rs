@@ -446,3 +446,29 @@ fn a_chain_that_nobody_can_continue_is_its_own_fault() {
     assert_eq!(stage.learner.standing(), Standing::Diverged(slot));
     assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))));
 }
+
+/// One that is wrong by itself fetches a state again and again, but ever more seldom.
+#[test]
+fn one_that_is_always_wrong_keeps_nobody_busy() {
+    let mut stage = Stage::new();
+    stage.truth.decide(&[]);
+    stage.outputs.clear();
+    for _ in 0..200 {
+        // The network is as fast as it can be: a hundred answers between two ticks.
+        for _ in 0..100 {
+            while let Some((to, _)) = stage.asked.pop() {
+                stage.say(to.0, ReplicaMessage::State(StateAnswer::Gone(Slot(0))));
+            }
+            let mut feed = stage.truth.feed(Slot(1));
+            feed.voucher.outcome = Digest::of(b"something else");
+            let upstream = stage.learner.upstream().0;
+            stage.say((upstream + 1) % 4, ReplicaMessage::Voucher(feed.voucher.clone()));
+            stage.say(upstream, ReplicaMessage::Feed(feed));
+        }
+        stage.tick();
+    }
+    let is_divergence =
+        |output: &&LearnerOutput| matches!(output, LearnerOutput::Standing(Standing::Diverged(_)));
+    let times = stage.outputs.iter().filter(is_divergence).count();
+    assert!((5..=12).contains(&times), "{times} times");
+}
