@@ -12,8 +12,9 @@ use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
 use crate::work::Work;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint};
-use testudo_core::{Digest, Peer, Position, ReplicaId, Slot, Stamp, Target, Verified};
+use testudo_core::{Digest, Peer, ReplicaId, Slot, Stamp, Target, Verified};
 
 /// This replica's own digest of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ struct Own {
     state: Digest,
     /// Whether this is what was signed, or may be: never when the log says that another was, or may have lost it.
     may_say: bool,
+    /// What the log says was signed.
+    said: Option<Digest>,
 }
 
 /// What is known of checkpoints.
@@ -29,8 +32,6 @@ struct Own {
 pub(crate) struct Checkpoints {
     /// The last stable one that this replica has executed.
     stable: Option<StableCheckpoint>,
-    /// Where the log says so.
-    logged: Position,
     /// What the ordering has been told of. Invariant: at most the stable one's slot.
     told: Slot,
     /// A stable one ahead of what this replica has executed and hashed, the highest known.
@@ -67,9 +68,17 @@ impl Checkpoints {
         }
     }
 
-    /// Where the log was when it took the last stable one.
-    pub(crate) const fn logged(&self) -> Position {
-        self.logged
+    /// What this replica has signed for slots above this one.
+    pub(crate) fn said_above(&self, slot: Slot) -> Vec<Checkpoint> {
+        let unhashed = self.signed.iter().map(|(slot, state)| (*slot, *state));
+        let hashed = self.own.iter().filter_map(|(slot, own)| Some((*slot, own.said?)));
+        let all = unhashed.chain(hashed).filter(|(of, _)| *of > slot);
+        all.map(|(slot, state)| Checkpoint { slot, state }).collect()
+    }
+
+    /// The slot after which nothing may be executed.
+    pub(crate) const fn halted_at(&self) -> Option<Slot> {
+        self.halted
     }
 
     /// The log says that nothing may be executed after this slot.
@@ -153,9 +162,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         // What the log says was signed may not be what the state is now. It is not signed a second time.
         let may_say = signed.map_or(!self.checkpoints.is_mute, |signed| signed == state);
-        self.checkpoints.own.insert(slot, Own { state, may_say });
+        let says = may_say && signed.is_none() && self.health == Health::Well;
+        let said = signed.or(says.then_some(state));
+        self.checkpoints.own.insert(slot, Own { state, may_say, said });
         self.serving.hold(head, replicated);
-        if may_say && signed.is_none() && self.health == Health::Well {
+        if says {
             fx.persist(Record::Checkpointed(Checkpoint { slot, state }));
         }
         self.say_checkpoint_again(fx);
@@ -250,7 +261,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             fx.cancel_timer(Timer::Checkpoint);
         }
         // The order goes on whatever this replica's own state is; and after a restart it is compared again.
-        self.checkpoints.logged = fx.persist(Record::Stable(certificate.clone()));
+        fx.persist(Record::Stable(certificate.clone()));
         self.serving.certify(&certificate);
         self.recent.trim(self.serving.oldest().unwrap_or_default());
         self.checkpoints.stable = Some(certificate);

@@ -13,7 +13,7 @@
 //! 6. When the service wants a slot though nobody asks, that is a waiting request at every replica (`due`).
 //! 7. Every so often the digest of all replicated state is signed and compared (`checkpoint`). The states of stable
 //!    checkpoints are served to whoever fetches them (`serving`), and now and then one is written down whole
-//!    ([`Snapshot`]), so that a restart need not execute everything again.
+//!    ([`Snapshot`]), so that a restart need not execute everything again; the log before is forgotten (`forgetting`).
 //! 8. Learners follow (`followers`): they execute on copies of their own ([`learner`]).
 #![no_std]
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@ mod execution;
 pub mod executor;
 pub mod feed;
 mod followers;
+mod forgetting;
 mod intake;
 mod judge;
 pub mod learner;

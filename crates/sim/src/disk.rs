@@ -25,6 +25,8 @@ pub struct Disk<P: Protocol> {
     lost: BTreeMap<Position, Option<Tag>>,
     /// The position after the last durable record.
     end: Position,
+    /// Records before this one were let go of.
+    forgotten: Position,
     unflushed: VecDeque<Write<P::Record>>,
     /// Writes of this life that are durable: the gate's mark.
     flushed: u64,
@@ -43,6 +45,7 @@ impl<P: Protocol> Default for Disk<P> {
             snapshot: None,
             lost: BTreeMap::new(),
             end: Position(0),
+            forgotten: Position(0),
             unflushed: VecDeque::new(),
             flushed: 0,
             asked: 0,
@@ -121,6 +124,7 @@ impl<P: Protocol> Disk<P> {
                 break;
             }
             self.forgets.pop_front();
+            self.forgotten = self.forgotten.max(before);
             self.records = self.records.split_off(&before);
             self.lost = self.lost.split_off(&before);
         }
@@ -154,11 +158,20 @@ impl<P: Protocol> Disk<P> {
 
     /// What the node finds when it starts, and the position that its next record gets.
     pub(crate) fn past(&self) -> (Past<P::Snapshot, P::Record>, Position) {
+        let snapshot = self.snapshot.as_ref();
+        let records = self.records.iter().filter_map(|(position, record)| {
+            Some((*position, P::keep(snapshot, *position, record.clone())?))
+        });
+        let mut lost: Vec<Lost> =
+            self.lost.iter().map(|(at, tag)| Lost { position: *at, tag: *tag }).collect();
+        if self.forgotten > snapshot.map_or(Position(0), P::covered) {
+            lost.insert(0, Lost { position: Position(self.forgotten.0 - 1), tag: None });
+        }
         let past = Past {
             promise: self.promise,
             snapshot: self.snapshot.clone(),
-            records: self.records.iter().map(|(at, record)| (*at, record.clone())).collect(),
-            lost: self.lost.iter().map(|(at, tag)| Lost { position: *at, tag: *tag }).collect(),
+            records: records.collect(),
+            lost,
         };
         (past, self.end)
     }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::{Moment, OrderConfig, Reading, Service, Store};
 use testudo_core::{
-    Context, Digest, Domain, Done, Effect, Effects, Epoch, FaultModel, Host, Incarnation, Member,
-    Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, ReplicaId, Signature,
-    Signed, Signer, Slot, Target, Time, Verified, Verifier, Work as _,
+    Context, Digest, Domain, Done, Effect, Effects, Epoch, FaultModel, Host, Incarnation, Lost,
+    Member, Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, ReplicaId,
+    Rot, Signature, Signed, Signer, Slot, Tagged as _, Target, Time, Verified, Verifier, Work as _,
 };
 use testudo_pbft::Pbft;
 use testudo_replication::{
@@ -143,6 +143,10 @@ pub struct Disk {
     pub promise: Option<Promise>,
     pub records: Vec<(Position, Record)>,
     pub snapshot: Option<Snapshot>,
+    /// The snapshot before that one.
+    pub older: Option<Snapshot>,
+    pub forgotten: Position,
+    pub lost: Vec<Lost>,
 }
 
 #[derive(Default)]
@@ -223,9 +227,16 @@ impl Cluster {
         let (mut config, now) = (self.config.clone(), self.now);
         config.service = self.services[usize::from(id)];
         let node = &mut self.nodes[usize::from(id)];
-        let Disk { promise, records, snapshot } = node.disk.clone();
-        node.next = records.last().map_or(Position(0), |(last, _)| last.next());
-        let past = Past { promise, snapshot, records, lost: Vec::new() };
+        let Disk { promise, records, snapshot, forgotten, mut lost, .. } = node.disk.clone();
+        if forgotten > snapshot.as_ref().map_or(Position(0), Node::covered) {
+            lost.insert(0, Lost { position: Position(0), tag: None });
+        }
+        // Positions go on where they were, as on a disk.
+        let kept = records
+            .into_iter()
+            .filter_map(|(at, record)| Some((at, Node::keep(snapshot.as_ref(), at, record)?)));
+        let records = kept.collect();
+        let past = Past { promise, snapshot, records, lost };
         let mut list = Vec::new();
         let mut hand = InHand(Time(now));
         let mut fx = Effects::new(&mut list, &mut node.next, &mut hand);
@@ -251,6 +262,22 @@ impl Cluster {
         self.run();
     }
 
+    /// A record of a replica that runs rots. Its driver finds it, and tells.
+    pub fn rot(&mut self, id: u16, position: Position) {
+        let disk = &mut self.nodes[usize::from(id)].disk;
+        let at = disk.records.iter().position(|(at, _)| *at == position).expect("it is there");
+        let (_, record) = disk.records.remove(at);
+        let lost = Lost { position, tag: Some(record.tag()) };
+        disk.lost.push(lost);
+        self.tell_rot(id, Rot::Record(lost));
+    }
+
+    /// A replica that runs is told of rot.
+    pub fn tell_rot(&mut self, id: u16, rot: Rot) {
+        self.step(id, |replica, fx| replica.on_rot(rot, fx));
+        self.run();
+    }
+
     fn step(&mut self, id: u16, act: impl FnOnce(&mut Node, &mut Fx<'_>)) {
         let node = &mut self.nodes[usize::from(id)];
         let Some(replica) = &mut node.replica else { return };
@@ -266,7 +293,14 @@ impl Cluster {
             match effect {
                 Effect::Promise(promise) => node.disk.promise = Some(promise),
                 Effect::Persist(position, record) => node.disk.records.push((position, record)),
-                Effect::Snapshot(snapshot) => node.disk.snapshot = Some(snapshot),
+                Effect::Snapshot(snapshot) => {
+                    node.disk.older = node.disk.snapshot.replace(snapshot);
+                }
+                Effect::Forget(before) => {
+                    node.disk.forgotten = before;
+                    node.disk.records.retain(|(position, _)| *position >= before);
+                    node.disk.lost.retain(|lost| lost.position >= before);
+                }
                 Effect::SetTimer(timer, after) => drop(node.timers.insert(timer, after)),
                 Effect::CancelTimer(timer) => drop(node.timers.remove(&timer)),
                 Effect::Output(event) => node.events.push(event),
