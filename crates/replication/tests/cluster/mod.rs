@@ -24,6 +24,8 @@ pub struct Tape {
     pub period: Option<u64>,
     /// Whether it says that it is due by a panic.
     pub panics: bool,
+    /// Whether an operation is a value that takes the place of what its first eight bytes name.
+    pub is_shelf: bool,
     /// From this slot on it executes something else than it should.
     pub wrong_from: Option<u64>,
 }
@@ -39,6 +41,10 @@ impl Service for Tape {
         store.put(b"tape", Arc::from(&b""[..]));
     }
     fn execute(&self, store: &mut dyn Store, operation: &[u8], moment: &Moment) -> Vec<u8> {
+        if self.is_shelf {
+            store.put(operation.get(..8).unwrap_or(operation), Arc::from(operation));
+            return Vec::new();
+        }
         let mut tape = store.get(b"tape").map(|tape| tape.to_vec()).unwrap_or_default();
         tape.extend_from_slice(operation);
         if self.wrong_from.is_some_and(|slot| slot <= moment.slot.0) {
@@ -178,6 +184,8 @@ pub struct Cluster {
     pub now: u64,
     /// Whether work waits until [`Cluster::work`].
     pub holds_work: bool,
+    /// Sees what replicas write.
+    pub writes: Box<dyn FnMut(u16, &Effect<Node>)>,
     chores: VecDeque<(u16, Chore)>,
 }
 
@@ -210,6 +218,7 @@ impl Cluster {
             drop: Box::new(|_| false),
             now: 1_000_000,
             holds_work: false,
+            writes: Box::new(|_, _| {}),
             chores: VecDeque::new(),
         };
         (0..4).for_each(|id| cluster.start(id));
@@ -289,6 +298,7 @@ impl Cluster {
 
     fn carry_out(&mut self, id: u16, list: Vec<Effect<Node>>) {
         for effect in list {
+            (self.writes)(id, &effect);
             let node = &mut self.nodes[usize::from(id)];
             match effect {
                 Effect::Promise(promise) => node.disk.promise = Some(promise),
