@@ -49,7 +49,7 @@ mod verify;
 mod work;
 
 pub use durable::DurableStorage;
-pub use evidence::read_evidence;
+pub use evidence::{EVIDENCE_FOLDER, read_evidence};
 pub use host::{Driven, Fatal};
 pub use http::Probe;
 pub use identity::FolderError;

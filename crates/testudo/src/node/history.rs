@@ -9,10 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use testudo_core::Digest;
 use testudo_replication::Event;
-use testudo_runtime::read_evidence;
-
-/// Where a node keeps evidence within its data folder.
-const EVIDENCE: &str = "evidence";
+use testudo_runtime::{EVIDENCE_FOLDER, read_evidence};
 
 /// A replica's recent past.
 pub(super) struct History {
@@ -31,7 +28,7 @@ struct Inner {
 impl History {
     /// The past of a replica with that data folder.
     pub(super) fn open(data: &Path) -> Self {
-        Self { evidence: data.join(EVIDENCE), inner: Mutex::default() }
+        Self { evidence: data.join(EVIDENCE_FOLDER), inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

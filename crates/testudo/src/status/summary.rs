@@ -3,12 +3,11 @@
 use super::claim::{At, Claim, Health};
 use super::gateway;
 use crate::cluster::Cluster;
+use crate::evidence::court::Court;
 use crate::failure::{Failure, Outcome};
-use crate::protocols;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use testudo_core::{Context, Evidence};
-use testudo_keys::Ed25519Verifier;
+use testudo_core::Evidence;
 use testudo_quorum::Dissemination;
 
 /// How a replica's digests compare with those that f+1 replicas agree on.
@@ -114,12 +113,8 @@ impl Summary {
         let claimed = || heard.iter().map(|it| it.executed.as_slice());
         let (digests, split) = agreed_digests(claimed(), quorums.weak());
         let agreed = agree(&heard, &digests, quorums.weak());
-        let keys = membership.members.iter().map(|member| member.voting);
-        let verifier = Ed25519Verifier::new(keys);
-        let context =
-            Context { domain: cluster.domain(), membership: &membership, verifier: &verifier };
-        let convicts =
-            |evidence: &Evidence| protocols::is_convicted(&cluster.protocol, evidence, &context);
+        let court = Court::of(cluster)?;
+        let convicts = |evidence: &Evidence| court.convicts(evidence);
         let accusations = accusations(&heard, quorums.weak(), convicts);
         let mut rows = Vec::with_capacity(claims.len());
         for (replica, claim) in cluster.replicas.iter().zip(claims) {
