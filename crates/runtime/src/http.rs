@@ -3,6 +3,7 @@
 use crate::host::{Driven, Event};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
+use crate::visitors::serve_visitors;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -75,7 +76,7 @@ pub(crate) async fn serve<P: Driven>(listener: TcpListener, window: Window<P>) {
         .route("/readyz", get(ready::<P>))
         .route("/status", get(status::<P>))
         .with_state(Arc::new(window));
-    if let Err(error) = axum::serve(listener, router).await {
+    if let Err(error) = serve_visitors(listener, router).await {
         tracing::error!("the metrics endpoint failed: {error}");
     }
 }

@@ -46,6 +46,7 @@ mod sync;
 mod testing;
 mod timers;
 mod verify;
+mod visitors;
 mod work;
 
 pub use durable::DurableStorage;
@@ -57,3 +58,4 @@ pub use letters::Outgoing;
 pub use metrics::Metrics;
 pub use net::Addresses;
 pub use node::{Lie, NodeConfig, NodeHandle, StartError};
+pub use visitors::serve_visitors;
