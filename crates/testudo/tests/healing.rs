@@ -70,7 +70,7 @@ fn one_after_the_other_is_hurt_and_heals() {
     stage.round("killed and started again", |troupe, workload| killed(troupe, workload, 0));
     stage.round("a rotten snapshot", |troupe, workload| rotten_snapshot(troupe, workload, 2));
     stage.round("a full disk", |troupe, workload| full_disk(troupe, workload, 3));
-    stage.round("a slow disk", |troupe, workload| slow_disk(troupe, workload));
+    stage.round("a slow disk", slow_disk);
     stage.round("a liar, replaced", |troupe, workload| liar(troupe, workload, LIAR));
     stage.round("a rotten log", |troupe, workload| rotten_log(troupe, workload, 2));
     stage.workload.verify();
@@ -96,6 +96,9 @@ fn rotten_log(troupe: &mut Troupe, workload: &Workload, id: usize) {
     answers(workload, MEANWHILE);
     troupe.begin(id, Role::Honest);
     troupe.healed(id);
+    assert!(troupe.said(id).contains("the log is damaged"), "{}", troupe.said(id));
+    let disk = troupe.row(id)["claim"]["disk"].take();
+    assert!(disk["records_lost"].as_u64() >= Some(1), "{disk:#}");
 }
 
 /// A snapshot that does not prove itself is not used.
@@ -111,6 +114,8 @@ fn rotten_snapshot(troupe: &mut Troupe, workload: &Workload, id: usize) {
     troupe.begin(id, Role::Honest);
     troupe.healed(id);
     assert!(troupe.said(id).contains("a snapshot is lost"), "{}", troupe.said(id));
+    let disk = troupe.row(id)["claim"]["disk"].take();
+    assert_eq!(disk["snapshots_lost"], snapshots.len(), "{disk:#}");
 }
 
 fn flip(file: &Path) {
@@ -173,6 +178,13 @@ fn slow_disk(troupe: &mut Troupe, workload: &Workload) {
     troupe.healed(id);
     disk.begin();
     answers(workload, 2 * MEANWHILE);
+    eventually("status names the slow disk", || {
+        let status = troupe.status();
+        let is_slow = |other: &usize| {
+            status["replicas"][*other]["claim"]["disk"]["flush_ms"].as_f64() >= Some(50.0)
+        };
+        ((0..4).filter(is_slow).collect::<Vec<_>>() == [id]).then_some(())
+    });
     disk.end();
     troupe.healed(id);
 }

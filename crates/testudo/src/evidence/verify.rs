@@ -74,14 +74,11 @@ fn print(file: &str, found: &Result<Finding, String>) {
         }
     };
     let (accused, offence) = (finding.accused, &finding.offence);
-    match finding.acquittal {
-        None => say::out(format_args!(
-            "{file}: replica {accused} is CONVICTED of {offence} by what it signed"
-        )),
-        Some(_) => {
-            say::out(format_args!("{file}: this does not convict replica {accused} of {offence}"))
-        }
-    }
+    let verdict = match finding.acquittal {
+        None => format!("replica {accused} is CONVICTED of {offence} by what it signed"),
+        Some(_) => format!("this does not convict replica {accused} of {offence}"),
+    };
+    say::out(format_args!("{file}: {verdict}"));
     say::out(format_args!("  why: {}", finding.why()));
     for (place, statement) in finding.statements.iter().enumerate() {
         let said = match &statement.error {

@@ -63,6 +63,14 @@ impl History {
         (executed.collect(), inner.caught.iter().cloned().collect())
     }
 
+    /// How many sets of evidence are held, and against how many replicas.
+    pub(super) fn evidence(&self) -> (u64, u64) {
+        let mut inner = self.lock();
+        self.read_evidence(&mut inner);
+        let accused: BTreeSet<u16> = inner.caught.iter().map(|caught| caught.accused).collect();
+        (inner.caught.len() as u64, accused.len() as u64)
+    }
+
     /// Reads the folder of evidence again if it has changed. There are a few files in it at most.
     fn read_evidence(&self, inner: &mut Inner) {
         let changed = std::fs::metadata(&self.evidence).and_then(|it| it.modified()).ok();

@@ -1,6 +1,6 @@
 //! Claims beside what enough of them agree on.
 
-use super::claim::{At, Claim, Health};
+use super::claim::{At, Claim, Disk, Health};
 use super::gateway;
 use crate::cluster::Cluster;
 use crate::evidence::court::Court;
@@ -34,6 +34,11 @@ impl Row {
     /// Whether anything that is held against it holds.
     pub(crate) fn is_convicted(&self) -> bool {
         self.caught.values().any(|accusation| accusation.is_proved)
+    }
+
+    /// How its disk is, if it says.
+    pub(crate) fn disk(&self) -> Option<&Disk> {
+        self.claim.as_ref().ok().map(|claim| &claim.disk)
     }
 }
 
@@ -168,9 +173,22 @@ impl Summary {
                 "executed": self.agreed.executed,
                 "stable": self.agreed.stable,
             },
+            "convicted": self.convicted(),
+            "evidence": self.evidence(),
             "replicas": replicas,
             "gateways": gateways,
         })
+    }
+
+    /// Who is convicted by evidence that was checked here, or that f+1 replicas say to have checked.
+    fn convicted(&self) -> Vec<u16> {
+        self.rows.iter().filter(|row| row.is_convicted()).map(|row| row.id).collect()
+    }
+
+    /// How many sets of evidence the replicas say to hold, all together.
+    fn evidence(&self) -> usize {
+        let sets = |row: &Row| row.claim.as_ref().map_or(0, |claim| claim.caught.len());
+        self.rows.iter().map(sets).sum()
     }
 
     fn gateway_json(&self, row: &gateway::Row) -> Value {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How the replica lies that is told to.
 pub(crate) const LIE: &str = "corrupt";
@@ -118,17 +118,18 @@ impl Troupe {
 
     /// Waits until a replica has ended, and gives its exit code.
     pub(crate) fn ended(&mut self, id: usize) -> Option<i32> {
-        let actor = &mut self.actors[id];
-        let mut child = actor.child.take().expect("it was started");
         let deadline = Instant::now() + EVENTUALLY;
-        while Instant::now() < deadline {
-            if let Some(status) = child.try_wait().expect("it is our child") {
-                return status.code();
+        loop {
+            if let Some(code) = self.has_ended(id) {
+                return code;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(
+                Instant::now() < deadline,
+                "replica {id} never ended:\n{}",
+                tail(&self.said(id))
+            );
+            std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = child.kill();
-        panic!("replica {id} never ended; it said:\n{}", self.said(id));
     }
 
     /// The exit code of a replica that has ended; `None` while it runs.
@@ -205,7 +206,7 @@ impl Troupe {
             if is_well && is_near && last["digest"] == "equal" {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(200));
         }
         panic!("replica {id} was never healed: {last:#}\nit said:\n{}", tail(&self.said(id)));
     }
