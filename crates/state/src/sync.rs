@@ -260,16 +260,18 @@ impl Sync {
         self.tree.open(open, key)
     }
 
-    /// Goes to another map instead. What was fetched and what is local both serve: where something was fetched it is
-    /// what was fetched that is compared. Whatever is on its way is of the old target and is not to be taken in, as it
-    /// would be held against the new one.
+    /// Goes to another map instead, or on to the same. What was fetched and what is local both serve: where something
+    /// was fetched, it is that which is compared. Nothing is on its way any more: answers to what was asked before are not
+    /// to be taken in, as they would be held against another target than they are of.
     pub fn retarget(&mut self, target: Digest) {
+        let tree = &mut self.tree;
         if target == self.target {
+            tree.give_all_back();
             return;
         }
         self.target = target;
         if self.summary.take().is_some() {
-            self.local = mem::take(&mut self.tree).patched();
+            self.local = mem::take(tree).patched();
         }
     }
 

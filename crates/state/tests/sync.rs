@@ -452,6 +452,25 @@ fn a_new_target_costs_what_is_new() {
     assert!(sync.progress().fetched_nodes <= fetched + depth);
 }
 
+/// A newer checkpoint may have the same digest. Who drops his questions with the old one is told all that is missing.
+#[test]
+fn a_new_target_that_is_the_same_loses_nothing() {
+    let map = many(5000);
+    let nodes = (map.statistics().inner + map.statistics().blocks) as u64;
+    let mut sync = Sync::new(map.digest(), Map::new());
+    for _ in 0..30 {
+        sync.take_summary(&map.summary()).expect("it is the target's");
+        let places = sync.wants(20);
+        map.nodes(&places[..=places.len() / 2], usize::MAX)
+            .iter()
+            .for_each(|node| sync.take(node).expect("it is true"));
+        sync.retarget(map.digest());
+    }
+    fetch(&mut sync, &map, 64, 1 << 20);
+    assert_same(&sync.finish().expect("nothing is missing"), &map);
+    assert_eq!(sync.progress().fetched_nodes, nodes, "nothing is fetched twice");
+}
+
 /// A block of the largest values: none but what differs travels, one by one, and what does not is shared.
 #[test]
 fn large_values_travel_by_themselves() {

@@ -79,7 +79,7 @@ pub(crate) struct Opened {
 
 impl Open {
     fn new((above, depth, digest): Head, body: Body) -> Self {
-        let pending = body.pending();
+        let pending = body.wanted();
         Self { above, depth, digest, body, pending, unasked: pending, is_queued: false }
     }
 
@@ -210,21 +210,18 @@ impl Open {
 }
 
 impl Body {
-    fn pending(&self) -> u32 {
+    /// The items that are to be fetched, one bit each.
+    pub(crate) fn wanted(&self) -> u32 {
         match self {
             Self::Inner { value, present, children, .. } => {
-                let value = u32::from(matches!(value, Some(Value::Wanted(_))));
+                let value = u32::from(value.as_ref().is_some_and(Value::is_wanted));
                 let nibbles = (0..16).filter(|nibble| present >> nibble & 1 == 1);
-                nibbles
-                    .zip(children)
-                    .filter(|(_, child)| !matches!(child, Subtree::Whole(_)))
-                    .fold(value, |pending, (nibble, _)| pending | 2 << nibble)
+                let wanted = nibbles.zip(children).filter(|(_, child)| child.is_wanted());
+                wanted.fold(value, |wanted, (nibble, _)| wanted | 2 << nibble)
             }
             Self::Block { entries } => {
-                let wanted =
-                    |(_, (_, value)): &(usize, &(_, Value))| matches!(value, Value::Wanted(_));
-                let wanted = entries.iter().enumerate().filter(wanted);
-                wanted.fold(0, |pending, (at, _)| pending | 1 << at)
+                let wanted = entries.iter().enumerate().filter(|(_, (_, value))| value.is_wanted());
+                wanted.fold(0, |wanted, (at, _)| wanted | 1 << at)
             }
         }
     }
@@ -275,6 +272,11 @@ impl Value {
         slot.digest.set(&digest);
         added.add(Amount::of_entry(key, slot.value.len()));
         Self::Whole(slot)
+    }
+
+    /// Whether it is to be fetched.
+    const fn is_wanted(&self) -> bool {
+        matches!(self, Self::Wanted(_))
     }
 
     fn whole(self) -> Option<Slot> {

@@ -111,6 +111,17 @@ impl Tree {
         self.enqueue(id);
     }
 
+    /// Nothing is on its way any more.
+    pub(crate) fn give_all_back(&mut self) {
+        self.is_root_unasked = self.root.as_ref().is_some_and(Subtree::is_wanted);
+        self.queue.clear();
+        for (id, open) in &mut self.open {
+            open.unasked = open.body.wanted();
+            open.is_queued = true;
+            self.queue.push(*id);
+        }
+    }
+
     /// The digest of what is wanted.
     pub(crate) fn wanted(&mut self, spot: Spot, is_value: bool) -> Option<Digest> {
         if is_value {
