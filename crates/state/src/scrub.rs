@@ -9,7 +9,8 @@
 
 use crate::Map;
 use crate::hash::{self, Preimage};
-use crate::node::{Child, own};
+use crate::node::{Child, Slot, own};
+use crate::path::nibble;
 use crate::sync::Place;
 use crate::walk::{Cut, Step, Walk};
 use alloc::sync::Arc;
@@ -87,6 +88,20 @@ impl Map {
         Scrubbed { damage, next: None, bytes: hashed }
     }
 
+    /// Flips a bit of the value at `key` as bad memory would: what was hashed before stays as it was hashed, and nobody is
+    /// told. Other maps that share the value keep it as it is. False if there is no such bit. It is there for tests of all
+    /// that is to find such damage, and has no other use.
+    #[doc(hidden)]
+    pub fn garble(&mut self, key: &[u8], bit: usize) -> bool {
+        let _ = self.digest();
+        let Some(value) = self.get(key) else { return false };
+        let mut bytes = value.to_vec();
+        let Some(byte) = bytes.get_mut(bit / 8) else { return false };
+        *byte ^= 1 << (bit % 8);
+        let slot = self.root.as_mut().and_then(|root| slot_mut(root, key));
+        slot.map(|slot| slot.value = bytes.into()).is_some()
+    }
+
     /// Forgets the digests of what is damaged and of all that lies above it. They are worked out again from what is
     /// there when somebody asks; so the damage is then a difference like any other, which [`Map::diff`] finds and
     /// [`crate::sync`] fetches. Clones that were made before go on to trust theirs.
@@ -94,6 +109,31 @@ impl Map {
         for damage in damage {
             if let Some(root) = &mut self.root {
                 forget(root, &damage.place);
+            }
+        }
+    }
+}
+
+/// The entry of a key that is there. No digest is forgotten.
+fn slot_mut<'a>(mut child: &'a mut Child, key: &[u8]) -> Option<&'a mut Slot> {
+    let mut depth = 0;
+    loop {
+        match child {
+            Child::Block(_, block) => {
+                let at = block.suffixes.find(key.get(depth / 2..)?).ok()?;
+                return own(block).slots.get_mut(at);
+            }
+            Child::Inner(inner) => {
+                let known = inner.digest.get();
+                let inner = own(inner);
+                known.iter().for_each(|digest| inner.digest.set(digest));
+                depth += inner.path.len();
+                if key.len() * 2 == depth {
+                    return inner.value.as_deref_mut();
+                }
+                let at = inner.position(nibble(key, depth))?;
+                child = inner.children.get_mut(at)?;
+                depth += 1;
             }
         }
     }

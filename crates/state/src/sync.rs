@@ -103,6 +103,7 @@ pub struct Progress {
 ///
 /// Answers may come from any number of sources in any order. What a source was asked for and did not give is given back
 /// with [`Sync::give_back`], for others to be asked.
+#[derive(Clone)]
 pub struct Sync {
     target: Digest,
     summary: Option<Summary>,
@@ -117,6 +118,9 @@ pub struct Sync {
 }
 
 impl Sync {
+    /// Bytes of places that are handed out at once, or as many more as one place has.
+    pub const QUESTION_BYTES: usize = 128 << 10;
+
     /// Goes from `local`, which may be any map, to the one with the digest `target`. Costs what `local` has not hashed
     /// yet.
     #[must_use]
@@ -156,10 +160,11 @@ impl Sync {
         Ok(())
     }
 
-    /// Up to `most` places that are wanted and not on their way; now they are.
+    /// Up to `most` places that are wanted and not on their way; now they are. Together they have no more than
+    /// [`Sync::QUESTION_BYTES`], or one more place: so keys that are long make questions that have fewer places.
     #[must_use]
     pub fn wants(&mut self, most: usize) -> Vec<Place> {
-        self.tree.hand_out(most)
+        self.tree.hand_out(most, Self::QUESTION_BYTES)
     }
 
     /// The source that was to give these is of no use: they are wanted again, as far as they did not come otherwise.

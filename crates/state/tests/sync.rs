@@ -452,6 +452,56 @@ fn a_new_target_costs_what_is_new() {
     assert!(sync.progress().fetched_nodes <= fetched + depth);
 }
 
+/// What bad memory has changed is found, told apart from what is whole, and fetched, from every kind of node.
+#[test]
+fn bad_memory_is_found_and_fetched() {
+    let mut map = many(3000);
+    map.insert(&number(5)[..1], Arc::from(&b"in an inner node"[..]));
+    map.insert(b"large", vec![1; 100_000].into());
+    map.insert(b"empty", Arc::default());
+    for key in [&number(5)[..1], b"large", &number(6)] {
+        let mut rotten = map.clone();
+        assert!(rotten.garble(key, 7) && rotten.get(key) != map.get(key));
+        assert!(
+            !rotten.garble(key, 1 << 30)
+                && !rotten.garble(b"empty", 0)
+                && !rotten.garble(b"none", 0)
+        );
+        assert_eq!(rotten.digest(), map.digest(), "nobody was told");
+        assert_eq!(map.scrub(None, usize::MAX).damage, []);
+        let damage = rotten.scrub(None, usize::MAX).damage;
+        assert_eq!(damage.iter().map(|d| (&*d.first, &*d.last)).collect::<Vec<_>>(), [(key, key)]);
+        rotten.distrust(&damage);
+        assert_ne!(rotten.digest(), map.digest());
+        let progress = synchronise(&rotten, &map);
+        assert!(progress.fetched_nodes <= map.statistics().depth as u64 + 1);
+    }
+}
+
+/// However long keys are, questions are not.
+#[test]
+fn long_keys_make_questions_of_fewer_places() {
+    const LONG: usize = 100_000;
+    let mut map = Map::new();
+    for at in 0..400_u16 {
+        map.insert([&vec![b'k'; LONG][..], &at.to_be_bytes()].concat(), Arc::from(&b"value"[..]));
+    }
+    let mut sync = Sync::new(map.digest(), Map::new());
+    sync.take_summary(&map.summary()).expect("it is the target's");
+    let mut questions = 0;
+    loop {
+        let places = sync.wants(64);
+        if places.is_empty() {
+            break;
+        }
+        questions += 1;
+        assert!(places.to_bytes().len() <= Sync::QUESTION_BYTES + LONG + 10);
+        map.nodes(&places, usize::MAX).iter().for_each(|node| sync.take(node).expect("it is true"));
+    }
+    assert!(questions > 10);
+    assert_same(&sync.finish().expect("nothing is missing"), &map);
+}
+
 /// A newer checkpoint may have the same digest. Who drops his questions with the old one is told all that is missing.
 #[test]
 fn a_new_target_that_is_the_same_loses_nothing() {

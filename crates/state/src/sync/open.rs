@@ -15,12 +15,14 @@ use testudo_core::Digest;
 pub(crate) type Id = u64;
 
 /// A value of a fetched node.
+#[derive(Clone)]
 pub(crate) enum Value {
     Wanted(Digest),
     Whole(Slot),
 }
 
 /// A subtree below a fetched node.
+#[derive(Clone)]
 pub(crate) enum Subtree {
     Wanted {
         digest: Digest,
@@ -34,6 +36,7 @@ pub(crate) enum Subtree {
 
 /// A fetched node some of whose items are still missing. The items of an inner node are its value (0) and its children
 /// (one more than their nibble), those of a block are its values.
+#[derive(Clone)]
 pub(crate) struct Open {
     /// The node above, and which of its items this is. None above the root.
     pub(crate) above: Spot,
@@ -49,6 +52,7 @@ pub(crate) struct Open {
     pub(crate) is_queued: bool,
 }
 
+#[derive(Clone)]
 pub(crate) enum Body {
     Inner {
         path: Path,
@@ -138,13 +142,11 @@ impl Open {
         Opened { open: Self::new(head, body), added, removed }
     }
 
-    /// Hands out the places of up to `count` items that nobody was told to fetch; `way` leads to the node.
-    pub(crate) fn hand_out(&mut self, way: &[u8], count: usize, places: &mut Vec<Place>) {
-        for _ in 0..count.min(self.unasked.count_ones() as usize) {
-            let item = self.unasked.trailing_zeros();
-            self.unasked &= self.unasked - 1;
-            places.push(self.place(way, item));
-        }
+    /// Hands out the place of the next item that nobody was told to fetch, if there is one; `way` leads to the node.
+    pub(crate) fn hand_out(&mut self, way: &[u8]) -> Option<Place> {
+        let item = (self.unasked != 0).then(|| self.unasked.trailing_zeros())?;
+        self.unasked &= self.unasked - 1;
+        Some(self.place(way, item))
     }
 
     /// The place of an item.

@@ -15,7 +15,7 @@ use core::mem;
 use testudo_core::Digest;
 
 /// A tree that is being put together.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Tree {
     /// None if the tree is empty.
     root: Option<Subtree>,
@@ -66,13 +66,14 @@ impl Tree {
         }
     }
 
-    /// Hands out up to `most` places that nobody was told to fetch.
-    pub(crate) fn hand_out(&mut self, most: usize) -> Vec<Place> {
-        let mut places = Vec::new();
+    /// Hands out up to `most` places that nobody was told to fetch, until they have `bytes`.
+    pub(crate) fn hand_out(&mut self, most: usize, bytes: usize) -> Vec<Place> {
+        let (mut places, mut sum) = (Vec::new(), 0);
         if most > 0 && mem::take(&mut self.is_root_unasked) {
             places.push(Place::root());
         }
         while places.len() < most
+            && sum < bytes
             && let Some(&id) = self.queue.last()
         {
             if self.open.get(&id).is_none_or(|open| open.unasked == 0) {
@@ -83,9 +84,9 @@ impl Tree {
                 continue;
             }
             self.go_to(id);
-            if let Some(open) = self.open.get_mut(&id) {
-                open.hand_out(&self.last_key, most - places.len(), &mut places);
-            }
+            let place = self.open.get_mut(&id).and_then(|open| open.hand_out(&self.last_key));
+            sum += place.as_ref().map_or(0, Place::size);
+            places.extend(place);
         }
         places
     }
@@ -239,8 +240,13 @@ impl Tree {
         }
     }
 
-    /// The lowest open node on the way to a place among those above the one that was touched last.
+    /// The lowest open node on the way to a place among those above the one that was touched last. None if it is to be
+    /// looked for from the root down: the search costs no more than the place is long, or twice that.
     fn nearest(&self, place: &Place) -> Option<Id> {
+        let depth = self.open.get(&self.last?)?.depth;
+        if depth / 2 > place.nibbles() {
+            return None;
+        }
         let shared = agreement(&self.last_key, place.key(), false).min(place.nibbles());
         let mut at = self.last;
         while let Some(id) = at {
