@@ -8,17 +8,20 @@
 //!
 //! # What it costs
 //!
-//! For each entry that differs, the nodes on its way are fetched: as many as the tree is deep, at most, once for all
+//! For each entry that differs the nodes on its way are fetched, at most as many as the tree is deep, and once for all
 //! entries below. Between nodes that hang from each other lies a way there and back; side by side they are fetched
-//! together. Places are handed out depth first, so the nodes that are open (fetched, and waiting for some below) are
-//! few: those on the ways to what is being fetched. Beside the map itself that is the memory needed.
+//! together, and along a chain, which somebody's choice of keys may have made long, a source sends on what is likely to
+//! be asked for next. Places are handed out depth first, so that few nodes are open (fetched, and waiting for some below):
+//! those on the ways to what is being fetched. Beside the map itself that is the memory needed.
 //!
 //! # What can go wrong
 //!
-//! A [`Node`] is decoded strictly, found where it belongs, and hashed, before anything is made of it. Nothing a source
-//! says is believed, remembered or worked on at a cost beyond the size of what it said. Only a certified target whose own
-//! counts are untrue, or a local map that the memory has garbled under the digests that it keeps, show late: in
-//! [`Sync::finish`], which compares the counts and then begins anew without the local map.
+//! A [`Node`] is decoded strictly, found where it belongs, and hashed, before anything is made of it. Nothing that a
+//! source says is believed, remembered, or worked on at a cost beyond the size of what it said. Two things only show
+//! late, in [`Sync::finish`], which compares counts and then begins anew without the local map: a certified target whose
+//! counts are not its own, which takes more faults than are borne, and a local map that holds another number of entries
+//! than its digests say. Values that the memory has garbled under a digest that is kept do not show at all, as nobody reads
+//! what is taken over: who knows of damage ([`Map::scrub`]) lets the map distrust its digests first ([`Map::distrust`]).
 
 mod local;
 mod node;
