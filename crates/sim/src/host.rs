@@ -194,6 +194,7 @@ impl<P: Protocol> Host<P> {
     /// Starts it from what is on its disk.
     pub(crate) fn start(&mut self, config: P::Config, now: Time, out: &mut Emissions<P>) {
         assert!(self.automaton.is_none(), "start: it runs already");
+        self.disk.mend();
         let (past, end) = self.disk.past();
         self.next = end;
         self.gate = Gate::new();

@@ -2,10 +2,12 @@
 //! [`crate::service`], and the clients that production uses.
 
 use crate::adversary::{Adversary, Misconduct};
+use crate::atlas::Condition;
 use crate::conformance::{Heard, Held, Serving};
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
 use crate::liar::{Tamper, tamper_bytes};
+use crate::memory::{Rot, Unsound};
 use crate::rng::Chance;
 use crate::script::{Scripted, compact};
 use crate::upstream::Upstream;
@@ -19,9 +21,9 @@ use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
 use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
-    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Learner, LearnerConfig,
-    LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply, ReplyBody,
-    Request, Standing, StateAnswer, Status, Voucher,
+    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Health, Learner,
+    LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply,
+    ReplyBody, Request, Standing, StateAnswer, Status, Voucher,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
@@ -33,6 +35,11 @@ pub trait Knowledge<O: Ordering>: 'static {
     fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message>;
     /// Whether evidence convinces a third party.
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool;
+    /// Whether a replica votes, and knows of every vote that it has cast.
+    fn votes(order: &O) -> bool {
+        let _ = order;
+        true
+    }
     /// A message as scripts print it, without its name.
     fn show(message: &O::Message) -> String {
         compact(&format!("{message:?}"))
@@ -52,6 +59,8 @@ pub struct Replicated<O, K, W = Small, R = Standard> {
     tickets: u64,
     /// What learners' upper layers hold, by client.
     readers: BTreeMap<usize, Reader>,
+    /// What may spoil the memory of each replica that runs.
+    rots: BTreeMap<NodeId, Rot>,
     ordering: PhantomData<fn() -> (O, K, W, R)>,
 }
 
@@ -71,6 +80,7 @@ impl<O, K, W, R> Default for Replicated<O, K, W, R> {
             interval: 8,
             tickets: 0,
             readers: BTreeMap::new(),
+            rots: BTreeMap::new(),
             ordering: PhantomData,
         }
     }
@@ -109,10 +119,18 @@ where
     R: Rules,
 {
     type Message = ReplicaMessage<O::Message>;
-    type Replica = Replica<O, W::Service>;
+    type Replica = Replica<O, Unsound<W::Service>>;
     type Client = OneOf<Client<O>, Learner<O, W::Service, R>>;
 
-    fn replica_config(&mut self, setup: &Setup, _: NodeId, _: ReplicaId) -> Config<W::Service> {
+    fn replica_config(
+        &mut self,
+        setup: &Setup,
+        node: NodeId,
+        _: ReplicaId,
+    ) -> Config<Unsound<W::Service>> {
+        let rot = Rot::default();
+        self.rots.insert(node, rot.clone());
+        let service = Unsound::new(W::service(), rot);
         let order = OrderConfig {
             checkpoint_interval: self.interval,
             window: 2 * self.interval,
@@ -120,7 +138,7 @@ where
             snapshot_bytes: 0,
             ..OrderConfig::new(setup.domain, (*setup.membership).clone())
         };
-        Config { order, clients: setup.clients.iter().copied().collect(), service: W::service() }
+        Config { order, clients: setup.clients.iter().copied().collect(), service }
     }
 
     fn client_config(
@@ -181,6 +199,27 @@ where
 
     fn client_crashed(&mut self, client: usize) {
         self.readers.remove(&client);
+    }
+
+    fn condition(&self, replica: &Self::Replica) -> Condition {
+        let Status { stable, health, .. } = replica.status();
+        let stable = stable.map_or(Slot(0), |checkpoint| checkpoint.slot);
+        Condition {
+            votes: K::votes(replica.order()),
+            is_well: health == Health::Well,
+            stable,
+            horizon: Slot(replica.order().stable().max(stable).0 + 2 * self.interval),
+        }
+    }
+
+    fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
+        let Some(rot) = self.rots.get(&node) else { return false };
+        rot.spoil(draw);
+        true
+    }
+
+    fn is_memory_settled(&self, node: NodeId) -> bool {
+        self.rots.get(&node).is_none_or(Rot::is_done)
     }
 
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
@@ -259,6 +298,11 @@ where
             }
             Either::Other(LearnerOutput::Standing(_)) => Vec::new(),
         }
+    }
+
+    fn digest(replica: &Self::Replica) -> Option<(Slot, Digest)> {
+        let state = replica.state();
+        Some((state.slot, state.digest()))
     }
 
     fn held(replica: &Self::Replica) -> Option<Held<'_>> {

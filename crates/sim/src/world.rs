@@ -6,10 +6,12 @@
 //! starts (a message under way, a timer that runs, a flush) is handed to the scheduler as [`Pending`].
 
 mod fault;
+mod harm;
 mod speak;
 mod step;
 
 use crate::adversary::{Adversary, Misconduct};
+use crate::atlas::Condition;
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
 use crate::host::Host;
 use crate::keys::{SimKeys, SimSigner};
@@ -91,6 +93,25 @@ pub trait System: Sized {
     /// Whether a third party with the public keys would be convinced.
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
         let _ = (evidence, context);
+        true
+    }
+
+    /// How a replica says it is.
+    fn condition(&self, replica: &Self::Replica) -> Condition {
+        let _ = replica;
+        Condition::default()
+    }
+
+    /// Has a value in a replica's memory become another one soon; a number says which. False where a system has no
+    /// state to spoil.
+    fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
+        let _ = (node, draw);
+        false
+    }
+
+    /// Whether nothing waits to become another value in that replica's memory.
+    fn is_memory_settled(&self, node: NodeId) -> bool {
+        let _ = node;
         true
     }
 
@@ -261,6 +282,8 @@ pub struct World<S: System> {
     began: u64,
     nodes: Vec<Node<S>>,
     lives: Vec<u32>,
+    /// How many states were transferred to each replica.
+    restored: BTreeMap<NodeId, u64>,
     addresses: BTreeMap<Peer, Vec<NodeId>>,
     /// For the two copies of a twin: the peers that the second one talks to.
     second_side: BTreeSet<Peer>,
@@ -320,6 +343,7 @@ impl<S: System> World<S> {
             began: 1_700_000_000_000,
             nodes: Vec::new(),
             lives: Vec::new(),
+            restored: BTreeMap::new(),
             addresses: BTreeMap::new(),
             second_side: BTreeSet::new(),
             wire: BTreeMap::new(),

@@ -4,7 +4,7 @@ use super::{Body, Packet, Pending, System, World, each_host};
 use crate::adversary::{Adversary, Misconduct};
 use crate::event::{Event, Loss, NodeId};
 use std::time::Duration;
-use testudo_core::{Peer, Position};
+use testudo_core::Peer;
 
 impl<S: System> World<S> {
     /// A node stops. Of its unflushed writes the first `keep` reach the disk all the same; what waited behind the gate
@@ -67,22 +67,6 @@ impl<S: System> World<S> {
     #[must_use]
     pub fn unflushed(&self, node: NodeId) -> usize {
         each_host!(&self.nodes[node.index()].body, host => host.disk().unflushed())
-    }
-
-    /// The positions of a node's durable records.
-    #[must_use]
-    pub fn positions(&self, node: NodeId) -> Vec<Position> {
-        each_host!(&self.nodes[node.index()].body, host => host.disk().positions().collect())
-    }
-
-    /// A durable record of a node rots; it is found at the next start.
-    pub fn rot(&mut self, node: NodeId, position: Position) -> bool {
-        let rotted =
-            each_host!(&mut self.nodes[node.index()].body, host => host.disk.rot(position));
-        if rotted {
-            self.record(&Event::Rotted(node));
-        }
-        rotted
     }
 
     /// Sets a node's wall clock that many milliseconds off.

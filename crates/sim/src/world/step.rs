@@ -220,6 +220,9 @@ impl<S: System> World<S> {
 
     fn tell(&mut self, node: NodeId, facts: Vec<Fact>) {
         for fact in facts {
+            if let Fact::Restored(_) = fact {
+                *self.restored.entry(node).or_default() += 1;
+            }
             self.record(&Event::Told(node, fact));
         }
     }

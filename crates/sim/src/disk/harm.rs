@@ -1,0 +1,117 @@
+//! What goes wrong with a disk beyond losing what nobody had waited for.
+//!
+//! A disk tells no lies here that a real one could not tell: what it lost in the midst of a log is found out at the next
+//! start, as what stands behind it shows that something had been there; what it lost at the log's end looks as if it had
+//! never been written, and nothing on the disk says otherwise.
+
+use super::Disk;
+use std::collections::{BTreeMap, BTreeSet};
+use testudo_core::{Position, Promise, Protocol};
+
+/// What is on a disk at one moment, for putting it back later.
+#[derive(Debug)]
+pub(super) struct Image<P: Protocol> {
+    copies: [Option<Promise>; 2],
+    records: BTreeMap<Position, P::Record>,
+    snapshot: Option<P::Snapshot>,
+    lost: BTreeSet<Position>,
+    unwritten: BTreeSet<Position>,
+    end: Position,
+    floor: Position,
+}
+
+impl<P: Protocol> Disk<P> {
+    /// Whether everything that was ever durable and is not forgotten can be read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.lost.is_empty()
+            && self.unwritten.is_empty()
+            && !self.is_snapshot_rotten
+            && self.copies[0] == self.copies[1]
+    }
+
+    /// How many records the log holds.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records.len()
+    }
+
+    /// A record.
+    #[must_use]
+    pub fn record(&self, position: Position) -> Option<&P::Record> {
+        self.records.get(&position)
+    }
+
+    /// Whether no snapshot has rotted since the last one that was written.
+    #[must_use]
+    pub const fn is_snapshot_whole(&self) -> bool {
+        !self.is_snapshot_rotten
+    }
+
+    /// A write that a flush acknowledged never reached the disk. True if there was one.
+    pub(crate) fn lose(&mut self, position: Position) -> bool {
+        self.records.remove(&position).is_some() && self.unwritten.insert(position)
+    }
+
+    /// A write went to the place of another record: it is missing in its own, and what stood there is gone, and its tag
+    /// with it. True if both were there.
+    pub(crate) fn misdirect(&mut self, from: Position, onto: Position) -> bool {
+        from != onto && self.records.contains_key(&onto) && self.lose(from) && self.rot(onto)
+    }
+
+    /// The snapshot rots. True if there was one.
+    pub(crate) fn rot_snapshot(&mut self) -> bool {
+        let is_there = self.snapshot.take().is_some();
+        self.is_snapshot_rotten |= is_there;
+        is_there
+    }
+
+    /// A copy of the superblock, the first or the second, cannot be read any more. True if there was one.
+    pub(crate) fn lose_copy(&mut self, second: bool) -> bool {
+        self.copies[usize::from(second)].take().is_some()
+    }
+
+    /// The disk is replaced by an empty one.
+    pub(crate) fn wipe(&mut self) {
+        let image = self.image.take();
+        *self = Self { image, ..Self::default() };
+    }
+
+    /// Keeps what is on the disk now.
+    pub(crate) fn keep_image(&mut self) {
+        self.image = Some(Box::new(Image {
+            copies: self.copies,
+            records: self.records.clone(),
+            snapshot: self.snapshot.clone(),
+            lost: self.lost.clone(),
+            unwritten: self.unwritten.clone(),
+            end: self.end,
+            floor: self.floor,
+        }));
+    }
+
+    /// Puts back what was kept. True if something was.
+    pub(crate) fn restore_image(&mut self) -> bool {
+        let Some(image) = self.image.take() else { return false };
+        let Image { copies, records, snapshot, lost, unwritten, end, floor } = *image;
+        *self = Self { copies, records, snapshot, lost, unwritten, end, floor, ..Self::default() };
+        true
+    }
+
+    /// What a driver does when it opens a disk: it writes a superblock's lost copy again from the other, and learns which
+    /// writes are missing in the midst of the log. Those that are missing at its end were never there, as far as it can
+    /// tell.
+    pub(crate) fn mend(&mut self) {
+        self.copies = [self.promise(); 2];
+        if self.unwritten.is_empty() {
+            return;
+        }
+        let last = self.records.keys().chain(self.lost.iter()).max().map(|last| last.next());
+        self.end = last.unwrap_or_default().max(self.floor);
+        for position in std::mem::take(&mut self.unwritten) {
+            if position < self.end {
+                self.lost.insert(position);
+            }
+        }
+    }
+}
