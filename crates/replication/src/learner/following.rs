@@ -232,7 +232,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     fn diverge(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         self.unshown.clear();
         self.stand(Standing::Diverged(slot), fx);
-        let rest = self.setbacks.suffer();
+        let rest = self.setbacks.suffer(slot);
         self.begin_transfer_after(rest, fx);
     }
 
@@ -244,7 +244,6 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.unable.clear();
         self.unlinked.clear();
         self.has_skipped = true;
-        self.setbacks.since = self.copy.slot;
         self.patience = Patience::default();
         // What was shown may be ahead of it still: then it shows nothing until it has caught up with itself.
         if !matches!(self.standing, Standing::Fetching) {
@@ -361,20 +360,21 @@ pub(super) struct Patience {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Setbacks {
     count: u32,
-    /// The state that was taken up last.
-    since: Slot,
+    /// Where it was wrong last.
+    at: Slot,
 }
 
 impl Setbacks {
     /// What it executed itself, as far as this slot, was right.
     const fn go_right(&mut self, slot: Slot) {
-        if slot.0 >= self.since.0.saturating_add(limits::FOLLOW_STEP) {
+        if slot.0 >= self.at.0.saturating_add(limits::FOLLOW_STEP) {
             self.count = 0;
         }
     }
 
-    /// It was wrong. For how many ticks it rests now: none the first time, and twice as many each time after.
-    fn suffer(&mut self) -> u32 {
+    /// It was wrong in this slot. For how many ticks it rests now: none the first time, and twice as many each time after.
+    pub(super) fn suffer(&mut self, slot: Slot) -> u32 {
+        self.at = slot;
         self.count = self.count.saturating_add(1);
         match self.count {
             1 => 0,

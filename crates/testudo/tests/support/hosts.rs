@@ -19,7 +19,7 @@ pub(crate) struct Hosts {
 }
 
 /// Keys that [`fill`] puts in one transaction, and so in one slot.
-pub(crate) const FILLED_AT_ONCE: u64 = 50;
+pub(crate) const FILLED_AT_ONCE: u64 = 12;
 
 impl Hosts {
     /// Makes the cluster's files and starts its replicas.
