@@ -7,7 +7,7 @@ mod harm;
 
 use harm::Image;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use testudo_core::{Past, Position, Promise, Protocol};
+use testudo_core::{Lost, Past, Position, Promise, Protocol, Tag, Tagged as _};
 
 /// Something that must become durable in its turn.
 #[derive(Clone, Debug)]
@@ -25,11 +25,13 @@ pub struct Disk<P: Protocol> {
     copies: [Option<Promise>; 2],
     records: BTreeMap<Position, P::Record>,
     snapshot: Option<P::Snapshot>,
-    /// Records that were durable and rotted.
-    lost: BTreeSet<Position>,
+    /// Records that were durable and rotted, with their tags where those are left.
+    lost: BTreeMap<Position, Option<Tag>>,
     /// Writes that a flush acknowledged and that never reached the disk. Nobody knows yet.
     unwritten: BTreeSet<Position>,
     is_snapshot_rotten: bool,
+    /// Of what was lost, that which the node knows of in this life, and whether it knows of its snapshot.
+    known: (BTreeSet<Position>, bool),
     /// The position after the last durable record.
     end: Position,
     /// The position before which everything was forgotten.
@@ -52,9 +54,10 @@ impl<P: Protocol> Default for Disk<P> {
             copies: [None; 2],
             records: BTreeMap::new(),
             snapshot: None,
-            lost: BTreeSet::new(),
+            lost: BTreeMap::new(),
             unwritten: BTreeSet::new(),
             is_snapshot_rotten: false,
+            known: (BTreeSet::new(), false),
             end: Position(0),
             floor: Position(0),
             image: None,
@@ -122,6 +125,7 @@ impl<P: Protocol> Disk<P> {
             self.finished = number;
             self.snapshot = Some(snapshot);
             self.is_snapshot_rotten = false;
+            self.known.1 = false;
             self.apply_forgets();
         }
     }
@@ -163,9 +167,11 @@ impl<P: Protocol> Disk<P> {
         lost
     }
 
-    /// A durable record rots. True if there was one.
-    pub(crate) fn rot(&mut self, position: Position) -> bool {
-        self.records.remove(&position).is_some() && self.lost.insert(position)
+    /// A durable record rots: itself alone, or its tag with it. True if there was one.
+    pub(crate) fn rot(&mut self, position: Position, keeps_tag: bool) -> bool {
+        let Some(record) = self.records.remove(&position) else { return false };
+        self.lost.insert(position, keeps_tag.then(|| record.tag()));
+        true
     }
 
     /// What the node finds when it starts, and the position that its next record gets.
@@ -174,7 +180,7 @@ impl<P: Protocol> Disk<P> {
             promise: self.promise(),
             snapshot: self.snapshot.clone(),
             records: self.records.iter().map(|(at, record)| (*at, record.clone())).collect(),
-            lost: self.lost.iter().copied().collect(),
+            lost: self.lost.iter().map(|(at, tag)| Lost { position: *at, tag: *tag }).collect(),
         };
         (past, self.end)
     }

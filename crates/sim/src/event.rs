@@ -127,6 +127,8 @@ pub enum Event {
     Started(NodeId),
     /// A node's disk or memory came to harm.
     Harmed(NodeId, Harm),
+    /// A node was told of something that it had lost.
+    Scrubbed(NodeId),
     /// A node's wall clock was set off by that many milliseconds.
     ClockSet(NodeId, i64),
     /// Messages from the first to the second are lost from now on.

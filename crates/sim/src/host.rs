@@ -16,7 +16,7 @@ use std::time::Duration;
 use testudo_core::gate::Gate;
 use testudo_core::{
     Domain, Done, Effect, Effects, Evidence, Host as Hand, Membership, Panicked, Peer, Position,
-    Protocol, Stamp, Target, Time, Verified, Work,
+    Protocol, Rot, Stamp, Target, Time, Verified, Work,
 };
 
 /// What comes out of a host for the world to carry on.
@@ -233,6 +233,10 @@ impl<P: Protocol> Host<P> {
         out: &mut Emissions<P>,
     ) {
         self.step(now, out, |automaton, fx| automaton.on_message(message, fx));
+    }
+
+    pub(crate) fn rot(&mut self, rot: Rot, now: Time, out: &mut Emissions<P>) {
+        self.step(now, out, |automaton, fx| automaton.on_rot(rot, fx));
     }
 
     /// The timer with this number runs out, if it still runs; its name is given back then.

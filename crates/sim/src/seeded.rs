@@ -31,6 +31,8 @@ enum Act {
     Strike(Option<NodeId>),
     /// A replica's disk becomes again what it was when it was kept.
     Image(NodeId),
+    /// A scrub comes by a replica's disk.
+    Scrub(NodeId),
     /// The partition with this number ends.
     Heal(u64),
     SwapTwins,
@@ -188,6 +190,9 @@ impl<S: System> Seeded<S> {
             Act::Finish(node, number) => self.world.finish(node, number),
             Act::Restart(node) => self.world.restart(node),
             Act::Strike(victim) => self.strike(victim),
+            Act::Scrub(node) => {
+                self.world.scrub(node);
+            }
             Act::Image(node) => self.bring_back_image(node),
             Act::Heal(number) if number == self.partition => self.world.heal(),
             Act::Heal(_) => {}

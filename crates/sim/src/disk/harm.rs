@@ -6,7 +6,7 @@
 
 use super::Disk;
 use std::collections::{BTreeMap, BTreeSet};
-use testudo_core::{Position, Promise, Protocol};
+use testudo_core::{Lost, Position, Promise, Protocol, Rot, Tag};
 
 /// What is on a disk at one moment, for putting it back later.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Image<P: Protocol> {
     copies: [Option<Promise>; 2],
     records: BTreeMap<Position, P::Record>,
     snapshot: Option<P::Snapshot>,
-    lost: BTreeSet<Position>,
+    lost: BTreeMap<Position, Option<Tag>>,
     unwritten: BTreeSet<Position>,
     end: Position,
     floor: Position,
@@ -56,13 +56,15 @@ impl<P: Protocol> Disk<P> {
     /// A write went to the place of another record: it is missing in its own, and what stood there is gone, and its tag
     /// with it. True if both were there.
     pub(crate) fn misdirect(&mut self, from: Position, onto: Position) -> bool {
-        from != onto && self.records.contains_key(&onto) && self.lose(from) && self.rot(onto)
+        from != onto && self.records.contains_key(&onto) && self.lose(from) && self.rot(onto, false)
     }
 
     /// The snapshot rots. True if there was one.
     pub(crate) fn rot_snapshot(&mut self) -> bool {
         let is_there = self.snapshot.take().is_some();
-        self.is_snapshot_rotten |= is_there;
+        if is_there {
+            (self.is_snapshot_rotten, self.known.1) = (true, false);
+        }
         is_there
     }
 
@@ -98,20 +100,41 @@ impl<P: Protocol> Disk<P> {
         true
     }
 
-    /// What a driver does when it opens a disk: it writes a superblock's lost copy again from the other, and learns which
-    /// writes are missing in the midst of the log. Those that are missing at its end were never there, as far as it can
-    /// tell.
+    /// What a driver does when it opens a disk: it writes a superblock's lost copy again from the other, and learns what is
+    /// missing in the midst of the log. What is missing at its end was never there, as far as it can tell.
     pub(crate) fn mend(&mut self) {
         self.copies = [self.promise(); 2];
-        if self.unwritten.is_empty() {
-            return;
+        if !self.unwritten.is_empty() {
+            self.find_gaps();
+            let last = self.records.keys().chain(self.lost.keys()).max().map(|last| last.next());
+            self.end = last.unwrap_or_default().max(self.floor);
+            self.unwritten.clear();
         }
-        let last = self.records.keys().chain(self.lost.iter()).max().map(|last| last.next());
-        self.end = last.unwrap_or_default().max(self.floor);
-        for position in std::mem::take(&mut self.unwritten) {
-            if position < self.end {
-                self.lost.insert(position);
+        self.known = (self.lost.keys().copied().collect(), true);
+    }
+
+    /// What is missing with something behind it is known to have been there, and nothing else of it.
+    fn find_gaps(&mut self) {
+        let Some(last) = self.records.keys().chain(self.lost.keys()).max().copied() else { return };
+        let later = self.unwritten.split_off(&last);
+        let gaps = std::mem::replace(&mut self.unwritten, later);
+        self.lost.extend(gaps.into_iter().map(|position| (position, None)));
+    }
+
+    /// Reads everything again, and says what is lost that the node does not know of in this life.
+    pub(crate) fn scrub(&mut self) -> Vec<Rot> {
+        self.find_gaps();
+        let (records, is_snapshot_known) = &mut self.known;
+        let mut found = Vec::new();
+        for (position, tag) in &self.lost {
+            if records.insert(*position) {
+                found.push(Rot::Record(Lost { position: *position, tag: *tag }));
             }
         }
+        if self.is_snapshot_rotten && !*is_snapshot_known {
+            *is_snapshot_known = true;
+            found.push(Rot::Snapshot);
+        }
+        found
     }
 }

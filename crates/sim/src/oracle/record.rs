@@ -54,6 +54,7 @@ impl Counts {
             Event::Flushed(..) => "flushes",
             Event::Snapshotted(_) => "snapshots",
             Event::Crashed { .. } => "crashes",
+            Event::Scrubbed(_) => "losses found by a scrub",
             Event::Harmed(_, harm) => return Some(harm.name()),
             Event::Lied(..) => "lies told",
             Event::Told(_, Fact::Executed { .. }) => "slots executed",
@@ -146,6 +147,7 @@ impl Trace {
                 format!("{} crashed, lost {writes} writes and {held} words", name(*node))
             }
             Event::Started(node) => format!("{} started", name(*node)),
+            Event::Scrubbed(node) => format!("{}: a scrub came by", name(*node)),
             Event::Harmed(node, harm) => format!("{}: {harm}", name(*node)),
             Event::ClockSet(node, offset) => format!("{} clock off by {offset} ms", name(*node)),
             Event::Cut(from, to) => format!("{}-/->{}", name(*from), name(*to)),

@@ -17,6 +17,10 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 let position = record(word)?;
                 self.harmed(|world| world.rot(node, position))
             }
+            ["record-and-tag", word] => {
+                let position = record(word)?;
+                self.harmed(|world| world.rot_wholly(node, position))
+            }
             ["write", word] => {
                 let position = record(word)?;
                 self.harmed(|world| world.lose_write(node, position))

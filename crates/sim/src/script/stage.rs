@@ -15,6 +15,7 @@
 //! | `harm 2 record voted`, `harm 2 write 7`, `harm 2 misdirected 5 7` | a record rots (the last of that name, or by number), was never written, or was written onto another |
 //! | `harm 2 snapshot`, `harm 2 memory`, `harm 2 superblock-copy`, `harm 2 superblock` | each of that rots or is lost |
 //! | `harm 2 wiped`, `image 2`, `harm 2 old-image` | of a node that is down: an empty disk, or the one that was kept |
+//! | `scrub 2` | a node that runs is told what rotted on its disk |
 //! | `records 2` | one line per durable record |
 //! | `fire 1 view` | a running timer whose name begins so runs out now |
 //! | `advance 1s` | time passes, timers run out, messages stay under way |
@@ -171,6 +172,12 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             }
             ["harm", node, words @ ..] => self.harm(node, words),
             ["image", node] => self.image(node),
+            ["scrub", node] => {
+                let node = self.node(node)?;
+                self.act(|world| {
+                    world.scrub(node);
+                })
+            }
             ["records", node] => self.records(node),
             ["disk", how @ ("hold" | "auto")] => {
                 self.holds_disk = *how == "hold";
@@ -551,6 +558,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 format!("{} clock off by {offset} ms", self.name(*node))
             }
             Event::Harmed(node, harm) => format!("{} has come to harm: {harm}", self.name(*node)),
+            Event::Scrubbed(node) => format!("{} finds out what it has lost", self.name(*node)),
             Event::Told(_, Fact::Answered { .. }) => return None,
             Event::Told(node, fact) => format!("  {} {}", self.name(*node), fact_line(fact)),
             Event::Blamed { by, accused, offence, .. } => {

@@ -192,6 +192,10 @@ impl<S: System> Seeded<S> {
         if crashes {
             let after = Duration::from_millis(self.rng.between(1, 300));
             self.plan(after, Act::Restart(node));
+        } else {
+            // Somebody reads the disk again from time to time.
+            let after = Duration::from_millis(self.rng.between(100, 20_000));
+            self.plan(after, Act::Scrub(node));
         }
         happened
     }

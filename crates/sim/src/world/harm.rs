@@ -38,10 +38,16 @@ impl<S: System> World<S> {
         happened
     }
 
-    /// A durable record of a node rots; it is found at the next start.
+    /// A durable record of a node rots; it is found at the next start, with the record's tag.
     pub fn rot(&mut self, node: NodeId, position: Position) -> bool {
-        let rotted = on_disk!(self, node, disk => disk.rot(position));
+        let rotted = on_disk!(self, node, disk => disk.rot(position, true));
         self.note_harm(node, Harm::Record, rotted)
+    }
+
+    /// A durable record of a node rots together with its tag: at the next start nobody knows what it was about.
+    pub fn rot_wholly(&mut self, node: NodeId, position: Position) -> bool {
+        let rotted = on_disk!(self, node, disk => disk.rot(position, false));
+        self.note_harm(node, Harm::RecordAndTag, rotted)
     }
 
     /// A write that a flush acknowledged never reached a node's disk.
@@ -106,9 +112,8 @@ impl<S: System> World<S> {
         let positions = self.positions(node);
         let one = if positions.is_empty() { None } else { Some(*rng.pick(&positions)) };
         match harm {
-            Harm::Record | Harm::RecordAndTag => {
-                one.is_some_and(|position| self.rot(node, position))
-            }
+            Harm::Record => one.is_some_and(|position| self.rot(node, position)),
+            Harm::RecordAndTag => one.is_some_and(|position| self.rot_wholly(node, position)),
             // The last writes are those that nobody misses.
             Harm::LostWrite if rng.below(2) == 0 => {
                 let count = 1 + rng.below(4) as usize;
@@ -127,6 +132,19 @@ impl<S: System> World<S> {
             Harm::Wiped => self.wipe(node),
             Harm::OldImage => self.restore_image(node),
         }
+    }
+
+    /// A scrub comes by: a node that runs is told what it did not know to be lost. Says how much that was.
+    pub fn scrub(&mut self, node: NodeId) -> usize {
+        if !self.is_up(node) {
+            return 0;
+        }
+        let found = on_disk!(self, node, disk => disk.scrub());
+        let count = found.len();
+        for rot in found {
+            self.tell_of_rot(node, rot);
+        }
+        count
     }
 
     /// How a replica that is up says it is.
