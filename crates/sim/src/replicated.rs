@@ -212,6 +212,10 @@ where
         }
     }
 
+    fn describe(&self, replica: &Self::Replica) -> String {
+        format!("votes {}, {:?}", K::votes(replica.order()), replica.status())
+    }
+
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
         let Some(rot) = self.rots.get(&node) else { return false };
         rot.spoil(draw);

@@ -8,6 +8,7 @@
 mod fault;
 mod harm;
 mod speak;
+mod stated;
 mod step;
 
 use crate::adversary::{Adversary, Misconduct};
@@ -22,9 +23,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{
-    Certificate, ClusterId, Context, DecodeError, Domain, Evidence, FaultModel, GroupId,
-    Incarnation, Invalid, Kind, Member, Membership, Message, Peer, Protocol, ProtocolId, PublicKey,
-    Rejection, ReplicaId, Signed, Statement, Strength, Verified,
+    ClusterId, Context, Domain, Evidence, FaultModel, GroupId, Incarnation, Member, Membership,
+    Message, Peer, Protocol, PublicKey, Rejection, ReplicaId, Signed, Verified,
 };
 
 /// The automata of one protocol and how their outputs are read.
@@ -100,6 +100,11 @@ pub trait System: Sized {
     fn condition(&self, replica: &Self::Replica) -> Condition {
         let _ = replica;
         Condition::default()
+    }
+
+    /// What a replica is like, for people.
+    fn describe(&self, replica: &Self::Replica) -> String {
+        format!("{:?}", self.condition(replica))
     }
 
     /// Has a value in a replica's memory become another one soon; a number says which. False where a system has no
@@ -241,34 +246,6 @@ pub enum Pending {
 pub trait Observer {
     /// Something happened at this virtual time.
     fn observe(&mut self, at: Duration, event: &Event);
-}
-
-/// A statement as a message of its own, for [`World::certify`].
-#[derive(Clone, Debug)]
-struct Stated<T>(T);
-
-impl<T: Statement> Message for Stated<T> {
-    fn protocol(&self) -> ProtocolId {
-        T::PROTOCOL
-    }
-    fn kind(&self) -> Kind {
-        T::KIND
-    }
-    fn name(&self) -> &'static str {
-        "statement"
-    }
-    fn strength(&self) -> Strength {
-        Strength::Signature
-    }
-    fn encode_body(&self, out: &mut Vec<u8>) {
-        self.0.encode(out);
-    }
-    fn decode_body(_: ProtocolId, _: Kind, body: &[u8]) -> Result<Self, DecodeError> {
-        T::from_bytes(body).map(Self)
-    }
-    fn validate(&self, _: Peer, _: &Context<'_>) -> Result<(), Invalid> {
-        Ok(())
-    }
 }
 
 /// The world.
@@ -570,19 +547,6 @@ impl<S: System> World<S> {
         for node in self.nodes.iter().filter(|node| node.is_correct) {
             each_host!(&node.body, host => host.audit());
         }
-    }
-
-    /// A certificate of these nodes for a statement: what their upper layers would have gathered, where a test plays
-    /// those. Liars' tools do not reach here.
-    pub fn certify<T: Statement>(&self, nodes: &[NodeId], statement: &T) -> Certificate<T> {
-        let mut certificate = Certificate::new(statement.clone());
-        for node in nodes {
-            let (peer, signer) = each_host!(
-                &self.nodes[node.index()].body, host => (host.peer, &host.signer));
-            let vote = Stated(statement.clone());
-            certificate.add(&Verified::seal(vote, peer, self.setup.domain, signer));
-        }
-        certificate
     }
 
     /// Notes something that only a run's own driver knows.

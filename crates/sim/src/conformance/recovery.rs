@@ -26,7 +26,11 @@ impl<S: Serving> Run<'_, S> {
             if self.seeded.world.now() > deadline {
                 let patience = self.plan.patience;
                 let what = missing.join(", ");
-                self.violate("recovery", format!("{patience:?} after the last trouble {what}"));
+                let replicas = self.describe_all();
+                self.violate(
+                    "recovery",
+                    format!("{patience:?} after the last trouble {what}{replicas}"),
+                );
                 return false;
             }
             let callers = u64::from(self.plan.callers());
@@ -58,6 +62,17 @@ impl<S: Serving> Run<'_, S> {
             }
         }
         missing
+    }
+
+    /// One line per replica: what it is like.
+    pub(super) fn describe_all(&self) -> String {
+        let world = &self.seeded.world;
+        let line = |node: NodeId| {
+            let replica = world.replica(node).and_then(|host| host.automaton());
+            let how = replica.map_or("down".into(), |replica| world.system.describe(replica));
+            format!("\n    {}: {how}", world.name(node))
+        };
+        world.replicas().map(line).collect()
     }
 
     /// A log that grows beyond what the plan allows is not let go.

@@ -171,9 +171,10 @@ impl<'a, S: Serving> Run<'a, S> {
             let waiting: Vec<String> =
                 self.open.iter().map(|(client, op)| self.waiting(*client, *op)).collect();
             let patience = self.plan.patience;
+            let (waiting, replicas) = (waiting.join(", "), self.describe_all());
             self.violate(
                 "liveness",
-                format!("{patience:?} after {what} still unanswered: {}", waiting.join(", ")),
+                format!("{patience:?} after {what} still unanswered: {waiting}{replicas}"),
             );
         }
         !self.papers.is_violated()

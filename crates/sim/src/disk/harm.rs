@@ -42,6 +42,12 @@ impl<P: Protocol> Disk<P> {
         self.records.get(&position)
     }
 
+    /// Whether both copies of the superblock can be read.
+    #[must_use]
+    pub fn has_both_copies(&self) -> bool {
+        self.copies.iter().all(Option::is_some)
+    }
+
     /// Whether no snapshot has rotted since the last one that was written.
     #[must_use]
     pub const fn is_snapshot_whole(&self) -> bool {
@@ -121,8 +127,9 @@ impl<P: Protocol> Disk<P> {
         self.lost.extend(gaps.into_iter().map(|position| (position, None)));
     }
 
-    /// Reads everything again, and says what is lost that the node does not know of in this life.
+    /// Reads everything again, mends the superblock, and says what is lost that the node does not know of in this life.
     pub(crate) fn scrub(&mut self) -> Vec<Rot> {
+        self.copies = [self.promise(); 2];
         self.find_gaps();
         let (records, is_snapshot_known) = &mut self.known;
         let mut found = Vec::new();

@@ -127,6 +127,8 @@ impl<S: System> World<S> {
             }),
             Harm::Snapshot => self.rot_snapshot(node),
             Harm::Memory => self.rot_memory(node, rng.next()),
+            // The other one as well would be worse than that.
+            Harm::SuperblockCopy if !on_disk!(self, node, disk => disk.has_both_copies()) => false,
             Harm::SuperblockCopy => self.lose_superblock_copy(node, rng.below(2) == 0),
             Harm::Superblock => self.lose_superblock(node),
             Harm::Wiped => self.wipe(node),
