@@ -142,6 +142,8 @@ pub struct Findings {
     pub life: u32,
     /// How often a state was transferred to it.
     pub restored: u64,
+    /// Whether no record is missing in its log.
+    pub is_log_whole: bool,
     /// Whether a snapshot of it can be read, or it needs none.
     pub is_snapshot_whole: bool,
     /// Whether nothing waits to spoil its memory.
@@ -172,11 +174,11 @@ impl Ailment {
         let has_started = now.life > self.life;
         match self.harm {
             Harm::SuperblockCopy => true,
-            Harm::Record | Harm::RecordAndTag | Harm::Misdirected => {
-                has_started || condition.stable >= self.horizon
-            }
+            // What is still missing is found again at every start, and the whole window with it where nobody knows what
+            // it was.
+            Harm::Record | Harm::RecordAndTag | Harm::Misdirected => now.is_log_whole,
             Harm::LostWrite | Harm::OldImage | Harm::Wiped | Harm::Superblock => {
-                has_started && condition.stable >= self.horizon
+                now.is_log_whole && has_started && condition.stable >= self.horizon
             }
             Harm::Snapshot => now.is_snapshot_whole,
             Harm::Memory => now.is_memory_settled && (has_started || now.restored > self.restored),

@@ -130,8 +130,11 @@ impl<P: Protocol> Disk<P> {
         }
     }
 
-    pub(crate) fn forget(&mut self, before: Position) {
-        self.forgets.push_back((self.asked, before));
+    /// Lets go of the records before a position, once all snapshots that were asked for are durable; or without waiting
+    /// for them, if it is that careless.
+    pub(crate) fn forget(&mut self, before: Position, is_careless: bool) {
+        let needs = if is_careless { 0 } else { self.asked };
+        self.forgets.push_back((needs, before));
         self.apply_forgets();
     }
 

@@ -38,6 +38,7 @@ pub mod world;
 pub use adversary::{Adversary, Misconduct};
 pub use atlas::{Ailment, Condition, Findings, Harm};
 pub use event::{Audit, Event, Fact, Letter, Loss, NodeId};
+pub use host::Flaw;
 pub use idle::NoClient;
 pub use keys::{SimKeys, SimSigner};
 pub use liar::{Corrupt, Liar, Lie};

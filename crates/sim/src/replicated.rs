@@ -6,6 +6,7 @@ use crate::atlas::Condition;
 use crate::conformance::{Heard, Held, Serving};
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
+use crate::host::Flaw;
 use crate::liar::{Tamper, tamper_bytes};
 use crate::memory::{Rot, Unsound};
 use crate::rng::Chance;
@@ -53,7 +54,7 @@ type Told = Either<ClientOutput, LearnerOutput>;
 
 /// Replication over an ordering, of the service that a workload is for, with learners that keep these rules.
 pub struct Replicated<O, K, W = Small, R = Standard> {
-    is_hasty: bool,
+    flaw: Option<Flaw>,
     interval: u64,
     /// Tickets given out to scripts' requests.
     tickets: u64,
@@ -76,7 +77,7 @@ impl<O, K, W, R> Default for Replicated<O, K, W, R> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
         Self {
-            is_hasty: false,
+            flaw: None,
             interval: 8,
             tickets: 0,
             readers: BTreeMap::new(),
@@ -87,10 +88,10 @@ impl<O, K, W, R> Default for Replicated<O, K, W, R> {
 }
 
 impl<O, K, W, R> Replicated<O, K, W, R> {
-    /// The same over a driver that does not wait for the disk.
+    /// The same over a driver that is not right.
     #[must_use]
-    pub fn hasty() -> Self {
-        Self { is_hasty: true, ..Self::default() }
+    pub fn over(flaw: Flaw) -> Self {
+        Self { flaw: Some(flaw), ..Self::default() }
     }
 }
 
@@ -238,8 +239,8 @@ where
         K::convicts(evidence, context)
     }
 
-    fn is_hasty(&self) -> bool {
-        self.is_hasty
+    fn flaw(&self) -> Option<Flaw> {
+        self.flaw
     }
 
     fn adversary(

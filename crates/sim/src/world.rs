@@ -14,7 +14,7 @@ mod step;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
-use crate::host::Host;
+use crate::host::{Flaw, Host};
 use crate::keys::{SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::rng::Rng;
@@ -120,10 +120,9 @@ pub trait System: Sized {
         true
     }
 
-    /// Whether its driver is broken and says things before what they rest on is durable: a mutant that oracles must
-    /// convict.
-    fn is_hasty(&self) -> bool {
-        false
+    /// What is wrong with its driver: a mutant that oracles must convict.
+    fn flaw(&self) -> Option<Flaw> {
+        None
     }
 
     /// How liars change this system's messages.
@@ -354,7 +353,7 @@ impl<S: System> World<S> {
     fn host<P: Protocol>(&self, peer: Peer, signer: &SimSigner, rng: Rng) -> Host<P> {
         let Setup { domain, membership, .. } = &self.setup;
         let mut host = Host::new(peer, signer.clone(), *domain, membership.clone(), rng);
-        host.is_hasty = self.system.is_hasty();
+        host.flaw = self.system.flaw();
         host
     }
 

@@ -236,6 +236,7 @@ fn what_befell_a_replica_counts_until_it_is_all_that_it_was() {
         condition: Some(well),
         life: 1,
         restored: 0,
+        is_log_whole: true,
         is_snapshot_whole: true,
         is_memory_settled: true,
     };
@@ -251,8 +252,8 @@ fn what_befell_a_replica_counts_until_it_is_all_that_it_was() {
         let recovered = Findings { condition: Some(far), ..again };
         assert!(is_over(harm, &recovered), "{harm}: it started, voted and went on");
     }
-    assert!(!is_over(Harm::Record, &now), "nobody has read it");
-    assert!(is_over(Harm::Record, &again), "it was read");
+    assert!(!is_over(Harm::Record, &Findings { is_log_whole: false, ..again }), "it is missing");
+    assert!(is_over(Harm::Record, &now), "it is forgotten");
     assert!(!is_over(Harm::Wiped, &again), "what it had said may still matter");
     assert!(!is_over(Harm::Snapshot, &Findings { is_snapshot_whole: false, ..again }));
     assert!(!is_over(Harm::Memory, &now), "it has the state that it had");

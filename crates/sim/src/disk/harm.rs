@@ -24,10 +24,13 @@ impl<P: Protocol> Disk<P> {
     /// Whether everything that was ever durable and is not forgotten can be read.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.lost.is_empty()
-            && self.unwritten.is_empty()
-            && !self.is_snapshot_rotten
-            && self.copies[0] == self.copies[1]
+        self.is_log_whole() && !self.is_snapshot_rotten && self.copies[0] == self.copies[1]
+    }
+
+    /// Whether no record is missing that is not forgotten.
+    #[must_use]
+    pub fn is_log_whole(&self) -> bool {
+        self.lost.is_empty() && self.unwritten.is_empty()
     }
 
     /// How many records the log holds.
@@ -117,6 +120,16 @@ impl<P: Protocol> Disk<P> {
             self.unwritten.clear();
         }
         self.known = (self.lost.keys().copied().collect(), true);
+    }
+
+    /// What no driver should do: the log ends before the first record that cannot be read.
+    pub(crate) fn truncate(&mut self) {
+        self.find_gaps();
+        if let Some(first) = self.lost.keys().next().copied() {
+            self.records.split_off(&first);
+            self.lost.clear();
+            self.end = first;
+        }
     }
 
     /// What is missing with something behind it is known to have been there, and nothing else of it.

@@ -162,6 +162,8 @@ impl<S: System> World<S> {
             condition: self.condition(node),
             life: self.life(node),
             restored: self.restored.get(&node).copied().unwrap_or_default(),
+            is_log_whole: each_host!(
+                &self.nodes[node.index()].body, host => host.disk().is_log_whole()),
             is_snapshot_whole: each_host!(
                 &self.nodes[node.index()].body, host => host.disk().is_snapshot_whole()),
             is_memory_settled: self.system.is_memory_settled(node),
