@@ -11,8 +11,8 @@
 //! | power failure of all | the same, each | nothing is lost; all stand still until a quorum is back | beyond f for liveness, never for safety |
 //! | cut off, one-way, slow | nothing | nothing | not at all: the network is nobody's fault, and heals |
 //! | wrong clock | nothing | its batches are judged implausible | while it is wrong |
-//! | **rotten record** | which slot's, by the record's tag; at the next start, or when a scrub comes by | no vote on that slot and no read claim until a stable checkpoint covers it | until then |
-//! | the same without its tag, **misdirected write**, **lost write** in the midst of the log | that something is missing, and not what | the same for the whole window | until a checkpoint beyond that window |
+//! | **rotten record** | which slot's, by the record's tag; at the next start, or when a scrub comes by | no vote on that slot and no read claim until a stable checkpoint covers it | until the log is let go that far |
+//! | the same without its tag, **misdirected write**, **lost write** in the midst of the log | that something is missing, and not what | the same for the whole window | the same |
 //! | **lost write** at the end of the log | nothing: the log looks whole | it asks the others at its start what it had said, and does not vote if that is more than it knows | until it votes again and a stable checkpoint covers all that it can have said |
 //! | **old disk image** | nothing: the disk looks whole | the same | the same |
 //! | one **lost superblock copy** | it is written anew at the start | nothing | not at all |
@@ -21,9 +21,12 @@
 //! | **rotten memory** | at the next checkpoint that is stable | its results and its digest may be wrong; from the checkpoint on it says nothing of its state | until the state is the others' again |
 //! | a liar | | anything | for ever |
 //!
+//! A missing record is counted for as long as it is missing, although its slot may be covered long before: who starts
+//! again finds it missing again, and without its tag takes the window of that time for lost. So the log must be let go.
+//!
 //! What is beyond f: more than f rotten records of *one* slot, none of them covered by a checkpoint; more than f
-//! superblocks; more than f memories that rotted alike. Different records that rot on each replica are not: for each
-//! slot at most f have lost anything, and each heals by itself.
+//! superblocks; more than f memories that rotted alike. Different records that rot on each replica are not
+//! ([`crate::Trouble::Helical`]): for each slot at most f have lost anything, and each heals by itself.
 //!
 //! [`Ailment`] is the reckoning of the last column. It does not take a replica's word for being healed where there is
 //! something to measure: what is on the disk, which life it is in, and how far the checkpoints of others are.

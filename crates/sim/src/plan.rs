@@ -105,6 +105,9 @@ pub enum Trouble {
     Clock,
     /// The disk or the memory of a replica comes to harm. [`crate::atlas`] says for how long it counts as faulty.
     Harm(Harm),
+    /// On every replica a record rots, each of another slot, and all lose power. For each slot it is one that has lost
+    /// something, so it is no more than one fault.
+    Helical,
     /// A learner crashes with all that it knows, and starts afresh later.
     Learner,
 }
@@ -120,6 +123,7 @@ impl Trouble {
             Self::OneWay => "one-way",
             Self::Clock => "clock",
             Self::Harm(harm) => harm.name(),
+            Self::Helical => "helical rot",
             Self::Learner => "learner crash",
         }
     }

@@ -6,7 +6,7 @@
 
 use super::Disk;
 use std::collections::{BTreeMap, BTreeSet};
-use testudo_core::{Lost, Position, Promise, Protocol, Rot, Tag};
+use testudo_core::{Lost, Position, Promise, Protocol, Rot, Slot, Tag, Tagged as _};
 
 /// What is on a disk at one moment, for putting it back later.
 #[derive(Debug)]
@@ -49,6 +49,14 @@ impl<P: Protocol> Disk<P> {
     #[must_use]
     pub fn has_both_copies(&self) -> bool {
         self.copies.iter().all(Option::is_some)
+    }
+
+    /// The records about what the node has said on slots.
+    pub fn votes(&self) -> impl Iterator<Item = (Slot, Position)> + '_ {
+        self.records.iter().filter_map(|(position, record)| match record.tag() {
+            Tag::Vote(slot) => Some((slot, *position)),
+            _ => None,
+        })
     }
 
     /// Whether no snapshot has rotted since the last one that was written.

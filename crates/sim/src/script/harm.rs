@@ -84,7 +84,9 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
 /// What a record is: the names of the variants that its `Debug` form begins with.
 fn kind(record: &str) -> String {
     let end = record.find(|letter: char| !(letter.is_ascii_alphabetic() || letter == '('));
-    record[..end.unwrap_or(record.len())].trim_end_matches('(').replace('(', " ")
+    let names = record[..end.unwrap_or(record.len())].split('(');
+    let names = names.take_while(|name| name.starts_with(|letter: char| letter.is_uppercase()));
+    names.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -95,6 +97,6 @@ mod tests {
     fn a_record_is_named_by_its_variants() {
         assert_eq!(kind("Order(Voted(Attested { signer: r0 }))"), "Order Voted Attested");
         assert_eq!(kind("Body(7)"), "Body");
-        assert_eq!(kind("One(Halted(s4))"), "One Halted s");
+        assert_eq!(kind("One(Halted(s4))"), "One Halted");
     }
 }

@@ -1,7 +1,7 @@
 //! What goes wrong, when, and with whom: never with more replicas at a time than the budget allows.
 
 use super::{Act, Ambush, Seeded};
-use crate::atlas::{Ailment, Harm};
+use crate::atlas::{Ailment, Findings, Harm};
 use crate::event::NodeId;
 use crate::plan::Trouble;
 use crate::rng::Chance;
@@ -30,6 +30,7 @@ impl<S: System> Seeded<S> {
             Trouble::Clock => self.wrong_clock(),
             Trouble::Harm(Harm::OldImage) => self.old_image(),
             Trouble::Harm(harm) => self.harm_one(harm),
+            Trouble::Helical => self.helical(),
             Trouble::Learner => self.crash_learner(),
         };
         if bites {
@@ -200,6 +201,32 @@ impl<S: System> Seeded<S> {
         happened
     }
 
+    /// A different record rots on each correct replica, and all lose power.
+    fn helical(&mut self) -> bool {
+        if self.faulty().len() >= self.f {
+            return false;
+        }
+        let mut slots = BTreeSet::new();
+        let mut struck = Vec::new();
+        let nodes: Vec<NodeId> = self.world.replicas().collect();
+        for node in nodes.into_iter().filter(|node| self.world.is_correct(*node)) {
+            let mut votes = self.world.votes(node);
+            votes.retain(|(slot, _)| !slots.contains(slot));
+            // The newest matter most: no checkpoint covers them.
+            let newest = votes.len().saturating_sub(1 + self.rng.below(12) as usize);
+            if let Some((slot, position)) = votes.get(newest).copied() {
+                slots.insert(slot);
+                struck.push((node, position));
+            }
+        }
+        self.blackout(Duration::from_secs(1));
+        for (node, position) in &struck {
+            self.reckon(*node, Harm::Record);
+            self.world.rot(*node, *position);
+        }
+        !struck.is_empty()
+    }
+
     /// A replica's disk is kept as it is, and comes back later.
     fn old_image(&mut self) -> bool {
         let Some(node) = self.victim(false) else { return false };
@@ -225,15 +252,22 @@ impl<S: System> Seeded<S> {
 
     /// Does the harm, and reckons with it from now on.
     fn harm(&mut self, node: NodeId, harm: Harm) -> bool {
-        let conditions = self.world.replicas().filter_map(|node| self.world.condition(node));
-        let horizon = conditions.map(|condition| condition.horizon).max().unwrap_or_default();
-        let findings = self.world.findings(node);
+        let before = self.ailments.len();
+        if harm.counts() {
+            self.reckon(node, harm);
+        }
         let happened = self.world.harm(node, harm, &mut self.rng);
-        if happened && harm.counts() {
-            let (life, restored) = (findings.life, findings.restored);
-            self.ailments.push((node, Ailment { harm, life, restored, horizon }));
+        if !happened {
+            self.ailments.truncate(before);
         }
         happened
+    }
+
+    fn reckon(&mut self, node: NodeId, harm: Harm) {
+        let conditions = self.world.replicas().filter_map(|node| self.world.condition(node));
+        let horizon = conditions.map(|condition| condition.horizon).max().unwrap_or_default();
+        let Findings { life, restored, .. } = self.world.findings(node);
+        self.ailments.push((node, Ailment { harm, life, restored, horizon }));
     }
 
     /// Whether a replica's memory has come to harm, and its state has not been replaced since.

@@ -4,7 +4,7 @@ use super::{System, World, each_host};
 use crate::atlas::{Condition, Findings, Harm};
 use crate::event::{Event, NodeId};
 use crate::rng::{Chance, Rng};
-use testudo_core::Position;
+use testudo_core::{Position, Slot};
 
 /// Does something to a node's disk, whatever the node is.
 macro_rules! on_disk {
@@ -21,6 +21,15 @@ impl<S: System> World<S> {
     #[must_use]
     pub fn positions(&self, node: NodeId) -> Vec<Position> {
         each_host!(&self.nodes[node.index()].body, host => host.disk().positions().collect())
+    }
+
+    /// A node's durable records about what it has said on slots, by slot.
+    #[must_use]
+    pub fn votes(&self, node: NodeId) -> Vec<(Slot, Position)> {
+        let mut votes = each_host!(
+            &self.nodes[node.index()].body, host => host.disk().votes().collect::<Vec<_>>());
+        votes.sort_unstable();
+        votes
     }
 
     /// How a record of a node's log prints, if there is one at this position.
