@@ -234,7 +234,7 @@ impl Flusher<'_> {
         if std::mem::take(&mut self.is_dirty) {
             let start = Instant::now();
             storage.flush()?;
-            self.metrics.flush_time.observe(start.elapsed().as_secs_f64());
+            self.metrics.flushed(start.elapsed());
         }
         Ok(())
     }

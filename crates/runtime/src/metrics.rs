@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -68,12 +69,13 @@ pub struct Metrics {
     pub(crate) signatures_remembered: Counter,
     pub(crate) records: Counter,
     pub(crate) record_bytes: Counter,
-    pub(crate) flush_time: Histogram,
+    flush_time: Histogram,
+    flush_recent: Gauge<f64, AtomicU64>,
+    records_lost: Gauge,
     snapshots: Counter,
     snapshot_bytes: Gauge,
     snapshot_time: Gauge<f64, AtomicU64>,
     pub(crate) snapshots_lost: Counter,
-    pub(crate) records_lost: Counter,
     pub(crate) scrubbed: Counter,
     pub(crate) mended: Counter,
     rotten: Family<Reason, Counter>,
@@ -116,11 +118,12 @@ impl Metrics {
             records: Counter::default(),
             record_bytes: Counter::default(),
             flush_time,
+            flush_recent: Gauge::default(),
+            records_lost: Gauge::default(),
             snapshots: Counter::default(),
             snapshot_bytes: Gauge::default(),
             snapshot_time: Gauge::default(),
             snapshots_lost: Counter::default(),
-            records_lost: Counter::default(),
             scrubbed: Counter::default(),
             mended: Counter::default(),
             rotten: Family::default(),
@@ -198,11 +201,6 @@ impl Metrics {
     fn register_damage(&self) {
         let mut guard = lock(&self.registry);
         let registry = &mut *guard;
-        registry.register(
-            "records_lost",
-            "Records that were found damaged or missing at the start",
-            self.records_lost.clone(),
-        );
         registry.register_with_unit(
             "scrubbed",
             "Bytes of log and snapshots that were read again to see whether they have rotted",
@@ -236,6 +234,17 @@ impl Metrics {
             "Time that one flush of the log took",
             Unit::Seconds,
             self.flush_time.clone(),
+        );
+        registry.register_with_unit(
+            "flush_recent",
+            "Time that a flush of the log takes as of late, each of the last few counting most",
+            Unit::Seconds,
+            self.flush_recent.clone(),
+        );
+        registry.register(
+            "records_lost",
+            "Records that were found lost when the log was opened",
+            self.records_lost.clone(),
         );
         registry.register("snapshots", "Snapshots written", self.snapshots.clone());
         registry.register_with_unit(
@@ -339,6 +348,29 @@ impl Metrics {
         self.frames_dropped.get_or_create(&Reason { reason }).get()
     }
 
+    /// A flush of the log has taken so long. Only one thread flushes.
+    pub(crate) fn flushed(&self, took: Duration) {
+        self.flush_time.observe(took.as_secs_f64());
+        let before = self.flush_recent.get();
+        self.flush_recent.set(before + (took.as_secs_f64() - before) / 8.0);
+    }
+
+    /// So many records of the log were found lost when it was opened.
+    pub(crate) fn found_lost(&self, records: usize) {
+        self.records_lost.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// How its disk is, for those who look: what a flush takes as of late, in milliseconds, and what was found lost.
+    pub(crate) fn disk(&self) -> Value {
+        json!({
+            "flush_ms": (self.flush_recent.get() * 1e4).round() / 10.0,
+            "records_lost": self.records_lost.get(),
+            "snapshots_lost": self.snapshots_lost.get(),
+            "records_rotten": self.rot_found().0,
+            "snapshots_rotten": self.rot_found().1,
+        })
+    }
+
     /// A snapshot of so many bytes is durable, and has taken so long.
     pub(crate) fn wrote_snapshot(&self, bytes: u64, took: Duration) {
         self.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -355,7 +387,7 @@ impl Metrics {
     /// How many records were found lost at the start.
     #[must_use]
     pub fn lost_records(&self) -> u64 {
-        self.records_lost.get()
+        u64::try_from(self.records_lost.get()).unwrap_or_default()
     }
 
     /// A scrub has found something rotten.

@@ -37,7 +37,7 @@ pub(crate) fn past<P: Driven>(
         records.extend(kept.map(|record| (position, record)));
     }
     lost.sort_unstable();
-    metrics.records_lost.inc_by(lost.len() as u64);
+    metrics.found_lost(lost.len());
     let covered = snapshot.as_ref().map_or(Position(0), P::covered);
     if covered < recovered.forgotten {
         tracing::error!(

@@ -143,6 +143,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                 self.unshown.push((*digest, remembered.slot, body));
             }
         }
+        self.hold_if_due(fx);
         if R::answers_unseen() {
             self.answer_own(fx);
         }
@@ -229,7 +230,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
 
     /// Its own execution is wrong. Nothing of it is shown, now or later. A flipped bit is mended at once; but a learner that
     /// is wrong by itself, such as one of another version, would fetch the same state for ever.
-    fn diverge(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
+    pub(super) fn diverge(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         self.unshown.clear();
         self.stand(Standing::Diverged(slot), fx);
         let rest = self.setbacks.suffer(slot);
@@ -244,6 +245,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.unable.clear();
         self.unlinked.clear();
         self.has_skipped = true;
+        self.comparing.begin_anew(self.copy.slot);
         self.patience = Patience::default();
         // What was shown may be ahead of it still: then it shows nothing until it has caught up with itself.
         if !matches!(self.standing, Standing::Fetching) {

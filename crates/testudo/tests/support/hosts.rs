@@ -98,6 +98,31 @@ pub(crate) fn fill(etcd: &str, keys: u64) {
     });
 }
 
+/// Has so many MiB ordered, and so logged, that change nothing: transactions whose condition does not hold.
+pub(crate) fn burden(etcd: &str, megabytes: usize) {
+    use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+    use pb::request_op::Request;
+    let compare = pb::Compare {
+        result: CompareResult::Greater as i32,
+        target: CompareTarget::Create as i32,
+        key: "burden".into(),
+        target_union: Some(TargetUnion::CreateRevision(0)),
+        ..Default::default()
+    };
+    let put = super::audience::put("burden", "v".repeat(1 << 20), 0);
+    let success = vec![pb::RequestOp { request: Some(Request::RequestPut(put)) }];
+    let txn = pb::TxnRequest { compare: vec![compare], success, failure: Vec::new() };
+    run(async {
+        let mut kv = client(etcd);
+        for _ in 0..megabytes {
+            // Whether it was ordered is not known when it is not answered; that does not matter here.
+            if kv.txn(txn.clone()).await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    });
+}
+
 /// How many keys there are, if anybody says.
 pub(crate) fn count(etcd: &str) -> Option<u64> {
     let request = pb::RangeRequest {
