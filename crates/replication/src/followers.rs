@@ -53,7 +53,10 @@ impl Followers {
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// A client follows, or repeats that it does.
     pub(crate) fn on_follow(&mut self, from: Peer, follow: &Follow, fx: &mut Fx<'_, O, S>) {
-        let Peer::Client(client) = from else { return };
+        let client = match from {
+            Peer::Client(client) => client,
+            Peer::Replica(replica) => return self.testify(replica, follow, fx),
+        };
         if !self.is_heard(from, fx) {
             return;
         }

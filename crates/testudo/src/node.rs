@@ -224,6 +224,10 @@ fn notice_health(health: testudo_replication::Health) {
     use testudo_replication::Health;
     match health {
         Health::Well => tracing::info!(target: NOTICE, "is well again"),
+        Health::Behind(slot) => tracing::warn!(
+            target: NOTICE,
+            "is behind slot {slot}, which the others have decided; it fetches their state"
+        ),
         Health::Diverged(slot) => tracing::warn!(
             target: NOTICE,
             "has a state after slot {slot} that is not what a quorum signed; its disk or memory may be failing"

@@ -143,6 +143,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                 self.unshown.push((*digest, remembered.slot, body));
             }
         }
+        self.compare_wrong();
         if R::answers_unseen() {
             self.answer_own(fx);
         }
@@ -159,6 +160,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.vouchers.forget(slot);
         self.unable.clear();
         self.unlinked.clear();
+        self.tell_repair(fx);
         self.publish(fx);
         if let Standing::Following(_) = self.standing {
             self.answer_own(fx);
@@ -232,6 +234,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     fn diverge(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         self.unshown.clear();
         self.stand(Standing::Diverged(slot), fx);
+        self.note_wrong();
         let rest = self.setbacks.suffer();
         self.begin_transfer_after(rest, fx);
     }
@@ -251,6 +254,8 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
             self.stand(Standing::Fetching, fx);
         }
         self.verified = self.copy.slot;
+        self.compare_wrong();
+        self.tell_repair(fx);
         self.vouchers.forget(self.verified);
         self.follow(fx);
         self.advance(fx);

@@ -177,8 +177,10 @@ impl Oracle for Once {
                 self.forget_from(node, *slot);
             }
             Fact::RolledBack(to) => self.forget_from(node, to.next()),
-            Fact::Restored(_) => {
+            // What it executes again is executed on a state that the others have certified.
+            Fact::Restored(slot) => {
                 self.fresh.insert(node, false);
+                self.forget_from(node, slot.next());
             }
             Fact::Applied { slot, request, result } => {
                 self.apply(node, *slot, *request, *result, cast)?;

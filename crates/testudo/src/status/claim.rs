@@ -77,6 +77,8 @@ pub(crate) enum Health {
     Diverged(u64),
     /// No digest of this slot can reach a quorum: it has stopped there.
     Halted(u64),
+    /// The others have decided up to this slot; it fetches their state.
+    Behind(u64),
 }
 
 /// Evidence against a replica.
@@ -143,6 +145,7 @@ impl Claim {
                 replication::Health::Well => Health::Well,
                 replication::Health::Diverged(slot) => Health::Diverged(slot.0),
                 replication::Health::Halted(slot) => Health::Halted(slot.0),
+                replication::Health::Behind(slot) => Health::Behind(slot.0),
             },
             caught,
         }

@@ -154,6 +154,7 @@ fn health(health: Health) -> String {
         Health::Well => "well".into(),
         Health::Diverged(slot) => format!("diverged at slot {slot}"),
         Health::Halted(slot) => format!("halted at slot {slot}"),
+        Health::Behind(slot) => format!("behind slot {slot}"),
     }
 }
 
