@@ -369,6 +369,7 @@ impl<R: Rules> Transfer<R> {
         summaries: &Summaries,
         [system, service]: [Digest; 2],
     ) {
+        self.close_questions();
         let (certificate, head, summaries) = (certificate.clone(), *head, *summaries);
         let mut target = match self.target.take() {
             Some(mut target) => {
@@ -389,9 +390,17 @@ impl<R: Rules> Transfer<R> {
         let _ = target.system.sync.take_summary(&target.summaries.system);
         let _ = target.service.sync.take_summary(&target.summaries.service);
         self.target = Some(target);
+    }
+
+    /// Whatever is asked is of the old target. What is wanted of it may be wanted of the next: maps that two checkpoints
+    /// have in common are not begun anew.
+    fn close_questions(&mut self) {
         for source in self.sources.values_mut() {
-            source.open.clear();
             source.gone = false;
+            let questions = core::mem::take(&mut source.open);
+            if let Some(target) = &mut self.target {
+                target.give_back(&questions);
+            }
         }
     }
 
@@ -456,13 +465,10 @@ impl<R: Rules> Transfer<R> {
     /// Nobody holds the target any more.
     fn give_up(&mut self, slot: Slot) {
         self.given_up = slot;
+        self.close_questions();
+        self.ask_heads();
         if let Some(target) = &mut self.target {
             target.is_given_up = true;
-        }
-        for source in self.sources.values_mut() {
-            source.open.clear();
-            source.gone = false;
-            source.head_due = true;
         }
     }
 

@@ -5,7 +5,7 @@ use crate::executor::Replicated;
 use crate::feed::StateAnswer;
 use crate::learner::rules::Rules;
 use crate::message::ReplicaMessage;
-use crate::transfer::{Fetched, Need, Taken, Transfer, Whole};
+use crate::transfer::{Fetched, Need, Progress, Taken, Transfer, Whole};
 use testudo_contracts::{Ordering, Service};
 use testudo_core::{ReplicaId, Slot};
 
@@ -47,6 +47,12 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         let sources = self.config.membership.replicas();
         self.transfer = Some(Transfer::new(need, sources, maps, rest));
         self.ask_for_state(fx);
+    }
+
+    /// How far the transfer of a state is, if one is under way.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        self.transfer.as_ref().map(Transfer::progress)
     }
 
     fn ask_for_state(&mut self, fx: &mut Fx<'_, O, S, R>) {

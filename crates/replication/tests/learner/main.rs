@@ -265,7 +265,8 @@ fn a_newer_checkpoint_takes_the_place_of_an_older_one() {
     stage.truth.decide(&[]);
     stage.truth.stable = Some(stage.truth.state.clone());
     (0..4).for_each(|_| stage.tick());
-    assert_eq!(stage.learner.copy().slot, Slot(0), "it is under way");
+    let progress = stage.learner.progress().expect("it is under way");
+    assert!(progress.fetched.nodes > 5, "{progress:?}");
     for _ in 0..100 {
         stage.serve_state();
         stage.tick();
