@@ -292,6 +292,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.recent.trim(self.serving.oldest().unwrap_or_default());
         self.checkpoints.stable = Some(certificate);
         if own.state == state {
+            self.healing.go_right();
             fx.output(Event::Stable(Checkpoint { slot, state }));
         } else {
             self.fall_ill(Health::Diverged(slot), fx);

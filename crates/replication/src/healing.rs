@@ -36,6 +36,9 @@ use testudo_state::Map;
 /// nobody has its bodies.
 const STARVED: u32 = 16;
 
+/// The longest rest of one that keeps on diverging, before it fetches a state again, in ticks.
+const LONGEST_REST: u32 = 256;
+
 /// What a replica does to heal.
 #[derive(Debug, Default)]
 pub(crate) struct Healing {
@@ -57,6 +60,8 @@ pub(crate) struct Healing {
     is_ticking: bool,
     /// The slot that lacks bodies, and for how many periods.
     starved: (Slot, u32),
+    /// How often it has diverged without having been right for a whole interval since.
+    setbacks: u32,
 }
 
 impl Healing {
@@ -73,6 +78,11 @@ impl Healing {
     /// A bundle was executed.
     pub(crate) fn executed(&mut self, digest: &Digest) {
         self.again.remove(digest);
+    }
+
+    /// A checkpoint that this replica came to by itself is what a quorum has signed.
+    pub(crate) const fn go_right(&mut self) {
+        self.setbacks = 0;
     }
 
     /// How far the transfer is, if there is one.
@@ -150,7 +160,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             Health::Well => return,
             Health::Behind(_) => {
                 let (system, service) = (self.state.system.map().clone(), self.state.map.clone());
-                self.begin_transfer((system, service), fx);
+                self.begin_transfer((system, service), 0, fx);
             }
             Health::Diverged(_) => {
                 self.healing.transfer = None;
@@ -178,10 +188,18 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         let maps = (state.system.map().clone(), state.map.clone());
         self.healing.wrong = Some(state);
-        self.begin_transfer(maps, fx);
+        // A flipped bit is mended at once. But one that is wrong by itself, such as one of other hardware, would fetch the
+        // same state for ever.
+        let setbacks = self.healing.setbacks;
+        self.healing.setbacks = setbacks.saturating_add(1);
+        let rest = match setbacks {
+            0 => 0,
+            more => 1_u32.checked_shl(more).map_or(LONGEST_REST, |rest| rest.min(LONGEST_REST)),
+        };
+        self.begin_transfer(maps, rest, fx);
     }
 
-    fn begin_transfer(&mut self, local: (Map, Map), fx: &mut Fx<'_, O, S>) {
+    fn begin_transfer(&mut self, local: (Map, Map), rest: u32, fx: &mut Fx<'_, O, S>) {
         let least = match self.health {
             // Every slot after the state that is taken up must be there to be executed again.
             Health::Diverged(_) => {
@@ -195,7 +213,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let need = Need { least, version: S::VERSION, enough };
         let me = self.me;
         let others = self.config.membership.replicas().filter(|id| *id != me);
-        self.healing.transfer = Some(Transfer::new(need, others, local, 0));
+        self.healing.transfer = Some(Transfer::new(need, others, local, rest));
         self.ask_for_state(fx);
     }
 
