@@ -3,9 +3,10 @@
 //! It votes on order as ever, as votes rest on bodies and not on state. But it tells nobody anything of its state: no
 //! replies, no vouchers, no checkpoints, no parts of it. Meanwhile it fetches a certified state ([`crate::transfer`]):
 //!
-//! - One that is *behind* has a right state, and goes on executing what it learns of. If that takes it to where the
-//!   others were, it is well again without a transfer. It suspects no primary: what waits here may have been executed
-//!   long ago.
+//! - One that may be behind asks the others for their heads. One that *is* behind knows a certified state that is newer
+//!   than its own, which is right all the same: it goes on executing what it learns of. If that takes it as far, it is
+//!   well again without a transfer. It suspects no primary: what waits here may have been executed long ago. But that
+//!   others seem to have decided more is no reason to suspect nobody: they may all lack the same slot.
 //! - One that has *diverged* executes nothing more. What is decided meanwhile leaves the waiting room all the same, so
 //!   that no innocent primary is suspected. Its state is made anew from its entries before it is used for what it has in
 //!   common with the right one: what the memory has garbled may bear digests from before.
@@ -43,6 +44,8 @@ const LONGEST_REST: u32 = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Healing {
     transfer: Option<Transfer>,
+    /// The others are said to have decided up to here.
+    goal: Slot,
     /// How often a state has taken the place of another. What was computed of an earlier one is of no use.
     pub(crate) generation: u64,
     /// What the ordering is to be told.
@@ -123,15 +126,19 @@ fn fate_of(system: &System, body: &Verified<Bundle>) -> Fate {
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// The ordering cannot have from others what was decided up to this slot, or not soon.
     pub(crate) fn on_behind(&mut self, slot: Slot, fx: &mut Fx<'_, O, S>) {
-        if slot > self.order.executed() {
-            self.fall_behind(slot, fx);
+        self.healing.goal = self.healing.goal.max(slot);
+        if self.health == Health::Well {
+            self.heal(fx);
         }
     }
 
-    fn fall_behind(&mut self, slot: Slot, fx: &mut Fx<'_, O, S>) {
+    /// A state that is newer than its own is known to be certified: it is behind.
+    fn notice_target(&mut self, fx: &mut Fx<'_, O, S>) {
+        let target = self.healing.transfer.as_ref().and_then(Transfer::target);
+        let Some(target) = target.filter(|target| *target > self.state.slot) else { return };
         match self.health {
-            Health::Well => self.fall_ill(Health::Behind(slot), fx),
-            Health::Behind(goal) => self.health = Health::Behind(goal.max(slot)),
+            Health::Well => self.fall_ill(Health::Behind(target), fx),
+            Health::Behind(_) => self.health = Health::Behind(target),
             Health::Diverged(_) | Health::Halted(_) => {}
         }
     }
@@ -147,7 +154,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             && let Some(ahead) = self.checkpoints.ahead_slot()
         {
             self.healing.starved = (slot, 0);
-            self.fall_behind(ahead, fx);
+            self.on_behind(ahead, fx);
         }
     }
 
@@ -157,8 +164,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             return;
         }
         match self.health {
-            Health::Well => return,
-            Health::Behind(_) => {
+            Health::Well | Health::Behind(_) if self.healing.transfer.is_some() => {}
+            Health::Well if self.healing.goal <= self.state.slot => return,
+            Health::Well | Health::Behind(_) => {
                 let (system, service) = (self.state.system.map().clone(), self.state.map.clone());
                 self.begin_transfer((system, service), 0, fx);
             }
@@ -235,6 +243,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let Some(transfer) = &mut self.healing.transfer else { return };
         match transfer.take(from, answer) {
             Taken::More => {
+                self.notice_target(fx);
                 self.let_go_of_covered();
                 self.ask_for_state(fx);
             }
@@ -300,18 +309,22 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// One that was behind has come to where the others were.
+    /// One that was behind, or may have been, has come to where the others were.
     pub(crate) fn notice_recovery(&mut self, fx: &mut Fx<'_, O, S>) {
-        let Health::Behind(goal) = self.health else { return };
-        if self.state.slot >= goal && !self.replaying {
-            self.healing.transfer = None;
-            self.recover(fx);
+        let slot = self.state.slot;
+        match self.health {
+            Health::Behind(target) if slot >= target => self.recover(fx),
+            Health::Well if slot >= self.healing.goal => self.healing.transfer = None,
+            _ => {}
         }
     }
 
     fn recover(&mut self, fx: &mut Fx<'_, O, S>) {
-        self.health = Health::Well;
-        fx.output(Event::Health(Health::Well));
+        self.healing.transfer = None;
+        if self.health != Health::Well {
+            self.health = Health::Well;
+            fx.output(Event::Health(Health::Well));
+        }
         self.plan_due(fx);
         self.say_checkpoint_again(fx);
     }
@@ -322,8 +335,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let (slot, own) = (state.slot, self.state.slot);
         let is_wrong = matches!(self.health, Health::Diverged(_));
         if !is_wrong && slot <= own {
-            // It has come further by itself meanwhile, and is behind still.
-            return self.heal(fx);
+            // It has come as far by itself meanwhile.
+            return self.notice_recovery(fx);
         }
         let again = if is_wrong { self.recent.after(slot, own) } else { Some(Vec::new()) };
         let Some(again) = again else { return self.heal(fx) };

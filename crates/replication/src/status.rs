@@ -17,8 +17,8 @@ pub enum Health {
     Diverged(Slot),
     /// No digest of this slot can reach a quorum any more. It has stopped there.
     Halted(Slot),
-    /// The others have decided up to this slot, and it cannot have that from them, or not soon. It votes on, says nothing
-    /// of its state, and fetches a newer one.
+    /// The others have a certified state of this slot, and it has not come so far. It votes on, says nothing of its state,
+    /// and fetches that one.
     Behind(Slot),
 }
 wire_enum!(Health { 0 => Well, 1 => Diverged(slot), 2 => Halted(slot), 3 => Behind(slot) });

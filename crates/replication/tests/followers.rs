@@ -253,7 +253,11 @@ fn a_replica_that_is_not_well_says_nothing_of_its_state() {
     cluster.say_to(1, 3, follow(1, true));
     cluster.say_to(1, 3, ReplicaMessage::ClaimAsk(1));
     put(&mut cluster, 2, session, 8, b"x");
-    assert!(cluster.take_heard(1).is_empty());
+    // What it has voted for is no matter of its state.
+    let heard = cluster.take_heard(1);
+    let [(3, ReplicaMessage::Claim(Claim { round: 1, slot: Slot(8) }))] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
 }
 
 #[test]
