@@ -129,8 +129,10 @@ pub enum StateAsk {
         /// Where the nodes lie.
         places: Vec<Place>,
     },
+    /// The newest stable checkpoint's certificate, and nothing more. It comes as a message of its own.
+    Certificate,
 }
-wire_enum!(StateAsk { 0 => Head, 1 => Nodes { slot, tree, places } });
+wire_enum!(StateAsk { 0 => Head, 1 => Nodes { slot, tree, places }, 2 => Certificate });
 
 /// What is at the top of the two maps of a state: each has the digest that the state's head says, or is a lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

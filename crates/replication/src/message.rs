@@ -307,7 +307,7 @@ impl<M: Message> Message for ReplicaMessage<M> {
             }
             Self::Follow(_) | Self::ClaimAsk(_) => Ok(()),
             Self::StateAsk(StateAsk::Nodes { places, .. }) => at_most(places.len(), PLACES),
-            Self::StateAsk(StateAsk::Head) => Ok(()),
+            Self::StateAsk(StateAsk::Head | StateAsk::Certificate) => Ok(()),
             Self::Feed(feed) => {
                 from_replica()?;
                 feed.validate(context)

@@ -6,8 +6,9 @@ use crate::feed::StateAnswer;
 use crate::learner::rules::Rules;
 use crate::message::ReplicaMessage;
 use crate::transfer::{Fetched, Need, Progress, Taken, Transfer, Whole};
+use crate::work::Work;
 use testudo_contracts::{Ordering, Service};
-use testudo_core::{ReplicaId, Slot};
+use testudo_core::{ReplicaId, Slot, Stamp};
 
 /// A copy that was found to be wrong, made anew. It is compared when the right one comes to the same slot.
 #[derive(Clone, Debug)]
@@ -19,34 +20,51 @@ pub(super) struct Wrong {
 }
 
 impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
-    /// Its own copy is wrong: it is compared later on. Whatever the memory has garbled in it, what it has in common with
-    /// the right one need not be fetched.
-    pub(super) fn note_wrong(&mut self) {
-        let (state, fetched) = (self.copy.made_anew(), Fetched::default());
-        self.wrong = Some(Wrong { state, fetched, repair: None });
+    /// Its own copy is wrong. It is made anew, off this thread, before a state is fetched after so many ticks: whatever the
+    /// memory has garbled in it, what it has in common with the right one need not be fetched, and what is wrong will be
+    /// known.
+    pub(super) fn mend(&mut self, rest: u32, fx: &mut Fx<'_, O, S, R>) {
+        self.wrong = None;
+        // Nothing is executed meanwhile.
+        self.transfer = Some(self.transfer_from(&self.copy, u32::MAX));
+        let stamp = self.stamp();
+        fx.work(stamp, Work::MakeAnew(self.copy.clone()));
+        self.rest = rest;
+    }
+
+    /// The wrong copy was made anew.
+    pub(super) fn on_made_anew(
+        &mut self,
+        stamp: Stamp,
+        state: Replicated,
+        fx: &mut Fx<'_, O, S, R>,
+    ) {
+        if stamp == self.stamp() && matches!(self.standing, Standing::Diverged(_)) {
+            self.transfer = Some(self.transfer_from(&state, self.rest));
+            self.wrong = Some(Wrong { state, fetched: Fetched::default(), repair: None });
+            self.ask_for_state(fx);
+        }
     }
 
     /// Begins to fetch a state. Until it is there nothing is executed.
     pub(super) fn begin_transfer(&mut self, fx: &mut Fx<'_, O, S, R>) {
-        self.begin_transfer_after(0, fx);
-    }
-
-    /// Begins to fetch a state after so many ticks. Until it is there nothing is executed.
-    pub(super) fn begin_transfer_after(&mut self, rest: u32, fx: &mut Fx<'_, O, S, R>) {
         if let Standing::Following(_) = self.standing {
             self.stand(Standing::Fetching, fx);
         }
+        self.transfer = Some(self.transfer_from(&self.copy, 0));
+        self.ask_for_state(fx);
+    }
+
+    /// A transfer of what is not in this state.
+    fn transfer_from(&self, local: &Replicated, rest: u32) -> Transfer<R> {
         let lacks_copy = matches!(self.standing, Standing::Diverged(_));
-        let local = self.wrong.as_ref().filter(|_| lacks_copy).map_or(&self.copy, |w| &w.state);
         let need = Need {
             least: if lacks_copy { Slot(0) } else { self.copy.slot.next() },
             version: S::VERSION,
             enough: self.quorums.quorum(),
         };
         let maps = (local.system.map().clone(), local.map.clone());
-        let sources = self.config.membership.replicas();
-        self.transfer = Some(Transfer::new(need, sources, maps, rest));
-        self.ask_for_state(fx);
+        Transfer::new(need, self.config.membership.replicas(), maps, rest)
     }
 
     /// How far the transfer of a state is, if one is under way.
