@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use testudo_contracts::StableCheckpoint;
-use testudo_core::{Digest, Encode, ReplicaId, Slot, limits};
+use testudo_core::{Digest, ReplicaId, Slot, limits};
 use testudo_state::Map;
 use testudo_state::sync::{Node, Place, Sync};
 
@@ -39,9 +39,6 @@ const LONGEST_REST: u32 = 64;
 
 /// Places that are not worth being split among sources.
 const FEW: usize = 16;
-
-/// Bytes of places in one question, unless a single one is larger.
-const PLACE_BYTES: usize = limits::CHUNK_BYTES;
 
 /// What a transfer is for.
 #[derive(Clone, Debug)]
@@ -282,20 +279,15 @@ impl<R: Rules> Transfer<R> {
         for tree in [Tree::System, Tree::Service] {
             let wanted = target.part(tree).sync.wants(free.len() * PLACES);
             let share = wanted.len().div_ceil(free.len().max(1)).clamp(FEW, PLACES);
-            let mut wanted = wanted.into_iter().peekable();
-            while wanted.peek().is_some() {
-                let Some(source) = free.pop().and_then(|id| Some((id, self.sources.get_mut(&id)?)))
-                else {
-                    // Places that are too long for the questions that may be asked.
-                    let left: Vec<Place> = wanted.collect();
-                    target.part(tree).sync.give_back(&left);
-                    break;
+            for places in wanted.chunks(share) {
+                let source = free.pop().and_then(|id| Some((id, self.sources.get_mut(&id)?)));
+                let Some((id, source)) = source else {
+                    target.part(tree).sync.give_back(places);
+                    continue;
                 };
-                let (id, source) = source;
-                let places = fitting(&mut wanted, share);
                 source.asked += 1;
-                source.open.push(Question { tree, places: places.clone(), ticks: 0 });
-                asks.push((id, StateAsk::Nodes { slot, tree, places }));
+                source.open.push(Question { tree, places: places.to_vec(), ticks: 0 });
+                asks.push((id, StateAsk::Nodes { slot, tree, places: places.to_vec() }));
             }
         }
         asks
@@ -531,22 +523,4 @@ impl<R: Rules> Transfer<R> {
             self.sources.values_mut().for_each(|source| source.rest = 0);
         }
     }
-}
-
-/// The next places, so many at most, and of so many bytes that a question can bear them.
-fn fitting(
-    wanted: &mut core::iter::Peekable<impl Iterator<Item = Place>>,
-    most: usize,
-) -> Vec<Place> {
-    let (mut places, mut bytes) = (Vec::new(), 0);
-    while places.len() < most
-        && let Some(place) = wanted.peek()
-    {
-        bytes += place.to_bytes().len();
-        if bytes > PLACE_BYTES && !places.is_empty() {
-            break;
-        }
-        places.extend(wanted.next());
-    }
-    places
 }

@@ -244,6 +244,9 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn primary_of(view: View, membership: &Membership) -> ReplicaId {
         primary_of(view, membership.n())
     }
+    fn checkpoint_quorum(system: &Dissemination) -> usize {
+        R::checkpoint(system)
+    }
     fn may_propose(&self) -> bool {
         self.standing == Standing::Voting
             && self.is_active()

@@ -3,9 +3,9 @@
 
 use testudo_contracts::Batch;
 use testudo_core::Slot;
-use testudo_pbft::Rules;
-use testudo_pbft::message::{NewView, ViewChange};
-use testudo_pbft::safety::Adopted;
+use testudo_pbft::message::{Message, NewView, ViewChange};
+use testudo_pbft::safety::{Adopted, EQUIVOCATION};
+use testudo_pbft::{Rules, Standard};
 use testudo_quorum::Dissemination;
 
 /// Quorums are one replica short: two of them may share liars only.
@@ -67,5 +67,26 @@ pub enum RepliesEarly {}
 impl Rules for RepliesEarly {
     fn is_committed(_: &Dissemination, voters: usize) -> bool {
         voters >= 1
+    }
+}
+
+/// Whoever says the same vote again is convicted of it.
+#[derive(Clone, Debug)]
+pub enum BlamesRepetition {}
+
+impl Rules for BlamesRepetition {
+    fn convicts(one: &Message, other: &Message) -> Option<&'static str> {
+        let repeats = one.vote().is_some() && one == other;
+        repeats.then_some(EQUIVOCATION).or_else(|| Standard::convicts(one, other))
+    }
+}
+
+/// The signatures of f replicas make a checkpoint stable: they may all be liars', or rotten.
+#[derive(Clone, Debug)]
+pub enum HastyCheckpoints {}
+
+impl Rules for HastyCheckpoints {
+    fn checkpoint(system: &Dissemination) -> usize {
+        system.f()
     }
 }
