@@ -4,7 +4,7 @@
 //! false. It keeps to one strategy for a while, so that each gets its chance to do harm, and then takes another.
 //!
 //! What a forged word looks like does not need a world: [`other_outcome`], [`other_batch`], [`chain_after`], [`inflated`]
-//! and [`other_nodes`] are for whoever lies to learners, production's demonstration of lying replicas included.
+//! and [`other_state`] are for whoever lies to learners, production's demonstration of lying replicas included.
 
 use crate::adversary::{Adversary, Saying, Words};
 use crate::rng::{Chance, Rng};
@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use testudo_contracts::{Batch, StableCheckpoint};
 use testudo_core::{Decode, Digest, Encode, Message, Peer, Signed, Slot, Verified};
-use testudo_replication::{Bundle, Claim, Feed, ReplicaMessage, StateAnswer, StateAsk, Voucher};
+use testudo_replication::{
+    Bundle, Claim, Feed, ReplicaMessage, StateAnswer, StateAsk, Summaries, Voucher,
+};
+use testudo_state::Map;
 
 /// A way of lying to learners.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -200,8 +203,12 @@ impl Upstream {
                 let slot = Slot(if self.is_fixed { 0 } else { chance.below(claim.slot.0 + 1) });
                 one(Word::Claim(Claim { slot, ..*claim }))
             }
+            // Who never gives a head that is right is asked for no nodes.
+            (Strategy::BadState, Word::State(StateAnswer::Head(..))) if chance.per_mille(500) => {
+                None
+            }
             (Strategy::BadState, Word::State(answer)) => {
-                one(Word::State(other_nodes(answer, chance)?))
+                one(Word::State(other_state(answer, chance)?))
             }
             (Strategy::Gone, Word::State(answer)) => {
                 one(Word::State(StateAnswer::Gone(slot_of(answer))))
@@ -285,11 +292,18 @@ fn slot_of(answer: &StateAnswer) -> Slot {
     }
 }
 
-/// Nodes with a byte changed, or fewer than were asked for, or in another order. None of an answer that has no nodes, and
-/// of one whose changed bytes nobody could read.
-pub fn other_nodes(answer: &StateAnswer, chance: &mut dyn Chance) -> Option<StateAnswer> {
-    let StateAnswer::Nodes { slot, tree, nodes } = answer else { return None };
-    let mut nodes = nodes.clone();
+/// A head under which there is nothing; or nodes with a byte changed, or fewer than were asked for, or in another order.
+/// None of an answer that has nothing to be changed, and of one whose changed bytes nobody could read.
+pub fn other_state(answer: &StateAnswer, chance: &mut dyn Chance) -> Option<StateAnswer> {
+    let (slot, tree, mut nodes) = match answer {
+        StateAnswer::Nodes { slot, tree, nodes } => (slot, tree, nodes.clone()),
+        StateAnswer::Head(certificate, head, summaries) => {
+            let service = Map::new().summary();
+            let summaries = Summaries { service, ..*summaries };
+            return Some(StateAnswer::Head(certificate.clone(), *head, summaries));
+        }
+        StateAnswer::Gone(_) => return None,
+    };
     match chance.below(4) {
         0 => nodes.truncate(chance.below(nodes.len().max(1) as u64) as usize),
         1 if nodes.len() > 1 => nodes.reverse(),

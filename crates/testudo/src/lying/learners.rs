@@ -135,7 +135,7 @@ fn forge_state(answer: &StateAnswer, chance: &mut dyn Chance) -> StateAnswer {
         }
         StateAnswer::Nodes { slot, nodes, .. } => {
             let forged =
-                if nodes.is_empty() { None } else { upstream::other_nodes(answer, chance) };
+                if nodes.is_empty() { None } else { upstream::other_state(answer, chance) };
             forged.unwrap_or(StateAnswer::Gone(*slot))
         }
         StateAnswer::Gone(slot) => StateAnswer::Gone(*slot),
