@@ -16,6 +16,7 @@ use crate::message::Bundle;
 use crate::record::Record;
 use crate::replica::{Fx, Replica};
 use crate::snapshot::Snapshot;
+use crate::status::Health;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -49,6 +50,11 @@ impl Snapshots {
     /// A snapshot of this slot was started from, which covers the log before this position.
     pub(crate) fn start_from(&mut self, slot: Slot, cut: Position) {
         *self = Self { slot, cut, ..Self::default() };
+    }
+
+    /// The state was not executed from what the log has: a snapshot is due at once.
+    pub(crate) const fn demand(&mut self) {
+        (self.slot, self.is_wanted) = (Slot(0), true);
     }
 
     /// A slot with these bytes of bodies was executed.
@@ -91,15 +97,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// Has the next snapshot written as soon as there is a stable checkpoint, whatever it saves, the present one included.
-    pub(crate) fn want_snapshot(&mut self, fx: &mut Fx<'_, O, S>) {
-        self.snapshots.is_wanted = true;
-        self.snapshot_if_due(fx);
-    }
-
     /// Has a snapshot of the stable checkpoint written, and lets go of what need not stay in the log beside it.
     fn take_snapshot(&mut self, fx: &mut Fx<'_, O, S>) {
         let Some(served) = self.serving.latest().cloned() else { return };
+        // What is decided and not executed, as the state is wrong, is in the log alone.
+        if matches!(self.health, Health::Diverged(_)) {
+            return;
+        }
         let (slot, cut) = (served.head.slot, fx.position());
         let target = if self.snapshots.rotten.is_some() { cut } else { self.snapshots.cut };
         let Some(Remainder { pending, rewrites, before }) = self.remainder(slot, target) else {
@@ -170,7 +174,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// Something on the disk has rotted: sees to it that what is needed of it is there again, and that the rot goes.
     pub(crate) fn write_anew(&mut self, rot: Rot, fx: &mut Fx<'_, O, S>) {
         match rot {
-            Rot::Snapshot => return self.want_snapshot(fx),
+            Rot::Snapshot => self.snapshots.is_wanted = true,
             Rot::Record(Lost { position, .. }) => {
                 self.snapshots.rotten = self.snapshots.rotten.max(Some(position));
                 let mut bodies = self.bodies.iter();
