@@ -382,7 +382,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             let is_stable = matches!(input, OrderInput::Stable(_) | OrderInput::Restored(_));
             let ((), more) = fx.nest(&lift(), |fx| self.order.on_input(input, fx));
             outputs.extend(more);
-            if is_stable {
+            if is_stable && !matches!(self.health, Health::Diverged(_)) {
                 self.snapshot_if_due(fx);
             }
         }
