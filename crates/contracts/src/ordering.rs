@@ -12,6 +12,7 @@ use testudo_core::{
     Certificate, Digest, Domain, Kind, Membership, Protocol, ProtocolId, ReplicaId, Slot,
     Statement, Time, View, limits, wire_enum, wire_struct,
 };
+use testudo_quorum::Dissemination;
 
 /// The protocol number of replication itself, which orderings need to name checkpoints.
 pub const REPLICATION: ProtocolId = ProtocolId(1);
@@ -239,6 +240,12 @@ pub trait Ordering:
     #[must_use]
     fn primary_of(view: View, membership: &Membership) -> ReplicaId {
         ReplicaId((view.0 % membership.n().max(1) as u64) as u16)
+    }
+    /// How many replicas must have signed a checkpoint for it to be stable: a quorum, so that what a view change goes on
+    /// from is held by enough correct ones, and no liars certify a state by themselves.
+    #[must_use]
+    fn checkpoint_quorum(system: &Dissemination) -> usize {
+        system.quorum()
     }
     /// Whether this replica is the primary of an installed view and the window has room.
     fn may_propose(&self) -> bool;

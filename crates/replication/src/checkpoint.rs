@@ -262,7 +262,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         let most = tally.values().map(StableCheckpoint::len).max().unwrap_or(0);
         let silent = self.config.membership.n() - votes.len();
-        let quorum = self.quorums.quorum();
+        let quorum = O::checkpoint_quorum(&self.quorums);
         if let Some(certificate) = tally.into_values().find(|c| c.len() >= quorum) {
             self.on_stable(certificate, fx);
         } else if most + silent < quorum && self.state.slot >= slot {

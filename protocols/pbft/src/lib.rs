@@ -255,6 +255,9 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn primary_of(view: View, membership: &Membership) -> ReplicaId {
         primary_of(view, membership.n())
     }
+    fn checkpoint_quorum(system: &Dissemination) -> usize {
+        R::checkpoint(system)
+    }
     fn may_propose(&self) -> bool {
         self.is_active()
             && self.is_primary()

@@ -137,6 +137,13 @@ pub trait Rules: Clone + fmt::Debug + 'static {
         system.quorum()
     }
 
+    /// How many replicas must have signed a checkpoint for it to be stable (OSDI'99, section 4.3; a quorum and not f+1,
+    /// so that those who go on from it find its state with a correct replica whatever happens to the others).
+    #[must_use]
+    fn checkpoint(system: &Dissemination) -> usize {
+        system.quorum()
+    }
+
     /// May I accept this pre-prepare? Only in an installed view of this number, within the window, for a slot that the
     /// view does not repeat, and when I have accepted no other there (OSDI'99, section 4.2).
     #[must_use]

@@ -1,9 +1,10 @@
 //! Nodes of a map, for those who ask for them.
 
+use super::node::{Content, RUN_ITEM};
 use super::{Node, Place, Summary};
 use crate::Map;
 use crate::hash;
-use crate::node::{Child, Slot};
+use crate::node::{Child, Inner, Slot};
 use alloc::vec::Vec;
 
 /// What lies at a place.
@@ -26,20 +27,24 @@ impl Map {
     /// The nodes at the places, in the order asked: as many as fit into `max_bytes` encoded, but the first in any case.
     /// A place that is not there ends the answer, so an answer that is shorter says nothing of the places that it lacks.
     ///
-    /// A node is no longer than the keys of a block with a digest or a small value for each, or one value.
+    /// Along a chain of nodes one is followed by some of those below it, so that who fetches it does not have to ask for
+    /// each. A node by itself is no longer than the keys of a block with a digest or a small value for each, or one value.
     #[must_use]
     pub fn nodes(&self, places: &[Place], max_bytes: usize) -> Vec<Node> {
         let (mut nodes, mut bytes) = (Vec::new(), 0);
         for place in places {
             let found = self.root.as_ref().and_then(|root| find(root, 0, place));
-            let node = match found {
-                None => break,
-                Some(Found::Subtree(child)) => Node::of_subtree(place.clone(), child),
-                Some(Found::Value(slot)) => Node::of_value(place.clone(), slot),
+            let Some((found, level)) = found else { break };
+            let mut node = match found {
+                Found::Subtree(child) => Node::of_subtree(place.clone(), child),
+                Found::Value(slot) => Node::of_value(place.clone(), slot),
             };
             bytes += node.size();
             if bytes > max_bytes && !nodes.is_empty() {
                 break;
+            }
+            if let Found::Subtree(Child::Inner(inner)) = found {
+                bytes += run(inner, level, max_bytes.saturating_sub(bytes), &mut node.run);
             }
             nodes.push(node);
         }
@@ -47,17 +52,46 @@ impl Map {
     }
 }
 
-/// What lies at a place, in a subtree that begins at `depth` of the way to it.
-pub(crate) fn find<'a>(mut child: &'a Child, mut depth: usize, place: &Place) -> Option<Found<'a>> {
+/// What a node is followed by: as long as one child is an inner node and no other is, that one, but no more of them than
+/// lead to the node, and not more than `max_bytes`; and what they come to. So a chain is fetched in a few steps, each as
+/// long as all before it, and what does not differ is sent in vain at most as often as something that does.
+fn run(mut inner: &Inner, most: usize, max_bytes: usize, run: &mut Vec<(u8, Content)>) -> usize {
+    let mut bytes = 0;
+    while run.len() < most {
+        let nibbles = (0..16_u8).filter(|nibble| inner.present >> nibble & 1 == 1);
+        let mut inners = nibbles.zip(&inner.children).filter_map(|(nibble, child)| match child {
+            Child::Inner(inner) => Some((nibble, inner)),
+            Child::Block(..) => None,
+        });
+        let (Some((nibble, next)), None) = (inners.next(), inners.next()) else { break };
+        let content = Content::of_inner(next);
+        let size = RUN_ITEM + content.size();
+        if bytes + size > max_bytes {
+            break;
+        }
+        bytes += size;
+        run.push((nibble, content));
+        inner = next;
+    }
+    bytes
+}
+
+/// What lies at a place, in a subtree that begins at `depth` of the way to it; and how many nodes lead there.
+pub(crate) fn find<'a>(
+    mut child: &'a Child,
+    mut depth: usize,
+    place: &Place,
+) -> Option<(Found<'a>, usize)> {
+    let mut level = 0;
     loop {
         if depth == place.nibbles() && !place.is_value() {
-            return Some(Found::Subtree(child));
+            return Some((Found::Subtree(child), level));
         }
         match child {
             Child::Block(_, block) => {
                 let rest = place.key().get(depth / 2..).filter(|_| place.is_value())?;
                 let at = block.suffixes.find(rest).ok()?;
-                return block.slots.get(at).map(Found::Value);
+                return block.slots.get(at).map(|slot| (Found::Value(slot), level));
             }
             Child::Inner(inner) => {
                 if !place.goes_along(depth, &inner.path) {
@@ -66,10 +100,11 @@ pub(crate) fn find<'a>(mut child: &'a Child, mut depth: usize, place: &Place) ->
                 depth += inner.path.len();
                 let Some(nibble) = place.nibble(depth) else {
                     let value = inner.value.as_deref().filter(|_| place.is_value());
-                    return value.map(Found::Value);
+                    return value.map(|slot| (Found::Value(slot), level));
                 };
                 child = inner.child(nibble)?;
                 depth += 1;
+                level += 1;
             }
         }
     }

@@ -3,9 +3,9 @@
 
 use testudo_contracts::Batch;
 use testudo_core::Slot;
-use testudo_pbft::Rules;
-use testudo_pbft::message::{NewView, Testimony, ViewChange};
-use testudo_pbft::safety::{Adopted, Damage, Loss, Recollection};
+use testudo_pbft::message::{Message, NewView, Testimony, ViewChange};
+use testudo_pbft::safety::{Adopted, Damage, EQUIVOCATION, Loss, Recollection};
+use testudo_pbft::{Rules, Standard};
 use testudo_quorum::Dissemination;
 
 /// Quorums are one replica short: two of them may share liars only.
@@ -107,5 +107,26 @@ pub enum AcceptsOldImages {}
 impl Rules for AcceptsOldImages {
     fn knows(_: &Recollection, _: &Testimony) -> bool {
         true
+    }
+}
+
+/// Whoever says the same vote again is convicted of it.
+#[derive(Clone, Debug)]
+pub enum BlamesRepetition {}
+
+impl Rules for BlamesRepetition {
+    fn convicts(one: &Message, other: &Message) -> Option<&'static str> {
+        let repeats = one.vote().is_some() && one == other;
+        repeats.then_some(EQUIVOCATION).or_else(|| Standard::convicts(one, other))
+    }
+}
+
+/// The signatures of f replicas make a checkpoint stable: they may all be liars', or rotten.
+#[derive(Clone, Debug)]
+pub enum HastyCheckpoints {}
+
+impl Rules for HastyCheckpoints {
+    fn checkpoint(system: &Dissemination) -> usize {
+        system.f()
     }
 }
