@@ -310,7 +310,7 @@ pub fn other_state(answer: &StateAnswer, chance: &mut dyn Chance) -> Option<Stat
         StateAnswer::Nodes { slot, tree, nodes } => (slot, tree, nodes.clone()),
         StateAnswer::Head(certificate, head, summaries) => {
             let service = Map::new().summary();
-            let summaries = Summaries { service, ..*summaries };
+            let summaries = Box::new(Summaries { service, ..**summaries });
             return Some(StateAnswer::Head(certificate.clone(), *head, summaries));
         }
         StateAnswer::Gone(_) => return None,
