@@ -164,6 +164,20 @@ pub enum OrderInput {
     Stop,
 }
 
+/// What part a replica may take in ordering.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Standing {
+    /// It has started, and waits for others to tell it what it has said: it signs nothing.
+    Joining,
+    /// It takes part.
+    Voting,
+    /// It has signed what it knows nothing of, or may have: its disk was wiped, or gave back an old image. It follows what the
+    /// others decide, serves it, and signs nothing, for as long as its voting key is the same.
+    Forgotten,
+    /// Its epoch has ended: it orders nothing more, and answers what others ask of what was decided.
+    Stopped,
+}
+
 /// How firm a decision is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
@@ -250,6 +264,15 @@ pub trait Ordering:
     /// quorum of claims has one of a correct replica that is no smaller than each slot decided before it was asked. None
     /// if it does not know what it has voted for.
     fn read_claim(&self) -> Option<Slot>;
+    /// What part it may take. Where it may not vote, the layer above signs nothing either. A protocol whose replicas always
+    /// know what they have said has nothing to add.
+    fn standing(&self) -> Standing {
+        Standing::Voting
+    }
+    /// How many slots above the stable checkpoint it does not vote on, as its log has lost records of them.
+    fn lost_slots(&self) -> u64 {
+        0
+    }
     /// All that must survive a crash, in short, for a layer above that writes snapshots of its own. A replica that starts
     /// from it gives out for execution what was decided after `executed`, which is no higher than [`Ordering::executed`].
     fn snapshot(&self, executed: Slot) -> Self::Snapshot;
@@ -288,4 +311,5 @@ pub trait ReplyRule: fmt::Debug {
     fn judge(membership: &Membership, votes: &BTreeMap<ReplicaId, ReplyVote>) -> Verdict;
 }
 
+wire_enum!(Standing { 0 => Joining, 1 => Voting, 2 => Forgotten, 3 => Stopped });
 wire_enum!(Mode { 0 => Final, 1 => Speculative });

@@ -3,6 +3,10 @@
 //! The digest is computed off the core's thread, of a copy of the state; the order goes on meanwhile. One that a quorum
 //! has signed is stable: it moves the ordering's window, and whoever's own digest differs knows
 //! that it has diverged. A stable checkpoint is used only after the replica itself has executed its slot.
+//!
+//! No slot's digest is ever signed twice: what was signed is on record first. A replica whose log may have lost the record of a
+//! slot signs nothing for that slot, and one that does not take part in ordering, as it does not know yet, or no longer,
+//! what it has said, signs nothing at all.
 
 use crate::executor::Replicated;
 use crate::feed::Head;
@@ -11,10 +15,10 @@ use crate::record::{Record, Timer};
 use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
 use crate::work::Work;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint};
-use testudo_core::{Digest, Peer, ReplicaId, Slot, Target, Verified};
+use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint, Standing};
+use testudo_core::{Digest, Lost, Peer, ReplicaId, Slot, Tag, Target, Verified, limits};
 
 /// This replica's own digest of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -42,16 +46,37 @@ pub(crate) struct Checkpoints {
     own: BTreeMap<Slot, Own>,
     /// Signatures that came in, one for each replica and slot, for slots above the stable one.
     votes: BTreeMap<Slot, BTreeMap<ReplicaId, StableCheckpoint>>,
-    /// The log has lost records: what was signed is not known, so nothing is signed any more.
-    is_mute: bool,
+    /// The log has lost the records of what was signed for these slots: nothing is signed for them any more.
+    mute: BTreeSet<Slot>,
+    /// The log has lost records of which it does not say what they were about: nothing is signed for slots up to this one, the
+    /// last that may have been executed and signed by then.
+    mute_until: Slot,
+    /// What part the replica took in ordering when it was looked at last.
+    stood: Option<Standing>,
     /// The log says that no digest of this slot could reach a quorum.
     halted: Option<Slot>,
 }
 
 impl Checkpoints {
-    /// Nothing is known yet. One whose log has lost records signs nothing.
-    pub(crate) fn new(is_mute: bool) -> Self {
-        Self { is_mute, ..Self::default() }
+    /// Nothing is known yet, but what the log has lost. `reached` is the last slot that it says was decided, or that others
+    /// are known to have decided.
+    pub(crate) fn new(lost: &[Lost], reached: Slot) -> Self {
+        let signed = |lost: &Lost| match lost.tag {
+            Some(Tag::Checkpointed(slot)) => Some(slot),
+            _ => None,
+        };
+        let is_vague = lost.iter().any(|lost| lost.tag.is_none());
+        let end = Slot(reached.0.saturating_add(limits::WINDOW));
+        Self {
+            mute: lost.iter().filter_map(signed).collect(),
+            mute_until: if is_vague { end } else { Slot(0) },
+            ..Self::default()
+        }
+    }
+
+    /// Whether something may have been signed for this slot that nobody here remembers.
+    fn is_mute(&self, slot: Slot) -> bool {
+        slot <= self.mute_until || self.mute.contains(&slot)
     }
 
     /// A snapshot says that this was stable, and that this replica's state was what it says.
@@ -101,6 +126,7 @@ impl Checkpoints {
         self.own = self.own.split_off(&above);
         self.votes = self.votes.split_off(&above);
         self.signed = self.signed.split_off(&above);
+        self.mute = self.mute.split_off(&above);
         if self.ahead_slot().is_some_and(|ahead| ahead <= slot) {
             self.ahead = None;
         }
@@ -197,7 +223,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         // What was signed may not be what the state is now. It is not signed a second time.
         let signed = self.checkpoints.signed.get(&slot);
-        let may_say = signed.map_or(!self.checkpoints.is_mute, |signed| *signed == state);
+        let may_say = signed.map_or(!self.checkpoints.is_mute(slot), |signed| *signed == state);
         self.checkpoints.own.insert(slot, Own { state, may_say });
         self.serving.hold(head, replicated);
         self.say_checkpoint_again(fx);
@@ -209,14 +235,23 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// Says the newest checkpoint, again while it is not stable: the others may not have heard.
     pub(crate) fn say_checkpoint_again(&mut self, fx: &mut Fx<'_, O, S>) {
+        let takes_part = self.order.standing() == Standing::Voting;
         let Some((slot, own)) = self.checkpoints.own.last_key_value() else { return };
-        if self.health == Health::Well && own.may_say {
+        if self.health == Health::Well && own.may_say && takes_part {
             let checkpoint = Checkpoint { slot: *slot, state: own.state };
             if self.checkpoints.signed.insert(*slot, own.state).is_none() {
                 fx.persist(Record::Checkpointed(checkpoint.clone()));
             }
             fx.send(Target::Replicas, ReplicaMessage::Checkpoint(checkpoint));
             fx.set_timer(Timer::Checkpoint, self.config.resend * 4);
+        }
+    }
+
+    /// Looks whether the replica has begun to take part in ordering: then it says what it has held back.
+    pub(crate) fn look_at_standing(&mut self, fx: &mut Fx<'_, O, S>) {
+        let stands = Some(self.order.standing());
+        if core::mem::replace(&mut self.checkpoints.stood, stands) != stands {
+            self.say_checkpoint_again(fx);
         }
     }
 

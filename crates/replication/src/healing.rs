@@ -56,6 +56,8 @@ pub(crate) struct Healing {
     fetched: Fetched,
     /// Bundles of decided slots that are not executed as the state is wrong. They wait for nothing.
     settled: BTreeSet<Digest>,
+    /// The slot up to which bodies were let go of, as a state that is fetched covers them.
+    covered: Slot,
     /// Bundles of slots after the state that was taken up: their bodies may have been let go of.
     again: BTreeSet<Digest>,
     /// What the others' results are, if the replica has halted.
@@ -251,7 +253,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             Taken::Nothing => {}
             Taken::Whole(whole) => {
                 self.healing.transfer = None;
-                self.take_whole(whole, fx);
+                self.take_whole(*whole, fx);
             }
         }
     }
@@ -295,9 +297,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let Some(target) = self.healing.transfer.as_ref().and_then(Transfer::target) else {
             return;
         };
-        if !matches!(self.health, Health::Diverged(_)) {
+        if !matches!(self.health, Health::Diverged(_)) || self.healing.covered == target {
             return;
         }
+        self.healing.covered = target;
         let later = self.decided.iter().filter(|(slot, _)| *slot > target);
         let kept: BTreeSet<Digest> = later.flat_map(|(_, batch)| &batch.bundles).copied().collect();
         let covered = self.decided.iter().take_while(|(slot, _)| *slot <= target);
@@ -371,10 +374,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     fn hold_again(&mut self, signed: Signed<Bundle>, fx: &mut Fx<'_, O, S>) {
         let Ok(body) = Verified::replay(signed) else { return };
         let digest = body.digest();
-        if !self.written.contains_key(&digest) {
-            let position = fx.persist(Record::Body(body.signed()));
-            self.written.insert(digest, position);
-        }
+        let write = || fx.persist(Record::Body(body.signed()));
+        self.written.entry(digest).or_insert_with(write);
         self.bodies.insert(digest, body);
     }
 

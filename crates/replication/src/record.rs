@@ -149,7 +149,8 @@ pub(crate) fn split<R, P>(
     let snapshot = snapshot.filter(|snapshot| snapshot.head.version == version);
     if has_snapshot && snapshot.is_none() && records.first().is_none_or(|(at, _)| *at > Position(0))
     {
-        lost.insert(0, Lost { position: Position(0), tag: None });
+        let end = records.last().map_or(Position(0), |(last, _)| last.next());
+        lost.push(Lost { position: end, tag: None });
     }
     let (mut start, mut order) = (None, None);
     if let Some(snapshot) = snapshot {

@@ -13,6 +13,7 @@
 use crate::executor::Replicated;
 use crate::feed::{Head, PLACES, StateAnswer, StateAsk, Summaries, Tree};
 use crate::learner::rules::{Rules, Standard};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
@@ -33,6 +34,9 @@ const PATIENCE: u32 = 2;
 
 /// Ticks between two questions of all for a newer head, while there is one.
 const RENEWAL: u32 = 4;
+
+/// Ticks for which a checkpoint that nobody held stays given up. It may have been too new for most.
+const GIVEN_UP: u32 = 64;
 
 /// The longest rest of a source that was of no use, in ticks.
 const LONGEST_REST: u32 = 64;
@@ -93,7 +97,7 @@ pub enum Taken {
     /// No checkpoint was ever stable: all that was decided can still be told.
     Nothing,
     /// The state is there, and the transfer over.
-    Whole(Whole),
+    Whole(Box<Whole>),
 }
 
 /// A question for nodes that is not answered.
@@ -197,9 +201,9 @@ pub struct Transfer<R = Standard> {
     sources: BTreeMap<ReplicaId, Source>,
     /// What the state may have much in common with: sessions, and the service's map.
     local: (Map, Map),
-    /// The highest checkpoint that nobody held any more. An older one is of no use either: a liar could offer it again
-    /// and again.
-    given_up: Slot,
+    /// The highest checkpoint that nobody held, and for how many ticks more it is not asked for. An older one is of no use
+    /// either: a liar could offer it again and again.
+    given_up: (Slot, u32),
     /// Ticks before it begins.
     rest: u32,
     /// Ticks since it began.
@@ -232,7 +236,7 @@ impl<R: Rules> Transfer<R> {
             need,
             sources: sources.into_iter().map(source).collect(),
             local,
-            given_up: Slot(0),
+            given_up: (Slot(0), 0),
             rest,
             ticks: 0,
             target: None,
@@ -330,14 +334,15 @@ impl<R: Rules> Transfer<R> {
         if !core::mem::take(&mut source.head_asked) {
             return;
         }
-        let known = self.target.as_ref().map(|target| target.head.slot);
-        if self.target.is_none() || known == Some(head.slot) {
+        let target = self.target.as_ref().filter(|target| !target.is_given_up);
+        let known = target.map(|target| target.head.slot);
+        if known.is_none_or(|known| known == head.slot) {
             source.gone = false;
         }
         let is_new = known.is_none_or(|known| known < head.slot);
         // It is further back than what is needed, or nobody serves it, or nobody here could execute on from it: of no use.
         let is_useful = head.slot >= self.need.least
-            && head.slot > self.given_up
+            && (head.slot > self.given_up.0 || self.given_up.1 == 0)
             && head.version == self.need.version;
         if !is_new || !is_useful {
             return;
@@ -456,7 +461,7 @@ impl<R: Rules> Transfer<R> {
 
     /// Nobody holds the target any more.
     fn give_up(&mut self, slot: Slot) {
-        self.given_up = slot;
+        self.given_up = (slot, GIVEN_UP);
         self.close_questions();
         self.ask_heads();
         if let Some(target) = &mut self.target {
@@ -482,7 +487,9 @@ impl<R: Rules> Transfer<R> {
         let state =
             maps.and_then(|(system, service)| R::assemble(&head, system, service, &self.local.0));
         match state {
-            Some(state) => Taken::Whole(Whole { certificate, state, fetched: self.fetched }),
+            Some(state) => {
+                Taken::Whole(Box::new(Whole { certificate, state, fetched: self.fetched }))
+            }
             None => {
                 // Each node was right, so the whole is: what was at hand is not what its digests say. It begins anew
                 // with nothing at hand.
@@ -504,6 +511,7 @@ impl<R: Rules> Transfer<R> {
             return;
         }
         self.ticks = self.ticks.wrapping_add(1);
+        self.given_up.1 = self.given_up.1.saturating_sub(1);
         let has_target = self.target.as_ref().is_some_and(|target| !target.is_given_up);
         let is_renewal = self.ticks.is_multiple_of(RENEWAL);
         for source in self.sources.values_mut() {

@@ -111,12 +111,12 @@ fn what_was_signed_of_checkpoints_is_written_again_while_they_are_not_stable() {
     assert_eq!(places.len(), 1);
     // Damage makes replica 1 let go of all before the snapshot that it writes now.
     let position = first(&cluster, 1);
-    cluster.rot(1, position);
+    cluster.rot_while_it_runs(1, position);
     let again = of(&cluster, 1, is_signed);
     assert!(again.len() == 1 && again[0] > places[0], "{again:?}");
     // And once more, after a restart has read it from there.
     cluster.restart(1);
-    cluster.rot(1, first(&cluster, 1));
+    cluster.rot_while_it_runs(1, first(&cluster, 1));
     assert_eq!(of(&cluster, 1, is_signed).len(), 1);
 }
 
@@ -129,7 +129,7 @@ fn rot_in_the_log_goes_as_soon_as_a_snapshot_covers_it() {
         let records = &cluster.nodes[1].disk.records;
         let Some((position, _)) = records.iter().rev().nth(nth * 3) else { continue };
         let position = *position;
-        cluster.rot(1, position);
+        cluster.rot_while_it_runs(1, position);
         assert_eq!(cluster.nodes[1].disk.lost, [], "a fresh snapshot, and the rot is gone");
         assert!(cluster.nodes[1].disk.forgotten > position);
         cluster.restart(1);
@@ -145,7 +145,7 @@ fn rot_in_the_log_goes_as_soon_as_a_snapshot_covers_it() {
 fn rot_before_the_first_checkpoint_goes_with_that() {
     let (mut cluster, session) = snapshotting();
     let position = first(&cluster, 1);
-    cluster.rot(1, position);
+    cluster.rot_while_it_runs(1, position);
     assert_eq!(cluster.nodes[1].disk.lost.len(), 1, "there is no checkpoint yet");
     put(&mut cluster, session, 1..4);
     assert_eq!(cluster.nodes[1].disk.lost, []);
@@ -160,7 +160,7 @@ fn a_waiting_body_whose_record_rots_is_written_again_at_once() {
     let waiting = Cluster::bundle(session, 1, b"waits");
     cluster.say_to(2, 3, ReplicaMessage::Bundle(waiting));
     let place = *of(&cluster, 3, is_body).last().expect("it is on record");
-    cluster.rot(3, place);
+    cluster.rot_while_it_runs(3, place);
     assert!(of(&cluster, 3, is_body).last() > Some(&place));
     cluster.nodes[3].disk.lost.clear();
     cluster.restart(3);

@@ -327,9 +327,12 @@ fn one_that_heals_late_takes_a_newer_state() {
 fn forged(answer: &StateAnswer) -> Option<StateAnswer> {
     let StateAnswer::Nodes { slot, tree, nodes } = answer else { return None };
     let forge = |node: &testudo_state::sync::Node| {
-        let mut bytes = node.to_bytes();
-        *bytes.last_mut().expect("a node has bytes") ^= 1;
-        Decode::from_bytes(&bytes).ok()
+        let bytes = node.to_bytes();
+        (0..bytes.len()).rev().find_map(|at| {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            Decode::from_bytes(&bytes).ok()
+        })
     };
     let nodes: Option<Vec<_>> = nodes.iter().map(forge).collect();
     Some(StateAnswer::Nodes { slot: *slot, tree: *tree, nodes: nodes? })

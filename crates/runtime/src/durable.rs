@@ -113,14 +113,14 @@ where
         let mut lost = lost(&found, forgotten);
         // Without a promise nothing that was said is known, whatever is written from now on.
         if essentials.is_amnesiac {
-            lost.insert(0, UNKNOWN);
+            lost.push(unknown(&found));
             essentials.promise = None;
         }
         if found.next < forgotten.0 {
             tracing::error!(
                 "the log ends before what it may have forgotten: newer records are gone"
             );
-            lost.insert(0, UNKNOWN);
+            lost.push(unknown(&found));
         }
         let (snapshots, newest_snapshot) = find_snapshots(&disk, identity)?;
         let log = Arc::new(Mutex::new(log));
@@ -208,8 +208,11 @@ fn has_log<D: Disk>(disk: &D) -> Result<bool, StorageError> {
     Ok(files.iter().any(|name| name.starts_with("log-") && !name.ends_with(".tmp")))
 }
 
-/// Something is lost that nobody can name.
-const UNKNOWN: Lost = Lost { position: Position(0), tag: None };
+/// Something is lost that nobody can name. It stands after all that there is: whatever slots that goes to, what is lost may
+/// have been about as many more.
+fn unknown(found: &testudo_wal::Recovered) -> Lost {
+    Lost { position: Position(found.next), tag: None }
+}
 
 /// The records that matter and are lost: those that are damaged, and those before the first segment that is left.
 fn lost(found: &testudo_wal::Recovered, forgotten: Position) -> Vec<Lost> {

@@ -45,7 +45,8 @@ pub(crate) fn past<P: Driven>(
              from others, and votes on no slot on which it may have voted before",
             recovered.forgotten
         );
-        lost.insert(0, Lost { position: covered, tag: None });
+        // After all that there is: whatever slots that goes to, what is lost may have been about as many more.
+        lost.push(Lost { position: recovered.next, tag: None });
     }
     Ok(Past { promise: recovered.promise, snapshot, records, lost })
 }

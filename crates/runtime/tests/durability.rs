@@ -283,7 +283,7 @@ fn without_the_snapshot_that_stood_for_it_a_node_knows_that_something_is_lost() 
     let node = site.start(0);
     assert_eq!(past(&node), (None, 1));
     let lost = node.handle.inspect_blocking(|gossip| gossip.past.lost.clone());
-    assert_eq!(lost, Some(vec![Lost { position: Position(0), tag: None }]));
+    assert_eq!(lost, Some(vec![Lost { position: Position(3), tag: None }]));
 }
 
 /// Starts a node that looks at its disk all the time.

@@ -186,7 +186,7 @@ impl<P: Protocol> Disk<P> {
         let mut lost: Vec<Lost> =
             self.lost.iter().map(|(at, tag)| Lost { position: *at, tag: *tag }).collect();
         if self.floor > snapshot.map_or(Position(0), P::covered) {
-            lost.insert(0, Lost { position: Position(self.floor.0 - 1), tag: None });
+            lost.push(Lost { position: self.end, tag: None });
         }
         let past = Past {
             promise: self.promise(),

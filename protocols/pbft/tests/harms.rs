@@ -18,7 +18,7 @@ use testudo_sim::{Climate, Harm, Misconduct, Plan, Summary, Trouble, Weather};
 /// Whether a state that differs is replaced by transfer.
 const STATES_HEAL: bool = false;
 /// Whether a replica that has lost votes, or its whole disk, finds out what it may say and what not.
-const PROMISES_HEAL: bool = false;
+const PROMISES_HEAL: bool = true;
 
 /// What heals by itself.
 fn harms() -> Vec<Harm> {

@@ -245,7 +245,7 @@ impl Cluster {
         let node = &mut self.nodes[usize::from(id)];
         let Disk { promise, records, snapshot, forgotten, mut lost, .. } = node.disk.clone();
         if forgotten > snapshot.as_ref().map_or(Position(0), Node::covered) {
-            lost.insert(0, Lost { position: Position(0), tag: None });
+            lost.push(Lost { position: node.next, tag: None });
         }
         // Positions go on where they were, as on a disk.
         let kept = records
@@ -261,6 +261,20 @@ impl Cluster {
         replica.audit();
         node.replica = Some(replica);
         self.carry_out(id, list);
+    }
+
+    /// The records that match rot: themselves alone, or their tags with them. It is found out at the next start.
+    pub fn rot(&mut self, id: u16, keeps_tag: bool, is_hit: impl Fn(&Record) -> bool) {
+        let disk = &mut self.nodes[usize::from(id)].disk;
+        let (rotten, sound): (Vec<_>, Vec<_>) =
+            disk.records.drain(..).partition(|(_, record)| is_hit(record));
+        assert!(!rotten.is_empty(), "there is no such record");
+        disk.records = sound;
+        disk.lost.extend(rotten.iter().map(|(position, record)| Lost {
+            position: *position,
+            tag: keeps_tag.then(|| record.tag()),
+        }));
+        disk.lost.sort_unstable();
     }
 
     /// Stops a replica. Everything it wrote is durable.
@@ -279,7 +293,7 @@ impl Cluster {
     }
 
     /// A record of a replica that runs rots. Its driver finds it, and tells.
-    pub fn rot(&mut self, id: u16, position: Position) {
+    pub fn rot_while_it_runs(&mut self, id: u16, position: Position) {
         let disk = &mut self.nodes[usize::from(id)].disk;
         let at = disk.records.iter().position(|(at, _)| *at == position).expect("it is there");
         let (_, record) = disk.records.remove(at);
