@@ -54,6 +54,14 @@ fn plans() -> Vec<Plan> {
         let liar = Plan { f: 2, troubles: every(&[harm]), ..base.clone() };
         plans.push(liar.with_liar(Misconduct::Random));
     }
+    if PROMISES_HEAL {
+        let weather = Weather { lost_per_mille: 20, ..Weather::calm() };
+        let troubles = vec![(Trouble::Helical, Duration::from_millis(4_000))];
+        let climate = Some(Climate { weather, troubles });
+        plans.push(Plan { climate: climate.clone(), ..base.clone() });
+        let two = Plan { f: 2, climate, ..base.clone() };
+        plans.push(two.with_liar(Misconduct::Equivocate));
+    }
     for harm in LASTING.into_iter().filter(|_| PROMISES_HEAL) {
         plans.push(Plan { climate: Some(again_and_again(&[harm])), ..base.clone() });
         plans.push(Plan { troubles: every(&[harm]), f: 2, ..base.clone() });
