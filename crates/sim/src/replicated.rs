@@ -174,6 +174,9 @@ where
             }
             Event::View(view, primary) => facts.push(Fact::View(*view, *primary)),
             Event::Restored(slot) => facts.push(Fact::Restored(*slot)),
+            Event::Healed { slot, differing: Some(differing), .. } => {
+                facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
+            }
             Event::Implausible { .. }
             | Event::Health(_)
             | Event::Healed { .. }
