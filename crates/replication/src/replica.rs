@@ -126,7 +126,8 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         let lost = past.lost.clone();
         let (inner, own, start) = split(past, S::VERSION);
         let (order, outputs) = fx.nest(&lift(), |fx| O::start(config.order.clone(), me, inner, fx));
-        let checkpoints = Checkpoints::new(&lost, order.known());
+        let end = Slot(order.known().0.saturating_add(config.order.window));
+        let checkpoints = Checkpoints::new(&lost, end);
         let mut replica = Self {
             me: id,
             quorums,
@@ -451,6 +452,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             snapshot: self.snapshots.slot,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
+            standing: self.order.standing(),
+            lost_slots: self.order.lost_slots(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::time::Duration;
-use testudo_contracts::{Batch, Checkpoint};
+use testudo_contracts::{Batch, Checkpoint, Standing};
 use testudo_core::{Digest, Epoch, ReplicaId, Slot, Time, View, wire_enum};
 
 /// How a replica is.
@@ -89,4 +89,8 @@ pub struct Status {
     pub state: (u64, u64),
     /// How it is.
     pub health: Health,
+    /// What part it takes in ordering.
+    pub standing: Standing,
+    /// Slots above the last stable checkpoint that it does not vote on, as its log has lost records of them.
+    pub lost_slots: u64,
 }
