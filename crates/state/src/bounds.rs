@@ -335,6 +335,47 @@ fn what_the_memory_garbled_is_fetched_again() {
     }
 }
 
+/// However deep a tree is, who fetches it and who serves it go from each place to the next, not from the root.
+#[test]
+fn a_deep_tree_is_synchronised_at_the_cost_of_its_nodes() {
+    const DEEP: usize = 3000;
+    let all = vec![b'a'; DEEP];
+    let mut import = Import::new();
+    for length in 0..DEEP {
+        import.push(&all[..length], value());
+    }
+    for length in (0..DEEP).rev() {
+        for last in [b'b', b'q'] {
+            import.push([&all[..length], &[last]].concat(), value());
+        }
+    }
+    let map = import.finish();
+    let target = map.digest();
+    let statistics = map.statistics();
+    let nodes = statistics.inner + statistics.blocks;
+    assert!(statistics.depth > 2 * DEEP - 100);
+    let mut sync = Sync::new(target, Map::new());
+    sync.take_summary(&map.summary()).expect("it is the target's");
+    let mut questions = 0;
+    let ((), tally) = tallied(|| {
+        loop {
+            let places = sync.wants(64);
+            if places.is_empty() {
+                break;
+            }
+            questions += 1;
+            let answer = map.nodes(&places, 1 << 20);
+            answer.iter().for_each(|node| sync.take(node).expect("it is true"));
+            sync.give_back(&places[answer.len()..]);
+        }
+    });
+    assert_eq!(sync.finish().expect("nothing is missing").statistics(), statistics);
+    assert_eq!(tally.hashed, nodes, "each node is hashed once");
+    assert!(questions < 200, "{questions}");
+    let bound = 8 * nodes + 2 * questions * statistics.depth;
+    assert!(tally.visited <= bound, "{tally:?}, {questions} questions, {nodes} nodes");
+}
+
 /// A step of a scrub hashes what it may, and not much more.
 #[test]
 fn a_scrub_goes_in_steps() {

@@ -252,7 +252,7 @@ impl Sync {
                 let begin = key.get(..depth / 2).unwrap_or_default();
                 let old = |suffix: &[u8]| {
                     let place = Place::of_value([begin, suffix].concat());
-                    match find(local.as_ref()?, depth, &place)?.0 {
+                    match find(local.as_ref()?, depth, &place)? {
                         Found::Value(slot) => Some(slot.clone()),
                         Found::Subtree(_) => None,
                     }

@@ -5,6 +5,9 @@ use super::{Node, Place, Summary};
 use crate::Map;
 use crate::hash;
 use crate::node::{Child, Inner, Slot};
+use crate::path::agreement;
+use crate::tally;
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// What lies at a place.
@@ -32,9 +35,10 @@ impl Map {
     #[must_use]
     pub fn nodes(&self, places: &[Place], max_bytes: usize) -> Vec<Node> {
         let (mut nodes, mut bytes) = (Vec::new(), 0);
+        let Some(root) = &self.root else { return nodes };
+        let mut finder = Finder::new(root, 0);
         for place in places {
-            let found = self.root.as_ref().and_then(|root| find(root, 0, place));
-            let Some((found, level)) = found else { break };
+            let Some(found) = finder.find(place) else { break };
             let mut node = match found {
                 Found::Subtree(child) => Node::of_subtree(place.clone(), child),
                 Found::Value(slot) => Node::of_value(place.clone(), slot),
@@ -44,7 +48,8 @@ impl Map {
                 break;
             }
             if let Found::Subtree(Child::Inner(inner)) = found {
-                bytes += run(inner, level, max_bytes.saturating_sub(bytes), &mut node.run);
+                let left = max_bytes.saturating_sub(bytes);
+                bytes += run(inner, finder.level(), left, &mut node.run);
             }
             nodes.push(node);
         }
@@ -76,36 +81,60 @@ fn run(mut inner: &Inner, most: usize, max_bytes: usize, run: &mut Vec<(u8, Cont
     bytes
 }
 
-/// What lies at a place, in a subtree that begins at `depth` of the way to it; and how many nodes lead there.
-pub(crate) fn find<'a>(
-    mut child: &'a Child,
-    mut depth: usize,
-    place: &Place,
-) -> Option<(Found<'a>, usize)> {
-    let mut level = 0;
-    loop {
-        if depth == place.nibbles() && !place.is_value() {
-            return Some((Found::Subtree(child), level));
+/// Finds places one after the other, each from where the way to it leaves the way to the one before: those that are asked
+/// for together lie side by side, however deep.
+struct Finder<'a> {
+    /// The subtrees on the way to the last place, and where they begin.
+    way: Vec<(&'a Child, usize)>,
+    last: &'a [u8],
+}
+
+impl<'a> Finder<'a> {
+    fn new(child: &'a Child, depth: usize) -> Self {
+        Self { way: vec![(child, depth)], last: &[] }
+    }
+
+    /// What lies at a place.
+    fn find(&mut self, place: &'a Place) -> Option<Found<'a>> {
+        let shared = agreement(self.last, place.key(), false).min(place.nibbles());
+        self.last = place.key();
+        while self.way.len() > 1 && self.way.last().is_some_and(|(_, depth)| *depth > shared) {
+            self.way.pop();
         }
-        match child {
-            Child::Block(_, block) => {
-                let rest = place.key().get(depth / 2..).filter(|_| place.is_value())?;
-                let at = block.suffixes.find(rest).ok()?;
-                return block.slots.get(at).map(|slot| (Found::Value(slot), level));
+        loop {
+            tally::visited();
+            let (child, depth) = *self.way.last()?;
+            if depth == place.nibbles() && !place.is_value() {
+                return Some(Found::Subtree(child));
             }
-            Child::Inner(inner) => {
-                if !place.goes_along(depth, &inner.path) {
-                    return None;
+            match child {
+                Child::Block(_, block) => {
+                    let rest = place.key().get(depth / 2..).filter(|_| place.is_value())?;
+                    let at = block.suffixes.find(rest).ok()?;
+                    return block.slots.get(at).map(Found::Value);
                 }
-                depth += inner.path.len();
-                let Some(nibble) = place.nibble(depth) else {
-                    let value = inner.value.as_deref().filter(|_| place.is_value());
-                    return value.map(|slot| (Found::Value(slot), level));
-                };
-                child = inner.child(nibble)?;
-                depth += 1;
-                level += 1;
+                Child::Inner(inner) => {
+                    if !place.goes_along(depth, &inner.path) {
+                        return None;
+                    }
+                    let end = depth + inner.path.len();
+                    let Some(nibble) = place.nibble(end) else {
+                        let value = inner.value.as_deref().filter(|_| place.is_value());
+                        return value.map(Found::Value);
+                    };
+                    self.way.push((inner.child(nibble)?, end + 1));
+                }
             }
         }
     }
+
+    /// How many nodes lead to what was found last.
+    fn level(&self) -> usize {
+        self.way.len() - 1
+    }
+}
+
+/// What lies at a place, in a subtree that begins at `depth` of the way to it.
+pub(crate) fn find<'a>(child: &'a Child, depth: usize, place: &'a Place) -> Option<Found<'a>> {
+    Finder::new(child, depth).find(place)
 }

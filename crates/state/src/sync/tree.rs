@@ -9,6 +9,7 @@ use super::serve::find;
 use super::{Place, SyncError};
 use crate::node::Child;
 use crate::path::{self, agreement};
+use crate::tally;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::mem;
@@ -233,6 +234,7 @@ impl Tree {
             match step {
                 Step::Arrived(state) => return Ok(state),
                 Step::Open(id) => {
+                    tally::visited();
                     let open = self.open.get(&id).ok_or(SyncError::Unasked)?;
                     step = pass(open, id, place)?;
                 }
@@ -250,6 +252,7 @@ impl Tree {
         let shared = agreement(&self.last_key, place.key(), false).min(place.nibbles());
         let mut at = self.last;
         while let Some(id) = at {
+            tally::visited();
             let open = self.open.get(&id)?;
             if open.depth <= shared {
                 break;
@@ -264,6 +267,7 @@ impl Tree {
         // A node above has a smaller number, so the greater of two is not above the other.
         let (mut at, mut last, mut way) = (Some(id), self.last, Vec::new());
         while at != last {
+            tally::visited();
             if at > last {
                 let Some(open) = at.and_then(|id| self.open.get(&id)) else { break };
                 at = open.above.map(|(above, _)| above);
