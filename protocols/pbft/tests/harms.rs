@@ -54,6 +54,10 @@ fn plans() -> Vec<Plan> {
         let liar = Plan { f: 2, troubles: every(&[harm]), ..base.clone() };
         plans.push(liar.with_liar(Misconduct::Random));
     }
+    // Another record rots on each replica, and the power fails everywhere.
+    let helical = vec![(Trouble::Helical, Duration::from_millis(2_500))];
+    let helical = Climate { troubles: helical, ..again_and_again(&[]) };
+    plans.push(Plan { climate: Some(helical), ..base.clone() }.beyond());
     for harm in LASTING.into_iter().filter(|_| PROMISES_HEAL) {
         plans.push(Plan { climate: Some(again_and_again(&[harm])), ..base.clone() });
         plans.push(Plan { troubles: every(&[harm]), f: 2, ..base.clone() });
@@ -77,6 +81,7 @@ fn whoever_comes_to_harm_heals() {
         for harm in harms() {
             assert!(summary.count(harm.name()) > 0, "{harm} never happened");
         }
+        assert!(summary.count("trouble: helical rot") > 0, "no records rotted everywhere");
         assert!(summary.count("states compared") > 0);
     }
 }
