@@ -14,7 +14,7 @@ pub mod service;
 
 pub use ordering::{
     Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, ReplyRule,
-    ReplyVote, StableCheckpoint, Verdict, Waiting,
+    ReplyVote, StableCheckpoint, Standing, Verdict, Waiting,
 };
 pub use profile::{Family, Profile};
 pub use service::{Moment, Reading, Service, Store};
