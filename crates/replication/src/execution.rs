@@ -19,7 +19,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// Executes decided batches in the order of their slots, as far as all bodies are here.
     pub(crate) fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
         while let Some((_, batch)) = self.decided.front() {
-            if matches!(self.health, Health::Halted(_)) {
+            if matches!(self.health, Health::Halted(_) | Health::Diverged(_)) {
                 return;
             }
             let lacking: Vec<Digest> =
@@ -41,7 +41,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if self.needed.insert(*digest)
             && let Some(position) = self.written.get(digest)
         {
-            self.repeated.insert(*digest);
+            // One whose slot executes again on a right state was let go of, and is no repetition.
+            if !self.healing.executes_again(digest) {
+                self.repeated.insert(*digest);
+            }
             fx.recall(*position);
         }
     }
@@ -59,6 +62,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.waiting.leave(digest);
             bytes += body.body().len() as u64;
             bodies.push(body.signed());
+            self.healing.executed(digest);
             if self.repeated.remove(digest) {
                 continue;
             }
@@ -75,6 +79,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.recent.push(Executed { slot, batch: batch.clone(), chain, outcome, bodies });
         self.tell_followers(slot, fx);
         fx.output(Event::Executed { slot, batch, applied, chain, outcome });
+        self.compare_wrong(fx);
         self.checkpoint_if_due(fx);
     }
 }

@@ -84,6 +84,16 @@ impl Recent {
         }
     }
 
+    /// The oldest slot that is known.
+    pub(crate) fn first(&self) -> Option<Slot> {
+        self.slots.front().map(|oldest| oldest.slot)
+    }
+
+    /// The slots after one and up to another; none if they are not all known.
+    pub(crate) fn after(&self, slot: Slot, to: Slot) -> Option<Vec<Executed>> {
+        (slot.0 + 1..=to.0).map(|slot| self.get(Slot(slot)).cloned()).collect()
+    }
+
     /// The slot, if it is still known.
     pub(crate) fn get(&self, slot: Slot) -> Option<&Executed> {
         let first = self.slots.front()?.slot;

@@ -95,6 +95,8 @@ pub enum Timer<T> {
     Follow,
     /// Begin a new period of what peers may cost.
     Budget,
+    /// Go on healing: ask again for what is missing.
+    Heal,
 }
 
 /// What this layer starts from, of a snapshot.

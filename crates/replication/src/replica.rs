@@ -5,6 +5,7 @@ use crate::checkpoint::Checkpoints;
 use crate::due::Due;
 use crate::executor::Replicated;
 use crate::followers::Followers;
+use crate::healing::Healing;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
 use crate::recent::Recent;
@@ -62,6 +63,7 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) followers: Followers,
     pub(crate) snapshots: Snapshots,
     pub(crate) health: Health,
+    pub(crate) healing: Healing,
     /// The view whose first fresh batch this replica has proposed as its primary.
     opened_view: Option<View>,
     /// What the ordering was told last.
@@ -144,6 +146,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             followers: Followers::default(),
             snapshots: Snapshots::default(),
             health: Health::Well,
+            healing: Healing::default(),
             opened_view: None,
             told: Waiting::Nothing,
             due: Due::default(),
@@ -163,6 +166,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         replica.settle(outputs, fx);
         replica.replaying = false;
         replica.let_in_the_unexecuted();
+        replica.heal(fx);
         replica.plan_due(fx);
         replica.settle(Vec::new(), fx);
         replica
@@ -187,9 +191,17 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             ReplicaMessage::Order(_)
             | ReplicaMessage::Reply(_)
             | ReplicaMessage::Feed(_)
-            | ReplicaMessage::Voucher(_)
-            | ReplicaMessage::Claim(_)
-            | ReplicaMessage::State(_) => {}
+            | ReplicaMessage::Claim(_) => {}
+            ReplicaMessage::Voucher(voucher) => {
+                if let Some(from) = message.replica() {
+                    self.on_testimony(from, voucher, fx);
+                }
+            }
+            ReplicaMessage::State(answer) => {
+                if let Some(from) = message.replica() {
+                    self.on_state(from, answer, fx);
+                }
+            }
             ReplicaMessage::Bundle(_) => {
                 // Only its client is answered, and only on its own channel: anybody can bring a signed bundle.
                 let from_client = message.via() == message.sender();
@@ -244,6 +256,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.on_budget_timer(fx);
                 Vec::new()
             }
+            Timer::Heal => {
+                self.on_heal_timer(fx);
+                Vec::new()
+            }
         };
         self.settle(outputs, fx);
     }
@@ -254,8 +270,14 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             Worked::Order(output) => {
                 fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx)).1
             }
+            // A state that another has taken the place of is nobody's.
+            _ if stamp != self.stamp() => Vec::new(),
             Worked::Digest(head) => {
                 self.on_digest(head, fx);
+                Vec::new()
+            }
+            Worked::MadeAnew(state) => {
+                self.on_made_anew(state, fx);
                 Vec::new()
             }
         };
@@ -356,12 +378,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.on_output(output, fx);
             }
             self.execute_decided(fx);
+            self.notice_recovery(fx);
             self.look_at_standing(fx);
             let Some(input) = self.next_input(fx) else { return };
-            let is_stable = matches!(input, OrderInput::Stable(_));
+            let is_stable = matches!(input, OrderInput::Stable(_) | OrderInput::Restored(_));
             let ((), more) = fx.nest(&lift(), |fx| self.order.on_input(input, fx));
             outputs.extend(more);
-            if is_stable {
+            if is_stable && !matches!(self.health, Health::Diverged(_)) {
                 self.snapshot_if_due(fx);
             }
         }
@@ -376,6 +399,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 assert_eq!(mode, Mode::Final, "an ordering that does not speculate speculates");
                 let unwritten = |digest: &&Digest| !self.written.contains_key(*digest);
                 self.needed.extend(batch.bundles.iter().filter(unwritten));
+                if matches!(self.health, Health::Diverged(_)) {
+                    self.settle_batch(&batch);
+                }
                 self.decided.push_back((slot, batch));
             }
             OrderOutput::View(view, primary) => {
@@ -383,18 +409,26 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.judgements.enter_view(view);
                 fx.output(Event::View(view, primary));
             }
-            // The ordering fetches decisions by itself. A laggard whom it cannot help is shown as behind in its
-            // status until transfer exists; nothing is to be undone without speculation.
-            OrderOutput::Behind(_) | OrderOutput::Commit(_) | OrderOutput::Rollback(_) => {}
+            OrderOutput::Behind(slot) => self.on_behind(slot, fx),
+            // Nothing is to be undone without speculation.
+            OrderOutput::Commit(_) | OrderOutput::Rollback(_) => {}
         }
     }
 
     /// The next thing that the ordering ought to be told, if there is one.
     fn next_input(&mut self, fx: &mut Fx<'_, O, S>) -> Option<OrderInput> {
+        if let Some(certificate) = self.healing.restored.take() {
+            return Some(OrderInput::Restored(certificate));
+        }
         if self.replaying {
             return self.checkpoints.next_stable(self.state.slot).map(OrderInput::Stable);
         }
         if let Some(certificate) = self.checkpoints.next_stable(self.state.slot) {
+            return Some(OrderInput::Stable(certificate));
+        }
+        if matches!(self.health, Health::Diverged(_))
+            && let Some(certificate) = self.checkpoints.next_ahead(self.order.executed())
+        {
             return Some(OrderInput::Stable(certificate));
         }
         while let Some(judged) = self.judgements.next_judged() {
@@ -451,6 +485,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             snapshot: self.snapshots.slot,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
+            transfer: self.healing.progress(),
         }
     }
 

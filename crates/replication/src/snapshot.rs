@@ -172,6 +172,11 @@ impl Snapshots {
     pub(crate) const fn executed(&mut self, bytes: u64) {
         self.logged = self.logged.saturating_add(bytes).saturating_add(SLOT_BYTES);
     }
+
+    /// The state was not executed from what the log has: a snapshot is due at once.
+    pub(crate) const fn demand(&mut self) {
+        *self = Self { slot: Slot(0), logged: u64::MAX };
+    }
 }
 
 impl<O: Ordering, S: Service> Replica<O, S> {

@@ -24,7 +24,7 @@ use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
     Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Health, Learner,
     LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply,
-    ReplyBody, Request, Standing, StateAnswer, Status, Voucher,
+    ReplyBody, Request, Standing, StateAnswer, StateAsk, Status, Voucher,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
@@ -178,7 +178,11 @@ where
                 facts.push(Fact::Checkpoint { slot: *slot, state: *state });
             }
             Event::View(view, primary) => facts.push(Fact::View(*view, *primary)),
-            Event::Implausible { .. } | Event::Health(_) => {
+            Event::Restored(slot) => facts.push(Fact::Restored(*slot)),
+            Event::Implausible { .. }
+            | Event::Health(_)
+            | Event::Healed { .. }
+            | Event::Halted { .. } => {
                 facts.push(Fact::Note(format!("{output:?}").into()));
             }
         }
@@ -203,6 +207,9 @@ where
                 }
                 Standing::Diverged(slot) => Fact::Diverged(*slot),
             },
+            Either::Other(LearnerOutput::Repaired(repair)) => {
+                Fact::Note(format!("{repair:?}").into())
+            }
         });
     }
 
@@ -309,7 +316,7 @@ where
                 let read = self.read_now(client, ticket);
                 read.map(|(_, result)| Heard::Answer(ticket, result)).into_iter().collect()
             }
-            Either::Other(LearnerOutput::Standing(_)) => Vec::new(),
+            Either::Other(LearnerOutput::Standing(_) | LearnerOutput::Repaired(_)) => Vec::new(),
         }
     }
 
@@ -415,7 +422,7 @@ where
                 let (slot, result) = self.read_now(client, ticket)?;
                 Some(format!("{} as of {slot:?}", W::show_result(&result)))
             }
-            Either::Other(LearnerOutput::Standing(_)) => None,
+            Either::Other(LearnerOutput::Standing(_) | LearnerOutput::Repaired(_)) => None,
         }
     }
 
@@ -445,7 +452,11 @@ where
             ReplicaMessage::Claim(Claim { round, slot }) => {
                 format!("round …{:03} {slot:?}", round % 1000)
             }
-            ReplicaMessage::StateAsk(ask) => compact(&format!("{ask:?}")),
+            ReplicaMessage::StateAsk(StateAsk::Head) => "head".into(),
+            ReplicaMessage::StateAsk(StateAsk::Certificate) => "certificate".into(),
+            ReplicaMessage::StateAsk(StateAsk::Nodes { slot, tree, places }) => {
+                format!("{} nodes of {tree:?} of {slot:?}", places.len())
+            }
             ReplicaMessage::State(answer) => show_state(answer),
         }
     }
@@ -471,10 +482,9 @@ where
 /// State as a script's reader wants it: what it is, and not what is in it.
 fn show_state(answer: &StateAnswer) -> String {
     match answer {
-        StateAnswer::Head(_, head) => format!("head of {:?} {:?}", head.slot, head.digest()),
-        StateAnswer::Chunk { slot, tree, after, chunk } => {
-            let after = if after.is_some() { " further on" } else { "" };
-            format!("{} bytes of {tree:?} of {slot:?}{after}", chunk.len())
+        StateAnswer::Head(_, head, _) => format!("head of {:?} {:?}", head.slot, head.digest()),
+        StateAnswer::Nodes { slot, tree, nodes } => {
+            format!("{} nodes of {tree:?} of {slot:?}", nodes.len())
         }
         StateAnswer::Gone(slot) => format!("no state of {slot:?}"),
     }

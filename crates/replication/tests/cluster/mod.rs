@@ -26,6 +26,8 @@ pub struct Tape {
     pub panics: bool,
     /// From this slot on it executes something else than it should.
     pub wrong_from: Option<u64>,
+    /// In this slot it executes something else than it should.
+    pub wrong_at: Option<u64>,
 }
 
 fn number(store: &dyn Reading, key: &[u8]) -> u64 {
@@ -41,7 +43,9 @@ impl Service for Tape {
     fn execute(&self, store: &mut dyn Store, operation: &[u8], moment: &Moment) -> Vec<u8> {
         let mut tape = store.get(b"tape").map(|tape| tape.to_vec()).unwrap_or_default();
         tape.extend_from_slice(operation);
-        if self.wrong_from.is_some_and(|slot| slot <= moment.slot.0) {
+        if self.wrong_from.is_some_and(|slot| slot <= moment.slot.0)
+            || self.wrong_at == Some(moment.slot.0)
+        {
             tape.push(b'?');
         }
         store.put(b"tape", tape.clone().into());
@@ -172,6 +176,8 @@ pub struct Cluster {
     pub heard: Vec<(ReplicaId, PublicKey, Message)>,
     /// Letters for which this is true are lost.
     pub drop: Box<dyn Fn(&Letter) -> bool>,
+    /// What their sender says instead, if it lies.
+    pub twist: Box<dyn Fn(&Letter) -> Option<Message>>,
     pub now: u64,
     /// Whether work waits until [`Cluster::work`].
     pub holds_work: bool,
@@ -205,6 +211,7 @@ impl Cluster {
             wire: VecDeque::new(),
             heard: Vec::new(),
             drop: Box::new(|_| false),
+            twist: Box::new(|_| None),
             now: 1_000_000,
             holds_work: false,
             chores: VecDeque::new(),
@@ -333,7 +340,12 @@ impl Cluster {
                     Chore::Worked(done) => replica.on_work(done, fx),
                     Chore::Recalled(position, record) => replica.on_recalled(position, record, fx),
                 });
-            } else if let Some(letter) = self.wire.pop_front() {
+            } else if let Some(mut letter) = self.wire.pop_front() {
+                if let Some(message) = (self.twist)(&letter) {
+                    let key = Key(letter.from);
+                    let sealed = Verified::seal(message, letter.from, Domain::default(), &key);
+                    (letter.message, letter.signed) = (sealed.message().clone(), sealed.signed());
+                }
                 if !(self.drop)(&letter) {
                     self.deliver(&letter);
                 }
