@@ -97,6 +97,7 @@ fn each_record_loses_what_it_was_about() {
         promised: View(5),
         installed: View(3),
         low: Slot(10),
+        window: WINDOW,
         ..Recollection::default()
     };
     let lost = |tag| Standard::lost(&[Damage { tag, reached: Slot(20) }], &kept);
@@ -367,7 +368,7 @@ fn a_lost_view_loses_the_window() {
     cluster.run();
     change_view(&mut cluster, &[0, 1, 2, 3]);
     break_and_start(&mut cluster, 3, |record| matches!(record, Record::NewView(_)));
-    assert_eq!(cluster.core(3).lost(), &slots(&[(1, 1 + WINDOW)]));
+    assert_eq!(cluster.core(3).lost(), &slots(&[(1, 1 + cluster.config.window)]));
     assert_eq!(cluster.core(3).view(), View(1));
     cluster.nodes[3].said.clear();
     cluster.propose(1, "b");

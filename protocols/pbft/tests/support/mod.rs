@@ -41,7 +41,7 @@ impl<R: Rules> Knowledge<Pbft<R>> for LiesAboutViews {
     }
 
     fn votes(order: &Pbft<R>) -> bool {
-        order.standing() == Standing::Voting
+        order.standing() == Standing::Voting && order.lost_slots() == 0
     }
 }
 
@@ -109,6 +109,6 @@ impl<R: Rules> Knowledge<Pbft<R>> for Lore {
     }
 
     fn votes(order: &Pbft<R>) -> bool {
-        order.standing() == Standing::Voting
+        order.standing() == Standing::Voting && order.lost_slots() == 0
     }
 }
