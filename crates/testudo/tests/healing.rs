@@ -80,6 +80,63 @@ fn one_after_the_other_is_hurt_and_heals() {
     stage.troupe.stop();
 }
 
+/// What becomes of a replica's folder while it is down.
+#[derive(Clone, Copy, PartialEq)]
+enum Loss {
+    /// It is emptied.
+    Emptied,
+    /// It is as it was some time ago.
+    Restored,
+}
+
+/// A replica that has forgotten what it said finds out from the others. It follows them, and never votes.
+fn forgetful(loss: Loss) {
+    let _alone = alone();
+    let troupe = Troupe::start(LIAR);
+    let workload = Workload::resting(&troupe.etcd, 1, REST);
+    let mut stage = Stage { troupe, workload };
+    stage.round("forgotten", |troupe, workload| {
+        let (id, old) = (3, troupe.folder().join("old"));
+        answers(workload, MEANWHILE);
+        if loss == Loss::Restored {
+            assert_eq!(troupe.end(id, "TERM"), Some(0));
+            troupe.copy_data(id, &old);
+            troupe.begin(id, Role::Honest);
+            troupe.healed(id);
+            answers(workload, 2 * MEANWHILE);
+        }
+        assert_eq!(troupe.end(id, "KILL"), None);
+        std::fs::remove_dir_all(troupe.data(id)).expect("its folder is removed");
+        if loss == Loss::Restored {
+            std::fs::rename(&old, troupe.data(id)).expect("the old one takes its place");
+        }
+        answers(workload, MEANWHILE);
+        troupe.begin(id, Role::Honest);
+        eventually("it finds out", || {
+            (troupe.row(id)["claim"]["standing"] == "forgotten").then_some(())
+        });
+        troupe.healed(id);
+    });
+    stage.workload.verify();
+    let output = testudo(&["status", "--cluster", &stage.troupe.cluster]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let what = "Replica that has forgotten what it promised, and only follows: 3.";
+    assert!(shown.contains(what), "{shown}");
+    assert!(!shown.contains("caught lying:"), "{shown}");
+    stage.troupe.stop();
+}
+
+#[test]
+fn an_emptied_folder_is_found_out() {
+    forgetful(Loss::Emptied);
+}
+
+#[test]
+fn an_old_copy_of_a_folder_is_found_out() {
+    forgetful(Loss::Restored);
+}
+
 /// It comes back with all that it had said.
 fn killed(troupe: &mut Troupe, workload: &Workload, id: usize) {
     answers(workload, MEANWHILE);

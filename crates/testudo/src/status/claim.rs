@@ -148,6 +148,12 @@ pub(crate) struct Disk {
     pub(crate) records_lost: u64,
     /// Snapshots that were found damaged then, and not used.
     pub(crate) snapshots_lost: u64,
+    /// Records that were found rotten while the replica ran.
+    #[serde(default)]
+    pub(crate) records_rotten: u64,
+    /// Snapshots that were found rotten while the replica ran.
+    #[serde(default)]
+    pub(crate) snapshots_rotten: u64,
 }
 
 /// A disk whose flushes take so many milliseconds is slow.
@@ -161,7 +167,10 @@ impl Disk {
 
     /// Whether something on it could not be read back.
     pub(crate) const fn is_damaged(&self) -> bool {
-        self.records_lost > 0 || self.snapshots_lost > 0
+        self.records_lost > 0
+            || self.snapshots_lost > 0
+            || self.records_rotten > 0
+            || self.snapshots_rotten > 0
     }
 
     /// What is wrong with it, in a few words; empty if nothing is.
@@ -170,11 +179,16 @@ impl Disk {
         if self.is_slow() {
             words.push(format!("flushes take {:.0} ms", self.flush_ms));
         }
-        for (count, what) in [(self.records_lost, "record"), (self.snapshots_lost, "snapshot")] {
+        for (count, what, became) in [
+            (self.records_lost, "record", "lost"),
+            (self.snapshots_lost, "snapshot", "lost"),
+            (self.records_rotten, "record", "rotten"),
+            (self.snapshots_rotten, "snapshot", "rotten"),
+        ] {
             match count {
                 0 => {}
-                1 => words.push(format!("1 {what} was lost")),
-                _ => words.push(format!("{count} {what}s were lost")),
+                1 => words.push(format!("1 {what} was {became}")),
+                _ => words.push(format!("{count} {what}s were {became}")),
             }
         }
         words.join(", ")

@@ -240,7 +240,7 @@ fn sentences(summary: &Summary) -> String {
         ),
         ("whose disk is slow", names(&|row| row.disk().is_some_and(Disk::is_slow))),
         (
-            "that found damage on its disk when it started",
+            "that found damage on its disk since it started",
             names(&|row| row.disk().is_some_and(Disk::is_damaged)),
         ),
         ("caught lying", names(&|row| row.is_convicted())),
