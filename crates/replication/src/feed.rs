@@ -1,9 +1,11 @@
 //! What replicas tell learners: what was decided, and that they have executed it.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, StableCheckpoint};
 use testudo_core::{
-    Context, Digest, Invalid, Signed, Slot, Time, View, limits, wire_enum, wire_struct,
+    Context, Decode, DecodeError, Digest, Encode, Invalid, Reader, Signed, Slot, Time, View,
+    limits, wire_enum, wire_struct,
 };
 
 use crate::message::Bundle;
@@ -144,11 +146,22 @@ pub struct Summaries {
 }
 wire_struct!(Summaries { system, service });
 
+impl Encode for Box<Summaries> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        (**self).encode(out);
+    }
+}
+impl Decode for Box<Summaries> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Summaries::decode(reader).map(Self::new)
+    }
+}
+
 /// The answer. It proves itself: a head by its certificate, a node by its digest, which the node above it names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StateAnswer {
     /// The newest stable checkpoint, its head, and what its maps begin with.
-    Head(StableCheckpoint, Head, Summaries),
+    Head(StableCheckpoint, Head, Box<Summaries>),
     /// Nodes of one map of the checkpoint at `slot`: those asked for, as many of the first of them as fit.
     Nodes {
         /// The checkpoint.

@@ -253,7 +253,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             Taken::Nothing => {}
             Taken::Whole(whole) => {
                 self.healing.transfer = None;
-                self.take_whole(whole, fx);
+                self.take_whole(*whole, fx);
             }
         }
     }
@@ -343,8 +343,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         let again = if is_wrong { self.recent.after(slot, own) } else { Some(Vec::new()) };
         let Some(again) = again else { return self.heal(fx) };
-        let logged = fx.persist(Record::Stable(certificate.clone()));
-        self.checkpoints.restart_from(certificate.clone(), logged);
+        fx.persist(Record::Stable(certificate.clone()));
+        self.checkpoints.restart_from(certificate.clone());
         let head = state.head();
         self.serving = Serving::default();
         self.serving.serve(certificate.clone(), head, state.clone());
@@ -374,10 +374,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     fn hold_again(&mut self, signed: Signed<Bundle>, fx: &mut Fx<'_, O, S>) {
         let Ok(body) = Verified::replay(signed) else { return };
         let digest = body.digest();
-        if !self.written.contains_key(&digest) {
-            let position = fx.persist(Record::Body(body.signed()));
-            self.written.insert(digest, position);
-        }
+        let write = || fx.persist(Record::Body(body.signed()));
+        self.written.entry(digest).or_insert_with(write);
         self.bodies.insert(digest, body);
     }
 

@@ -10,6 +10,7 @@ use crate::feed::{Head, StateAnswer, StateAsk, Summaries, Tree};
 use crate::message::ReplicaMessage;
 use crate::replica::{Fx, Replica};
 use crate::status::Health;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use testudo_contracts::{Ordering, Service, StableCheckpoint};
 use testudo_core::{Peer, Slot, limits};
@@ -173,7 +174,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.serving.head_for(from).map_or(StateAnswer::Gone(Slot(0)), |served| {
                     let Served { certificate, head, state } = served;
                     let (system, service) = (state.system.map().summary(), state.map.summary());
-                    let summaries = Summaries { system, service };
+                    let summaries = Box::new(Summaries { system, service });
                     StateAnswer::Head(certificate.clone(), *head, summaries)
                 })
             }

@@ -13,6 +13,7 @@
 use crate::executor::Replicated;
 use crate::feed::{Head, PLACES, StateAnswer, StateAsk, Summaries, Tree};
 use crate::learner::rules::{Rules, Standard};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
@@ -96,7 +97,7 @@ pub enum Taken {
     /// No checkpoint was ever stable: all that was decided can still be told.
     Nothing,
     /// The state is there, and the transfer over.
-    Whole(Whole),
+    Whole(Box<Whole>),
 }
 
 /// A question for nodes that is not answered.
@@ -486,7 +487,9 @@ impl<R: Rules> Transfer<R> {
         let state =
             maps.and_then(|(system, service)| R::assemble(&head, system, service, &self.local.0));
         match state {
-            Some(state) => Taken::Whole(Whole { certificate, state, fetched: self.fetched }),
+            Some(state) => {
+                Taken::Whole(Box::new(Whole { certificate, state, fetched: self.fetched }))
+            }
             None => {
                 // Each node was right, so the whole is: what was at hand is not what its digests say. It begins anew
                 // with nothing at hand.

@@ -87,14 +87,16 @@ fn healed(cluster: &Cluster, id: u16) -> Vec<(u64, Option<Difference>)> {
     reports.collect()
 }
 
-/// What a replica's log says that it has signed.
+/// What a replica's log says that it has signed, however often.
 fn signed(cluster: &Cluster, id: u16) -> Vec<(u64, Digest)> {
     let records = cluster.nodes[usize::from(id)].disk.records.iter();
     let signed = records.filter_map(|(_, record)| match record {
         Record::Checkpointed(Checkpoint { slot, state }) => Some((slot.0, *state)),
         _ => None,
     });
-    signed.collect()
+    let mut signed: Vec<_> = signed.collect();
+    signed.dedup();
+    signed
 }
 
 fn suspects_nobody(cluster: &Cluster, id: u16) -> bool {
@@ -325,9 +327,12 @@ fn one_that_heals_late_takes_a_newer_state() {
 fn forged(answer: &StateAnswer) -> Option<StateAnswer> {
     let StateAnswer::Nodes { slot, tree, nodes } = answer else { return None };
     let forge = |node: &testudo_state::sync::Node| {
-        let mut bytes = node.to_bytes();
-        *bytes.last_mut().expect("a node has bytes") ^= 1;
-        Decode::from_bytes(&bytes).ok()
+        let bytes = node.to_bytes();
+        (0..bytes.len()).rev().find_map(|at| {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            Decode::from_bytes(&bytes).ok()
+        })
     };
     let nodes: Option<Vec<_>> = nodes.iter().map(forge).collect();
     Some(StateAnswer::Nodes { slot: *slot, tree: *tree, nodes: nodes? })

@@ -1,7 +1,7 @@
 //! A replica that orders honestly and lies to those who learn from it.
 //!
-//! To its fellow replicas it tells the truth, so nothing slows its lies down: whatever a learner hears from it may be
-//! false. It keeps to one strategy for a while, so that each gets its chance to do harm, and then takes another.
+//! To its fellow replicas it tells the truth, unless they heal and learn a state from it, so nothing slows its lies down:
+//! whatever a learner hears from it may be false. It keeps to one strategy for a while, so that each gets its chance to do harm, and then takes another.
 //!
 //! What a forged word looks like does not need a world: [`other_outcome`], [`other_batch`], [`chain_after`], [`inflated`]
 //! and [`other_state`] are for whoever lies to learners, production's demonstration of lying replicas included.
@@ -16,6 +16,7 @@ use testudo_replication::{
     Bundle, Claim, Feed, ReplicaMessage, StateAnswer, StateAsk, Summaries, Voucher,
 };
 use testudo_state::Map;
+use testudo_state::sync::Node;
 
 /// A way of lying to learners.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -292,6 +293,16 @@ fn slot_of(answer: &StateAnswer) -> Slot {
     }
 }
 
+/// The node with these bits changed in the last of its bytes that can be so that it can be read.
+fn forged(node: &Node, bits: u8) -> Option<Node> {
+    let truth = node.to_bytes();
+    (0..truth.len()).rev().find_map(|at| {
+        let mut bytes = truth.clone();
+        *bytes.get_mut(at)? ^= bits;
+        Node::from_bytes(&bytes).ok()
+    })
+}
+
 /// A head under which there is nothing; or nodes with a byte changed, or fewer than were asked for, or in another order.
 /// None of an answer that has nothing to be changed, and of one whose changed bytes nobody could read.
 pub fn other_state(answer: &StateAnswer, chance: &mut dyn Chance) -> Option<StateAnswer> {
@@ -299,7 +310,7 @@ pub fn other_state(answer: &StateAnswer, chance: &mut dyn Chance) -> Option<Stat
         StateAnswer::Nodes { slot, tree, nodes } => (slot, tree, nodes.clone()),
         StateAnswer::Head(certificate, head, summaries) => {
             let service = Map::new().summary();
-            let summaries = Summaries { service, ..*summaries };
+            let summaries = Box::new(Summaries { service, ..**summaries });
             return Some(StateAnswer::Head(certificate.clone(), *head, summaries));
         }
         StateAnswer::Gone(_) => return None,
@@ -310,10 +321,7 @@ pub fn other_state(answer: &StateAnswer, chance: &mut dyn Chance) -> Option<Stat
         _ => {
             let node = chance.below(nodes.len().max(1) as u64) as usize;
             let node = nodes.get_mut(node)?;
-            let mut bytes = node.to_bytes();
-            let last = bytes.len().saturating_sub(1);
-            *bytes.get_mut(last)? ^= 1 << chance.below(8);
-            *node = Decode::from_bytes(&bytes).ok()?;
+            *node = forged(node, 1 << chance.below(8))?;
         }
     }
     Some(StateAnswer::Nodes { slot: *slot, tree: *tree, nodes })
@@ -330,7 +338,9 @@ impl<M: Message> Adversary<ReplicaMessage<M>> for Upstream {
         message: ReplicaMessage<M>,
         chance: &mut Rng,
     ) -> Vec<Saying<ReplicaMessage<M>>> {
-        if to.replica().is_some() {
+        // A replica that heals learns, too, and hears nothing else of this than the state that it asked for.
+        let is_learned = to.replica().is_none() || matches!(message, ReplicaMessage::State(_));
+        if !is_learned {
             return vec![Saying::now(to, message)];
         }
         self.change(chance);
@@ -357,7 +367,7 @@ impl<M: Message> Adversary<ReplicaMessage<M>> for Upstream {
     ) -> bool {
         self.remember(message.message());
         let asker = message.via();
-        if asker.replica().is_some() || self.strategy != Strategy::Gone {
+        if self.strategy != Strategy::Gone {
             return true;
         }
         match message.message() {

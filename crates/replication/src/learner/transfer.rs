@@ -91,7 +91,8 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         let Some(transfer) = &mut self.transfer else { return };
         match transfer.take(from, answer) {
             Taken::More => self.ask_for_state(fx),
-            Taken::Whole(Whole { state, fetched, .. }) => {
+            Taken::Whole(whole) => {
+                let Whole { state, fetched, .. } = *whole;
                 self.transfer = None;
                 if let Some(wrong) = &mut self.wrong {
                     wrong.fetched = fetched;

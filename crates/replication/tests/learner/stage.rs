@@ -328,12 +328,12 @@ impl Stage {
         self.say(from, ReplicaMessage::Stable(certificate));
     }
 
-    pub(crate) fn stable(&self) -> (StableCheckpoint, Head, Summaries) {
+    pub(crate) fn stable(&self) -> (StableCheckpoint, Head, Box<Summaries>) {
         let state = self.truth.stable.as_ref().expect("a checkpoint is stable");
         let head = state.head();
         let checkpoint = testudo_contracts::Checkpoint { slot: head.slot, state: head.digest() };
         let (system, service) = (state.system.map().summary(), state.map.summary());
-        (StableCheckpoint::new(checkpoint), head, Summaries { system, service })
+        (StableCheckpoint::new(checkpoint), head, Box::new(Summaries { system, service }))
     }
 
     /// A replica that was asked for its head answers.

@@ -131,7 +131,7 @@ fn forge_state(answer: &StateAnswer, chance: &mut dyn Chance) -> StateAnswer {
         StateAnswer::Head(certificate, head, summaries) => {
             let mut head = *head;
             head.service = Digest::of(&head.service.0);
-            StateAnswer::Head(certificate.clone(), head, *summaries)
+            StateAnswer::Head(certificate.clone(), head, summaries.clone())
         }
         StateAnswer::Nodes { slot, nodes, .. } => {
             let forged =
