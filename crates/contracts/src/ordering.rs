@@ -93,7 +93,8 @@ pub struct OrderConfig {
     pub resend: Duration,
     /// Slots between two checkpoints.
     pub checkpoint_interval: u64,
-    /// Slots that may be ordered beyond the last stable checkpoint.
+    /// Slots that may be ordered beyond the last stable checkpoint. The same in every life of a replica: by it it reckons
+    /// what records may have been about that its log has lost without a trace.
     pub window: u64,
     /// Bytes that the log takes in, about, before the next stable checkpoint is written down as a snapshot; or as many as
     /// the state has, if that is more.

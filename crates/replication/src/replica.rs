@@ -141,7 +141,8 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         let lost = past.lost.clone();
         let (inner, own, start) = split(past, S::VERSION);
         let (order, outputs) = fx.nest(&lift(), |fx| O::start(config.order.clone(), me, inner, fx));
-        let checkpoints = Checkpoints::new(&lost, order.known());
+        let end = Slot(order.known().0.saturating_add(config.order.window));
+        let checkpoints = Checkpoints::new(&lost, end);
         let mut replica = Self {
             me: id,
             quorums,
@@ -508,6 +509,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
             transfer: self.healing.progress(),
+            standing: self.order.standing(),
+            lost_slots: self.order.lost_slots(),
         }
     }
 
