@@ -11,6 +11,7 @@
 pub use crate::slots::Slots;
 pub use crate::testimony::{Inquiry, Nonce, Testimony};
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, StableCheckpoint};
 use testudo_core::{
@@ -244,7 +245,7 @@ pub enum Message {
     /// A question of a replica that has started.
     Inquiry(Inquiry),
     /// The answer: what it once said.
-    Testimony(Testimony),
+    Testimony(Box<Testimony>),
 }
 
 impl testudo_core::Message for Message {
@@ -336,7 +337,7 @@ impl testudo_core::Message for Message {
             PROPOSAL => Self::Proposal(Decode::from_bytes(body)?),
             INSTALLED => Self::Installed(Decode::from_bytes(body)?),
             INQUIRY => Self::Inquiry(Decode::from_bytes(body)?),
-            TESTIMONY => Self::Testimony(Decode::from_bytes(body)?),
+            TESTIMONY => Self::Testimony(Box::new(Decode::from_bytes(body)?)),
             _ => return Err(DecodeError::Unknown("kind")),
         })
     }

@@ -187,7 +187,7 @@ fn forged_frames_are_refused() {
             if let (Ok(read), Message::Testimony(said)) = (&verdict, &letter.message) {
                 // Which question it answers is nobody's statement.
                 let Message::Testimony(read) = read.message() else { panic!("another kind") };
-                assert_eq!(*read, Testimony { nonce: read.nonce, ..said.clone() });
+                assert_eq!(**read, Testimony { nonce: read.nonce, ..(**said).clone() });
                 continue;
             }
             assert!(verdict.is_err(), "{} with byte {at} flipped", letter.message.name());

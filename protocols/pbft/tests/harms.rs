@@ -96,6 +96,7 @@ fn whoever_comes_to_harm_heals() {
         for harm in harms() {
             assert!(summary.count(harm.name()) > 0, "{harm} never happened");
         }
+        assert!(summary.count("trouble: helical rot") > 0, "no records rotted everywhere");
         assert!(summary.count("states compared") > 0);
     }
 }
