@@ -16,8 +16,9 @@ use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
 use crate::work::Work;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint, Standing};
-use testudo_core::{Digest, Lost, Peer, Position, ReplicaId, Slot, Tag, Target, Verified, limits};
+use testudo_core::{Digest, Lost, Peer, ReplicaId, Slot, Tag, Target, Verified, limits};
 
 /// This replica's own digest of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,6 @@ struct Own {
 pub(crate) struct Checkpoints {
     /// The last stable one that this replica has executed.
     stable: Option<StableCheckpoint>,
-    /// Where the log says so.
-    logged: Position,
     /// What the ordering has been told of. Invariant: at most the stable one's slot.
     told: Slot,
     /// A stable one ahead of what this replica has executed and hashed, the highest known.
@@ -92,9 +91,15 @@ impl Checkpoints {
         }
     }
 
-    /// Where the log was when it took the last stable one.
-    pub(crate) const fn logged(&self) -> Position {
-        self.logged
+    /// What this replica has signed for slots above this one.
+    pub(crate) fn said_above(&self, slot: Slot) -> Vec<Checkpoint> {
+        let above = self.signed.range(slot.next()..);
+        above.map(|(slot, state)| Checkpoint { slot: *slot, state: *state }).collect()
+    }
+
+    /// The slot after which nothing may be executed.
+    pub(crate) const fn halted_at(&self) -> Option<Slot> {
+        self.halted
     }
 
     /// The log says that nothing may be executed after this slot.
@@ -103,13 +108,12 @@ impl Checkpoints {
     }
 
     /// This replica's state is now that of this checkpoint. Nothing that was hashed before is true of it.
-    pub(crate) fn restart_from(&mut self, certificate: StableCheckpoint, logged: Position) {
+    pub(crate) fn restart_from(&mut self, certificate: StableCheckpoint) {
         let slot = certificate.statement().slot;
         self.pending.clear();
         self.own.clear();
         if slot >= self.stable_slot() {
             self.stable = Some(certificate);
-            self.logged = logged;
         }
         self.forget_up_to(slot);
         // The ordering is told that the state was restored, which says as much.
@@ -322,7 +326,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             fx.cancel_timer(Timer::Checkpoint);
         }
         // The order goes on whatever this replica's own state is; and after a restart it is compared again.
-        self.checkpoints.logged = fx.persist(Record::Stable(certificate.clone()));
+        fx.persist(Record::Stable(certificate.clone()));
         self.serving.certify(&certificate);
         self.recent.trim(self.serving.oldest().unwrap_or_default());
         self.checkpoints.stable = Some(certificate);

@@ -2,6 +2,7 @@
 
 use crate::executor::Decided;
 use crate::recent::Executed;
+use crate::record::Record;
 use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
 use alloc::vec::Vec;
@@ -64,6 +65,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             bodies.push(body.signed());
             self.healing.executed(digest);
             if self.repeated.remove(digest) {
+                // So that it does not hold up forgetting, whoever has it decided again and again.
+                let position = fx.persist(Record::Body(body.signed()));
+                self.written.insert(*digest, position);
                 continue;
             }
             // Whoever started from a snapshot knows of a repetition by its session alone: it links nothing.

@@ -343,8 +343,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         let again = if is_wrong { self.recent.after(slot, own) } else { Some(Vec::new()) };
         let Some(again) = again else { return self.heal(fx) };
-        let logged = fx.persist(Record::Stable(certificate.clone()));
-        self.checkpoints.restart_from(certificate.clone(), logged);
+        fx.persist(Record::Stable(certificate.clone()));
+        self.checkpoints.restart_from(certificate.clone());
         let head = state.head();
         self.serving = Serving::default();
         self.serving.serve(certificate.clone(), head, state.clone());

@@ -13,7 +13,7 @@
 //! 6. When the service wants a slot though nobody asks, that is a waiting request at every replica (`due`).
 //! 7. Every so often the digest of all replicated state is signed and compared (`checkpoint`). The states of stable
 //!    checkpoints are served to whoever fetches them (`serving`), and now and then one is written down whole
-//!    ([`Snapshot`]), so that a restart need not execute everything again.
+//!    ([`Snapshot`]), so that a restart need not execute everything again; the log before is forgotten (`forgetting`).
 //! 8. A replica that was left behind, or whose state is wrong, fetches a certified one by itself (`healing`,
 //!    [`transfer`]); when no digest can be certified any more it stops, and says where results part (`inquiry`).
 //! 9. Learners follow (`followers`): they execute on copies of their own ([`learner`]).
@@ -31,6 +31,7 @@ mod execution;
 pub mod executor;
 pub mod feed;
 mod followers;
+mod forgetting;
 mod healing;
 mod inquiry;
 mod intake;

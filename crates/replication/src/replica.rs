@@ -5,13 +5,14 @@ use crate::checkpoint::Checkpoints;
 use crate::due::Due;
 use crate::executor::Replicated;
 use crate::followers::Followers;
+use crate::forgetting::Snapshots;
 use crate::healing::Healing;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
 use crate::recent::Recent;
-use crate::record::{Record, Start, Timer, split};
+use crate::record::{Record, Start, Timer, keep, split};
 use crate::serving::Serving;
-use crate::snapshot::{Snapshot, Snapshots};
+use crate::snapshot::Snapshot;
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
 use crate::work::{Work, Worked};
@@ -24,7 +25,7 @@ use testudo_contracts::{
     Batch, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service, Waiting,
 };
 use testudo_core::{
-    Digest, Done, Effects, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Slot,
+    Digest, Done, Effects, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Rot, Slot,
     Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
@@ -50,8 +51,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) state: Replicated,
     /// Bodies of bundles that are not executed, held durably or about to be. Invariant: all are `written`.
     pub(crate) bodies: BTreeMap<Digest, Verified<Bundle>>,
-    /// Where the log has each body that was ever written. Invariant: those that are neither in `bodies` nor `needed`
-    /// were executed.
+    /// Where the log has each body that was written and is not forgotten. Invariant: those that are neither in `bodies`
+    /// nor `needed` were executed.
     pub(crate) written: BTreeMap<Digest, Position>,
     pub(crate) waiting: WaitingRoom,
     pub(crate) judgements: Judgements,
@@ -114,6 +115,18 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     type Input = Infallible;
     type Output = Event;
     type Work = Work<O::Work>;
+
+    fn covered(snapshot: &Self::Snapshot) -> Position {
+        snapshot.logged
+    }
+
+    fn keep(
+        snapshot: Option<&Self::Snapshot>,
+        position: Position,
+        record: Self::Record,
+    ) -> Option<Self::Record> {
+        keep::<O>(snapshot, position, record, S::VERSION)
+    }
 
     fn start(
         config: Config<S>,
@@ -295,8 +308,16 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.on_body(position, &body, fx);
                 self.settle(Vec::new(), fx);
             }
-            Record::Checkpointed(_) | Record::Stable(_) | Record::Halted(_) => {}
+            Record::Checkpointed(_)
+            | Record::Stable(_)
+            | Record::Halted(_)
+            | Record::Executed(_) => {}
         }
+    }
+
+    fn on_rot(&mut self, rot: Rot, fx: &mut Fx<'_, O, S>) {
+        self.write_anew(rot, fx);
+        self.settle(Vec::new(), fx);
     }
 
     fn invariants(&self) {
@@ -323,9 +344,9 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// Takes up the state of a snapshot.
     fn take_up(&mut self, start: Option<Start>) {
-        let Some(Start { certificate, state, .. }) = start else { return };
+        let Some(Start { certificate, state, logged, .. }) = start else { return };
         let head = state.head();
-        self.snapshots.slot = head.slot;
+        self.snapshots.start_from(head.slot, logged);
         self.state = state.clone();
         self.checkpoints.start_from(certificate.clone());
         self.serving.serve(certificate, head, state);
@@ -352,6 +373,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                         }
                     }
                 }
+                Record::Executed(digest) => drop(self.written.insert(digest, position)),
                 Record::Checkpointed(checkpoint) => self.checkpoints.said(&checkpoint),
                 Record::Stable(certificate) => self.checkpoints.stable_before(certificate),
                 Record::Halted(slot) => self.checkpoints.halted(slot),

@@ -87,14 +87,16 @@ fn healed(cluster: &Cluster, id: u16) -> Vec<(u64, Option<Difference>)> {
     reports.collect()
 }
 
-/// What a replica's log says that it has signed.
+/// What a replica's log says that it has signed, however often.
 fn signed(cluster: &Cluster, id: u16) -> Vec<(u64, Digest)> {
     let records = cluster.nodes[usize::from(id)].disk.records.iter();
     let signed = records.filter_map(|(_, record)| match record {
         Record::Checkpointed(Checkpoint { slot, state }) => Some((slot.0, *state)),
         _ => None,
     });
-    signed.collect()
+    let mut signed: Vec<_> = signed.collect();
+    signed.dedup();
+    signed
 }
 
 fn suspects_nobody(cluster: &Cluster, id: u16) -> bool {

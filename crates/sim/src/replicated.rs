@@ -36,11 +36,6 @@ pub trait Knowledge<O: Ordering>: 'static {
     fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message>;
     /// Whether evidence convinces a third party.
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool;
-    /// Whether a replica votes, and knows of every vote that it has cast.
-    fn votes(order: &O) -> bool {
-        let _ = order;
-        true
-    }
     /// A message as scripts print it, without its name.
     fn show(message: &O::Message) -> String {
         compact(&format!("{message:?}"))
@@ -179,6 +174,9 @@ where
             }
             Event::View(view, primary) => facts.push(Fact::View(*view, *primary)),
             Event::Restored(slot) => facts.push(Fact::Restored(*slot)),
+            Event::Healed { slot, differing: Some(differing), .. } => {
+                facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
+            }
             Event::Implausible { .. }
             | Event::Health(_)
             | Event::Healed { .. }
@@ -221,7 +219,7 @@ where
         let Status { stable, health, .. } = replica.status();
         let stable = stable.map_or(Slot(0), |checkpoint| checkpoint.slot);
         Condition {
-            votes: K::votes(replica.order()),
+            votes: votes(replica.order()),
             is_well: health == Health::Well,
             stable,
             horizon: Slot(replica.order().stable().max(stable).0 + 2 * self.interval),
@@ -229,7 +227,7 @@ where
     }
 
     fn describe(&self, replica: &Self::Replica) -> String {
-        format!("votes {}, {:?}", K::votes(replica.order()), replica.status())
+        format!("votes {}, {:?}", votes(replica.order()), replica.status())
     }
 
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
@@ -329,6 +327,11 @@ where
         let state = replica.state();
         Some(Held { slot: state.slot, time: state.time, state: &state.map })
     }
+}
+
+/// Whether a replica votes, and knows of every vote that it has cast.
+fn votes<O: Ordering>(order: &O) -> bool {
+    order.standing() == testudo_contracts::Standing::Voting && order.lost_slots() == 0
 }
 
 /// Lies that know what a replica says: other results, properly described; another state.

@@ -1,7 +1,7 @@
 //! A replica that orders honestly and lies to those who learn from it.
 //!
-//! To its fellow replicas it tells the truth, so nothing slows its lies down: whatever a learner hears from it may be
-//! false. It keeps to one strategy for a while, so that each gets its chance to do harm, and then takes another.
+//! To its fellow replicas it tells the truth, unless they heal and learn a state from it, so nothing slows its lies down:
+//! whatever a learner hears from it may be false. It keeps to one strategy for a while, so that each gets its chance to do harm, and then takes another.
 //!
 //! What a forged word looks like does not need a world: [`other_outcome`], [`other_batch`], [`chain_after`], [`inflated`]
 //! and [`other_state`] are for whoever lies to learners, production's demonstration of lying replicas included.
@@ -338,7 +338,9 @@ impl<M: Message> Adversary<ReplicaMessage<M>> for Upstream {
         message: ReplicaMessage<M>,
         chance: &mut Rng,
     ) -> Vec<Saying<ReplicaMessage<M>>> {
-        if to.replica().is_some() {
+        // A replica that heals learns, too, and hears nothing else of this than the state that it asked for.
+        let is_learned = to.replica().is_none() || matches!(message, ReplicaMessage::State(_));
+        if !is_learned {
             return vec![Saying::now(to, message)];
         }
         self.change(chance);
@@ -365,7 +367,7 @@ impl<M: Message> Adversary<ReplicaMessage<M>> for Upstream {
     ) -> bool {
         self.remember(message.message());
         let asker = message.via();
-        if asker.replica().is_some() || self.strategy != Strategy::Gone {
+        if self.strategy != Strategy::Gone {
             return true;
         }
         match message.message() {

@@ -162,6 +162,7 @@ impl Run<'_> {
             listener,
             metrics: admin,
             verifiers: 0,
+            scrub: testudo_runtime::node::SCRUB,
             outgoing,
             probe: probe::<O>(cluster.id.to_string(), history.clone(), lie),
         };
