@@ -13,7 +13,7 @@ pub mod profile;
 pub mod service;
 
 pub use ordering::{
-    Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, ReplyRule,
+    Backlog, Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, ReplyRule,
     ReplyVote, StableCheckpoint, Verdict, Waiting,
 };
 pub use profile::{Family, Profile};

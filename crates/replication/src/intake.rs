@@ -7,8 +7,11 @@ use crate::sessions::Remembered;
 use crate::status::Health;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use testudo_contracts::{Ordering, Service};
+use testudo_contracts::{Backlog, Ordering, Service};
 use testudo_core::{Digest, Peer, PublicKey, Slot, Verified, limits};
+
+/// Bytes of bodies that the primary is handed at once because it takes long, unless the first has more.
+const REMINDER_BYTES: usize = 256 << 10;
 
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// A client's bundle has come, from the client or from somebody who had it.
@@ -152,23 +155,50 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// Hands the primary what has waited a whole period and is in no open proposal: its client may not have reached it.
     pub(crate) fn relay(&mut self, fx: &mut Fx<'_, O, S>) {
         self.relaying = false;
-        if self.order.primary() != self.me {
-            let mut bytes = 0;
-            let bodies: Vec<_> = self
-                .waiting
-                .unproposed_since(self.relay_mark)
-                .filter_map(|digest| self.bodies.get(&digest))
-                .map(Verified::signed)
-                .take(limits::FETCH_ITEMS)
-                .take_while(|body| {
-                    bytes += body.len();
-                    bytes <= limits::FRAME_BYTES / 2
-                })
-                .collect();
-            if !bodies.is_empty() {
-                fx.send(Peer::Replica(self.order.primary()), ReplicaMessage::Bodies(bodies));
-            }
-        }
+        self.hand_over(self.relay_mark, limits::FRAME_BYTES / 2, fx);
         self.watch(fx);
+    }
+
+    /// The ordering finds that the primary takes long: it is handed what waits, and the ordering is told up to where
+    /// that is.
+    pub(crate) fn remind(&mut self, fx: &mut Fx<'_, O, S>) {
+        self.handed_over = self.hand_over(self.waiting.newest(), REMINDER_BYTES, fx);
+    }
+
+    /// Hands the primary what arrived by then and is in no open proposal, one body, and more as far as
+    /// they have so many bytes and one message holds them. Says which arrival was the last of them.
+    fn hand_over(&self, until: u64, most: usize, fx: &mut Fx<'_, O, S>) -> Option<u64> {
+        if self.order.primary() == self.me {
+            return None;
+        }
+        let (mut bodies, mut bytes, mut last) = (Vec::new(), 0, None);
+        for digest in self.waiting.unproposed_since(until).take(limits::FETCH_ITEMS) {
+            let Some(body) = self.bodies.get(&digest).map(Verified::signed) else { continue };
+            bytes += body.len();
+            if bytes > most && !bodies.is_empty() {
+                break;
+            }
+            last = self.waiting.arrival(&digest);
+            bodies.push(body);
+        }
+        if !bodies.is_empty() {
+            fx.send(Peer::Replica(self.order.primary()), ReplicaMessage::Bodies(bodies));
+        }
+        last
+    }
+
+    /// The backlog, if the ordering is to be told of it: its oldest is another, or some of it was handed to the primary.
+    pub(crate) fn news_of_backlog(&mut self) -> Option<Option<Backlog>> {
+        let mut backlog = self.waiting.backlog();
+        let oldest = backlog.map(|backlog| backlog.oldest);
+        let handed_over = self.handed_over.take();
+        if oldest == self.told_backlog && handed_over.is_none() {
+            return None;
+        }
+        self.told_backlog = oldest;
+        if let (Some(newest), Some(backlog)) = (handed_over, &mut backlog) {
+            backlog.newest = newest;
+        }
+        Some(backlog)
     }
 }

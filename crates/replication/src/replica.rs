@@ -66,6 +66,10 @@ pub struct Replica<O: Ordering, S: Service> {
     opened_view: Option<View>,
     /// What the ordering was told last.
     told: Waiting,
+    /// The oldest of the backlog that it was told last.
+    pub(crate) told_backlog: Option<u64>,
+    /// The last arrival that the primary was just handed, until the ordering is told.
+    pub(crate) handed_over: Option<u64>,
     pub(crate) due: Due,
     /// The newest arrival when the relay timer was set: what had waited by then is handed on when it fires.
     pub(crate) relay_mark: u64,
@@ -145,6 +149,8 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             health: Health::Well,
             opened_view: None,
             told: Waiting::Nothing,
+            told_backlog: None,
+            handed_over: None,
             due: Due::default(),
             relay_mark: 0,
             relaying: false,
@@ -376,6 +382,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.needed.extend(batch.bundles.iter().filter(unwritten));
                 self.decided.push_back((slot, batch));
             }
+            OrderOutput::Remind => self.remind(fx),
             OrderOutput::View(view, primary) => {
                 self.waiting.enter_view(view);
                 self.judgements.enter_view(view);
@@ -406,6 +413,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.told = waiting;
             self.watch(fx);
             return Some(OrderInput::Waiting(waiting));
+        }
+        if let Some(backlog) = self.news_of_backlog() {
+            return Some(OrderInput::Backlog(backlog));
         }
         self.next_proposal(fx).map(OrderInput::Propose)
     }

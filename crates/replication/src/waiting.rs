@@ -5,7 +5,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use testudo_contracts::Waiting;
+use testudo_contracts::{Backlog, Waiting};
 use testudo_core::{Digest, PublicKey, View, limits};
 
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct WaitingRoom {
     arrivals: u64,
     guests: BTreeMap<Digest, Guest>,
     by_arrival: BTreeMap<u64, Digest>,
+    /// The arrivals that are in no open proposal of the present view. Invariant: those of whom `proposed` says so.
+    unproposed: BTreeSet<u64>,
     /// How many of each client are here. Invariant: none is zero.
     counts: BTreeMap<PublicKey, usize>,
     /// Those not in an open proposal of the present view, by client, oldest first. May hold digests that have left.
@@ -43,6 +45,7 @@ impl WaitingRoom {
         self.arrivals += 1;
         self.guests.insert(digest, Guest { client, arrival: self.arrivals, proposed: None });
         self.by_arrival.insert(self.arrivals, digest);
+        self.unproposed.insert(self.arrivals);
         self.queues.entry(client).or_default().push_back(digest);
         true
     }
@@ -51,6 +54,7 @@ impl WaitingRoom {
     pub fn leave(&mut self, digest: &Digest) {
         if let Some(guest) = self.guests.remove(digest) {
             self.by_arrival.remove(&guest.arrival);
+            self.unproposed.remove(&guest.arrival);
             if let Some(count) = self.counts.get_mut(&guest.client) {
                 *count -= 1;
                 if *count == 0 {
@@ -70,6 +74,9 @@ impl WaitingRoom {
     pub fn propose(&mut self, digest: &Digest, view: View) {
         if let Some(guest) = self.guests.get_mut(digest) {
             guest.proposed = Some(view);
+            if view == self.view {
+                self.unproposed.remove(&guest.arrival);
+            }
         }
     }
 
@@ -77,8 +84,12 @@ impl WaitingRoom {
     pub fn enter_view(&mut self, view: View) {
         self.view = view;
         self.queues.clear();
+        self.unproposed.clear();
         for digest in self.by_arrival.values() {
             if let Some(guest) = self.guests.get(digest) {
+                if guest.proposed != Some(view) {
+                    self.unproposed.insert(guest.arrival);
+                }
                 self.queues.entry(guest.client).or_default().push_back(*digest);
             }
         }
@@ -101,6 +112,7 @@ impl WaitingRoom {
                 && guest.proposed != Some(view)
             {
                 guest.proposed = Some(view);
+                self.unproposed.remove(&guest.arrival);
                 taken.push(digest);
             }
         }
@@ -118,16 +130,26 @@ impl WaitingRoom {
     /// Whether somebody waits to be proposed.
     #[must_use]
     pub fn has_unproposed(&self) -> bool {
-        self.queues.values().flatten().any(|digest| {
-            self.guests.get(digest).is_some_and(|guest| guest.proposed != Some(self.view))
-        })
+        !self.unproposed.is_empty()
     }
 
     /// Those that arrived at or before `arrival` and are in no open proposal of the present view, oldest first.
     pub fn unproposed_since(&self, arrival: u64) -> impl Iterator<Item = Digest> + '_ {
-        self.by_arrival.range(..=arrival).map(|(_, digest)| *digest).filter(|digest| {
-            self.guests.get(digest).is_some_and(|guest| guest.proposed != Some(self.view))
-        })
+        let digest = |arrival| self.by_arrival.get(arrival).copied();
+        self.unproposed.range(..=arrival).filter_map(digest)
+    }
+
+    /// Those that are in no open proposal of the present view; none if there is none.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Backlog> {
+        let (oldest, newest) = (*self.unproposed.first()?, self.arrivals);
+        Some(Backlog { oldest, newest })
+    }
+
+    /// The number of an arrival that waits.
+    #[must_use]
+    pub fn arrival(&self, digest: &Digest) -> Option<u64> {
+        self.guests.get(digest).map(|guest| guest.arrival)
     }
 
     /// The number of the newest arrival.
@@ -161,6 +183,9 @@ impl WaitingRoom {
     pub fn audit(&self) {
         let arrivals: BTreeSet<_> = self.guests.values().map(|guest| guest.arrival).collect();
         assert!(self.by_arrival.keys().eq(arrivals.iter()), "waiting: arrivals and guests differ");
+        let unproposed = self.guests.values().filter(|guest| guest.proposed != Some(self.view));
+        let unproposed: BTreeSet<_> = unproposed.map(|guest| guest.arrival).collect();
+        assert_eq!(self.unproposed, unproposed, "waiting: proposed and unproposed mixed up");
         assert_eq!(self.counts.values().sum::<usize>(), self.guests.len(), "waiting: miscounted");
     }
 }

@@ -14,7 +14,7 @@
 //! certificates for, and the next primary goes on from what a quorum has told. Everybody checks its reckoning.
 //!
 //! Read in this order: [`message`] (what is said), [`safety`] (why it is right), `normal` (the four steps), `view_change`
-//! (who comes next, and when), `catchup` (how nothing stays lost), `recovery` (how nothing is forgotten). What is known
+//! (who comes next, and when), `pace` (how slow a primary may be), `catchup` (how nothing stays lost), `recovery` (how nothing is forgotten). What is known
 //! of each slot is in `log`.
 //!
 //! One's own messages come back to one through the driver, after all that they rest on is durable, and count only then.
@@ -28,6 +28,7 @@ pub mod client;
 mod log;
 pub mod message;
 mod normal;
+mod pace;
 mod recovery;
 pub mod safety;
 mod view_change;
@@ -42,6 +43,7 @@ use catchup::CatchUp;
 use core::marker::PhantomData;
 use log::{Decisions, Log};
 use message::{Attested, NewView, ViewChange, primary_of};
+use pace::Pace;
 use testudo_contracts::{
     Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
 };
@@ -77,6 +79,8 @@ pub enum Timer {
     View,
     /// It is time to say or ask for again what may have been lost.
     Resend,
+    /// The primary takes longer to propose than it is allowed.
+    Pace,
 }
 
 /// What a replica is fit for.
@@ -120,6 +124,7 @@ pub struct Pbft<R: Rules = Standard> {
     /// Whether it has announced `view` as its primary.
     announced: bool,
     patience: Patience,
+    pace: Pace,
 
     log: Log,
     decisions: Decisions,
@@ -156,6 +161,7 @@ impl<R: Rules> Protocol for Pbft<R> {
             OrderInput::Propose(batch) => self.on_propose(batch, fx),
             OrderInput::Judged { view, slot, batch } => self.on_judged(view, slot, batch, fx),
             OrderInput::Waiting(waiting) => self.on_waiting(waiting, fx),
+            OrderInput::Backlog(backlog) => self.on_backlog(backlog, fx),
             OrderInput::Stable(stable) => self.on_stable(stable, fx),
             OrderInput::Restored(stable) => self.on_restored(stable, fx),
             OrderInput::Stop => self.on_stop(fx),
@@ -194,6 +200,7 @@ impl<R: Rules> Protocol for Pbft<R> {
         match timer {
             Timer::View => self.on_view_timer(fx),
             Timer::Resend => self.on_tick(fx),
+            Timer::Pace => self.on_pace_timer(fx),
         }
     }
 
@@ -306,6 +313,7 @@ impl<R: Rules> Pbft<R> {
             changes: BTreeMap::new(),
             announced: false,
             patience: Patience::new(),
+            pace: Pace::default(),
             log,
             decisions: Decisions::default(),
             catchup: CatchUp::default(),
@@ -337,6 +345,7 @@ impl<R: Rules> Pbft<R> {
             fx.persist(Record::Stable(stable));
             self.decisions.trim(slot);
             self.learn(slot, fx);
+            self.run_turn(fx);
         }
     }
 
@@ -351,6 +360,7 @@ impl<R: Rules> Pbft<R> {
 
     fn on_stop(&mut self, fx: &mut Effects<'_, Self>) {
         self.standing = Standing::Stopped;
+        self.pace.leave_view();
         self.stop_view_timer(fx);
     }
 }

@@ -18,6 +18,7 @@ use crate::message::{Commit, Message, NewView, PrePrepare, ViewChange};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 use testudo_contracts::{Batch, StableCheckpoint};
 use testudo_core::{Context, Decode, Digest, Evidence, Signed, Slot, View};
 use testudo_quorum::Dissemination;
@@ -103,6 +104,12 @@ pub trait Rules: Clone + fmt::Debug + 'static {
     #[must_use]
     fn is_committed(system: &Dissemination, voters: usize) -> bool {
         voters >= Self::quorum(system)
+    }
+
+    /// Has the primary been late for longer, all in all, than replicas bear with? Liveness alone rests on this.
+    #[must_use]
+    fn is_too_slow(late: Duration, patience: Duration) -> bool {
+        late > patience
     }
 
     /// What must the new view adopt? From the highest stable checkpoint on, for every slot up to the last prepared one,
