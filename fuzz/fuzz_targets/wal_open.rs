@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     };
     readable_but_for_losses(&log, &first);
     let next = log.next();
-    assert_eq!(log.append(b"goes on"), Ok(next));
+    assert_eq!(log.append(0, b"goes on"), Ok(next));
     assert_eq!(log.flush(), Ok(next + 1));
     disk.crash(&mut |_| 0);
     let (log, second) = Log::open(disk, IDENTITY, OPTIONS).expect("it was opened before");
@@ -77,7 +77,7 @@ fn good_log() -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (mut log, _) = Log::open(disk.clone(), IDENTITY, OPTIONS).expect("an empty disk");
     for index in 0..24_u8 {
-        log.append(&vec![index; usize::from(index) * 29]).expect("within the limit");
+        log.append(0, &vec![index; usize::from(index) * 29]).expect("within the limit");
         if index % 3 == 0 {
             log.flush().expect("a disk in memory");
         }

@@ -79,6 +79,7 @@ impl Learner {
             clients,
             service,
             resend: config.resend,
+            checkpoint_interval: config.checkpoint_interval,
         };
         Self::start::<testudo_replication::Learner<O, S>>(caller, protocol, config.deadline)
     }

@@ -43,6 +43,8 @@ pub struct ClusterConfig {
     pub addresses: Addresses,
     /// How long a bundle may be unanswered before it is sent again.
     pub resend: Duration,
+    /// Slots between two checkpoints, as the replicas have it.
+    pub checkpoint_interval: u64,
     /// How long an operation may take before its outcome is called unknown, and a read before it is given up.
     pub deadline: Duration,
 }

@@ -15,6 +15,9 @@ use tokio::sync::watch;
 pub struct Copy {
     /// The state, and what it covers.
     pub published: Published,
+    /// How often the learner had found itself wrong before it. Copies of one number follow from each other; one of the next
+    /// follows from a state that was fetched, and nothing that was kept of those before is to be believed.
+    pub lineage: u64,
     /// When it was published, by this machine's clock, which says how much time has passed since.
     pub taken: Instant,
 }
@@ -51,7 +54,7 @@ struct Counts {
     upstream_changes: i64,
     /// Times that it had to catch up, the start among them.
     catch_ups: i64,
-    divergences: i64,
+    divergences: u64,
 }
 
 impl Teller {
@@ -101,7 +104,8 @@ impl Teller {
         show("learner_slot", published.slot.0);
         show("learner_view", published.view.0);
         self.metrics.show("learner_lag_milliseconds", lag(published.time));
-        let copy = Arc::new(Copy { published, taken: Instant::now() });
+        let copy =
+            Arc::new(Copy { published, lineage: self.counts.divergences, taken: Instant::now() });
         self.board.latest.send_replace(Some(copy.clone()));
         for ticket in self.early.drain(..) {
             self.reads.answer(ticket, copy.clone());
@@ -135,7 +139,8 @@ impl Teller {
         self.metrics.show("learner_standing", word);
         self.metrics.show("learner_upstream_changes", counts.upstream_changes);
         self.metrics.show("learner_catch_ups", counts.catch_ups);
-        self.metrics.show("learner_divergences", counts.divergences);
+        let divergences = i64::try_from(counts.divergences).unwrap_or(i64::MAX);
+        self.metrics.show("learner_divergences", divergences);
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Read in this order: [`protocol`] (the one trait), [`effects`] (the only way out of an automaton), [`gate`]
 //! (durable before visible), [`auth`] (what makes a message believable), [`fault`] (what is survived, and at what
-//! price), and then the words that they are written in: [`ids`], [`digest`], [`codec`], [`limits`].
+//! price), and then the words that they are written in: [`ids`], [`digest`], [`codec`], [`tag`], [`limits`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,7 @@ pub mod gate;
 pub mod ids;
 pub mod limits;
 pub mod protocol;
+pub mod tag;
 
 pub use auth::{
     Certificate, Context, Domain, Evidence, Header, Invalid, Member, Membership, Message, Proof,
@@ -35,3 +36,4 @@ pub use ids::{
     Slot, Time, View,
 };
 pub use protocol::{Done, NoWork, Past, Promise, Protocol, Stamp, Work};
+pub use tag::{Lost, Rot, Tag, Tagged};

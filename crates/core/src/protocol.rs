@@ -3,6 +3,7 @@
 use crate::auth::{Message, Verified};
 use crate::effects::Effects;
 use crate::ids::{Epoch, Incarnation, Peer, Position, View};
+use crate::tag::{Lost, Rot, Tagged};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -16,7 +17,7 @@ pub trait Protocol: Sized {
     /// What it says to peers.
     type Message: Message;
     /// What must survive a crash, one record at a time.
-    type Record: Clone + fmt::Debug;
+    type Record: Clone + fmt::Debug + Tagged;
     /// What must survive a crash, whole: an O(1) clone that is written from time to time instead of records.
     type Snapshot: Clone + fmt::Debug;
     /// The names of its timeouts. Setting a timer that runs restarts it.
@@ -54,6 +55,11 @@ pub trait Protocol: Sized {
     ) {
         let _ = (position, record, fx);
     }
+    /// Something on its disk was found to have rotted while it runs. What it holds in memory is right; what it would find at
+    /// its next start is not, until it has had that written anew.
+    fn on_rot(&mut self, rot: Rot, fx: &mut Effects<'_, Self>) {
+        let _ = (rot, fx);
+    }
     /// Asserts what always holds, in O(1). Every driver calls it after every step.
     fn invariants(&self) {}
     /// Asserts what always holds, however long it takes. For simulators and tests.
@@ -80,8 +86,8 @@ pub struct Past<S, R> {
     pub snapshot: Option<S>,
     /// Every record that is durable and not forgotten, with its position, in order.
     pub records: Vec<(Position, R)>,
-    /// Positions whose records were durable and are lost.
-    pub lost: Vec<Position>,
+    /// Records that were durable and are lost, in order.
+    pub lost: Vec<Lost>,
 }
 
 impl<S, R> Past<S, R> {

@@ -38,7 +38,7 @@ impl Unreplicated {
 }
 
 fn copy(map: &Map, slot: Slot) -> Arc<Copy> {
-    Arc::new(Copy { slot, time: now(), state: map.clone(), taken: Instant::now() })
+    Arc::new(Copy { slot, time: now(), state: map.clone(), lineage: 0, taken: Instant::now() })
 }
 
 fn now() -> Time {

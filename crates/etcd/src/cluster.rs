@@ -21,6 +21,9 @@ pub struct Copy {
     pub time: Time,
     /// The service's state.
     pub state: Map,
+    /// Copies of one number follow from each other. If it changes the gateway has found its own
+    /// execution wrong, and has fetched a state: nothing kept of earlier copies is to be believed.
+    pub lineage: u64,
     /// When it was published, by the gateway's own clock, which says how much time has passed since.
     pub taken: Instant,
 }

@@ -5,7 +5,7 @@
 //! those take what they have to say out of it when their clients have room for it. So a put costs
 //! what the streams that want to know of it cost, however many others there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,21 +30,43 @@ struct Watches {
     watchers: Watchers<Map>,
     /// The copy's.
     slot: Slot,
+    lineage: u64,
     sleepers: BTreeMap<StreamId, Arc<Notify>>,
+    /// Streams that wanted to say something while there was no copy.
+    held: BTreeSet<StreamId>,
 }
 
 impl Watches {
     fn new(limits: testudo_kv::watch::Limits, copy: &Copy) -> Self {
         let watchers = Watchers::new(limits, copy.state.clone());
-        Self { watchers, slot: copy.slot, sleepers: BTreeMap::new() }
+        Self {
+            watchers,
+            slot: copy.slot,
+            lineage: copy.lineage,
+            sleepers: BTreeMap::new(),
+            held: BTreeSet::new(),
+        }
     }
 
     /// Goes on to a newer copy.
     fn advance(&mut self, copy: &Copy) {
-        if copy.slot > self.slot {
+        if copy.lineage > self.lineage {
+            (self.lineage, self.slot) = (copy.lineage, copy.slot);
+            self.watchers.replace(copy.state.clone());
+            self.wake(None);
+        } else if copy.lineage == self.lineage && copy.slot > self.slot {
             self.slot = copy.slot;
             self.watchers.advance(copy.state.clone());
             self.wake(None);
+        }
+    }
+
+    /// There is a copy: whoever was kept waiting for one may go on.
+    fn let_go(&mut self) {
+        for stream in std::mem::take(&mut self.held) {
+            if let Some(sleeper) = self.sleepers.get(&stream) {
+                sleeper.notify_one();
+            }
         }
     }
 
@@ -74,7 +96,7 @@ impl Hub {
         loop {
             let newest = updates.borrow_and_update().clone();
             if let Some(copy) = newest {
-                self.with(&copy, |_| ());
+                self.with(&copy, Watches::let_go);
             }
             if updates.changed().await.is_err() {
                 return;
@@ -190,9 +212,18 @@ impl Stream<'_> {
         self.with(Watchers::tick);
     }
 
-    /// What there is to say next.
+    /// What there is to say next. Nothing while there is no copy: what is known of an earlier one
+    /// may be what is wrong.
     pub(crate) fn poll(&self, budget: Budget) -> Turn {
-        self.with(|watchers, id| watchers.poll(id, budget)).unwrap_or(Turn::Nothing)
+        let mut guard = self.hub.lock();
+        let Some(watches) = guard.as_mut() else { return Turn::Nothing };
+        if self.hub.updates.borrow().is_none() {
+            watches.held.insert(self.id);
+            return Turn::Nothing;
+        }
+        let turn = watches.watchers.poll(self.id, budget);
+        watches.wake(Some(self.id));
+        turn
     }
 }
 
@@ -200,6 +231,7 @@ impl Drop for Stream<'_> {
     fn drop(&mut self) {
         if let Some(watches) = self.hub.lock().as_mut() {
             watches.sleepers.remove(&self.id);
+            watches.held.remove(&self.id);
             watches.watchers.close(self.id);
         }
     }

@@ -13,6 +13,7 @@ use testudo_etcd::proto::etcdserverpb::watch_create_request::FilterType;
 use testudo_etcd::proto::etcdserverpb::{
     PutRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchResponse,
 };
+use testudo_etcd::proto::mvccpb::Event;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -297,6 +298,39 @@ async fn a_watch_waits_for_the_copy_and_outlives_its_loss() {
     assert_eq!(told(&watching.events(0, 2).await), ["2 a=1", "3 a=2"]);
     assert!(late.next().await.created);
     assert_eq!(told(&late.events(0, 2).await), ["2 a=1", "3 a=2"]);
+}
+
+#[tokio::test]
+async fn nothing_is_told_out_of_a_copy_that_was_given_up() {
+    let gateway = Running::new().await;
+    let (mut kv, value, count) = (gateway.kv().await, vec![b'v'; 100 << 10], 400_i64);
+    for _ in 0..count {
+        kv.txn(puts(&["a"], &value)).await.expect("txn");
+    }
+    let mut behind = gateway.watching().await;
+    behind.create(WatchCreateRequest { start_revision: 2, ..watch("a", "b") }).await;
+    let mut revisions: Vec<i64> = Vec::new();
+    let mut take = |events: Vec<Event>| {
+        let revision = |event: Event| event.kv.expect("a key").mod_revision;
+        revisions.extend(events.into_iter().map(revision));
+        revisions.len()
+    };
+    take(behind.next().await.events);
+    gateway.cluster.lose_copy();
+    // What had left before still arrives.
+    let mut told = 0;
+    while let Ok(answer) = timeout(Duration::from_millis(200), behind.next()).await {
+        told = take(answer.events);
+    }
+    assert!(told < count as usize / 2, "{told} are told out of what is not believed any more");
+    behind.request_progress().await;
+    let answer = timeout(Duration::from_millis(100), behind.next()).await;
+    assert!(answer.is_err(), "nobody knows how far it is: {answer:?}");
+    gateway.cluster.find_copy();
+    while take(behind.next().await.events) < count as usize {}
+    assert_eq!(revisions, (2..2 + count).collect::<Vec<_>>(), "everything, in order, once");
+    let progress = behind.next().await;
+    assert_eq!((progress.watch_id, progress.events.len()), (-1, 0), "{progress:?}");
 }
 
 #[tokio::test]

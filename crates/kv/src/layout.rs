@@ -47,7 +47,7 @@ const ATTACHMENT: u8 = b'a';
 const EXPIRY: u8 = b'e';
 
 /// What an entry is counted as beside the bytes of its key and value: about what it costs in memory to hold one.
-const ENTRY_BYTES: u64 = 64;
+const ENTRY_BYTES: u64 = 192;
 
 /// The families of entries, but for those of a single entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -106,7 +106,7 @@ pub struct Kv {
 }
 
 impl Service for Kv {
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn genesis(&self, store: &mut dyn Store) {
         Meta::genesis(self.settings).write(store);

@@ -60,7 +60,7 @@ pub use notice::{Budget, Cause, Event, Notice, Refusal, Turn, WatchRequest};
 
 use crate::history::{Change, changes};
 use crate::layout::Meta;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use index::Index;
 use remains::remains;
@@ -228,6 +228,55 @@ impl<S: Reading> Watchers<S> {
             streams.get(stream_id).is_some_and(|stream| stream.has_caught_up(revision))
         });
         self.woken.extend(said);
+    }
+
+    /// Takes a copy that does not follow from the one before, of which nothing is to be believed any more. Every watch
+    /// goes on in it where it was: what has been told stays told, and everything after is read again.
+    pub fn replace(&mut self, store: S) {
+        let Meta { revision, compacted, .. } = Meta::read(&store);
+        let next = self.revision + 1;
+        self.window.clear();
+        (self.store, self.revision, self.compacted) = (store, revision, compacted);
+        let mut names: Vec<Name> = Vec::with_capacity(self.watches);
+        for (stream_id, stream) in &self.streams {
+            names.extend(stream.watches.keys().map(|watch_id| (*stream_id, *watch_id)));
+        }
+        for name in names {
+            self.look_again(name, next);
+        }
+        self.woken.extend(&self.waiting);
+    }
+
+    /// Has everything looked at again that a watch was not told. A watch that kept up, with nothing noted, was told all
+    /// before `next`.
+    fn look_again(&mut self, name: Name, next: i64) {
+        let Some(stream) = self.streams.get_mut(&name.0) else { return };
+        let Some(watch) = stream.watches.get_mut(&name.1) else { return };
+        let looked = match watch.position {
+            Position::Live => {
+                self.live.remove(&watch.span, &name);
+                next
+            }
+            Position::Hungry(cursor) | Position::Full(cursor) => {
+                self.behind.remove(&watch.span, &name);
+                self.hungry.remove(&(cursor, name));
+                cursor
+            }
+        };
+        let cursor = watch.pending.front().copied().unwrap_or(looked).max(watch.start);
+        watch.pending = VecDeque::new();
+        watch.seen = watch.seen.min(cursor - 1);
+        if cursor > self.revision {
+            watch.position = Position::Live;
+            self.live.insert(&watch.span, name);
+            stream.settle(name.1);
+        } else {
+            watch.position = Position::Hungry(cursor);
+            self.behind.insert(&watch.span, name);
+            self.hungry.insert((cursor, name));
+            stream.busy.insert(name.1);
+            self.woken.insert(name.0);
+        }
     }
 
     /// The streams that were given something to do since this was last asked, in ascending order. Each is to be polled

@@ -23,6 +23,8 @@ enum Step {
     /// A slot without operations, in which the store sweeps what is compacted.
     Sweep,
     Publish,
+    /// A copy is published that does not follow from the one before.
+    Replace,
     Open,
     Close(usize),
     Create(usize, WatchRequest),
@@ -103,6 +105,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(Step::Compact),
         3 => Just(Step::Sweep),
         10 => Just(Step::Publish),
+        2 => Just(Step::Replace),
         3 => Just(Step::Open),
         1 => stream().prop_map(Step::Close),
         9 => (stream(), request()).prop_map(|(at, request)| Step::Create(at, request)),
@@ -195,7 +198,8 @@ impl World {
             }
             Step::Compact(share) => self.compact(*share),
             Step::Sweep => drop(self.kv.pass(1)),
-            Step::Publish => self.publish(),
+            Step::Publish => self.publish(Watchers::advance),
+            Step::Replace => self.publish(Watchers::replace),
             Step::Open => {
                 let stream = self.watchers.open().expect("there is room for some streams");
                 self.streams.push(stream);
@@ -240,11 +244,11 @@ impl World {
         }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, take: fn(&mut Watchers<Map>, Map)) {
         let (_, revision) = self.state();
         self.witness.revision = revision;
         self.witness.compacted = self.compacted;
-        self.watchers.advance(self.kv.store.clone());
+        take(&mut self.watchers, self.kv.store.clone());
         assert_eq!(self.watchers.revision(), revision);
     }
 
@@ -267,7 +271,7 @@ impl World {
 
     /// Lets everybody be told everything.
     fn finish(&mut self) {
-        self.publish();
+        self.publish(Watchers::advance);
         for stream in self.watchers.take_woken() {
             self.silent.remove(&stream);
         }

@@ -60,6 +60,11 @@ pub enum ClientOutput {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoRecord {}
 
+impl testudo_core::Tagged for NoRecord {
+    fn tag(&self) -> testudo_core::Tag {
+        match *self {}
+    }
+}
 impl testudo_core::Encode for NoRecord {
     fn encode(&self, _: &mut Vec<u8>) {
         match *self {}

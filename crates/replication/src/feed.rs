@@ -126,8 +126,10 @@ pub enum StateAsk {
         /// The last key that the asker has; none if it has none.
         after: Option<Arc<[u8]>>,
     },
+    /// The newest stable checkpoint's certificate, and nothing more. It comes as a message of its own.
+    Certificate,
 }
-wire_enum!(StateAsk { 0 => Head, 1 => Chunk { slot, tree, after } });
+wire_enum!(StateAsk { 0 => Head, 1 => Chunk { slot, tree, after }, 2 => Certificate });
 
 /// The answer. It proves itself: a head by its certificate, a chunk by the head.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -7,7 +7,9 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, StableCheckpoint};
-use testudo_core::{Decode, DecodeError, Digest, Encode, Past, Position, Reader, Signed, Slot};
+use testudo_core::{
+    Decode, DecodeError, Digest, Encode, Past, Position, Reader, Signed, Slot, Tag, Tagged,
+};
 
 /// What must survive a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,18 @@ pub enum Record<R> {
     Stable(StableCheckpoint),
     /// No digest of this slot can reach a quorum: nothing is executed after it.
     Halted(Slot),
+}
+
+impl<R: Tagged> Tagged for Record<R> {
+    fn tag(&self) -> Tag {
+        match self {
+            Self::Order(record) => record.tag(),
+            Self::Body(_) => Tag::Body,
+            Self::Checkpointed(checkpoint) => Tag::Checkpointed(checkpoint.slot),
+            Self::Stable(certificate) => Tag::Stable(certificate.statement().slot),
+            Self::Halted(slot) => Tag::Halted(*slot),
+        }
+    }
 }
 
 impl<R: Encode> Encode for Record<R> {

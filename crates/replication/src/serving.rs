@@ -153,6 +153,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         self.keep_budget(fx);
         let answer = match ask {
+            StateAsk::Certificate => {
+                if let Some(certificate) = self.checkpoints.certificate().cloned() {
+                    // EAGER: the certificate proves itself.
+                    fx.send_eager(from, ReplicaMessage::Stable(certificate));
+                }
+                return;
+            }
             StateAsk::Head => {
                 self.serving.head_for(from).map_or(StateAnswer::Gone(Slot(0)), |served| {
                     StateAnswer::Head(served.certificate.clone(), served.head)

@@ -283,13 +283,13 @@ mod tests {
             let (mut log, recovered) = Log::open(disk.clone(), IDENTITY, OPTIONS).unwrap();
             assert!(recovered.fresh);
             for index in 0..50 {
-                assert_eq!(log.append(&record(index)), Ok(index));
+                assert_eq!(log.append(0, &record(index)), Ok(index));
                 if index % 3 == 0 {
                     assert_eq!(log.flush(), Ok(index + 1));
                     log.prepare().unwrap();
                 }
             }
-            log.append(b"never flushed").unwrap();
+            log.append(0, b"never flushed").unwrap();
         }
         let disk = Arc::new(FsDisk::open(&directory.0).unwrap());
         let (mut log, recovered) = Log::open(disk, IDENTITY, OPTIONS).unwrap();

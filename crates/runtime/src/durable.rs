@@ -4,7 +4,7 @@
 //! an automaton had let go of must neither come back to it nor, when it rots, be taken for a loss.
 
 use crate::storage::{Put, Recovered, SnapshotReader, SnapshotWriter, Storage, StorageError};
-use testudo_core::{Decode, Encode, Position, Promise, wire_struct};
+use testudo_core::{Decode, Encode, Lost, Position, Promise, Tag, wire_struct};
 use testudo_wal::{
     CHUNK_MAX, Disk, Identity, Loaded, Log, OpenError, Options, ReadError, SnapshotError,
     Snapshots, Superblock,
@@ -178,23 +178,20 @@ fn has_log<D: Disk>(disk: &D) -> Result<bool, StorageError> {
     Ok(files.iter().any(|name| name.starts_with("log-") && !name.ends_with(".tmp")))
 }
 
-/// The positions of records that matter and are lost: those that are damaged, and those before the first segment that
-/// is left.
-fn lost(
-    found: &testudo_wal::Recovered,
-    forgotten: Position,
-) -> Result<Vec<Position>, StorageError> {
-    let missing = core::iter::once(forgotten.0..found.first);
+/// The records that matter and are lost: those that are damaged, and those before the first segment that is left.
+fn lost(found: &testudo_wal::Recovered, forgotten: Position) -> Result<Vec<Lost>, StorageError> {
+    let missing = core::iter::once((forgotten.0..found.first, None));
     let damaged = found.damaged.iter().filter_map(|damage| {
         let first = damage.position?;
-        Some(first.max(forgotten.0)..first.saturating_add(damage.records).min(found.next))
+        let end = first.saturating_add(damage.records).min(found.next);
+        Some((first.max(forgotten.0)..end, damage.tag.and_then(Tag::from_bits)))
     });
     let mut lost = Vec::new();
-    for range in missing.chain(damaged) {
+    for (range, tag) in missing.chain(damaged) {
         if range.end.saturating_sub(range.start) > LOST {
             return Err(StorageError::new("too much of the log is lost to say what"));
         }
-        lost.extend(range.map(Position));
+        lost.extend(range.map(|position| Lost { position: Position(position), tag }));
     }
     Ok(lost)
 }
@@ -254,10 +251,10 @@ where
     Log<D>: Send,
     Superblock<D>: Send,
 {
-    fn append(&mut self, position: Position, record: &[u8]) -> Result<(), StorageError> {
+    fn append(&mut self, position: Position, tag: Tag, record: &[u8]) -> Result<(), StorageError> {
         let at = self
             .log
-            .append(record)
+            .append(tag.to_bits(), record)
             .map_err(|error| StorageError::caused("append to the log", error))?;
         if at == position.0 {
             Ok(())
@@ -353,7 +350,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
-    use testudo_core::{Incarnation, View};
+    use testudo_core::{Incarnation, Slot, View};
 
     type Opened = Result<(DurableStorage<Arc<FsDisk>>, Recovered), StorageError>;
 
@@ -385,7 +382,8 @@ mod tests {
         for (position, record) in
             ["first record", "second record", "third record"].iter().enumerate()
         {
-            storage.append(Position(position as u64), record.as_bytes()).unwrap();
+            let tag = Tag::Vote(Slot(position as u64));
+            storage.append(Position(position as u64), tag, record.as_bytes()).unwrap();
         }
         storage.flush().unwrap();
         storage.promise(PROMISE).unwrap();
@@ -421,7 +419,7 @@ mod tests {
         assert_eq!((recovered.lost, recovered.next), (vec![], Position(3)));
         assert_eq!(storage.read(Position(2)).unwrap().unwrap(), b"third record");
         assert_eq!(storage.read(Position(9)).unwrap(), None);
-        assert!(storage.append(Position(9), b"out of order").is_err());
+        assert!(storage.append(Position(9), Tag::Body, b"out of order").is_err());
     }
 
     #[test]
@@ -432,7 +430,8 @@ mod tests {
         assert_eq!(open(folder.path()).unwrap().1.lost, []);
         flip(segment, b"second record");
         let (mut storage, recovered) = open(folder.path()).unwrap();
-        assert_eq!(recovered.lost, [Position(1)]);
+        let tag = Some(Tag::Vote(Slot(1)));
+        assert_eq!(recovered.lost, [Lost { position: Position(1), tag }]);
         assert_eq!(recovered.records.len(), 1);
         assert_eq!(storage.read(Position(1)).unwrap(), None);
     }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use testudo_core::{Decode, Digest, Encode, Evidence, ReplicaId, limits};
 
-/// The folder within a data folder.
-const FOLDER: &str = "evidence";
+/// The folder within a data folder that evidence is kept in. Its files end in `.evidence`.
+pub const EVIDENCE_FOLDER: &str = "evidence";
 
 /// Keeps sets of evidence, as many of each accused and offence as the limits say.
 pub(crate) struct Keeper {
@@ -21,7 +21,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Takes up what is in the folder already.
     pub(crate) fn open(data: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let folder = data.join(FOLDER);
+        let folder = data.join(EVIDENCE_FOLDER);
         fs::create_dir_all(&folder)?;
         let mut kept = BTreeMap::new();
         for entry in fs::read_dir(&folder)? {
@@ -109,7 +109,7 @@ mod tests {
         let is_whole = |entry: &io::Result<fs::DirEntry>| {
             entry.as_ref().unwrap().path().extension().is_some_and(|kind| kind == "evidence")
         };
-        fs::read_dir(folder.join(FOLDER)).unwrap().filter(is_whole).count()
+        fs::read_dir(folder.join(EVIDENCE_FOLDER)).unwrap().filter(is_whole).count()
     }
 
     #[test]
@@ -130,7 +130,12 @@ mod tests {
         let mut keeper = Keeper::open(data.path(), metrics.clone()).unwrap();
         keeper.keep(&evidence(2, 7));
         assert_eq!(metrics.evidence.get(), 2, "what is kept is remembered over a restart");
-        let path = fs::read_dir(data.path().join(FOLDER)).unwrap().next().unwrap().unwrap().path();
+        let path = fs::read_dir(data.path().join(EVIDENCE_FOLDER))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
         assert_eq!(read_evidence(&path).unwrap().offence, "equivocation");
     }
 }

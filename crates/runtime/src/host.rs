@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use testudo_core::gate::Gate;
 use testudo_core::{
     Decode, Done, Effect, Effects, Encode, Evidence, Message, Peer, Position, Protocol, Stamp,
-    Target, Verified, Work,
+    Tagged as _, Target, Verified, Work,
 };
 
 /// How long a record on which no message waits may stay in memory.
@@ -425,7 +425,7 @@ impl<P: Driven> Host<P> {
             Effect::Persist(position, record) => {
                 record.encode(&mut self.batch.bytes);
                 let end = self.batch.bytes.len();
-                self.write_marked(Write::Record(position, end));
+                self.write_marked(Write::Record(position, record.tag(), end));
             }
             Effect::Forget(before) if self.snapshots_durable >= self.snapshots_asked => {
                 self.write(Write::Forget(before));

@@ -3,6 +3,7 @@
 use crate::host::{Driven, Event};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
+use crate::visitors::serve_visitors;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a node looks at its automaton. It is asked on the automaton's thread, and should be quick.
 pub struct Probe<P> {
-    /// Everything worth showing.
+    /// Everything worth showing. If it is an object, how the disk is stands beside it, as `disk`.
     pub status: Box<dyn Fn(&P) -> serde_json::Value + Send + Sync>,
     /// Whether it does its part: caught up, and in a view.
     pub ready: Box<dyn Fn(&P) -> bool + Send + Sync>,
@@ -75,7 +76,7 @@ pub(crate) async fn serve<P: Driven>(listener: TcpListener, window: Window<P>) {
         .route("/readyz", get(ready::<P>))
         .route("/status", get(status::<P>))
         .with_state(Arc::new(window));
-    if let Err(error) = axum::serve(listener, router).await {
+    if let Err(error) = serve_visitors(listener, router).await {
         tracing::error!("the metrics endpoint failed: {error}");
     }
 }
@@ -113,7 +114,11 @@ async fn status<P: Driven>(State(window): State<Arc<Window<P>>>) -> Response {
     let shown =
         look::<P, _>(&window.inbox, PATIENCE, move |automaton| (probe.status)(automaton)).await;
     match shown {
-        Some(status) => {
+        Some(mut status) => {
+            // What the driver knows stands beside what the automaton does.
+            if let Some(fields) = status.as_object_mut() {
+                fields.insert("disk".to_owned(), window.metrics.disk());
+            }
             ([(header::CONTENT_TYPE, "application/json")], format!("{status}\n")).into_response()
         }
         None => {

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
-use testudo_core::{Position, Promise};
+use testudo_core::{Position, Promise, Tag};
 
 /// One thing for the storage to do.
 #[derive(Debug)]
 pub(crate) enum Write {
     /// A record. Its bytes end at this offset of the batch's, and begin where the one before ends.
-    Record(Position, usize),
+    Record(Position, Tag, usize),
     /// Replace the promise.
     Promise(Promise),
     /// Let go of records.
@@ -126,8 +126,8 @@ fn carry_out(
         let mut start = 0;
         for write in &batch.writes {
             match *write {
-                Write::Record(position, end) => {
-                    storage.append(position, &batch.bytes[start..end])?;
+                Write::Record(position, tag, end) => {
+                    storage.append(position, tag, &batch.bytes[start..end])?;
                     metrics.records.inc();
                     metrics.record_bytes.inc_by((end - start) as u64);
                     start = end;
@@ -167,7 +167,7 @@ impl Flusher<'_> {
         if std::mem::take(&mut self.is_dirty) {
             let start = Instant::now();
             storage.flush()?;
-            self.metrics.flush_time.observe(start.elapsed().as_secs_f64());
+            self.metrics.flushed(start.elapsed());
         }
         Ok(())
     }

@@ -46,10 +46,11 @@ mod sync;
 mod testing;
 mod timers;
 mod verify;
+mod visitors;
 mod work;
 
 pub use durable::DurableStorage;
-pub use evidence::read_evidence;
+pub use evidence::{EVIDENCE_FOLDER, read_evidence};
 pub use host::{Driven, Fatal};
 pub use http::Probe;
 pub use identity::FolderError;
@@ -57,3 +58,4 @@ pub use letters::Outgoing;
 pub use metrics::Metrics;
 pub use net::Addresses;
 pub use node::{Lie, NodeConfig, NodeHandle, StartError};
+pub use visitors::serve_visitors;

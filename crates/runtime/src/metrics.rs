@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -63,7 +64,9 @@ pub struct Metrics {
     pub(crate) signatures_remembered: Counter,
     pub(crate) records: Counter,
     pub(crate) record_bytes: Counter,
-    pub(crate) flush_time: Histogram,
+    flush_time: Histogram,
+    flush_recent: Gauge<f64, AtomicU64>,
+    records_lost: Gauge,
     snapshots: Counter,
     snapshot_bytes: Gauge,
     snapshot_time: Gauge<f64, AtomicU64>,
@@ -107,6 +110,8 @@ impl Metrics {
             records: Counter::default(),
             record_bytes: Counter::default(),
             flush_time,
+            flush_recent: Gauge::default(),
+            records_lost: Gauge::default(),
             snapshots: Counter::default(),
             snapshot_bytes: Gauge::default(),
             snapshot_time: Gauge::default(),
@@ -196,6 +201,17 @@ impl Metrics {
             "Time that one flush of the log took",
             Unit::Seconds,
             self.flush_time.clone(),
+        );
+        registry.register_with_unit(
+            "flush_recent",
+            "Time that a flush of the log takes as of late, each of the last few counting most",
+            Unit::Seconds,
+            self.flush_recent.clone(),
+        );
+        registry.register(
+            "records_lost",
+            "Records that were found lost when the log was opened",
+            self.records_lost.clone(),
         );
         registry.register("snapshots", "Snapshots written", self.snapshots.clone());
         registry.register_with_unit(
@@ -297,6 +313,27 @@ impl Metrics {
     #[must_use]
     pub fn drops(&self, reason: &'static str) -> u64 {
         self.frames_dropped.get_or_create(&Reason { reason }).get()
+    }
+
+    /// A flush of the log has taken so long. Only one thread flushes.
+    pub(crate) fn flushed(&self, took: Duration) {
+        self.flush_time.observe(took.as_secs_f64());
+        let before = self.flush_recent.get();
+        self.flush_recent.set(before + (took.as_secs_f64() - before) / 8.0);
+    }
+
+    /// So many records of the log were found lost when it was opened.
+    pub(crate) fn found_lost(&self, records: usize) {
+        self.records_lost.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// How its disk is, for those who look: what a flush takes as of late, in milliseconds, and what was found lost.
+    pub(crate) fn disk(&self) -> Value {
+        json!({
+            "flush_ms": (self.flush_recent.get() * 1e4).round() / 10.0,
+            "records_lost": self.records_lost.get(),
+            "snapshots_lost": self.snapshots_lost.get(),
+        })
     }
 
     /// A snapshot of so many bytes is durable, and has taken so long.

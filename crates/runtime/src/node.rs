@@ -167,6 +167,7 @@ pub fn start_on<P: Driven>(
     let name = &config.name;
     let address = config.listener.local_addr().map_err(system("the listener's address"))?;
     let metrics = Arc::new(Metrics::new());
+    metrics.found_lost(recovered.lost.len());
     let mut running = Running::<P>::new(&config, &metrics)?;
     let inbox = running.inbox.clone();
     let mut keeper = Keeper::open(&config.data, metrics.clone()).map_err(system("evidence"))?;

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
-use testudo_core::{Position, Promise};
+use testudo_core::{Lost, Position, Promise, Tag};
 
 /// Why storage could not do what it was asked. The replica stops: it must not say what it may forget.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ pub struct Recovered {
     pub forgotten: Position,
     /// The records that are durable and not forgotten, in order.
     pub records: Vec<(Position, Vec<u8>)>,
-    /// Positions whose records were durable and cannot be read any more.
-    pub lost: Vec<Position>,
+    /// Records that were durable and cannot be read any more, in order.
+    pub lost: Vec<Lost>,
     /// The position of the next record.
     pub next: Position,
 }
@@ -82,11 +82,11 @@ pub trait SnapshotWriter: Send {
 
 /// Durable records, promise and snapshots of one automaton. One thread owns it.
 pub trait Storage: Send + 'static {
-    /// Takes in a record. It is durable after the next [`Storage::flush`].
+    /// Takes in a record and what it is about. It is durable after the next [`Storage::flush`].
     ///
     /// # Errors
     /// When the disk fails.
-    fn append(&mut self, position: Position, record: &[u8]) -> Result<(), StorageError>;
+    fn append(&mut self, position: Position, tag: Tag, record: &[u8]) -> Result<(), StorageError>;
 
     /// Makes all that was taken in durable.
     ///
@@ -135,7 +135,7 @@ impl SnapshotWriter for Volatile {
 }
 
 impl Storage for Volatile {
-    fn append(&mut self, _: Position, _: &[u8]) -> Result<(), StorageError> {
+    fn append(&mut self, _: Position, _: Tag, _: &[u8]) -> Result<(), StorageError> {
         Ok(())
     }
     fn flush(&mut self) -> Result<(), StorageError> {

@@ -6,7 +6,7 @@ use common::{Ask, Running, Site, Told, Word, until};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
-use testudo_core::{Position, Promise};
+use testudo_core::{Position, Promise, Tag};
 use testudo_runtime::Fatal;
 use testudo_runtime::storage::{Put, Recovered, SnapshotWriter, Storage, StorageError};
 
@@ -55,7 +55,7 @@ impl Held {
 }
 
 impl Storage for Held {
-    fn append(&mut self, _: Position, _: &[u8]) -> Result<(), StorageError> {
+    fn append(&mut self, _: Position, _: Tag, _: &[u8]) -> Result<(), StorageError> {
         self.set(|state| state.records += 1);
         Ok(())
     }

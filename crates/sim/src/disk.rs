@@ -3,8 +3,8 @@
 //! Writes are durable in the order in which they were asked for, and not before a flush says so. A crash loses the
 //! unflushed ones, or keeps the first few of them: a kernel may have written what nobody waited for.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use testudo_core::{Past, Position, Promise, Protocol};
+use std::collections::{BTreeMap, VecDeque};
+use testudo_core::{Lost, Past, Position, Promise, Protocol, Tag, Tagged as _};
 
 /// Something that must become durable in its turn.
 #[derive(Clone, Debug)]
@@ -21,8 +21,8 @@ pub struct Disk<P: Protocol> {
     promise: Option<Promise>,
     records: BTreeMap<Position, P::Record>,
     snapshot: Option<P::Snapshot>,
-    /// Records that were durable and rotted.
-    lost: BTreeSet<Position>,
+    /// Records that were durable and rotted, with their tags where those are left.
+    lost: BTreeMap<Position, Option<Tag>>,
     /// The position after the last durable record.
     end: Position,
     unflushed: VecDeque<Write<P::Record>>,
@@ -41,7 +41,7 @@ impl<P: Protocol> Default for Disk<P> {
             promise: None,
             records: BTreeMap::new(),
             snapshot: None,
-            lost: BTreeSet::new(),
+            lost: BTreeMap::new(),
             end: Position(0),
             unflushed: VecDeque::new(),
             flushed: 0,
@@ -145,9 +145,11 @@ impl<P: Protocol> Disk<P> {
         lost
     }
 
-    /// A durable record rots. True if there was one.
-    pub(crate) fn rot(&mut self, position: Position) -> bool {
-        self.records.remove(&position).is_some() && self.lost.insert(position)
+    /// A durable record rots: itself alone, or its tag with it. True if there was one.
+    pub(crate) fn rot(&mut self, position: Position, keeps_tag: bool) -> bool {
+        let Some(record) = self.records.remove(&position) else { return false };
+        self.lost.insert(position, keeps_tag.then(|| record.tag()));
+        true
     }
 
     /// What the node finds when it starts, and the position that its next record gets.
@@ -156,7 +158,7 @@ impl<P: Protocol> Disk<P> {
             promise: self.promise,
             snapshot: self.snapshot.clone(),
             records: self.records.iter().map(|(at, record)| (*at, record.clone())).collect(),
-            lost: self.lost.iter().copied().collect(),
+            lost: self.lost.iter().map(|(at, tag)| Lost { position: *at, tag: *tag }).collect(),
         };
         (past, self.end)
     }

@@ -4,7 +4,9 @@
 //! are callers, each by its index; which kind one is, its configuration says.
 
 use std::fmt;
-use testudo_core::{Done, Effects, Lift, Past, Peer, Position, Protocol, Verified, Work as Task};
+use testudo_core::{
+    Done, Effects, Lift, Past, Peer, Position, Protocol, Rot, Tag, Tagged, Verified, Work as Task,
+};
 
 /// Either of two things: of configurations, inputs, outputs, names of timers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +15,15 @@ pub enum Either<A, B> {
     One(A),
     /// What belongs to the second kind.
     Other(B),
+}
+
+impl<A: Tagged, B: Tagged> Tagged for Either<A, B> {
+    fn tag(&self) -> Tag {
+        match self {
+            Self::One(one) => one.tag(),
+            Self::Other(other) => other.tag(),
+        }
+    }
 }
 
 impl<A: fmt::Debug, B: fmt::Debug> fmt::Debug for Either<A, B> {
@@ -160,6 +171,19 @@ where
 
     fn on_recalled(&mut self, at: Position, record: Self::Record, fx: &mut Effects<'_, Self>) {
         step!(self, fx, record, |automaton, record, fx| automaton.on_recalled(at, record, fx));
+    }
+
+    fn on_rot(&mut self, rot: Rot, fx: &mut Effects<'_, Self>) {
+        match self {
+            Self::One(automaton) => {
+                let ((), told) = fx.nest(&lift!(One), |fx| automaton.on_rot(rot, fx));
+                told.into_iter().for_each(|output| fx.output(Either::One(output)));
+            }
+            Self::Other(automaton) => {
+                let ((), told) = fx.nest(&lift!(Other), |fx| automaton.on_rot(rot, fx));
+                told.into_iter().for_each(|output| fx.output(Either::Other(output)));
+            }
+        }
     }
 
     fn invariants(&self) {

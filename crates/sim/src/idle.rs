@@ -1,7 +1,7 @@
 //! The client of protocols that have none.
 
 use std::marker::PhantomData;
-use testudo_core::{Effects, Message, NoWork, Past, Peer, Protocol, Verified};
+use testudo_core::{Effects, Message, NoWork, Past, Peer, Protocol, Tag, Tagged, Verified};
 
 /// A client that never does anything.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +10,12 @@ pub struct NoClient<M>(PhantomData<fn() -> M>);
 /// What is never said, asked, answered or waited for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Nothing {}
+
+impl Tagged for Nothing {
+    fn tag(&self) -> Tag {
+        match *self {}
+    }
+}
 
 impl<M: Message> Protocol for NoClient<M> {
     type Config = ();

@@ -136,7 +136,15 @@ where
         self.readers.insert(client, Reader::default());
         let clients = setup.clients.iter().copied().collect();
         let service = W::flawed().unwrap_or_else(W::service);
-        Either::Other(LearnerConfig { domain, membership, clients, service, resend })
+        let checkpoint_interval = self.interval;
+        Either::Other(LearnerConfig {
+            domain,
+            membership,
+            clients,
+            service,
+            resend,
+            checkpoint_interval,
+        })
     }
 
     fn replica_facts(&self, output: &Event, facts: &mut Vec<Fact>) {

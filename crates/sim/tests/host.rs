@@ -332,5 +332,8 @@ fn rot_is_found_at_the_next_start() {
     bench.flush();
     assert!(bench.world.rot(ME, Position(0)));
     assert!(!bench.world.rot(ME, Position(0)), "it is lost already");
-    bench.restart(0).told(&["None None [(@1, 2)] [@0]"]);
+    assert!(bench.world.rot_wholly(ME, Position(1)));
+    let known = "Lost { position: @0, tag: Some(Other) }";
+    let unknown = "Lost { position: @1, tag: None }";
+    bench.restart(0).told(&[&format!("None None [] [{known}, {unknown}]")]);
 }

@@ -43,6 +43,7 @@ mod scrub;
 mod span;
 mod statistics;
 mod suffixes;
+pub mod sync;
 mod tally;
 mod walk;
 

@@ -98,6 +98,12 @@ impl<'a> Path<&'a [u8]> {
         let path = Self { bytes, nibbles, odd };
         (bytes.len() == expected && is_clean).then_some(path)
     }
+
+    /// The same, to keep.
+    pub(crate) fn to_path(self) -> Path {
+        let Self { bytes, nibbles, odd } = self;
+        Path { bytes: bytes.into(), nibbles, odd }
+    }
 }
 
 impl<B: Deref<Target = [u8]>> Path<B> {
@@ -123,7 +129,14 @@ impl<B: Deref<Target = [u8]>> Path<B> {
 
     /// How many of its nibbles a key has, too; `rest` is the key from the byte on in which the path begins.
     pub(crate) fn matching(&self, rest: &[u8]) -> usize {
-        self.len().min(agreement(&self.bytes, rest, self.odd))
+        self.matching_from(0, rest)
+    }
+
+    /// How many of its nibbles from one on a key has, too; `rest` is the key from the byte on in which that one lies.
+    pub(crate) fn matching_from(&self, from: usize, rest: &[u8]) -> usize {
+        let at = usize::from(self.odd) + from;
+        let bytes = self.bytes.get(at / 2..).unwrap_or_default();
+        (self.len() - from).min(agreement(bytes, rest, !at.is_multiple_of(2)))
     }
 }
 

@@ -16,7 +16,8 @@ pub(crate) const DATA: &str = "testudo-data";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done as asked (for `up`, `replica` and `gateway`: stopped as asked)
-  1  something failed while it ran; the sentence on standard error says what (for `bench`: an operation failed)
+  1  something failed while it ran; the sentence on standard error says what (for `bench`: an operation failed; for
+     `evidence verify`: a file does not convict)
   2  refused: the flags, files or data do not fit, and trying again does not help
   3  status: the cluster can answer, but something is amiss
   4  up, status: no quorum of replicas answers";
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Gateway(Gateway),
     /// Show how the replicas of a cluster are, and who was caught lying.
     Status(Status),
+    /// Check what proves that a replica lied, with public keys alone; or list what there is.
+    Evidence(Evidence),
     /// Drive any etcd v3 endpoint, and print what it did and what it cost.
     Bench(crate::bench::BenchArgs),
     /// Run one replica that lies. Only on a cluster that `up` made for it.
@@ -213,6 +216,68 @@ pub(crate) struct Status {
     pub(crate) json: bool,
 }
 
+/// What to do with evidence.
+#[derive(Args, Debug, Clone)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Evidence {
+    #[command(subcommand)]
+    pub(crate) what: EvidenceWhat,
+}
+
+/// The subcommands of `evidence`.
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum EvidenceWhat {
+    /// Check files of evidence with the cluster's public keys, and nobody's word.
+    Verify(VerifyEvidence),
+    /// List the evidence in data folders on this machine, or what the replicas of a cluster show.
+    List(ListEvidence),
+}
+
+const VERIFY_HELP: &str = "\
+A file of evidence holds statements that a replica signed and that no correct replica makes, whatever others do. Each is
+checked against the voting key that the cluster file gives the accused, and all together against the protocol's rules:
+who it is, what it is convicted of, and why no correct replica could have said so. A replica whose disk or memory went
+wrong and that was healed is never convicted: a state that differs is no evidence.
+
+Replicas keep such files in the folder `evidence` of their data; `testudo evidence list` finds them.
+
+Exit codes: 0 every file convicts; 1 one does not, and the sentence says why; 2 one cannot be read.";
+
+/// Flags of `evidence verify`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = VERIFY_HELP)]
+pub(crate) struct VerifyEvidence {
+    /// The files.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The cluster file, which has the public keys.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const LIST_HELP: &str = "\
+With --data, files are listed: of one replica's folder, or of all replicas in the folder of an `up`. They are checked
+when there is a cluster file in the folder or --cluster names one. With --cluster alone, the replicas are asked; what
+each shows is checked here, so that a liar's accusation of an honest replica is seen for what it is.";
+
+/// Flags of `evidence list`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = LIST_HELP)]
+pub(crate) struct ListEvidence {
+    /// A replica's data folder, or that of an `up` [default: testudo-data, unless --cluster is given]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// The cluster file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Flags of `liar`.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Liar {
@@ -240,6 +305,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Outcome<Option
 /// One sentence of what clap would say in several lines.
 fn sentence(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        if error.to_string().contains("testudo evidence") {
+            return "say what to do: `testudo evidence verify` checks files, `testudo evidence list` finds them".into();
+        }
         return "say what to do: `testudo up` starts a cluster, `testudo --help` shows the rest"
             .into();
     }

@@ -121,6 +121,7 @@ impl Cluster {
     pub(crate) fn check_bound(&self) -> Outcome {
         let profile = protocols::profile(&self.protocol)?;
         refuse_many(self.replicas.len())?;
+        refuse_many_gateways(self.gateways.len())?;
         bounds::check(
             bounds::Problem::StateMachineReplication,
             &self.model(profile.faults),
@@ -249,6 +250,16 @@ pub(crate) fn refuse_many(n: usize) -> Outcome {
     match limits::REPLICAS {
         most if n > most => Err(Failure::refused(format!(
             "{n} replicas are more than the {most} that a cluster may have; survive fewer faults"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A replica hears so many learners and no more: a further gateway would never catch up.
+fn refuse_many_gateways(count: usize) -> Outcome {
+    match limits::FOLLOWERS {
+        most if count > most => Err(Failure::refused(format!(
+            "{count} gateways are more than the {most} that a replica tells what was decided; let more clients share one"
         ))),
         _ => Ok(()),
     }

@@ -2,12 +2,14 @@
 //!
 //! [`cli`] has what can be typed, [`cluster`] the file that all nodes share. [`up`] starts replicas as child processes
 //! and a gateway inside its own; [`node`] is what such a replica is, [`serve`] such a gateway. [`status`] asks all
-//! replicas and puts their claims beside what enough of them agree on. [`lying`] is for demonstrations.
+//! replicas and puts their claims beside what enough of them agree on, and [`evidence`] judges what replicas have
+//! signed. [`lying`] is for demonstrations.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod cli;
 mod cluster;
+mod evidence;
 mod failure;
 mod init;
 mod logging;
@@ -48,6 +50,7 @@ fn run() -> Outcome<ExitCode> {
         Command::Liar(flags) => node::run(&flags.replica, Some(flags.kind), &cli.log),
         Command::Gateway(flags) => serve::run(flags, &cli.log),
         Command::Bench(flags) => return measure(flags.clone()),
+        Command::Evidence(flags) => return evidence::run(flags).map(ExitCode::from),
         Command::Status(flags) => return status::run(flags).map(ExitCode::from),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -178,6 +178,7 @@ fn probe<O: Runnable>(
     history: Arc<History>,
     lie: Option<Lie>,
 ) -> Probe<Replica<O, Kv>> {
+    let numbers = history.clone();
     let lies = lying::claims::Claims::new(lie);
     Probe {
         status: Box::new(move |replica| {
@@ -188,10 +189,14 @@ fn probe<O: Runnable>(
             let status = replica.status();
             !status.changing_view && status.slot == status.known
         }),
-        numbers: Box::new(|replica| {
+        numbers: Box::new(move |replica| {
             let status = replica.status();
             let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+            let (sets, accused) = numbers.evidence();
             vec![
+                ("health", health_number(status.health)),
+                ("evidence_sets", number(sets)),
+                ("evidence_accused", number(accused)),
                 ("view", number(status.view.0)),
                 ("slot", number(status.slot.0)),
                 ("known_slot", number(status.known.0)),
@@ -201,6 +206,16 @@ fn probe<O: Runnable>(
                 ("state_bytes", number(status.state.1)),
             ]
         }),
+    }
+}
+
+/// A replica's health as a number that alarms can be set on: anything but 0 wants looking at.
+const fn health_number(health: testudo_replication::Health) -> i64 {
+    use testudo_replication::Health;
+    match health {
+        Health::Well => 0,
+        Health::Diverged(_) => 2,
+        Health::Halted(_) => 3,
     }
 }
 

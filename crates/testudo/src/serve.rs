@@ -54,6 +54,7 @@ pub(crate) fn connect(identity: &Identity) -> Outcome<Link> {
                 membership: cluster.membership()?,
                 addresses: self.0.addresses(),
                 resend: RESEND,
+                checkpoint_interval: testudo_core::limits::CHECKPOINT_INTERVAL,
                 deadline: DEADLINE,
             };
             let service = Kv::new(cluster.service);

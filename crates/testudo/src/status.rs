@@ -53,7 +53,7 @@ fn file(flags: &cli::Status) -> PathBuf {
 }
 
 /// What each replica says, or why it says nothing, in the order of their ids.
-async fn ask_all(cluster: &Cluster) -> Vec<Result<Claim, String>> {
+pub(crate) async fn ask_all(cluster: &Cluster) -> Vec<Result<Claim, String>> {
     let asked: Vec<_> = cluster
         .replicas
         .iter()

@@ -166,6 +166,35 @@ fn a_data_folder_of_another_cluster_is_refused() {
     assert!(said.contains("belongs to another node"), "{said}");
 }
 
+/// A disk that fails ends a replica, which is tried again ever more seldom, and comes back when the disk does.
+#[test]
+fn a_replica_whose_disk_fails_is_tried_again_and_the_reason_is_told() {
+    let _alone = alone();
+    let cluster = Cluster::up(&["--ephemeral"]);
+    let (log, away) = (cluster.data.join("replica-3/log"), cluster.data.join("replica-3/away"));
+    let pid = cluster.pid_of(3);
+    std::fs::rename(&log, &away).unwrap();
+    std::fs::write(&log, "a file where a folder should be").unwrap();
+    signal(pid, "KILL");
+    let said = eventually("its death is told three times", || {
+        Some(cluster.said()).filter(|said| said.contains("starting it again in 1 s"))
+    });
+    for what in [
+        "was killed by signal 9; starting it again in 0.25 s",
+        "ended with exit code 1: cannot start on ",
+        "open the data folder: ",
+        "starting it again in 0.5 s",
+    ] {
+        assert!(said.contains(what), "{what} is not in\n{said}");
+    }
+    let workload = Workload::new(&cluster.etcd);
+    workload.round(100, |_| true);
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(&away, &log).unwrap();
+    cluster.agree_but(&[]);
+    workload.verify();
+}
+
 /// Nodes that `init` made run one by one, as on hosts of their own.
 #[test]
 fn nodes_of_init_make_a_cluster() {

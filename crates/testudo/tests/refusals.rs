@@ -40,6 +40,9 @@ fn flags_that_do_not_fit() {
     refused(&["up", "--nonsense"], "--nonsense");
     refused(&["nonsense"], "nonsense");
     refused(&[], "testudo up");
+    refused(&["evidence"], "testudo evidence verify");
+    refused(&["evidence", "verify", "some.evidence"], "--cluster");
+    refused(&["evidence", "list", "--cluster", "nowhere.toml"], "nowhere.toml");
 }
 
 #[test]
@@ -150,7 +153,10 @@ fn somebody_elses_folder() {
 
 #[test]
 fn help_is_for_everybody() {
-    for words in [&["--help"][..], &["up", "--help"], &["status", "--help"], &["--version"]] {
+    let evidence = &["evidence", "verify", "--help"][..];
+    for words in
+        [&["--help"][..], &["up", "--help"], &["status", "--help"], evidence, &["--version"]]
+    {
         let output = testudo(words);
         assert!(output.status.success() && !output.stdout.is_empty());
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -20,7 +20,12 @@ const FAULTS_SLACK: Duration = Duration::from_secs(60);
 
 /// Keys that a gateway has to catch up with, in so many slots that there is a checkpoint among them.
 const KEYS: u64 = 20_000;
-const _: () = assert!(KEYS / hosts::FILLED_AT_ONCE > testudo_core::limits::CHECKPOINT_INTERVAL);
+/// More slots than replicas remember for those who lag: whoever starts then has to fetch a state.
+const _: () = assert!(
+    KEYS / hosts::FILLED_AT_ONCE
+        > testudo_core::limits::RECENT_SLOTS as u64 / 4
+            + 2 * testudo_core::limits::CHECKPOINT_INTERVAL
+);
 
 /// How often a gateway has asked for a state or a part of one.
 const STATE_ASKS: &str = "testudo_messages_said_total{kind=\"state ask\"}";

@@ -1,15 +1,15 @@
 //! One record on disk.
 //!
 //! ```text
-//!   head: mark · fields · check     32 bytes
+//!   head: mark · fields · check     40 bytes
 //!   payload, padded with zeros to 8 bytes
-//!   tail: fields · check · mark     32 bytes
+//!   tail: fields · check · mark     40 bytes
 //!
-//!   fields: position u64 · length u32 · batch u32 · blank u32 · payload check u32      (little endian)
+//!   fields: position u64 · tag u64 · length u32 · batch u32 · blank u32 · payload check u32      (little endian)
 //! ```
 //!
 //! The fields stand twice, before and after the payload, so that one damaged place cannot hide which record it was in,
-//! nor that the record had been there. Two of the fields exist only to tell rot from a torn write:
+//! nor that the record had been there; nor, by its tag, what it was about. Two of the fields exist only to tell rot from a torn write:
 //!
 //! - `batch` says how many records of the same flush stand before this one. A record of a later flush was written only
 //!   after this one's flush had succeeded, and so proves that this one had been whole.
@@ -26,7 +26,7 @@ use core::ops::Range;
 use crc32fast::Hasher;
 
 /// The length of the fields before the payload, and again of those after it.
-pub(crate) const EDGE: usize = 32;
+pub(crate) const EDGE: usize = 40;
 /// The length of a frame with an empty payload: no frame is smaller.
 pub(crate) const FRAME_MIN: usize = 2 * EDGE;
 /// Frames begin at multiples of this.
@@ -34,7 +34,9 @@ pub(crate) const ALIGN: usize = 8;
 /// The smallest unit that a disk writes or keeps as a whole.
 pub(crate) const SECTOR: usize = 512;
 
-const FIELDS: usize = 24;
+const FIELDS: usize = 32;
+/// The length of a mark, and of a check.
+const WORD: usize = 4;
 
 /// The length of the frame for a payload of that length.
 pub(crate) fn frame_size(length: usize) -> usize {
@@ -89,6 +91,8 @@ impl Seal {
 pub(crate) struct Fields {
     /// The index of the record in the log.
     pub(crate) position: u64,
+    /// What the record is about, in the words of whoever wrote it.
+    pub(crate) tag: u64,
     /// The length of the payload in bytes.
     pub(crate) length: u32,
     /// How many records of the same flush stand before this one.
@@ -103,20 +107,22 @@ impl Fields {
     fn encode(&self) -> [u8; FIELDS] {
         let mut bytes = [0; FIELDS];
         bytes[0..8].copy_from_slice(&self.position.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.length.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.batch.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.blank.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.payload_check.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.tag.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.length.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.batch.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.blank.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.payload_check.to_le_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Fields> {
         let fields = Fields {
             position: u64::from_le_bytes(bytes.get(0..8)?.try_into().ok()?),
-            length: u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?),
-            batch: u32::from_le_bytes(bytes.get(12..16)?.try_into().ok()?),
-            blank: u32::from_le_bytes(bytes.get(16..20)?.try_into().ok()?),
-            payload_check: u32::from_le_bytes(bytes.get(20..24)?.try_into().ok()?),
+            tag: u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?),
+            length: u32::from_le_bytes(bytes.get(16..20)?.try_into().ok()?),
+            batch: u32::from_le_bytes(bytes.get(20..24)?.try_into().ok()?),
+            blank: u32::from_le_bytes(bytes.get(24..28)?.try_into().ok()?),
+            payload_check: u32::from_le_bytes(bytes.get(28..32)?.try_into().ok()?),
         };
         let sane = u64::from(fields.batch) <= fields.position
             && u64::from(fields.length) <= crate::segment::SEGMENT_MAX;
@@ -127,9 +133,9 @@ impl Fields {
     pub(crate) fn head(&self, seal: &Seal) -> [u8; EDGE] {
         let fields = self.encode();
         let mut bytes = [0; EDGE];
-        bytes[..4].copy_from_slice(&seal.head);
-        bytes[4..28].copy_from_slice(&fields);
-        bytes[28..].copy_from_slice(&seal.edge_check(&fields, seal.head));
+        bytes[..WORD].copy_from_slice(&seal.head);
+        bytes[WORD..WORD + FIELDS].copy_from_slice(&fields);
+        bytes[WORD + FIELDS..].copy_from_slice(&seal.edge_check(&fields, seal.head));
         bytes
     }
 
@@ -138,26 +144,28 @@ impl Fields {
     pub(crate) fn tail(&self, seal: &Seal) -> [u8; EDGE] {
         let fields = self.encode();
         let mut bytes = [0; EDGE];
-        bytes[..24].copy_from_slice(&fields);
-        bytes[24..28].copy_from_slice(&seal.edge_check(&fields, seal.tail));
-        bytes[28..].copy_from_slice(&seal.tail);
+        bytes[..FIELDS].copy_from_slice(&fields);
+        bytes[FIELDS..FIELDS + WORD].copy_from_slice(&seal.edge_check(&fields, seal.tail));
+        bytes[FIELDS + WORD..].copy_from_slice(&seal.tail);
         bytes
     }
 
     /// The fields of the head edge at `offset`, where a valid one stands there.
     pub(crate) fn read_head(bytes: &[u8], offset: usize, seal: &Seal) -> Option<Fields> {
         let edge = bytes.get(offset..offset.checked_add(EDGE)?)?;
-        let valid =
-            edge[..4] == seal.head && edge[28..] == seal.edge_check(&edge[4..28], seal.head);
-        if valid { Fields::decode(&edge[4..28]) } else { None }
+        let (mark, rest) = edge.split_at(WORD);
+        let (fields, check) = rest.split_at(FIELDS);
+        let valid = mark == seal.head && check == seal.edge_check(fields, seal.head);
+        if valid { Fields::decode(fields) } else { None }
     }
 
     /// The fields of the tail edge at `offset`, where a valid one stands there.
     pub(crate) fn read_tail(bytes: &[u8], offset: usize, seal: &Seal) -> Option<Fields> {
         let edge = bytes.get(offset..offset.checked_add(EDGE)?)?;
-        let valid =
-            edge[28..] == seal.tail && edge[24..28] == seal.edge_check(&edge[..24], seal.tail);
-        if valid { Fields::decode(&edge[..24]) } else { None }
+        let (fields, rest) = edge.split_at(FIELDS);
+        let (check, mark) = rest.split_at(WORD);
+        let valid = mark == seal.tail && check == seal.edge_check(fields, seal.tail);
+        if valid { Fields::decode(fields) } else { None }
     }
 
     /// The length of the whole frame.
@@ -188,18 +196,20 @@ impl Fields {
     }
 }
 
-/// Appends the frame of a record to `buffer`. `offset` is where in its segment the frame will stand.
+/// Appends the frame of the record with this position and tag to `buffer`. `offset` is where in its segment the frame will
+/// stand.
 pub(crate) fn encode_frame(
     buffer: &mut Vec<u8>,
     seal: &Seal,
     offset: usize,
-    position: u64,
+    (position, tag): (u64, u64),
     batch: u32,
     payload: &[u8],
 ) {
     let begin = buffer.len();
     let mut fields = Fields {
         position,
+        tag,
         length: payload.len() as u32,
         batch,
         blank: 0,
@@ -266,7 +276,7 @@ mod tests {
     fn frame(payload: &[u8]) -> (Seal, Vec<u8>) {
         let seal = Seal::new(SEAL_IDENTITY, 7, 3);
         let mut buffer = Vec::new();
-        encode_frame(&mut buffer, &seal, 1024, 5, 2, payload);
+        encode_frame(&mut buffer, &seal, 1024, (5, 6), 2, payload);
         (seal, buffer)
     }
 

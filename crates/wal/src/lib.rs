@@ -22,8 +22,10 @@
 //!
 //! - **Torn**: an unfinished write at the end, of which nothing had been acknowledged. It is removed.
 //! - **Rot in a head, tail or header**: each stands twice. It is written again.
-//! - **Rot in a record**: reported with the record's position ([`Damage`]), even in the very last flush. What follows is the
-//!   caller's business: a replica lists the slots whose records it has lost, or comes back under a new key.
+//! - **Rot in a record**: reported with the record's position ([`Damage`]), even in the very last flush. Each record has a
+//!   tag, eight bytes of the caller's that stand in head and tail, outside what has rotted: so it is also known what the
+//!   record was about, unless both are gone. What follows is the caller's business: a replica lists the slots whose records
+//!   it has lost, or comes back under a new key.
 //!
 //! How they are told apart is the essay at the head of the `scan` module.
 //!

@@ -257,8 +257,9 @@ impl<D: Disk> Log<D> {
         &self.disk
     }
 
-    /// Adds a record, in memory: it is durable once [`Log::flush`] has returned a position after this one.
-    pub fn append(&mut self, payload: &[u8]) -> Result<Position, AppendError> {
+    /// Adds a record, in memory: it is durable once [`Log::flush`] has returned a position after this one. The tag says, in
+    /// the caller's words, what it is about: that stands outside the record, and is told when the record is lost.
+    pub fn append(&mut self, tag: u64, payload: &[u8]) -> Result<Position, AppendError> {
         if let Some(error) = &self.poison {
             return Err(AppendError::Poisoned(error.clone()));
         }
@@ -277,7 +278,7 @@ impl<D: Disk> Log<D> {
         let seal = Seal::new(self.identity, self.salt, first);
         let offset = segment.end as usize;
         let batch = (position - begun) as u32;
-        encode_frame(&mut self.buffer, &seal, offset, position, batch, payload);
+        encode_frame(&mut self.buffer, &seal, offset, (position, tag), batch, payload);
         segment.offsets.push((offset / UNIT) as u32);
         segment.end += frame_size(payload.len()) as u64;
         self.next += 1;

@@ -21,6 +21,8 @@ pub struct Damage {
     pub position: Option<Position>,
     /// How many records are lost, from `position` on. Where heads and tails are gone this is the most there can have been.
     pub records: u64,
+    /// What the record is about that is lost, as [`Log::append`] was told, where that is left: only ever of a single one.
+    pub tag: Option<u64>,
     /// The segment's file.
     pub segment: String,
     /// Where in it, in bytes.
@@ -286,6 +288,7 @@ impl<F: DiskFile> Recovery<F> {
             self.recovered.damaged.push(Damage {
                 position: None,
                 records: 0,
+                tag: None,
                 segment,
                 offset,
                 what,
@@ -318,6 +321,7 @@ impl<F: DiskFile> Recovery<F> {
             self.recovered.damaged.push(Damage {
                 position: Some(next),
                 records,
+                tag: None,
                 segment: candidate.name.clone(),
                 offset: candidate.size,
                 what: TOO_SHORT,
@@ -332,6 +336,7 @@ impl<F: DiskFile> Recovery<F> {
             self.recovered.damaged.push(Damage {
                 position: Some(loss.position),
                 records: loss.records,
+                tag: loss.tag,
                 segment: segment.into(),
                 offset: loss.offset as u64,
                 what: loss.what,

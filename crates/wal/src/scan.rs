@@ -43,6 +43,8 @@ pub(crate) struct SegmentBytes<'a> {
 pub(crate) struct Loss {
     pub(crate) position: u64,
     pub(crate) records: u64,
+    /// The tag, of a single record whose head or tail is left.
+    pub(crate) tag: Option<u64>,
     pub(crate) offset: usize,
     pub(crate) what: &'static str,
 }
@@ -261,7 +263,8 @@ impl Scanner<'_> {
                 (left.min(u64::MAX - position), self.written, UNREADABLE)
             }
         };
-        self.findings.losses.push(Loss { position, records, offset, what });
+        let tag = fields.map(|fields| fields.tag);
+        self.findings.losses.push(Loss { position, records, tag, offset, what });
         // Only as many entries as there is room for records: a successor that is far off must not cost memory.
         let entries = records.min(room) as usize;
         self.findings.offsets.resize(self.findings.offsets.len() + entries, offset);
@@ -279,7 +282,8 @@ impl Scanner<'_> {
         let offset = self.findings.end;
         if next < successor {
             let records = successor - next;
-            self.findings.losses.push(Loss { position: next, records, offset, what: MISSING });
+            let (position, tag, what) = (next, None, MISSING);
+            self.findings.losses.push(Loss { position, records, tag, offset, what });
         }
     }
 }

@@ -11,7 +11,7 @@ use core::fmt;
 use crc32fast::Hasher;
 
 /// The version of the formats written by this crate. A file of another version is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The length of the two headers: frames begin here.
 pub(crate) const HEADER_SIZE: usize = 2 * SECTOR;
@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn another_version_is_told_from_damage() {
         let mut bytes = header().encode();
-        bytes[8] = 2;
-        bytes[SECTOR + 8] = 2;
-        assert_eq!(SegmentHeader::find(&bytes), HeaderFound::Version(2));
+        bytes[8] = 1;
+        bytes[SECTOR + 8] = 1;
+        assert_eq!(SegmentHeader::find(&bytes), HeaderFound::Version(1));
         bytes[SECTOR + 8] = 3;
         assert_eq!(SegmentHeader::find(&bytes), HeaderFound::Damaged);
         assert_eq!(SegmentHeader::find(&[]), HeaderFound::Damaged);

@@ -105,7 +105,7 @@ impl Model {
         match step {
             Step::Append(payload) => {
                 let bytes = payload.bytes();
-                if let Ok(position) = self.log.append(&bytes) {
+                if let Ok(position) = self.log.append(0, &bytes) {
                     assert_eq!(position, self.appended.len() as u64);
                     assert_eq!(self.log.read(position).as_ref(), Ok(&bytes));
                     self.appended.push(bytes);
@@ -196,7 +196,7 @@ fn check_rotten(model: &Model) -> Vec<Damage> {
         }
     }
     // The log goes on, and says the same the next time.
-    let next = log.append(b"after the rot").unwrap();
+    let next = log.append(0, b"after the rot").unwrap();
     assert!(next >= model.acknowledged as u64);
     log.flush().unwrap();
     model.disk.crash(&mut |_| 0);
@@ -343,11 +343,11 @@ fn every_choice_of_sectors_is_told_to_be_torn() {
 fn every_choice(acknowledged: &[u8], payloads: &[Vec<u8>]) {
     let disk = MemoryDisk::new();
     let (mut log, _) = Log::open(disk.clone(), IDENTITY, OPTIONS).unwrap();
-    log.append(acknowledged).unwrap();
+    log.append(0, acknowledged).unwrap();
     log.flush().unwrap();
     let before = disk.get("log-0000000000000000.segment").unwrap();
     for payload in payloads {
-        log.append(payload).unwrap();
+        log.append(0, payload).unwrap();
     }
     log.flush().unwrap();
     assert_eq!(disk.list().unwrap().len(), 1, "one write wrote them all");

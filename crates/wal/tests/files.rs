@@ -86,12 +86,12 @@ fn a_log_of_many_segments_keeps_few_files_open() {
     let options = Options { segment_bytes: 4096, ..Options::default() };
     let (mut log, _) = Log::open(disk.clone(), IDENTITY, options).unwrap();
     for position in 0..100 {
-        log.append(&record(position)).unwrap();
+        log.append(0, &record(position)).unwrap();
         log.flush().unwrap();
         log.prepare().unwrap();
     }
     // Several segments that are filled by one flush are closed, too.
-    (100..200).for_each(|position| assert_eq!(log.append(&record(position)), Ok(position)));
+    (100..200).for_each(|position| assert_eq!(log.append(0, &record(position)), Ok(position)));
     log.flush().unwrap();
     assert!(disk.list().unwrap().len() >= 100);
     assert!(disk.open.get() <= 2, "the last segment and a spare one, not {}", disk.open.get());

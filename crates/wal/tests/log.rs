@@ -18,12 +18,17 @@ fn record(position: u64) -> Vec<u8> {
     (0..length).map(|index| (position * 31 + index * 7 + 1) as u8).collect()
 }
 
+/// What each record is about, for the test.
+fn tag(position: u64) -> u64 {
+    (7 << 56) + position
+}
+
 /// A log of that many records, flushed in batches of one to three.
 fn written(records: u64) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk);
     for position in 0..records {
-        log.append(&record(position)).unwrap();
+        log.append(tag(position), &record(position)).unwrap();
         if position % 6 == 0 || position % 6 == 2 || position % 6 == 5 {
             log.flush().unwrap();
         }
@@ -78,7 +83,7 @@ fn a_log_is_fresh_once() {
     let (mut log, recovered) = open(&disk);
     assert_eq!(recovered, Recovered { fresh: true, ..Recovered::default() });
     assert_eq!(log.flush(), Ok(0));
-    assert_eq!(log.append(b"x"), Ok(0));
+    assert_eq!(log.append(0, b"x"), Ok(0));
     lose_all_unflushed(&disk);
     assert_eq!(open(&disk).1, Recovered::default(), "a log without records is no lost log");
     // Making the first segment is create, write, flush, rename and flush, after a flush of the directory.
@@ -96,11 +101,11 @@ fn a_log_is_fresh_once() {
 fn appending_costs_nothing_and_flushing_one_write_and_one_flush() {
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk);
-    log.append(b"the first makes the segment").unwrap();
+    log.append(0, b"the first makes the segment").unwrap();
     log.flush().unwrap();
     let before = disk.changes();
     for _ in 0..20 {
-        log.append(b"many records").unwrap();
+        log.append(0, b"many records").unwrap();
     }
     assert_eq!(disk.changes(), before);
     assert_eq!(log.read(20).unwrap(), b"many records", "readable before it is flushed");
@@ -116,7 +121,7 @@ fn one_flush_may_span_segments() {
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk);
     for position in 0..30 {
-        assert_eq!(log.append(&record(position)), Ok(position));
+        assert_eq!(log.append(0, &record(position)), Ok(position));
         assert_eq!(log.read(position).unwrap(), record(position));
     }
     assert_eq!(log.flush(), Ok(30));
@@ -130,9 +135,9 @@ fn appends_go_on_after_reopening() {
     for position in 0..30 {
         let (mut log, recovered) = open(&disk);
         assert_eq!(recovered.next, position);
-        log.append(&record(position)).unwrap();
+        log.append(0, &record(position)).unwrap();
         log.flush().unwrap();
-        log.append(b"lost").unwrap();
+        log.append(0, b"lost").unwrap();
         lose_all_unflushed(&disk);
     }
     assert_holds(&disk, 30, &[]);
@@ -164,6 +169,7 @@ fn flip_bits(records: u64, step: usize) {
             for damage in &recovered.damaged {
                 assert_eq!(damage.segment, name);
                 assert!(damage.offset as usize <= bit / 8, "{damage}");
+                assert_eq!(damage.tag, damage.position.map(tag), "{damage}");
             }
             for position in 0..records {
                 match log.read(position) {
@@ -172,7 +178,7 @@ fn flip_bits(records: u64, step: usize) {
                 }
             }
             // What was mended stays mended, what is lost stays named, and the log goes on.
-            assert_eq!(log.append(&record(records)), Ok(records));
+            assert_eq!(log.append(0, &record(records)), Ok(records));
             log.flush().unwrap();
             lose_all_unflushed(&copy);
             let again = assert_holds(&copy, records + 1, &lost);
@@ -185,20 +191,20 @@ fn flip_bits(records: u64, step: usize) {
 fn rot_in_the_payload_of_the_last_record_is_not_torn() {
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk);
-    log.append(b"first").unwrap();
+    log.append(0, b"first").unwrap();
     log.flush().unwrap();
-    log.append(&[7; 100]).unwrap();
+    log.append(0, &[7; 100]).unwrap();
     log.flush().unwrap();
     // Headers, first frame, head of the second.
-    let payload = 1024 + 72 + 32;
+    let payload = 1024 + 88 + 40;
     assert!(disk.rot("log-0000000000000000.segment", payload, &[0; 100]));
     let (_, recovered) = open(&disk);
     assert_eq!(recovered.torn_bytes, 0);
     assert_eq!(lost_positions(&recovered.damaged), [1]);
-    assert_eq!(recovered.damaged[0].offset, 1024 + 72);
+    assert_eq!(recovered.damaged[0].offset, 1024 + 88);
     assert_eq!(
         recovered.damaged[0].to_string(),
-        "record damaged at byte 1096 of log-0000000000000000.segment: record 1 is lost"
+        "record damaged at byte 1112 of log-0000000000000000.segment: record 1 is lost"
     );
 }
 
@@ -208,10 +214,10 @@ fn zeros_in_place_of_a_record_are_rot_once_a_later_flush_stands_behind_it() {
     for later in [false, true] {
         let disk = MemoryDisk::new();
         let (mut log, _) = open(&disk);
-        log.append(&[7; 1500]).unwrap();
+        log.append(0, &[7; 1500]).unwrap();
         log.flush().unwrap();
         if later {
-            log.append(b"later").unwrap();
+            log.append(0, b"later").unwrap();
             log.flush().unwrap();
         }
         disk.rot(name, 1536, &[0; 512]);
@@ -231,18 +237,18 @@ fn zeros_in_place_of_a_record_are_rot_once_a_later_flush_stands_behind_it() {
 fn a_write_torn_at_any_byte_is_cut() {
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk);
-    log.append(b"acknowledged").unwrap();
+    log.append(0, b"acknowledged").unwrap();
     log.flush().unwrap();
     let name = "log-0000000000000000.segment";
     let before = disk.duplicate();
     for payload in [&b"not"[..], b"", &[0xAB; 112]] {
-        log.append(payload).unwrap();
+        log.append(0, payload).unwrap();
     }
     log.flush().unwrap();
     let whole = disk.get(name).unwrap();
-    let begin = 1024 + 64 + 16;
+    let begin = 1024 + 80 + 16;
     let mut complete = [0; 4];
-    for kept in 0..=(64 + 8) + 64 + (64 + 112) {
+    for kept in 0..=(80 + 8) + 80 + (80 + 112) {
         let copy = before.duplicate();
         copy.rot(name, begin as u64, &whole[begin..begin + kept]);
         let (mut log, recovered) = open(&copy);
@@ -250,7 +256,7 @@ fn a_write_torn_at_any_byte_is_cut() {
         assert_eq!(log.read(0).unwrap(), b"acknowledged");
         assert!((1..=4).contains(&recovered.next));
         complete[recovered.next as usize - 1] += 1;
-        log.append(b"goes on").unwrap();
+        log.append(0, b"goes on").unwrap();
         log.flush().unwrap();
         lose_all_unflushed(&copy);
         let (log, again) = open(&copy);
@@ -266,14 +272,14 @@ fn any_failure_poisons_the_log() {
     for failing in 0..7 {
         let disk = MemoryDisk::new();
         let (mut log, _) = open(&disk);
-        log.append(&[1; 2000]).unwrap();
+        log.append(0, &[1; 2000]).unwrap();
         log.flush().unwrap();
-        log.append(&[2; 2000]).unwrap();
+        log.append(0, &[2; 2000]).unwrap();
         disk.fail_after(Some(failing));
         let error = log.flush().unwrap_err();
         assert_eq!(error.kind, DiskErrorKind::Failed);
         assert_eq!(log.poison(), Some(&error));
-        assert_eq!(log.append(b"more"), Err(AppendError::Poisoned(error.clone())));
+        assert_eq!(log.append(0, b"more"), Err(AppendError::Poisoned(error.clone())));
         assert_eq!(log.read(0), Err(ReadError::Disk(error)));
         let changes = disk.changes();
         log.flush().unwrap_err();
@@ -288,7 +294,7 @@ fn any_failure_poisons_the_log() {
 fn what_a_failed_flush_left_in_memory_is_made_durable_by_opening() {
     let disk = written(3);
     let (mut log, _) = open(&disk);
-    log.append(&record(3)).unwrap();
+    log.append(0, &record(3)).unwrap();
     disk.fail_after(Some(1));
     log.flush().unwrap_err();
     // The process restarts, the machine does not: the record is seen, though the disk does not have it.
@@ -303,7 +309,7 @@ fn a_full_disk_is_said_to_be_full() {
     let (mut log, _) = open(&disk);
     disk.limit(Some(4096 * 2));
     let full = loop {
-        log.append(&record(3)).unwrap();
+        log.append(0, &record(3)).unwrap();
         if let Err(error) = log.flush() {
             break error;
         }
@@ -320,10 +326,10 @@ fn a_record_over_the_limit_is_refused_and_harms_nothing() {
     let (mut log, _) = open(&disk);
     let limit = OPTIONS.record_limit;
     let too_large = AppendError::TooLarge { length: limit as usize + 1, limit };
-    assert_eq!(log.append(&vec![1; limit as usize + 1]), Err(too_large));
+    assert_eq!(log.append(0, &vec![1; limit as usize + 1]), Err(too_large));
     let largest = vec![1; limit as usize];
-    assert_eq!(log.append(&largest), Ok(0));
-    assert_eq!(log.append(b"small"), Ok(1));
+    assert_eq!(log.append(0, &largest), Ok(0));
+    assert_eq!(log.append(0, b"small"), Ok(1));
     assert_eq!(log.flush(), Ok(2));
     assert_eq!(open(&disk).0.read(0).unwrap(), largest);
 }
@@ -334,7 +340,7 @@ fn an_empty_last_segment_gives_way_to_a_larger_one() {
     drop(open(&disk));
     let (mut log, recovered) = open(&disk);
     assert_eq!((recovered.fresh, recovered.next), (false, 0));
-    log.append(&[2; 9000]).unwrap();
+    log.append(0, &[2; 9000]).unwrap();
     log.flush().unwrap();
     lose_all_unflushed(&disk);
     let (log, recovered) = open(&disk);
@@ -373,7 +379,7 @@ fn the_salt_stays_what_it_was() {
     let (mut log, recovered) = Log::open(disk.clone(), IDENTITY, options).unwrap();
     assert_eq!((recovered.next, recovered.damaged), (10, vec![]));
     for position in 10..30 {
-        log.append(&record(position)).unwrap();
+        log.append(0, &record(position)).unwrap();
     }
     log.flush().unwrap();
     assert_holds(&disk, 30, &[]);
@@ -396,7 +402,7 @@ fn whole_segments_are_forgotten() {
     }
     log.truncate_before(u64::MAX).unwrap();
     assert_eq!(disk.list().unwrap().len(), 1, "the last segment stays");
-    assert_eq!(log.append(&record(40)), Ok(40));
+    assert_eq!(log.append(0, &record(40)), Ok(40));
     log.flush().unwrap();
     assert_eq!(open(&disk).1.next, 41);
 }
@@ -405,7 +411,7 @@ fn whole_segments_are_forgotten() {
 fn the_only_durable_segment_is_not_forgotten_for_a_planned_one() {
     let disk = written(3);
     let (mut log, _) = open(&disk);
-    log.append(&[3; 4000]).unwrap();
+    log.append(0, &[3; 4000]).unwrap();
     log.truncate_before(3).unwrap();
     lose_all_unflushed(&disk);
     let (_, recovered) = open(&disk);
@@ -455,7 +461,7 @@ fn a_missing_or_shortened_segment_is_named() {
             let lost = lost_positions(&recovered.damaged);
             assert!((0..40).all(|at| lost.contains(&at) || log.read(at) == Ok(record(at))));
             // Positions are not used twice, and the loss stays known.
-            let next = log.append(b"after").unwrap();
+            let next = log.append(0, b"after").unwrap();
             assert!(next >= 40, "{name} of {length} bytes: {next}");
             log.flush().unwrap();
             let (log, again) = open(&short);
@@ -486,7 +492,7 @@ fn without_its_header_a_segment_is_never_taken_for_torn() {
     }
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk);
-    log.append(&[0; 2000]).unwrap();
+    log.append(0, &[0; 2000]).unwrap();
     log.flush().unwrap();
     disk.rot("log-0000000000000000.segment", 0, &[0; 1024]);
     // With the header the salt is gone, where the caller does not keep it: nothing can be verified, nothing is removed.
@@ -503,14 +509,14 @@ fn a_frame_inside_a_payload_is_not_a_record() {
     let options = Options { salt: 5, ..OPTIONS };
     let (mut forged, _) = Log::open(forger.clone(), IDENTITY, options).unwrap();
     for _ in 0..2 {
-        forged.append(b"forged").unwrap();
+        forged.append(0, b"forged").unwrap();
     }
     forged.flush().unwrap();
     let frames = forger.get("log-0000000000000000.segment").unwrap()[1024..1300].to_vec();
 
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk);
-    log.append(&frames).unwrap();
+    log.append(0, &frames).unwrap();
     log.flush().unwrap();
     // Head and tail of the record that carries it are destroyed.
     disk.rot("log-0000000000000000.segment", 1024, &[0x55; 32]);
@@ -526,20 +532,20 @@ fn a_segment_made_ahead_of_time_is_used() {
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk);
     let spare = || disk.list().unwrap().iter().any(|name| name == "log-spare.tmp");
-    log.append(&[1; 100]).unwrap();
+    log.append(0, &[1; 100]).unwrap();
     log.flush().unwrap();
     log.prepare().unwrap();
     assert!(!spare(), "too early");
-    log.append(&[2; 2000]).unwrap();
+    log.append(0, &[2; 2000]).unwrap();
     log.flush().unwrap();
     log.prepare().unwrap();
     assert!(spare());
-    log.append(&[3; 2000]).unwrap();
+    log.append(0, &[3; 2000]).unwrap();
     let before = disk.changes();
     log.flush().unwrap();
     assert_eq!(disk.changes() - before, 6, "the header, the name and the record; no creation");
     assert!(!spare());
-    log.append(&[4; 2000]).unwrap();
+    log.append(0, &[4; 2000]).unwrap();
     log.flush().unwrap();
     log.prepare().unwrap();
     lose_all_unflushed(&disk);
@@ -555,8 +561,8 @@ fn rot_while_running_is_found_by_reading() {
     let (log, _) = open(&disk);
     let name = "log-0000000000000000.segment";
     // A bit of the first record's tail, and of the payload of the second.
-    disk.flip_bit(name, (1024 + 40) * 8);
-    disk.flip_bit(name, (1024 + 64 + 33) * 8);
+    disk.flip_bit(name, (1024 + 50) * 8);
+    disk.flip_bit(name, (1024 + 80 + 41) * 8);
     assert_eq!(log.read(0), Ok(record(0)));
     assert_eq!(log.read(1), Err(ReadError::Damaged));
     assert_eq!(log.read(2), Ok(record(2)));

@@ -18,7 +18,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use testudo_contracts::{OrderOutput, Ordering as _, StableCheckpoint};
 use testudo_core::{
-    Decode, DecodeError, Effects, Encode, Past, Position, Reader, Slot, Target, View, wire_enum,
+    Decode, DecodeError, Effects, Encode, Past, Position, Reader, Slot, Tag, Tagged, Target, View,
+    wire_enum,
 };
 
 /// What must survive a crash.
@@ -48,6 +49,20 @@ wire_enum!(Record {
     5 => NewView(body),
     6 => Stable(body),
 });
+
+impl Tagged for Record {
+    fn tag(&self) -> Tag {
+        match self {
+            Self::Proposed(one) => Tag::Vote(one.slot),
+            Self::Voted(one) => Tag::Vote(one.statement.slot),
+            Self::Prepared(one) => Tag::Vote(one.slot()),
+            Self::Decided(one) => Tag::Decided(one.slot()),
+            Self::ViewChange(one) => Tag::ViewChange(one.view),
+            Self::NewView(one) => Tag::NewView(one.statement.view),
+            Self::Stable(one) => Tag::Stable(one.statement().slot),
+        }
+    }
+}
 
 /// All that records say, in short. Whoever stores it may let go of every record before it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -20,7 +20,7 @@ use testudo_sim::workload::{Finding, Hosted, Nobody, Small, Workload};
 use testudo_sim::{Climate, Misconduct, Plan, Rng, Trouble, Weather};
 use testudo_state::Map;
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 100;
 
 /// The first seed in which learners with other rules break one of these. Those with the right rules pass every seed up
 /// to it.
@@ -67,15 +67,15 @@ impl Rules for ReadsEarly {
 
 #[test]
 fn reads_at_a_smaller_claim() {
-    let often = Duration::from_millis(400);
+    let often = Duration::from_millis(250);
     let weather = Weather { slowest_link: 40, lost_per_mille: 100, ..Weather::calm() };
     let troubles = vec![(Trouble::Partition, often), (Trouble::OneWay, often)];
     let climate = Some(Climate { weather, troubles });
     let plan = Plan {
-        clients: 3,
-        learners: 3,
+        clients: 2,
+        learners: 5,
         keys: 1,
-        operations: 400,
+        operations: 600,
         climate,
         ..plan(Strategy::Deflate)
     };

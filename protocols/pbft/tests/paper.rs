@@ -7,7 +7,7 @@ use harness::{Cluster, batch};
 use std::time::Duration;
 use testudo_contracts::Waiting;
 use testudo_contracts::{Batch, Freshness, OrderInput, Ordering, ReplyRule, ReplyVote, Verdict};
-use testudo_core::{Digest, Message as _, ReplicaId, Slot, View};
+use testudo_core::{Digest, Lost, Message as _, ReplicaId, Slot, View};
 use testudo_pbft::message::{
     Attested, Commit, Committed, NewView, PrePrepare, Prepare, Prepared, ViewChange,
 };
@@ -641,7 +641,7 @@ fn a_damaged_replica_follows_and_never_votes() {
             disk.promise = None;
         } else {
             let (position, _) = disk.records.remove(0);
-            disk.lost.push(position);
+            disk.lost.push(Lost { position, tag: None });
         }
         cluster.start(3);
         assert_eq!(cluster.core(3).standing(), Standing::Damaged);

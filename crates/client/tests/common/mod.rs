@@ -160,6 +160,7 @@ impl Cluster {
             membership: self.membership.clone(),
             addresses: self.addresses.clone(),
             resend: Duration::from_millis(300),
+            checkpoint_interval: 8,
             deadline,
         }
     }

@@ -54,6 +54,8 @@ struct State {
     passed: u64,
     /// Operations that were to be ordered, whatever became of them.
     submits: usize,
+    /// How often the copy was lost.
+    lineage: u64,
 }
 
 impl State {
@@ -73,7 +75,7 @@ impl State {
 
     fn copy(&self) -> Arc<Copy> {
         let (slot, time, state) = (self.slot, self.time, self.map.clone());
-        Arc::new(Copy { slot, time, state, taken: Instant::now() })
+        Arc::new(Copy { slot, time, state, lineage: self.lineage, taken: Instant::now() })
     }
 }
 
@@ -81,7 +83,8 @@ impl Fake {
     fn new(settings: Settings) -> Self {
         let mut map = Map::new();
         Kv { settings }.genesis(&mut map);
-        let state = State { map, slot: Slot(0), time: Time(1_000_000), passed: 0, submits: 0 };
+        let state =
+            State { map, slot: Slot(0), time: Time(1_000_000), passed: 0, submits: 0, lineage: 0 };
         let newest = watch::Sender::new(Some(state.copy()));
         let state = Arc::new(Mutex::new(state));
         Self { state, mood: watch::Sender::new(Mood::Answers), newest }
@@ -121,6 +124,7 @@ impl Fake {
 
     /// The gateway loses its copy.
     pub(crate) fn lose_copy(&self) {
+        self.state().lineage += 1;
         self.newest.send_replace(None);
     }
 

@@ -140,6 +140,11 @@ impl Window {
             previous: Vec::new(),
             bytes,
         });
+        self.evict();
+    }
+
+    /// Forgets the oldest revisions beyond the limits, but never the newest.
+    fn evict(&mut self) {
         while self.entries.len() > 1
             && (self.entries.len() > self.most_entries || self.bytes > self.most_bytes)
         {
@@ -174,6 +179,7 @@ impl Window {
                 *unknown = Previous::Known(record.clone());
                 entry.bytes += bytes;
                 self.bytes += bytes;
+                self.evict();
                 record
             }
             None => look_up(),

@@ -143,6 +143,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                 self.unshown.push((*digest, remembered.slot, body));
             }
         }
+        self.hold_if_due(fx);
         if R::answers_unseen() {
             self.answer_own(fx);
         }
@@ -229,10 +230,10 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
 
     /// Its own execution is wrong. Nothing of it is shown, now or later. A flipped bit is mended at once; but a learner that
     /// is wrong by itself, such as one of another version, would fetch the same state for ever.
-    fn diverge(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
+    pub(super) fn diverge(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         self.unshown.clear();
         self.stand(Standing::Diverged(slot), fx);
-        let rest = self.setbacks.suffer();
+        let rest = self.setbacks.suffer(slot);
         self.begin_transfer_after(rest, fx);
     }
 
@@ -244,7 +245,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.unable.clear();
         self.unlinked.clear();
         self.has_skipped = true;
-        self.setbacks.since = self.copy.slot;
+        self.comparing.begin_anew(self.copy.slot);
         self.patience = Patience::default();
         // What was shown may be ahead of it still: then it shows nothing until it has caught up with itself.
         if !matches!(self.standing, Standing::Fetching) {
@@ -361,20 +362,21 @@ pub(super) struct Patience {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Setbacks {
     count: u32,
-    /// The state that was taken up last.
-    since: Slot,
+    /// Where it was wrong last.
+    at: Slot,
 }
 
 impl Setbacks {
     /// What it executed itself, as far as this slot, was right.
     const fn go_right(&mut self, slot: Slot) {
-        if slot.0 >= self.since.0.saturating_add(limits::FOLLOW_STEP) {
+        if slot.0 >= self.at.0.saturating_add(limits::FOLLOW_STEP) {
             self.count = 0;
         }
     }
 
-    /// It was wrong. For how many ticks it rests now: none the first time, and twice as many each time after.
-    fn suffer(&mut self) -> u32 {
+    /// It was wrong in this slot. For how many ticks it rests now: none the first time, and twice as many each time after.
+    pub(super) fn suffer(&mut self, slot: Slot) -> u32 {
+        self.at = slot;
         self.count = self.count.saturating_add(1);
         match self.count {
             1 => 0,

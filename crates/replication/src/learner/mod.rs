@@ -10,12 +10,14 @@
 //!    learner's own execution.
 //! 3. If its own execution differs, the fault is here. It answers nothing any more, says so, throws its copy away and
 //!    fetches a certified one ([`transfer`]).
-//! 4. Readers that want all that was acknowledged before share one round of claims ([`reads`]).
+//! 4. At each checkpoint it holds the digest of its whole state against what a quorum has signed ([`comparing`]).
+//! 5. Readers that want all that was acknowledged before share one round of claims ([`reads`]).
 //!
 //! An upstream that tells lies, or too little, or nothing, is left for the next one. Nobody above sees it.
 //!
 //! It writes no log: what it knows it can learn again.
 
+mod comparing;
 mod following;
 mod pending;
 pub(crate) mod reads;
@@ -28,9 +30,11 @@ use crate::client::NoRecord;
 use crate::executor::Replicated;
 use crate::feed::Follow;
 use crate::message::{ReplicaMessage, Reply, ReplyBody};
+use crate::work::{Work, Worked};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use comparing::Comparing;
 use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
@@ -40,8 +44,8 @@ use reads::{Overdue, Reads};
 use rules::{Rules, Standard};
 use testudo_contracts::{Ordering, Service};
 use testudo_core::{
-    Digest, Domain, Effects, Membership, NoWork, Past, Peer, Protocol, PublicKey, ReplicaId, Slot,
-    Target, Time, Verified, View,
+    Digest, Domain, Done, Effects, Membership, NoWork, Past, Peer, Protocol, PublicKey, ReplicaId,
+    Slot, Target, Time, Verified, View,
 };
 use testudo_quorum::Dissemination;
 use testudo_state::Map;
@@ -61,6 +65,8 @@ pub struct LearnerConfig<S> {
     pub service: S,
     /// How long it waits before what may have been lost is said or asked for again.
     pub resend: Duration,
+    /// Slots between two checkpoints, as the replicas have it.
+    pub checkpoint_interval: u64,
 }
 
 /// What the learner's user asks for.
@@ -171,6 +177,7 @@ pub struct Learner<O, S, R = Standard> {
     /// Upstreams whose slots did not link to what is vouched for, since something was shown.
     unlinked: BTreeSet<ReplicaId>,
     transfer: Option<Transfer>,
+    comparing: Comparing,
     /// Replicas that say that the cluster does not admit it.
     refused_by: BTreeSet<ReplicaId>,
     reads: Reads,
@@ -190,6 +197,7 @@ impl<O, S: Clone, R> Clone for Learner<O, S, R> {
             unable: self.unable.clone(),
             unlinked: self.unlinked.clone(),
             transfer: self.transfer.clone(),
+            comparing: self.comparing.clone(),
             refused_by: self.refused_by.clone(),
             reads: self.reads.clone(),
             ..*self
@@ -214,7 +222,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
     type Timer = LearnerTimer;
     type Input = LearnerInput;
     type Output = LearnerOutput;
-    type Work = NoWork;
+    type Work = Work<NoWork>;
 
     /// # Panics
     /// When `me` is a replica, or the membership has no quorums: whoever makes a membership checks it first.
@@ -258,6 +266,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             unable: BTreeSet::new(),
             unlinked: BTreeSet::new(),
             transfer: None,
+            comparing: Comparing::default(),
             refused_by: BTreeSet::new(),
             reads: Reads::new(number(8), BARRIERS),
             view: View(0),
@@ -301,7 +310,9 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
                 self.serve_readers(fx);
             }
             ReplicaMessage::Stable(certificate) => {
-                self.on_stable(from, certificate.statement().slot, fx);
+                let checkpoint = certificate.statement();
+                self.on_certified(checkpoint.slot, checkpoint.state, fx);
+                self.on_stable(from, checkpoint.slot, fx);
             }
             ReplicaMessage::State(answer) => self.on_state(from, answer, fx),
             ReplicaMessage::Reply(reply) => self.on_reply(from, reply, fx),
@@ -325,6 +336,13 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
                 let asked = self.asker.tick();
                 self.carry_out(asked, fx);
             }
+        }
+    }
+
+    fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S, R>) {
+        match done.output {
+            Worked::Order(never) => match never {},
+            Worked::Digest(head) => self.on_own_digest(done.stamp, &head, fx),
         }
     }
 
@@ -483,6 +501,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.follow(fx);
         self.fetch_bodies(fx);
         self.transfer_again(fx);
+        self.ask_for_certificate(fx);
         match self.reads.tick() {
             Overdue::Nothing => {}
             Overdue::Ask(round) => self.ask_for_claims(Some(round), fx),

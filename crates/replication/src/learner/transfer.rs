@@ -178,7 +178,10 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                         match copy {
                             Some(copy) => self.install(copy, fx),
                             // Each chunk was right, so the whole is: this is a fault of our own, and is begun anew.
-                            None => self.begin_transfer(fx),
+                            None => {
+                                let rest = self.setbacks.suffer(self.shown);
+                                self.begin_transfer_after(rest, fx);
+                            }
                         }
                     }
                     Err(()) => self.next_source(fx),

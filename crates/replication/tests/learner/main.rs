@@ -4,7 +4,7 @@ mod stage;
 #[path = "../still/mod.rs"]
 mod still;
 
-use stage::Stage;
+use stage::{INTERVAL, Stage, crooked};
 use std::collections::BTreeSet;
 use testudo_core::{Digest, ReplicaId, Slot};
 use testudo_replication::feed::{StateAnswer, StateAsk};
@@ -471,4 +471,53 @@ fn one_that_is_always_wrong_keeps_nobody_busy() {
         |output: &&LearnerOutput| matches!(output, LearnerOutput::Standing(Standing::Diverged(_)));
     let times = stage.outputs.iter().filter(is_divergence).count();
     assert!((5..=12).contains(&times), "{times} times");
+}
+
+/// A whole checkpoint interval in the life of a learner, with its upstream's and another's word for each slot; then the
+/// checkpoint is stable, and its certificate is asked for.
+fn to_a_checkpoint(stage: &mut Stage) {
+    (1..4).for_each(|replica| stage.vouch(replica, Slot(0)));
+    stage.submit(1, "a");
+    let opening = stage.last_bundle();
+    stage.truth.decide(&[opening]);
+    stage.catch_up();
+    let operation = stage.last_bundle();
+    stage.truth.decide(&[operation]);
+    while stage.truth.state.slot < Slot(INTERVAL) {
+        stage.truth.decide(&[]);
+    }
+    stage.truth.stable = Some(stage.truth.state.clone());
+    stage.catch_up();
+    assert_eq!(stage.answers(), [(1, "a".to_owned())]);
+    stage.work();
+    stage.asked.clear();
+    stage.tick();
+    let [(asked, StateAsk::Certificate)] = stage.asked[..] else { panic!("{:?}", stage.asked) };
+    assert_ne!(asked, stage.learner.upstream());
+}
+
+/// All of its state is what a quorum has signed, and nobody is asked any more.
+#[test]
+fn the_whole_state_is_compared_at_checkpoints() {
+    let mut stage = Stage::new();
+    to_a_checkpoint(&mut stage);
+    stage.serve_state();
+    assert_eq!(stage.learner.compared(), Slot(INTERVAL));
+    stage.tick();
+    assert!(stage.asked.is_empty());
+    assert!(matches!(stage.learner.standing(), Standing::Following(_)));
+}
+
+/// What it answers is right, and what it holds is not: no voucher shows that, but the checkpoint does.
+#[test]
+fn a_state_that_is_wrong_behind_right_answers_is_found_out() {
+    let mut stage = Stage::with(crooked());
+    to_a_checkpoint(&mut stage);
+    let (asked, _) = stage.asked.pop().expect("a certificate is asked for");
+    stage.offer(asked.0);
+    assert_eq!(stage.learner.standing(), Standing::Diverged(Slot(INTERVAL)));
+    stage.serve_state();
+    (1..4).for_each(|replica| stage.vouch(replica, Slot(INTERVAL)));
+    assert!(matches!(stage.learner.standing(), Standing::Following(_)));
+    assert_eq!(stage.learner.copy().digest(), stage.truth.state.digest());
 }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::{Batch, Moment, Service, StableCheckpoint, Store};
 use testudo_core::{
-    Digest, Domain, Effect, Effects, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Slot,
-    Target, Time, Verified, View,
+    Digest, Domain, Done, Effect, Effects, NoWork, Past, Peer, Position, Protocol, PublicKey,
+    ReplicaId, Slot, Stamp, Target, Time, Verified, View,
 };
 use testudo_pbft::Pbft;
 use testudo_replication::executor::Decided;
 use testudo_replication::feed::{Claim, Feed, Follow, Head, StateAnswer, StateAsk, Tree, Voucher};
 use testudo_replication::{
     Bundle, Learner, LearnerConfig, LearnerInput, LearnerOutput, LearnerTimer, Outcome,
-    ReplicaMessage, Replicated, Reply, ReplyBody, Request, Standing,
+    ReplicaMessage, Replicated, Reply, ReplyBody, Request, Standing, Work,
 };
 
 pub(crate) const KEY: PublicKey = PublicKey([7; 32]);
@@ -22,8 +22,14 @@ const ME: Peer = Peer::Client(KEY);
 const OTHER: PublicKey = PublicKey([8; 32]);
 
 /// Adds the operation's bytes to the one value that there is, and gives it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tape;
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tape {
+    /// It stores something that nobody put, and answers as if it had not.
+    pub(crate) is_crooked: bool,
+}
+
+/// Slots between two checkpoints.
+pub(crate) const INTERVAL: u64 = 10;
 
 impl Service for Tape {
     const VERSION: u32 = 1;
@@ -32,6 +38,9 @@ impl Service for Tape {
         let mut tape = store.get(b"tape").map(|tape| tape.to_vec()).unwrap_or_default();
         tape.extend_from_slice(operation);
         store.put(b"tape", tape.clone().into());
+        if self.is_crooked {
+            store.put(b"stray", b"bit".as_slice().into());
+        }
         tape
     }
     fn internal_error(&self) -> Vec<u8> {
@@ -60,7 +69,7 @@ pub(crate) struct Truth {
 
 impl Truth {
     fn new() -> Self {
-        let state = Replicated::genesis(&Tape, &clients());
+        let state = Replicated::genesis(&Tape::default(), &clients());
         Self { state, feeds: Vec::new(), stable: None, others: 0 }
     }
 
@@ -79,11 +88,11 @@ impl Truth {
             run();
             Ok(())
         };
-        let moment = self.state.begin(&Tape, slot, &batch, guard);
+        let moment = self.state.begin(&Tape::default(), slot, &batch, guard);
         let own = own.iter().map(|bundle| (KEY, bundle));
         for (index, (client, bundle)) in own.chain([(OTHER, &other)]).enumerate() {
             let decided = Decided { client, digest: batch.bundles[index], bundle };
-            self.state.execute(&Tape, decided, &moment, &mut |run| {
+            self.state.execute(&Tape::default(), decided, &moment, &mut |run| {
                 run();
                 Ok(())
             });
@@ -106,7 +115,19 @@ fn clients() -> BTreeSet<PublicKey> {
 pub(crate) fn config(clients: BTreeSet<PublicKey>) -> LearnerConfig<Tape> {
     let resend = Duration::from_millis(100);
     let (domain, membership) = (Domain::default(), membership());
-    LearnerConfig { domain, membership, clients, service: Tape, resend }
+    LearnerConfig {
+        domain,
+        membership,
+        clients,
+        service: Tape::default(),
+        resend,
+        checkpoint_interval: INTERVAL,
+    }
+}
+
+/// Of a learner that stores what nobody put.
+pub(crate) fn crooked() -> LearnerConfig<Tape> {
+    LearnerConfig { service: Tape { is_crooked: true }, ..config(clients()) }
 }
 
 /// The learner, and all that it has said.
@@ -119,6 +140,8 @@ pub(crate) struct Stage {
     pub(crate) asked: Vec<(ReplicaId, StateAsk)>,
     pub(crate) rounds: Vec<u64>,
     pub(crate) outputs: Vec<LearnerOutput>,
+    /// What is to be computed in the background.
+    works: Vec<(Stamp, Work<NoWork>)>,
 }
 
 impl Stage {
@@ -127,10 +150,14 @@ impl Stage {
     }
 
     pub(crate) fn admitting(clients: BTreeSet<PublicKey>) -> Self {
+        Self::with(config(clients))
+    }
+
+    pub(crate) fn with(config: LearnerConfig<Tape>) -> Self {
         let (mut list, mut next) = (Vec::new(), Position(0));
         let mut host = Still;
         let mut fx = Effects::new(&mut list, &mut next, &mut host);
-        let learner = Learner::start(config(clients), ME, Past::none(), &mut fx);
+        let learner = Learner::start(config, ME, Past::none(), &mut fx);
         let mut stage = Self {
             learner,
             truth: Truth::new(),
@@ -140,6 +167,7 @@ impl Stage {
             asked: Vec::new(),
             rounds: Vec::new(),
             outputs: Vec::new(),
+            works: Vec::new(),
         };
         stage.note(list);
         stage
@@ -151,6 +179,7 @@ impl Stage {
                 Effect::SendEager(to, message) => self.hear(to, message),
                 Effect::Output(output) => self.outputs.push(output),
                 Effect::SetTimer(..) | Effect::CancelTimer(_) => {}
+                Effect::Work(stamp, work) => self.works.push((stamp, work)),
                 other => panic!("a learner does not {other:?}"),
             }
         }
@@ -202,6 +231,14 @@ impl Stage {
 
     pub(crate) fn read(&mut self, ticket: u64) {
         self.step(|learner, fx| learner.on_input(LearnerInput::Read { ticket }, fx));
+    }
+
+    /// What is computed in the background is done.
+    pub(crate) fn work(&mut self) {
+        for (stamp, work) in std::mem::take(&mut self.works) {
+            let output = testudo_core::Work::run(work);
+            self.step(|learner, fx| learner.on_work(Done { stamp, output }, fx));
+        }
     }
 
     pub(crate) fn tick(&mut self) {
@@ -309,6 +346,7 @@ impl Stage {
                 let (certificate, head) = self.stable();
                 StateAnswer::Head(certificate, head)
             }
+            StateAsk::Certificate => return self.offer(to.0),
             StateAsk::Chunk { slot, tree, after } => {
                 let state = self.truth.stable.as_ref().expect("a checkpoint is stable");
                 let map = match tree {

@@ -75,10 +75,19 @@ impl<S: System> World<S> {
         each_host!(&self.nodes[node.index()].body, host => host.disk().positions().collect())
     }
 
-    /// A durable record of a node rots; it is found at the next start.
+    /// A durable record of a node rots; it is found at the next start, with the record's tag.
     pub fn rot(&mut self, node: NodeId, position: Position) -> bool {
-        let rotted =
-            each_host!(&mut self.nodes[node.index()].body, host => host.disk.rot(position));
+        self.rot_record(node, position, true)
+    }
+
+    /// A durable record of a node rots together with its tag: at the next start nobody knows what it was about.
+    pub fn rot_wholly(&mut self, node: NodeId, position: Position) -> bool {
+        self.rot_record(node, position, false)
+    }
+
+    fn rot_record(&mut self, node: NodeId, position: Position, keeps_tag: bool) -> bool {
+        let body = &mut self.nodes[node.index()].body;
+        let rotted = each_host!(body, host => host.disk.rot(position, keeps_tag));
         if rotted {
             self.record(&Event::Rotted(node));
         }

@@ -9,10 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use testudo_core::Digest;
 use testudo_replication::Event;
-use testudo_runtime::read_evidence;
-
-/// Where a node keeps evidence within its data folder.
-const EVIDENCE: &str = "evidence";
+use testudo_runtime::{EVIDENCE_FOLDER, read_evidence};
 
 /// A replica's recent past.
 pub(super) struct History {
@@ -31,7 +28,7 @@ struct Inner {
 impl History {
     /// The past of a replica with that data folder.
     pub(super) fn open(data: &Path) -> Self {
-        Self { evidence: data.join(EVIDENCE), inner: Mutex::default() }
+        Self { evidence: data.join(EVIDENCE_FOLDER), inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -64,6 +61,14 @@ impl History {
         let executed =
             inner.executed.iter().map(|(slot, chain, outcome)| at(*slot, chain, outcome));
         (executed.collect(), inner.caught.iter().cloned().collect())
+    }
+
+    /// How many sets of evidence are held, and against how many replicas.
+    pub(super) fn evidence(&self) -> (u64, u64) {
+        let mut inner = self.lock();
+        self.read_evidence(&mut inner);
+        let accused: BTreeSet<u16> = inner.caught.iter().map(|caught| caught.accused).collect();
+        (inner.caught.len() as u64, accused.len() as u64)
     }
 
     /// Reads the folder of evidence again if it has changed. There are a few files in it at most.

@@ -14,6 +14,7 @@ use testudo_contracts::Moment;
 use testudo_core::Decode as _;
 use testudo_etcd::{Cluster as _, Copy};
 use testudo_kv::{Kv, Operation, Response as Told};
+use testudo_runtime::serve_visitors;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -43,7 +44,7 @@ pub(super) async fn start(address: &str, window: Window) -> Outcome<JoinHandle<(
         .route("/readyz", get(ready))
         .with_state(Arc::new(window));
     Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = serve_visitors(listener, router).await {
             tracing::error!("nobody can ask any more how the gateway is: {error}");
         }
     }))

@@ -41,6 +41,7 @@ fn shown(copy: &testudo_client::Copy) -> Arc<Copy> {
         slot: published.slot,
         time: published.time,
         state: published.state.clone(),
+        lineage: copy.lineage,
         taken: copy.taken,
     })
 }

@@ -16,7 +16,7 @@ const WORD: usize = 40;
 const EVIDENCE: usize = 64 << 10;
 
 /// A replica's word on itself.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Claim {
     /// The version of the program.
     pub(crate) version: String,
@@ -52,8 +52,14 @@ pub(crate) struct Claim {
     pub(crate) entries: u64,
     /// Bytes of its state.
     pub(crate) bytes: u64,
-    /// How it is: `well`, or `diverged` or `halted` at a slot.
+    /// How it is: `well`, or `behind`, `diverged` or `halted` at a slot.
     pub(crate) health: Health,
+    /// The slot of the last snapshot that was asked for or started from; 0 if none was.
+    #[serde(default)]
+    pub(crate) snapshot: u64,
+    /// How its disk is.
+    #[serde(default)]
+    pub(crate) disk: Disk,
     /// Whom it holds evidence against.
     pub(crate) caught: Vec<Caught>,
 }
@@ -67,12 +73,56 @@ pub(crate) struct At {
     pub(crate) digest: String,
 }
 
+/// How a replica's disk is.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Disk {
+    /// What a flush of the log takes as of late, in milliseconds.
+    pub(crate) flush_ms: f64,
+    /// Records that were found lost when the log was opened.
+    pub(crate) records_lost: u64,
+    /// Snapshots that were found damaged then, and not used.
+    pub(crate) snapshots_lost: u64,
+}
+
+/// A disk whose flushes take so many milliseconds is slow.
+const SLOW_MS: f64 = 50.0;
+
+impl Disk {
+    /// Whether it slows its replica down.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.flush_ms >= SLOW_MS
+    }
+
+    /// Whether something on it could not be read back.
+    pub(crate) const fn is_damaged(&self) -> bool {
+        self.records_lost > 0 || self.snapshots_lost > 0
+    }
+
+    /// What is wrong with it, in a few words; empty if nothing is.
+    pub(crate) fn words(&self) -> String {
+        let mut words = Vec::new();
+        if self.is_slow() {
+            words.push(format!("flushes take {:.0} ms", self.flush_ms));
+        }
+        for (count, what) in [(self.records_lost, "record"), (self.snapshots_lost, "snapshot")] {
+            match count {
+                0 => {}
+                1 => words.push(format!("1 {what} was lost")),
+                _ => words.push(format!("{count} {what}s were lost")),
+            }
+        }
+        words.join(", ")
+    }
+}
+
 /// How a replica says that it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "is", content = "slot")]
 pub(crate) enum Health {
     /// As it should be.
     Well,
+    /// It lacks what was decided up to this slot or a later one, and fetches a certified state.
+    Behind(u64),
     /// Its state after this slot is not what a quorum signed.
     Diverged(u64),
     /// No digest of this slot can reach a quorum: it has stopped there.
@@ -144,6 +194,9 @@ impl Claim {
                 replication::Health::Diverged(slot) => Health::Diverged(slot.0),
                 replication::Health::Halted(slot) => Health::Halted(slot.0),
             },
+            snapshot: status.snapshot.0,
+            // The driver puts it in: the automaton knows of no disk.
+            disk: Disk::default(),
             caught,
         }
     }
@@ -163,6 +216,7 @@ impl Claim {
         }
         self.executed.sort_by_key(|at| at.slot);
         self.executed.dedup_by_key(|at| at.slot);
+        self.disk.flush_ms = self.disk.flush_ms.clamp(0.0, 1e6);
         self.caught.truncate(4 * testudo_core::limits::REPLICAS);
         for caught in &mut self.caught {
             caught.offence = clean(&caught.offence);

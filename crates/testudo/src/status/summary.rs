@@ -1,14 +1,13 @@
 //! Claims beside what enough of them agree on.
 
-use super::claim::{At, Claim, Health};
+use super::claim::{At, Claim, Disk, Health};
 use super::gateway;
 use crate::cluster::Cluster;
+use crate::evidence::court::Court;
 use crate::failure::{Failure, Outcome};
-use crate::protocols;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use testudo_core::{Context, Evidence};
-use testudo_keys::Ed25519Verifier;
+use testudo_core::Evidence;
 use testudo_quorum::Dissemination;
 
 /// How a replica's digests compare with those that f+1 replicas agree on.
@@ -35,6 +34,11 @@ impl Row {
     /// Whether anything that is held against it holds.
     pub(crate) fn is_convicted(&self) -> bool {
         self.caught.values().any(|accusation| accusation.is_proved)
+    }
+
+    /// How its disk is, if it says.
+    pub(crate) fn disk(&self) -> Option<&Disk> {
+        self.claim.as_ref().ok().map(|claim| &claim.disk)
     }
 }
 
@@ -114,12 +118,8 @@ impl Summary {
         let claimed = || heard.iter().map(|it| it.executed.as_slice());
         let (digests, split) = agreed_digests(claimed(), quorums.weak());
         let agreed = agree(&heard, &digests, quorums.weak());
-        let keys = membership.members.iter().map(|member| member.voting);
-        let verifier = Ed25519Verifier::new(keys);
-        let context =
-            Context { domain: cluster.domain(), membership: &membership, verifier: &verifier };
-        let convicts =
-            |evidence: &Evidence| protocols::is_convicted(&cluster.protocol, evidence, &context);
+        let court = Court::of(cluster)?;
+        let convicts = |evidence: &Evidence| court.convicts(evidence);
         let accusations = accusations(&heard, quorums.weak(), convicts);
         let mut rows = Vec::with_capacity(claims.len());
         for (replica, claim) in cluster.replicas.iter().zip(claims) {
@@ -173,9 +173,22 @@ impl Summary {
                 "executed": self.agreed.executed,
                 "stable": self.agreed.stable,
             },
+            "convicted": self.convicted(),
+            "evidence": self.evidence(),
             "replicas": replicas,
             "gateways": gateways,
         })
+    }
+
+    /// Who is convicted by evidence that was checked here, or that f+1 replicas say to have checked.
+    fn convicted(&self) -> Vec<u16> {
+        self.rows.iter().filter(|row| row.is_convicted()).map(|row| row.id).collect()
+    }
+
+    /// How many sets of evidence the replicas say to hold, all together.
+    fn evidence(&self) -> usize {
+        let sets = |row: &Row| row.claim.as_ref().map_or(0, |claim| claim.caught.len());
+        self.rows.iter().map(sets).sum()
     }
 
     fn gateway_json(&self, row: &gateway::Row) -> Value {

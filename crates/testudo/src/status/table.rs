@@ -1,6 +1,6 @@
 //! The summary for people.
 
-use super::claim::{Claim, Health};
+use super::claim::{Claim, Disk, Health};
 use super::gateway::{self, Standing};
 use super::summary::{Accusation, Comparison, Row, Summary, Verdict};
 use crate::cluster::service::Bytes;
@@ -126,7 +126,7 @@ fn cells(row: &Row) -> [String; 9] {
             claim.slot.to_string(),
             row.lag.to_string(),
             digest(&row.comparison),
-            health(claim.health),
+            health(claim),
             caught,
         ],
     }
@@ -149,11 +149,16 @@ fn digest(comparison: &Comparison) -> String {
     }
 }
 
-fn health(health: Health) -> String {
-    match health {
+fn health(claim: &Claim) -> String {
+    let health = match claim.health {
         Health::Well => "well".into(),
+        Health::Behind(slot) => format!("behind at slot {slot}, fetches the state"),
         Health::Diverged(slot) => format!("diverged at slot {slot}"),
         Health::Halted(slot) => format!("halted at slot {slot}"),
+    };
+    match claim.disk.words().as_str() {
+        "" => health,
+        disk => format!("{health} (disk: {disk})"),
     }
 }
 
@@ -204,6 +209,11 @@ fn sentences(summary: &Summary) -> String {
         (
             "too far behind to compare",
             names(&|row| row.claim.is_ok() && row.comparison == Comparison::Unknown),
+        ),
+        ("whose disk is slow", names(&|row| row.disk().is_some_and(Disk::is_slow))),
+        (
+            "that found damage on its disk when it started",
+            names(&|row| row.disk().is_some_and(Disk::is_damaged)),
         ),
         ("caught lying", names(&|row| row.is_convicted())),
         (

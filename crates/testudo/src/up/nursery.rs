@@ -16,6 +16,9 @@ use tokio::task::JoinSet;
 /// Notices that wait to be read before children must wait with saying more.
 const NOTICES: usize = 256;
 
+/// How the sentence begins with which this program ends when it fails.
+const LAST_WORD: &str = "testudo: ";
+
 /// The replicas, as processes.
 pub(crate) struct Nursery {
     order: watch::Sender<Order>,
@@ -103,16 +106,20 @@ impl Nursery {
                 self.running.insert(id, pid);
                 None
             }
+            // What it says last is told with its death.
+            Notice::Said(_, line) if line.starts_with(LAST_WORD) => None,
             Notice::Said(id, line) => {
                 say::err(format_args!("replica {id}: {line}"));
                 None
             }
             Notice::Died { id, how, is_refusal, last, again } => {
                 let pid = self.running.remove(&id);
+                let why = last.last().and_then(|line| line.strip_prefix(LAST_WORD));
                 if is_refusal && !self.is_serving {
-                    let why = last.last().map_or("", |line| line.trim_start_matches("testudo: "));
+                    let why = why.or(last.last().map(String::as_str)).unwrap_or_default();
                     return Some(Failure::refused(format!("replica {id} refuses to run: {why}")));
                 }
+                let how = why.map_or(how.clone(), |why| format!("{how}: {why}"));
                 let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
                 let next = match again {
                     Some(wait) => format!("starting it again in {} s", wait.as_secs_f32()),

@@ -19,7 +19,7 @@ pub(crate) struct Hosts {
 }
 
 /// Keys that [`fill`] puts in one transaction, and so in one slot.
-pub(crate) const FILLED_AT_ONCE: u64 = 50;
+pub(crate) const FILLED_AT_ONCE: u64 = 12;
 
 impl Hosts {
     /// Makes the cluster's files and starts its replicas.
@@ -92,6 +92,31 @@ pub(crate) fn fill(etcd: &str, keys: u64) {
             while let Err(status) = kv.txn(txn.clone()).await {
                 attempts += 1;
                 assert!(attempts < 600, "{status}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    });
+}
+
+/// Has so many MiB ordered, and so logged, that change nothing: transactions whose condition does not hold.
+pub(crate) fn burden(etcd: &str, megabytes: usize) {
+    use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+    use pb::request_op::Request;
+    let compare = pb::Compare {
+        result: CompareResult::Greater as i32,
+        target: CompareTarget::Create as i32,
+        key: "burden".into(),
+        target_union: Some(TargetUnion::CreateRevision(0)),
+        ..Default::default()
+    };
+    let put = super::audience::put("burden", "v".repeat(1 << 20), 0);
+    let success = vec![pb::RequestOp { request: Some(Request::RequestPut(put)) }];
+    let txn = pb::TxnRequest { compare: vec![compare], success, failure: Vec::new() };
+    run(async {
+        let mut kv = client(etcd);
+        for _ in 0..megabytes {
+            // Whether it was ordered is not known when it is not answered; that does not matter here.
+            if kv.txn(txn.clone()).await.is_err() {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }

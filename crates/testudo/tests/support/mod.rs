@@ -4,6 +4,8 @@
 pub(crate) mod audience;
 pub(crate) mod history;
 pub(crate) mod hosts;
+pub(crate) mod hurt;
+pub(crate) mod troupe;
 pub(crate) mod workload;
 
 use serde_json::Value;
@@ -64,6 +66,36 @@ pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) 
         assert!(Instant::now() < deadline, "this never came about: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Waits until all replicas but these are well and have executed the same slot with the same digest, as status shows
+/// them, and gives that slot.
+pub(crate) fn agreement(
+    status: impl Fn() -> Value,
+    excepted: &[usize],
+    said: impl Fn() -> String,
+) -> u64 {
+    let mut last = Value::Null;
+    let deadline = Instant::now() + EVENTUALLY;
+    while Instant::now() < deadline {
+        last = status();
+        let rows = last["replicas"].as_array().expect("status lists replicas");
+        let rows = rows.iter().enumerate().filter(|(id, _)| !excepted.contains(id));
+        let places: Vec<_> = rows
+            .map(|(_, row)| {
+                (row["digest"] == "equal" && row["claim"]["health"]["is"] == "well")
+                    .then(|| row["compared_at"].as_u64().filter(|at| row["claim"]["slot"] == *at))
+                    .flatten()
+            })
+            .collect();
+        if let Some(Some(first)) = places.first().copied()
+            && places.iter().all(|place| *place == Some(first))
+        {
+            return first;
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    panic!("replicas never agreed: {last:#}\n{}", said());
 }
 
 /// A running `testudo up`.
@@ -172,29 +204,7 @@ impl Cluster {
 
     /// Waits until all replicas but these have executed the same slot with the same digest.
     pub(crate) fn agree_but(&self, excepted: &[usize]) -> u64 {
-        let mut last = Value::Null;
-        let deadline = Instant::now() + EVENTUALLY;
-        while Instant::now() < deadline {
-            last = self.status();
-            let rows = last["replicas"].as_array().expect("status lists replicas");
-            let rows = rows.iter().enumerate().filter(|(id, _)| !excepted.contains(id));
-            let places: Vec<_> = rows
-                .map(|(_, row)| {
-                    (row["digest"] == "equal" && row["claim"]["health"]["is"] == "well")
-                        .then(|| {
-                            row["compared_at"].as_u64().filter(|at| row["claim"]["slot"] == *at)
-                        })
-                        .flatten()
-                })
-                .collect();
-            if let Some(Some(first)) = places.first().copied()
-                && places.iter().all(|place| *place == Some(first))
-            {
-                return first;
-            }
-            std::thread::sleep(Duration::from_millis(300));
-        }
-        panic!("replicas never agreed: {last:#}\nup said:\n{}", self.said());
+        agreement(|| self.status(), excepted, || format!("up said:\n{}", self.said()))
     }
 
     /// Stops it with this signal, and gives its exit code.

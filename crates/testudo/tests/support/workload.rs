@@ -28,11 +28,19 @@ pub(crate) struct Workload {
     answered: AtomicUsize,
     enough: AtomicBool,
     rounds: AtomicU64,
+    /// How long a client rests after each answer.
+    rest: Duration,
 }
 
 impl Workload {
     /// A workload for the etcd endpoint, which serves an empty store.
     pub(crate) fn new(etcd: &str) -> Arc<Self> {
+        Self::resting(etcd, Duration::ZERO)
+    }
+
+    /// The same with clients that rest after each answer, so that a round that takes long asks for no more than can be
+    /// judged.
+    pub(crate) fn resting(etcd: &str, rest: Duration) -> Arc<Self> {
         Arc::new(Self {
             endpoint: Mutex::new(format!("http://{etcd}")),
             history: Mutex::default(),
@@ -41,6 +49,7 @@ impl Workload {
             answered: AtomicUsize::new(0),
             enough: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
+            rest,
         })
     }
 
@@ -120,6 +129,9 @@ impl Workload {
             }
             let step = Step { client, input: ask, called, returned };
             self.history.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+            if !self.rest.is_zero() {
+                tokio::time::sleep(self.rest).await;
+            }
         }
     }
 

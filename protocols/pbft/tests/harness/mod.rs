@@ -14,7 +14,7 @@ use testudo_core::fault::FaultModel;
 use testudo_core::gate::Gate;
 use testudo_core::{
     Certificate, Context, Digest, Domain, Effect, Effects, Epoch, Evidence, Host, Incarnation,
-    Member, Membership, Message as _, Past, Peer, Position, Promise, Protocol, PublicKey,
+    Lost, Member, Membership, Message as _, Past, Peer, Position, Promise, Protocol, PublicKey,
     ReplicaId, Signature, Signed, Signer, Slot, Statement, Target, Time, Verified, Verifier, View,
 };
 use testudo_pbft::message::{Commit, Prepare};
@@ -89,7 +89,7 @@ pub struct Letter {
 pub struct Disk {
     pub promise: Option<Promise>,
     pub records: Vec<(Position, Record)>,
-    pub lost: Vec<Position>,
+    pub lost: Vec<Lost>,
     pub snapshot: Option<Snapshot>,
 }
 

@@ -17,7 +17,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, Ordering as _, StableCheckpoint};
 use testudo_core::{
-    Decode, DecodeError, Effects, Encode, Past, Reader, Slot, View, wire_enum,
+    Decode, DecodeError, Effects, Encode, Past, Reader, Slot, Tag, Tagged, View, wire_enum,
 };
 
 /// What must survive a crash.
@@ -35,6 +35,16 @@ wire_enum!(Record {
     1 => Decided(slot, batch),
     2 => Stable(body),
 });
+
+impl Tagged for Record {
+    fn tag(&self) -> Tag {
+        match self {
+            Self::Voted(proposal) => Tag::Vote(proposal.slot),
+            Self::Decided(slot, _) => Tag::Decided(*slot),
+            Self::Stable(certificate) => Tag::Stable(certificate.statement().slot),
+        }
+    }
+}
 
 /// All that records say, in short. Whoever stores it may let go of every record before it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cluster::{Address, Replica};
-use crate::status::claim::Caught;
+use crate::status::claim::{Caught, Disk};
 use testudo_core::{ClusterId, PublicKey};
 
 fn cluster() -> Cluster {
@@ -45,6 +45,8 @@ fn claim(replica: u16, slots: std::ops::RangeInclusive<u64>) -> Claim {
         entries: 0,
         bytes: 0,
         health: Health::Well,
+        snapshot: 0,
+        disk: Disk::default(),
         caught: Vec::new(),
     }
 }
@@ -104,7 +106,9 @@ fn two_holders_of_evidence_convict() {
     }
     let summary = judge(claims.into_iter().map(Ok).collect());
     assert!(summary.rows[2].is_convicted());
-    assert_eq!(summary.json()["replicas"][2]["caught"][0]["proved"], true);
+    let json = summary.json();
+    assert_eq!(json["replicas"][2]["caught"][0]["proved"], true);
+    assert_eq!((&json["convicted"], &json["evidence"]), (&serde_json::json!([2]), &2.into()));
 }
 
 #[test]
@@ -132,6 +136,30 @@ fn the_table_holds_every_replica_and_what_is_agreed() {
     for what in ["primary", "unreachable: gone", "9 equal", "2 agree", "Replica unreachable: 1."] {
         assert!(text.contains(what), "{what} is missing in\n{text}");
     }
+}
+
+#[test]
+fn what_ails_a_replica_is_named() {
+    let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
+    claims[1].disk = Disk { flush_ms: 120.04, ..Disk::default() };
+    claims[2].disk = Disk { records_lost: 1, snapshots_lost: 2, flush_ms: 0.4 };
+    claims[3].health = Health::Behind(9);
+    let summary = judge(claims.into_iter().map(Ok).collect());
+    assert_eq!(summary.verdict, Verdict::Amiss);
+    let text = crate::status::table::table(&summary);
+    for what in [
+        "well (disk: flushes take 120 ms)",
+        "well (disk: 1 record was lost, 2 snapshots were lost)",
+        "behind at slot 9, fetches the state",
+        "Replica whose disk is slow: 1.",
+        "Replica that found damage on its disk when it started: 2.",
+    ] {
+        assert!(text.contains(what), "{what} is missing in\n{text}");
+    }
+    // One that shows no disk is asked no more of.
+    let mut old = serde_json::to_value(claim(0, 1..=9)).unwrap();
+    old.as_object_mut().unwrap().remove("disk");
+    assert_eq!(serde_json::from_value::<Claim>(old).unwrap(), claim(0, 1..=9));
 }
 
 #[test]

@@ -1,0 +1,230 @@
+//! One replica after the other is killed, turned into a liar, and given a rotten, full or slow disk, under load from
+//! eight clients: each is named and healed before the next is hurt, all end in the same state, and what was answered is
+//! explained by one order.
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::hosts::burden;
+use support::hurt::{SlowDisk, SmallDisk, flip_in_the_middle};
+use support::troupe::{Role, Troupe};
+use support::workload::Workload;
+use support::{alone, eventually, said, testudo};
+
+/// How long a client rests after each answer: eight of them ask for two hundred operations a second at most.
+const REST: Duration = Duration::from_millis(40);
+
+/// Operations that are answered in each round, whatever happens meanwhile.
+const OPERATIONS: usize = 150;
+
+/// Operations that must be answered while a replica is out.
+const MEANWHILE: usize = 50;
+
+/// Bytes of the small disk: enough for a log and its snapshots, and soon full with ballast.
+const SMALL: u64 = 192 << 20;
+
+/// Milliseconds of a flush of the slow disk.
+const SLOW: u32 = 120;
+
+/// The replica that lies for a while.
+const LIAR: usize = 1;
+
+/// A cluster and its clients.
+struct Stage {
+    troupe: Troupe,
+    workload: Arc<Workload>,
+}
+
+impl Stage {
+    /// Hurts and heals a replica under load; then all replicas agree.
+    fn round(&mut self, what: &str, mut story: impl FnMut(&mut Troupe, &Workload)) {
+        let began = Instant::now();
+        let Self { troupe, workload } = self;
+        workload.round(OPERATIONS, |_| {
+            story(troupe, workload);
+            true
+        });
+        let healed = began.elapsed();
+        let slot = troupe.agree();
+        eprintln!(
+            "{what}: healed in {healed:.1?}, all equal at slot {slot} after {:.1?}",
+            began.elapsed()
+        );
+    }
+}
+
+/// Waits until so many operations more are answered.
+fn answers(workload: &Workload, count: usize) {
+    let before = workload.answered();
+    eventually("clients are answered", || (workload.answered() >= before + count).then_some(()));
+}
+
+#[test]
+fn one_after_the_other_is_hurt_and_heals() {
+    let _alone = alone();
+    let troupe = Troupe::start(LIAR);
+    let workload = Workload::resting(&troupe.etcd, REST);
+    let mut stage = Stage { troupe, workload };
+    stage.round("killed and started again", |troupe, workload| killed(troupe, workload, 0));
+    stage.round("a rotten snapshot", |troupe, workload| rotten_snapshot(troupe, workload, 2));
+    stage.round("a full disk", |troupe, workload| full_disk(troupe, workload, 3));
+    stage.round("a slow disk", slow_disk);
+    stage.round("a liar, replaced", |troupe, workload| liar(troupe, workload, LIAR));
+    stage.round("a rotten log", |troupe, workload| rotten_log(troupe, workload, 2));
+    stage.workload.verify();
+    stage.troupe.stop();
+}
+
+/// It comes back with all that it had said.
+fn killed(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    answers(workload, MEANWHILE);
+    assert_eq!(troupe.end(id, "KILL"), None);
+    let row = troupe.row(id);
+    assert_eq!(row["reachable"], false, "{row:#}");
+    answers(workload, MEANWHILE);
+    troupe.begin(id, Role::Honest);
+    troupe.healed(id);
+}
+
+/// What it lost is known to have been lost, and nothing that rests on it is used.
+fn rotten_log(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    assert_eq!(troupe.end(id, "KILL"), None);
+    let segments = troupe.files(id, ".segment");
+    flip(&segments[0]);
+    answers(workload, MEANWHILE);
+    troupe.begin(id, Role::Honest);
+    troupe.healed(id);
+    assert!(troupe.said(id).contains("the log is damaged"), "{}", troupe.said(id));
+    let disk = troupe.row(id)["claim"]["disk"].take();
+    assert!(disk["records_lost"].as_u64() >= Some(1), "{disk:#}");
+}
+
+/// A snapshot that does not prove itself is not used.
+fn rotten_snapshot(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    eventually("a snapshot is written", || {
+        burden(&troupe.etcd, 4);
+        (!troupe.files(id, ".snapshot").is_empty()).then_some(())
+    });
+    assert_eq!(troupe.end(id, "KILL"), None);
+    let snapshots = troupe.files(id, ".snapshot");
+    snapshots.iter().for_each(|file| flip(file));
+    answers(workload, MEANWHILE);
+    troupe.begin(id, Role::Honest);
+    troupe.healed(id);
+    assert!(troupe.said(id).contains("a snapshot is lost"), "{}", troupe.said(id));
+    let disk = troupe.row(id)["claim"]["disk"].take();
+    assert_eq!(disk["snapshots_lost"], snapshots.len(), "{disk:#}");
+}
+
+fn flip(file: &Path) {
+    let place = flip_in_the_middle(file);
+    eprintln!("flipped a bit of byte {place} of {}", file.display());
+}
+
+/// It ends, as it must not say what it may forget; and comes back when there is space.
+fn full_disk(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    let home = troupe.data(id).to_owned();
+    let disk = match SmallDisk::make(troupe.folder(), SMALL) {
+        Ok(disk) => {
+            eprintln!(
+                "a full disk: a file system of {SMALL} bytes in a name space of its own, filled"
+            );
+            assert_eq!(troupe.end(id, "TERM"), Some(0));
+            troupe.move_data(id, &disk.path.join("data"));
+            troupe.begin(id, Role::Honest);
+            troupe.healed(id);
+            Some((disk.fill(), disk))
+        }
+        Err(why) => {
+            eprintln!("a full disk: a limit on the length of files, as {why}");
+            assert_eq!(troupe.end(id, "TERM"), Some(0));
+            troupe.begin(id, Role::Limited(1 << 20));
+            None
+        }
+    };
+    // Space that the log had taken beforehand is used up first.
+    let mut ended = None;
+    eventually("a full disk ends it", || {
+        burden(&troupe.etcd, 2);
+        ended = ended.take().or_else(|| troupe.has_ended(id));
+        ended.is_some().then_some(())
+    });
+    assert_eq!(ended, Some(Some(1)));
+    let said = troupe.said(id);
+    assert!(
+        said.contains("storage failed, and a replica must not say what it may forget"),
+        "{said}"
+    );
+    answers(workload, MEANWHILE);
+    if let Some((ballast, _disk)) = disk {
+        std::fs::remove_file(ballast).expect("the ballast is removed");
+        troupe.begin(id, Role::Honest);
+        troupe.healed(id);
+        assert_eq!(troupe.end(id, "TERM"), Some(0));
+        troupe.move_data(id, &home);
+    }
+    troupe.begin(id, Role::Honest);
+    troupe.healed(id);
+}
+
+/// The primary's flushes take long. Clients wait a little longer, and nobody is harmed.
+fn slow_disk(troupe: &mut Troupe, workload: &Workload) {
+    let disk = SlowDisk::make(troupe.folder(), SLOW);
+    let id = troupe.primary();
+    assert_eq!(troupe.end(id, "TERM"), Some(0));
+    troupe.begin(id, Role::Preloaded(&disk.library));
+    troupe.healed(id);
+    disk.begin();
+    answers(workload, 2 * MEANWHILE);
+    eventually("status names the slow disk", || {
+        let status = troupe.status();
+        let is_slow = |other: &usize| {
+            status["replicas"][*other]["claim"]["disk"]["flush_ms"].as_f64() >= Some(50.0)
+        };
+        ((0..4).filter(is_slow).collect::<Vec<_>>() == [id]).then_some(())
+    });
+    disk.end();
+    troupe.healed(id);
+}
+
+/// It forges what it sends, and is caught at it; then an honest process takes its place.
+fn liar(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    assert_eq!(troupe.end(id, "TERM"), Some(0));
+    troupe.begin(id, Role::Liar);
+    let row = eventually("the liar is caught", || {
+        let row = troupe.row(id);
+        let caught =
+            row["caught"].as_array().is_some_and(|all| all.iter().any(|it| it["proved"] == true));
+        caught.then_some(row)
+    });
+    answers(workload, MEANWHILE);
+    convicted_by_files(troupe, id);
+    assert_eq!(troupe.end(id, "TERM"), Some(0), "{row:#}");
+    troupe.begin(id, Role::Honest);
+    troupe.healed(id);
+    for (other, row) in troupe.status()["replicas"].as_array().expect("rows").iter().enumerate() {
+        let is_accused = row["caught"].as_array().is_some_and(|all| !all.is_empty());
+        assert_eq!(is_accused, other == id, "{row:#}");
+    }
+}
+
+/// The files that the others keep convict it with public keys alone.
+fn convicted_by_files(troupe: &Troupe, id: usize) {
+    let files: Vec<String> = eventually("evidence is kept", || {
+        let folders = (0..4).map(|other| troupe.data(other).join("evidence"));
+        let entries = folders.filter_map(|it| std::fs::read_dir(it).ok()).flatten().flatten();
+        let files = entries.map(|entry| support::path(&entry.path()));
+        let files: Vec<_> = files.filter(|file| file.ends_with(".evidence")).collect();
+        (!files.is_empty()).then_some(files)
+    });
+    let mut words = vec!["evidence", "verify", "--json", "--cluster", &troupe.cluster];
+    words.extend(files.iter().map(String::as_str));
+    let output = testudo(&words);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for finding in found.as_array().expect("a list") {
+        assert_eq!((&finding["accused"], &finding["convicted"]), (&id.into(), &true.into()));
+    }
+}

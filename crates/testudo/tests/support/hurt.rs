@@ -1,0 +1,125 @@
+//! What befalls disks: a flipped bit, no space, and flushes that take their time.
+
+use super::path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Flips one bit of a byte that is not zero, as near to the middle of what was written as there is one, and says which.
+pub(crate) fn flip_in_the_middle(file: &Path) -> usize {
+    let mut bytes = std::fs::read(file).expect("the file is read");
+    let written = bytes.iter().rposition(|byte| *byte != 0).expect("something was written") + 1;
+    let place = (written / 2..written).find(|place| bytes[*place] != 0).expect("there is one");
+    bytes[place] ^= 0x10;
+    std::fs::write(file, bytes).expect("the file is written");
+    place
+}
+
+/// A small disk in memory that no other process sees but by its path.
+pub(crate) struct SmallDisk {
+    holder: Child,
+    /// Where it is.
+    pub(crate) path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Makes one of so many bytes, in a name space of its own. `Err` says why that is not possible here.
+    pub(crate) fn make(folder: &Path, bytes: u64) -> Result<Self, String> {
+        let place = folder.join("small-disk");
+        std::fs::create_dir(&place).map_err(|error| error.to_string())?;
+        let script = format!(
+            "mount -t tmpfs -o size={bytes} testudo {} && echo made && exec cat",
+            path(&place)
+        );
+        // It lives for as long as its standard input is held open.
+        let mut holder = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("unshare: {error}"))?;
+        let mut line = String::new();
+        if let Some(output) = holder.stdout.take() {
+            let _ = std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line);
+        }
+        let inside = PathBuf::from(format!("/proc/{}/root{}", holder.id(), path(&place)));
+        let disk = Self { holder, path: inside };
+        match line.as_str() {
+            "made\n" if disk.path.is_dir() => Ok(disk),
+            _ => Err("there are no name spaces with file systems of one's own".into()),
+        }
+    }
+
+    /// Takes all the space that is left, and gives the file that has it.
+    pub(crate) fn fill(&self) -> PathBuf {
+        let ballast = self.path.join("ballast");
+        let mut file = std::fs::File::create(&ballast).expect("the ballast begins");
+        let chunk = vec![b'b'; 64 << 10];
+        // The last bytes go one by one, as it were: a full disk has no room for any page.
+        for size in [chunk.len(), 4096, 1] {
+            while file.write_all(&chunk[..size]).is_ok() {}
+        }
+        ballast
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// A library that makes every flush of a process take its time, for as long as a file is there.
+pub(crate) struct SlowDisk {
+    /// What is to be loaded before the system's own.
+    pub(crate) library: PathBuf,
+    switch: PathBuf,
+}
+
+const SLOW: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+#include <unistd.h>
+
+static void take_time(void) {
+    struct timespec time = { 0, DELAY_MS * 1000000L };
+    if (access(SWITCH, F_OK) == 0) nanosleep(&time, 0);
+}
+int fsync(int file) {
+    take_time();
+    return ((int (*)(int)) dlsym(RTLD_NEXT, "fsync"))(file);
+}
+int fdatasync(int file) {
+    take_time();
+    return ((int (*)(int)) dlsym(RTLD_NEXT, "fdatasync"))(file);
+}
+"#;
+
+impl SlowDisk {
+    /// Compiles it: whoever builds Testudo has a C compiler.
+    pub(crate) fn make(folder: &Path, milliseconds: u32) -> Self {
+        let [source, library, switch] = ["slow.c", "slow.so", "slow"].map(|name| folder.join(name));
+        std::fs::write(&source, SLOW).expect("its source is written");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&library)
+            .arg(&source)
+            .arg(format!("-DDELAY_MS={milliseconds}"))
+            .arg(format!("-DSWITCH=\"{}\"", path(&switch)))
+            .status();
+        assert!(compiled.expect("there is a C compiler").success(), "the library is compiled");
+        Self { library, switch }
+    }
+
+    /// From now on flushes take long.
+    pub(crate) fn begin(&self) {
+        std::fs::write(&self.switch, "").expect("the switch is written");
+    }
+
+    /// From now on they are as they were.
+    pub(crate) fn end(&self) {
+        std::fs::remove_file(&self.switch).expect("the switch was there");
+    }
+}
