@@ -19,6 +19,7 @@ pub mod idle;
 pub mod keys;
 pub mod liar;
 pub mod linear;
+pub mod load;
 pub mod oracle;
 mod papers;
 pub mod plan;
@@ -32,7 +33,7 @@ pub mod upstream;
 pub mod workload;
 pub mod world;
 
-pub use adversary::{Adversary, Misconduct};
+pub use adversary::{Adversary, Misconduct, Saying};
 pub use event::{Audit, Event, Fact, Letter, Loss, NodeId};
 pub use idle::NoClient;
 pub use keys::{SimKeys, SimSigner};

@@ -240,7 +240,7 @@ impl<R: Rules> Stage<R> {
                     self.world.flush(node, life, mark);
                 }
                 Pending::Chore(node, number) => self.world.finish(node, number),
-                Pending::Timer(..) => {}
+                Pending::Timer(..) | Pending::Serve(..) => {}
             }
         }
         self.world.audit();
