@@ -141,12 +141,13 @@ pub enum Waiting {
     Oldest(u64),
 }
 
-/// Requests that are in no open proposal of the present view, by the numbers of their arrival.
+/// Clients who wait for something of theirs to be proposed in the present view. Numbers name the moments since when each
+/// does: when something of it came, or when something else of it was proposed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Backlog {
-    /// The one that has waited longest.
+    /// Of the one that has waited longest.
     pub oldest: u64,
-    /// The one that came last.
+    /// The last such moment.
     pub newest: u64,
 }
 

@@ -13,6 +13,30 @@ use testudo_core::{Digest, Peer, PublicKey, Slot, Verified, limits};
 /// Bytes of bodies that the primary is handed at once because it takes long, unless the first has more.
 const REMINDER_BYTES: usize = 256 << 10;
 
+/// Bodies that are held for proposals' sake beyond their clients' share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    lengths: BTreeMap<Digest, usize>,
+    /// Invariant: the sum of the lengths, at most [`limits::EXTRA_BODY_BYTES`].
+    bytes: usize,
+}
+
+impl Extra {
+    fn may_hold(&mut self, digest: Digest, length: usize) -> bool {
+        let fits = self.bytes + length <= limits::EXTRA_BODY_BYTES;
+        if fits {
+            self.bytes += length;
+            self.lengths.insert(digest, length);
+        }
+        fits
+    }
+
+    /// It was executed, or waits within its client's share.
+    pub(crate) fn let_go(&mut self, digest: &Digest) {
+        self.bytes -= self.lengths.remove(digest).unwrap_or(0);
+    }
+}
+
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// A client's bundle has come, from the client or from somebody who had it.
     pub(crate) fn on_bundle(
@@ -30,7 +54,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         if self.bodies.contains_key(&digest) {
             // It may have come for a proposal's sake when its client had too many here.
-            self.waiting.enter(digest, client);
+            if self.waiting.enter(digest, client) {
+                self.extra.let_go(&digest);
+            }
             return;
         }
         if !self.waiting.enter(digest, client) && !self.may_hold_extra(&bundle) {
@@ -40,6 +66,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.written.insert(digest, position);
         self.bodies.insert(digest, bundle);
         self.needed.remove(&digest);
+        if self.judgements.lacks(&digest) {
+            self.waiting.serve(client);
+        }
         self.judgements.arrived(&digest, &mut self.waiting);
         if self.judgements.was_last_asked_for(&digest) {
             self.fetch(fx);
@@ -53,12 +82,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if self.needed.contains(&digest) {
             return true;
         }
-        let bytes = self.extra_bytes + bundle.signed().len();
-        let fits = self.judgements.lacks(&digest) && bytes <= limits::EXTRA_BODY_BYTES;
-        if fits {
-            self.extra_bytes = bytes;
-        }
-        fits
+        self.judgements.lacks(&digest) && self.extra.may_hold(digest, bundle.signed().len())
     }
 
     /// Whether no client has more than its share of a batch whose bodies are here.
@@ -166,19 +190,21 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Hands the primary what arrived by then and is in no open proposal, one body, and more as far as
-    /// they have so many bytes and one message holds them. Says which arrival was the last of them.
+    /// they have so many bytes and one message holds them. Says up to when the clients whose
+    /// they are have waited to be served.
     fn hand_over(&self, until: u64, most: usize, fx: &mut Fx<'_, O, S>) -> Option<u64> {
         if self.order.primary() == self.me {
             return None;
         }
         let (mut bodies, mut bytes, mut last) = (Vec::new(), 0, None);
-        for digest in self.waiting.unproposed_since(until).take(limits::FETCH_ITEMS) {
+        let unproposed = self.waiting.unproposed_since(until);
+        for digest in unproposed.into_iter().take(limits::FETCH_ITEMS) {
             let Some(body) = self.bodies.get(&digest).map(Verified::signed) else { continue };
             bytes += body.len();
             if bytes > most && !bodies.is_empty() {
                 break;
             }
-            last = self.waiting.arrival(&digest);
+            last = last.max(self.waiting.unserved_since(&digest));
             bodies.push(body);
         }
         if !bodies.is_empty() {

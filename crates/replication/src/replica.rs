@@ -5,6 +5,7 @@ use crate::checkpoint::Checkpoints;
 use crate::due::Due;
 use crate::executor::Replicated;
 use crate::followers::Followers;
+use crate::intake::Extra;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
 use crate::recent::Recent;
@@ -68,7 +69,7 @@ pub struct Replica<O: Ordering, S: Service> {
     told: Waiting,
     /// The oldest of the backlog that it was told last.
     pub(crate) told_backlog: Option<u64>,
-    /// The last arrival that the primary was just handed, until the ordering is told.
+    /// Up to where the primary was just handed what waits, until the ordering is told.
     pub(crate) handed_over: Option<u64>,
     pub(crate) due: Due,
     /// The newest arrival when the relay timer was set: what had waited by then is handed on when it fires.
@@ -83,8 +84,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) needed: BTreeSet<Digest>,
     /// Bundles that were executed before and are decided again.
     pub(crate) repeated: BTreeSet<Digest>,
-    /// Bytes of bodies taken for proposals' sake beyond their clients' share.
-    pub(crate) extra_bytes: usize,
+    /// Bodies taken for proposals' sake beyond their clients' share. Invariant: all are in `bodies`.
+    pub(crate) extra: Extra,
     /// What peers may cost.
     pub(crate) budgets: Budgets,
 }
@@ -158,7 +159,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             asked: id,
             needed: BTreeSet::new(),
             repeated: BTreeSet::new(),
-            extra_bytes: 0,
+            extra: Extra::default(),
             budgets: Budgets::default(),
             config: config.order,
         };
