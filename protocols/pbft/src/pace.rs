@@ -10,8 +10,9 @@
 //! kind, made of what this protocol says anyway, so that a view which is well lasts.
 //!
 //! **The turn.** Whenever something waits here that is in no proposal, a *turn* begins. All that waits by then belongs
-//! to it. It ends when all of that is proposed and this replica has voted (so that to propose what nobody has the bodies
-//! of is no answer), or when a full batch is proposed instead. Its clock runs while fewer slots than a primary keeps
+//! to it. It ends when of every client in it something is proposed and this replica has voted (so that to propose
+//! what nobody has the bodies of is no answer), or when a full batch is proposed instead. That clients are counted and
+//! not what they send keeps one that floods, of whom each replica has other things, from making primaries look slow. Its clock runs while fewer slots than a primary keeps
 //! open are open of those that were proposed before it began; so empty batches are no excuse. After one *allowance*
 //! the primary is handed the bodies, as it may never have got them: a client that leaves the primary out makes nobody
 //! look slow. The others are asked for proposals that their votes speak of: a primary that leaves one replica out gains
@@ -65,7 +66,7 @@ const GOOD_TURNS: u32 = 64;
 /// What waits to be proposed, and since when.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
-    /// The last arrival that belongs to it.
+    /// The last client that belongs to it, by the moment since when it waits.
     last: u64,
     /// The last slot that was proposed before it began.
     before: Slot,
@@ -294,7 +295,9 @@ impl<R: Rules> Pbft<R> {
     /// The turn has lasted for an allowance; or, after that, for as long as is borne with.
     pub(crate) fn on_pace_timer(&mut self, fx: &mut Effects<'_, Self>) {
         let (allowance, patience) = (self.allowance(), self.pace_patience());
-        let Some(turn) = self.pace.turn.as_mut().filter(|turn| turn.since.is_some()) else { return };
+        let Some(turn) = self.pace.turn.as_mut().filter(|turn| turn.since.is_some()) else {
+            return;
+        };
         if core::mem::replace(&mut turn.is_reminded, true) {
             let late = patience + Duration::from_millis(1);
             if R::is_too_slow(late, patience) {

@@ -196,7 +196,13 @@ fn limits_are_kept() {
     };
     let lacks = |slots: &[u64]| {
         let lacks = slots.iter().copied().map(Slot).collect();
-        Message::Status(Status { view: View(0), executed: Slot(0), stable: Slot(0), lacks, is_slow: false })
+        Message::Status(Status {
+            view: View(0),
+            executed: Slot(0),
+            stable: Slot(0),
+            lacks,
+            is_slow: false,
+        })
     };
     assert!(!refused(1, lacks(&[1, 2])));
     assert!(refused(1, lacks(&[2, 1])));
