@@ -14,7 +14,7 @@ pub mod service;
 
 pub use ordering::{
     Backlog, Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering,
-    ReplyRule, ReplyVote, StableCheckpoint, Verdict, Waiting,
+    ReplyRule, ReplyVote, StableCheckpoint, Standing, Verdict, Waiting,
 };
 pub use profile::{Family, Profile};
 pub use service::{Moment, Reading, Service, Store};

@@ -12,6 +12,7 @@ use testudo_core::{
     Certificate, Digest, Domain, Kind, Membership, Protocol, ProtocolId, ReplicaId, Slot,
     Statement, Time, View, limits, wire_enum, wire_struct,
 };
+use testudo_quorum::Dissemination;
 
 /// The protocol number of replication itself, which orderings need to name checkpoints.
 pub const REPLICATION: ProtocolId = ProtocolId(1);
@@ -181,6 +182,20 @@ pub enum OrderInput {
     Stop,
 }
 
+/// What part a replica may take in ordering.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Standing {
+    /// It has started, and waits for others to tell it what it has said: it signs nothing.
+    Joining,
+    /// It takes part.
+    Voting,
+    /// It has signed what it knows nothing of, or may have: its disk was wiped, or gave back an old image. It follows what the
+    /// others decide, serves it, and signs nothing, for as long as its voting key is the same.
+    Forgotten,
+    /// Its epoch has ended: it orders nothing more, and answers what others ask of what was decided.
+    Stopped,
+}
+
 /// How firm a decision is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
@@ -247,6 +262,12 @@ pub trait Ordering:
     fn primary_of(view: View, membership: &Membership) -> ReplicaId {
         ReplicaId((view.0 % membership.n().max(1) as u64) as u16)
     }
+    /// How many replicas must have signed a checkpoint for it to be stable: a quorum, so that what a view change goes on
+    /// from is held by enough correct ones, and no liars certify a state by themselves.
+    #[must_use]
+    fn checkpoint_quorum(system: &Dissemination) -> usize {
+        system.quorum()
+    }
     /// Whether this replica is the primary of an installed view and the window has room.
     fn may_propose(&self) -> bool;
     /// Slots proposed or accepted and not yet executed.
@@ -264,6 +285,15 @@ pub trait Ordering:
     /// quorum of claims has one of a correct replica that is no smaller than each slot decided before it was asked. None
     /// if it does not know what it has voted for.
     fn read_claim(&self) -> Option<Slot>;
+    /// What part it may take. Where it may not vote, the layer above signs nothing either. A protocol whose replicas always
+    /// know what they have said has nothing to add.
+    fn standing(&self) -> Standing {
+        Standing::Voting
+    }
+    /// How many slots above the stable checkpoint it does not vote on, as its log has lost records of them.
+    fn lost_slots(&self) -> u64 {
+        0
+    }
     /// All that must survive a crash, in short, for a layer above that writes snapshots of its own. A replica that starts
     /// from it gives out for execution what was decided after `executed`, which is no higher than [`Ordering::executed`].
     fn snapshot(&self, executed: Slot) -> Self::Snapshot;
@@ -297,4 +327,5 @@ pub trait ReplyRule: fmt::Debug {
     fn judge(membership: &Membership, votes: &BTreeMap<ReplicaId, ReplyVote>) -> Verdict;
 }
 
+wire_enum!(Standing { 0 => Joining, 1 => Voting, 2 => Forgotten, 3 => Stopped });
 wire_enum!(Mode { 0 => Final, 1 => Speculative });

@@ -3,6 +3,10 @@
 //! The digest is computed off the core's thread, of a copy of the state; the order goes on meanwhile. One that a quorum
 //! has signed is stable: it moves the ordering's window, and whoever's own digest differs knows
 //! that it has diverged. A stable checkpoint is used only after the replica itself has executed its slot.
+//!
+//! No slot's digest is ever signed twice: what was signed is on record first. A replica whose log may have lost the record of a
+//! slot signs nothing for that slot, and one that does not take part in ordering, as it does not know yet, or no longer,
+//! what it has said, signs nothing at all.
 
 use crate::executor::Replicated;
 use crate::feed::Head;
@@ -11,9 +15,11 @@ use crate::record::{Record, Timer};
 use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
 use crate::work::Work;
-use alloc::collections::BTreeMap;
-use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint};
-use testudo_core::{Digest, Peer, Position, ReplicaId, Slot, Stamp, Target, Verified};
+use alloc::collections::{BTreeMap, BTreeSet};
+use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint, Standing};
+use testudo_core::{
+    Digest, Lost, Peer, Position, ReplicaId, Slot, Stamp, Tag, Target, Verified, limits,
+};
 
 /// This replica's own digest of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +28,8 @@ struct Own {
     state: Digest,
     /// Whether this is what was signed, or may be: never when the log says that another was, or may have lost it.
     may_say: bool,
+    /// Whether it is on record that this was signed.
+    is_signed: bool,
 }
 
 /// What is known of checkpoints.
@@ -43,16 +51,37 @@ pub(crate) struct Checkpoints {
     own: BTreeMap<Slot, Own>,
     /// Signatures that came in, one for each replica and slot, for slots above the stable one.
     votes: BTreeMap<Slot, BTreeMap<ReplicaId, StableCheckpoint>>,
-    /// The log has lost records: what was signed is not known, so nothing is signed any more.
-    is_mute: bool,
+    /// The log has lost the records of what was signed for these slots: nothing is signed for them any more.
+    mute: BTreeSet<Slot>,
+    /// The log has lost records of which it does not say what they were about: nothing is signed for slots up to this one, the
+    /// last that may have been executed and signed by then.
+    mute_until: Slot,
+    /// What part the replica took in ordering when it was looked at last.
+    stood: Option<Standing>,
     /// The log says that no digest of this slot could reach a quorum.
     halted: Option<Slot>,
 }
 
 impl Checkpoints {
-    /// Nothing is known yet. One whose log has lost records signs nothing.
-    pub(crate) fn new(is_mute: bool) -> Self {
-        Self { is_mute, ..Self::default() }
+    /// Nothing is known yet, but what the log has lost. `reached` is the last slot that it says was decided, or that others
+    /// are known to have decided.
+    pub(crate) fn new(lost: &[Lost], reached: Slot) -> Self {
+        let signed = |lost: &Lost| match lost.tag {
+            Some(Tag::Checkpointed(slot)) => Some(slot),
+            _ => None,
+        };
+        let is_vague = lost.iter().any(|lost| lost.tag.is_none());
+        let end = Slot(reached.0.saturating_add(limits::WINDOW));
+        Self {
+            mute: lost.iter().filter_map(signed).collect(),
+            mute_until: if is_vague { end } else { Slot(0) },
+            ..Self::default()
+        }
+    }
+
+    /// Whether something may have been signed for this slot that nobody here remembers.
+    fn is_mute(&self, slot: Slot) -> bool {
+        slot <= self.mute_until || self.mute.contains(&slot)
     }
 
     /// A snapshot says that this was stable, and that this replica's state was what it says.
@@ -152,12 +181,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             return;
         }
         // What the log says was signed may not be what the state is now. It is not signed a second time.
-        let may_say = signed.map_or(!self.checkpoints.is_mute, |signed| signed == state);
-        self.checkpoints.own.insert(slot, Own { state, may_say });
+        let may_say = signed.map_or(!self.checkpoints.is_mute(slot), |signed| signed == state);
+        let is_signed = signed.is_some();
+        self.checkpoints.own.insert(slot, Own { state, may_say, is_signed });
         self.serving.hold(head, replicated);
-        if may_say && signed.is_none() && self.health == Health::Well {
-            fx.persist(Record::Checkpointed(Checkpoint { slot, state }));
-        }
         self.say_checkpoint_again(fx);
         if let Some(certificate) = self.checkpoints.ahead.clone() {
             self.on_stable(certificate, fx);
@@ -167,11 +194,24 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// Says the newest checkpoint, again while it is not stable: the others may not have heard.
     pub(crate) fn say_checkpoint_again(&mut self, fx: &mut Fx<'_, O, S>) {
-        let Some((slot, own)) = self.checkpoints.own.last_key_value() else { return };
-        if self.health == Health::Well && own.may_say {
-            let checkpoint = Checkpoint { slot: *slot, state: own.state };
+        let takes_part = self.order.standing() == Standing::Voting;
+        let Some(mut last) = self.checkpoints.own.last_entry() else { return };
+        let (slot, own) = (*last.key(), last.get_mut());
+        if self.health == Health::Well && own.may_say && takes_part {
+            let checkpoint = Checkpoint { slot, state: own.state };
+            if !core::mem::replace(&mut own.is_signed, true) {
+                fx.persist(Record::Checkpointed(checkpoint.clone()));
+            }
             fx.send(Target::Replicas, ReplicaMessage::Checkpoint(checkpoint));
             fx.set_timer(Timer::Checkpoint, self.config.resend * 4);
+        }
+    }
+
+    /// Looks whether the replica has begun to take part in ordering: then it says what it has held back.
+    pub(crate) fn look_at_standing(&mut self, fx: &mut Fx<'_, O, S>) {
+        let stands = Some(self.order.standing());
+        if core::mem::replace(&mut self.checkpoints.stood, stands) != stands {
+            self.say_checkpoint_again(fx);
         }
     }
 
@@ -222,7 +262,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         let most = tally.values().map(StableCheckpoint::len).max().unwrap_or(0);
         let silent = self.config.membership.n() - votes.len();
-        let quorum = self.quorums.quorum();
+        let quorum = O::checkpoint_quorum(&self.quorums);
         if let Some(certificate) = tally.into_values().find(|c| c.len() >= quorum) {
             self.on_stable(certificate, fx);
         } else if most + silent < quorum && self.state.slot >= slot {
@@ -243,6 +283,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let above = slot.next();
         self.checkpoints.own = self.checkpoints.own.split_off(&above);
         self.checkpoints.votes = self.checkpoints.votes.split_off(&above);
+        self.checkpoints.mute = self.checkpoints.mute.split_off(&above);
         if self.checkpoints.ahead.as_ref().is_some_and(|ahead| ahead.statement().slot <= slot) {
             self.checkpoints.ahead = None;
         }

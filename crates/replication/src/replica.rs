@@ -128,9 +128,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         let id = me.replica().expect("start: a replica's name is a replica's");
         let quorums = Dissemination::of(&config.order.membership)
             .expect("start: the membership was checked against its bound");
-        let is_damaged = !past.lost.is_empty();
+        let lost = past.lost.clone();
         let (inner, own, start) = split(past, S::VERSION);
         let (order, outputs) = fx.nest(&lift(), |fx| O::start(config.order.clone(), me, inner, fx));
+        let checkpoints = Checkpoints::new(&lost, order.known());
         let mut replica = Self {
             me: id,
             quorums,
@@ -142,7 +143,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             waiting: WaitingRoom::default(),
             judgements: Judgements::default(),
             decided: VecDeque::new(),
-            checkpoints: Checkpoints::new(is_damaged),
+            checkpoints,
             serving: Serving::default(),
             recent: Recent::default(),
             followers: Followers::default(),
@@ -362,6 +363,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.on_output(output, fx);
             }
             self.execute_decided(fx);
+            self.look_at_standing(fx);
             let Some(input) = self.next_input(fx) else { return };
             let is_stable = matches!(input, OrderInput::Stable(_));
             let ((), more) = fx.nest(&lift(), |fx| self.order.on_input(input, fx));

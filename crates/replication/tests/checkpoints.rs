@@ -97,6 +97,58 @@ fn no_slot_is_signed_twice_though_its_state_is_another() {
     assert_eq!(stable(&cluster, 0), Slot(8), "the others go on");
 }
 
+/// What may have been signed for a slot, and is lost, is not signed again. For others it is.
+#[test]
+fn a_slot_whose_record_is_lost_is_not_signed_again() {
+    for keeps_tag in [true, false] {
+        let mut cluster = Cluster::new(4, Tape::default());
+        let session = cluster.open(2);
+        cluster.drop = Box::new(|letter| matches!(letter.message, ReplicaMessage::Checkpoint(_)));
+        put(&mut cluster, session, 1..4);
+        assert_eq!(signed(&cluster, 3).len(), 1);
+        cluster.stop(3);
+        cluster.rot(3, keeps_tag, |record| matches!(record, Record::Checkpointed(_)));
+        cluster.start(3);
+        cluster.run();
+        cluster.drop = Box::new(|_| false);
+        cluster.fire_all(Timer::Checkpoint);
+        assert!((0..4).all(|id| stable(&cluster, id) == Slot(4)), "the others are a quorum");
+        assert_eq!(signed(&cluster, 3), []);
+        put(&mut cluster, session, 4..8);
+        let slots: Vec<u64> = signed(&cluster, 3).iter().map(|(slot, _)| *slot).collect();
+        let others: &[u64] = if keeps_tag { &[8] } else { &[] };
+        assert_eq!(slots, others, "its tag was left: {keeps_tag}");
+        assert!((0..4).all(|id| stable(&cluster, id) == Slot(8)));
+        cluster.check(8);
+    }
+}
+
+/// A replica that has not been told what it said signs no checkpoint; once it takes part it signs what it has held back.
+#[test]
+fn nothing_is_signed_before_a_replica_takes_part() {
+    let mut cluster = Cluster::new(4, Tape::default());
+    let session = cluster.open(2);
+    put(&mut cluster, session, 1..3);
+    cluster.stop(3);
+    let is_question = |letter: &cluster::Letter| {
+        let ReplicaMessage::Order(message) = &letter.message else { return false };
+        matches!(message, testudo_pbft::Message::Inquiry(_))
+    };
+    cluster.drop = Box::new(is_question);
+    cluster.start(3);
+    cluster.run();
+    put(&mut cluster, session, 3..4);
+    (0..10).for_each(|_| cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend)));
+    assert_eq!(cluster.replica(3).state().slot, Slot(4), "it follows");
+    cluster.fire_all(Timer::Checkpoint);
+    assert_eq!(signed(&cluster, 3), []);
+    cluster.drop = Box::new(|_| false);
+    cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend));
+    put(&mut cluster, session, 4..8);
+    assert_eq!(signed(&cluster, 3).last().map(|(slot, _)| *slot), Some(8));
+    cluster.check(8);
+}
+
 fn served(cluster: &mut Cluster, slot: Option<u64>) -> StateAnswer {
     let ask = slot.map_or(StateAsk::Head, |slot| StateAsk::Chunk {
         slot: Slot(slot),

@@ -1,11 +1,13 @@
 //! What every replicated service must stand: clients fight over a few keys through a storm, then everybody loses power,
 //! and then everything that was acknowledged must still be there.
 //!
-//! A run has four acts. In the storm things go wrong as drawn from the seed, with liars from the first moment. Then
+//! A run has five acts. In the storm things go wrong as drawn from the seed, with liars from the first moment. Then
 //! trouble ends, as partial synchrony promises, and every operation must be answered. Then all replicas lose power at
-//! once and start again from their disks. Last, every key is read. All oracles watch all along; at the end the history
-//! must be linearizable and the ledger of tokens must balance.
+//! once and start again from their disks. Where a plan wants all to heal, work goes on until they have: each correct
+//! replica must be well, and with the others. Last, every key is read. All oracles watch all along; at the end the
+//! history must be linearizable and the ledger of tokens must balance.
 
+mod recovery;
 mod run;
 mod seeds;
 
@@ -14,7 +16,7 @@ pub use seeds::{Seeds, conform};
 
 use crate::workload::Workload;
 use crate::world::System;
-use testudo_core::{Protocol, Slot, Time};
+use testudo_core::{Digest, Protocol, Slot, Time};
 use testudo_replication::Published;
 use testudo_state::Map;
 
@@ -34,6 +36,12 @@ pub trait Serving: System {
     /// What a client's automaton gave out. An operation that was refused or whose fate is unknown stays unanswered here.
     fn answered(&mut self, client: usize, output: <Self::Client as Protocol>::Output)
     -> Vec<Heard>;
+
+    /// The digest of all that a replica must agree on with others, and after which slot, for systems that can say so.
+    fn digest(replica: &Self::Replica) -> Option<(Slot, Digest)> {
+        let _ = replica;
+        None
+    }
 
     /// The service's state that a replica holds, for systems that can say so.
     fn held(replica: &Self::Replica) -> Option<Held<'_>> {

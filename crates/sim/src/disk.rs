@@ -3,7 +3,10 @@
 //! Writes are durable in the order in which they were asked for, and not before a flush says so. A crash loses the
 //! unflushed ones, or keeps the first few of them: a kernel may have written what nobody waited for.
 
-use std::collections::{BTreeMap, VecDeque};
+mod harm;
+
+use harm::Image;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use testudo_core::{Lost, Past, Position, Promise, Protocol, Tag, Tagged as _};
 
 /// Something that must become durable in its turn.
@@ -18,13 +21,23 @@ pub(crate) enum Write<R> {
 /// What one node has on disk.
 #[derive(Debug)]
 pub struct Disk<P: Protocol> {
-    promise: Option<Promise>,
+    /// The two copies of the superblock, each as far as it can be read.
+    copies: [Option<Promise>; 2],
     records: BTreeMap<Position, P::Record>,
     snapshot: Option<P::Snapshot>,
     /// Records that were durable and rotted, with their tags where those are left.
     lost: BTreeMap<Position, Option<Tag>>,
+    /// Writes that a flush acknowledged and that never reached the disk. Nobody knows yet.
+    unwritten: BTreeSet<Position>,
+    is_snapshot_rotten: bool,
+    /// Of what was lost, that which the node knows of in this life, and whether it knows of its snapshot.
+    known: (BTreeSet<Position>, bool),
     /// The position after the last durable record.
     end: Position,
+    /// The position before which everything was forgotten.
+    floor: Position,
+    /// What was on the disk once, for putting it back.
+    image: Option<Box<Image<P>>>,
     unflushed: VecDeque<Write<P::Record>>,
     /// Writes of this life that are durable: the gate's mark.
     flushed: u64,
@@ -38,11 +51,16 @@ pub struct Disk<P: Protocol> {
 impl<P: Protocol> Default for Disk<P> {
     fn default() -> Self {
         Self {
-            promise: None,
+            copies: [None; 2],
             records: BTreeMap::new(),
             snapshot: None,
             lost: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
+            is_snapshot_rotten: false,
+            known: (BTreeSet::new(), false),
             end: Position(0),
+            floor: Position(0),
+            image: None,
             unflushed: VecDeque::new(),
             flushed: 0,
             asked: 0,
@@ -64,10 +82,10 @@ impl<P: Protocol> Disk<P> {
         self.records.keys().copied()
     }
 
-    /// The durable superblock.
+    /// The durable superblock, of whichever copy can be read.
     #[must_use]
-    pub const fn promise(&self) -> Option<Promise> {
-        self.promise
+    pub fn promise(&self) -> Option<Promise> {
+        self.copies[0].max(self.copies[1])
     }
 
     pub(crate) fn append(&mut self, write: Write<P::Record>) {
@@ -88,7 +106,7 @@ impl<P: Protocol> Disk<P> {
                     self.end = position.next();
                     self.records.insert(position, record);
                 }
-                Write::Promise(promise) => self.promise = Some(promise),
+                Write::Promise(promise) => self.copies = [Some(promise); 2],
             }
         }
         self.flushed += count as u64;
@@ -106,12 +124,17 @@ impl<P: Protocol> Disk<P> {
         if number > self.finished {
             self.finished = number;
             self.snapshot = Some(snapshot);
+            self.is_snapshot_rotten = false;
+            self.known.1 = false;
             self.apply_forgets();
         }
     }
 
-    pub(crate) fn forget(&mut self, before: Position) {
-        self.forgets.push_back((self.asked, before));
+    /// Lets go of the records before a position, once all snapshots that were asked for are durable; or without waiting
+    /// for them, if it is that careless.
+    pub(crate) fn forget(&mut self, before: Position, is_careless: bool) {
+        let needs = if is_careless { 0 } else { self.asked };
+        self.forgets.push_back((needs, before));
         self.apply_forgets();
     }
 
@@ -123,6 +146,8 @@ impl<P: Protocol> Disk<P> {
             self.forgets.pop_front();
             self.records = self.records.split_off(&before);
             self.lost = self.lost.split_off(&before);
+            self.unwritten = self.unwritten.split_off(&before);
+            self.floor = self.floor.max(before);
         }
     }
 
@@ -155,7 +180,7 @@ impl<P: Protocol> Disk<P> {
     /// What the node finds when it starts, and the position that its next record gets.
     pub(crate) fn past(&self) -> (Past<P::Snapshot, P::Record>, Position) {
         let past = Past {
-            promise: self.promise,
+            promise: self.promise(),
             snapshot: self.snapshot.clone(),
             records: self.records.iter().map(|(at, record)| (*at, record.clone())).collect(),
             lost: self.lost.iter().map(|(at, tag)| Lost { position: *at, tag: *tag }).collect(),

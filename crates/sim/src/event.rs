@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{Digest, Peer, ReplicaId, Slot, View};
 
+use crate::atlas::Harm;
 use crate::rng::mix;
 
 /// A node of the world: replicas first, then clients, then the second copies of twins.
@@ -126,8 +127,10 @@ pub enum Event {
     },
     /// A node started, for the first time or again.
     Started(NodeId),
-    /// A durable record rotted.
-    Rotted(NodeId),
+    /// A node's disk or memory came to harm.
+    Harmed(NodeId, Harm),
+    /// A node was told of something that it had lost.
+    Scrubbed(NodeId),
     /// A node's wall clock was set off by that many milliseconds.
     ClockSet(NodeId, i64),
     /// Messages from the first to the second are lost from now on.

@@ -16,8 +16,19 @@ use std::time::Duration;
 use testudo_core::gate::Gate;
 use testudo_core::{
     Domain, Done, Effect, Effects, Evidence, Host as Hand, Membership, Panicked, Peer, Position,
-    Protocol, Stamp, Target, Time, Verified, Work,
+    Protocol, Rot, Stamp, Target, Time, Verified, Work,
 };
+
+/// A driver that breaks its promise to the automaton, for oracles to convict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flaw {
+    /// It says things before what they rest on is durable.
+    SaysEarly,
+    /// It lets go of records before the snapshot that stands for them is durable.
+    ForgetsEarly,
+    /// It takes a record that has rotted for one that was never written whole, and the log for ending there.
+    Truncates,
+}
 
 /// What comes out of a host for the world to carry on.
 #[derive(Debug)]
@@ -68,8 +79,8 @@ pub struct Host<P: Protocol> {
     automaton: Option<P>,
     next: Position,
     gate: Gate<Held<P>>,
-    /// A broken driver, for oracles to convict: it says things before what they rest on is durable.
-    pub(crate) is_hasty: bool,
+    /// What is wrong with the driver, if anything is.
+    pub(crate) flaw: Option<Flaw>,
     /// What the first draw at every start comes to, where a run wants it to come to something.
     pub(crate) loaded: Option<u32>,
     /// Whether a flush is on its way; one at a time, shared by all steps meanwhile.
@@ -147,7 +158,7 @@ impl<P: Protocol> Host<P> {
             automaton: None,
             next: Position(0),
             gate: Gate::new(),
-            is_hasty: false,
+            flaw: None,
             loaded: None,
             flushing: false,
             timers: BTreeMap::new(),
@@ -194,6 +205,10 @@ impl<P: Protocol> Host<P> {
     /// Starts it from what is on its disk.
     pub(crate) fn start(&mut self, config: P::Config, now: Time, out: &mut Emissions<P>) {
         assert!(self.automaton.is_none(), "start: it runs already");
+        if self.flaw == Some(Flaw::Truncates) {
+            self.disk.truncate();
+        }
+        self.disk.mend();
         let (past, end) = self.disk.past();
         self.next = end;
         self.gate = Gate::new();
@@ -232,6 +247,10 @@ impl<P: Protocol> Host<P> {
         out: &mut Emissions<P>,
     ) {
         self.step(now, out, |automaton, fx| automaton.on_message(message, fx));
+    }
+
+    pub(crate) fn rot(&mut self, rot: Rot, now: Time, out: &mut Emissions<P>) {
+        self.step(now, out, |automaton, fx| automaton.on_rot(rot, fx));
     }
 
     /// The timer with this number runs out, if it still runs; its name is given back then.
@@ -327,7 +346,9 @@ impl<P: Protocol> Host<P> {
                     self.gate.write();
                     self.disk.append(Write::Record(position, record));
                 }
-                Effect::Forget(before) => self.disk.forget(before),
+                Effect::Forget(before) => {
+                    self.disk.forget(before, self.flaw == Some(Flaw::ForgetsEarly));
+                }
                 Effect::Snapshot(snapshot) => {
                     let number = self.disk.ask_snapshot();
                     self.pass(Held::Snapshot(number, snapshot), out);
@@ -368,7 +389,8 @@ impl<P: Protocol> Host<P> {
     }
 
     fn pass(&mut self, held: Held<P>, out: &mut Emissions<P>) {
-        let passed = if self.is_hasty { Some(held) } else { self.gate.pass(held) };
+        let is_hasty = self.flaw == Some(Flaw::SaysEarly);
+        let passed = if is_hasty { Some(held) } else { self.gate.pass(held) };
         if let Some(held) = passed {
             self.release(held, out);
         }

@@ -2,13 +2,15 @@
 //!
 //! Protocols are deterministic automata, so a whole cluster with its network, disks, clocks and liars fits into one
 //! thread, and a run into one number. Read in this order: [`world`] (what there is, and what may happen), [`event`]
-//! (what is seen of it), [`seeded`] (who decides what happens next), [`adversary`] and [`liar`] (who lies, and how),
+//! (what is seen of it), [`atlas`] (what may befall a replica, and what is promised all the same), [`seeded`] (who
+//! decides what happens next), [`adversary`] and [`liar`] (who lies, and how),
 //! [`upstream`] (who lies to learners), [`workload`] (what is asked of a service, and who judges its answers).
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 pub mod adversary;
+pub mod atlas;
 pub mod bare;
 pub mod conformance;
 pub mod disk;
@@ -20,6 +22,7 @@ pub mod keys;
 pub mod liar;
 pub mod linear;
 pub mod load;
+pub mod memory;
 pub mod oracle;
 mod papers;
 pub mod plan;
@@ -34,7 +37,9 @@ pub mod workload;
 pub mod world;
 
 pub use adversary::{Adversary, Misconduct, Saying};
+pub use atlas::{Ailment, Condition, Findings, Harm};
 pub use event::{Audit, Event, Fact, Letter, Loss, NodeId};
+pub use host::Flaw;
 pub use idle::NoClient;
 pub use keys::{SimKeys, SimSigner};
 pub use liar::{Corrupt, Liar, Lie};

@@ -9,12 +9,14 @@ mod copies;
 mod ledger;
 mod order;
 mod record;
+mod states;
 
 pub use blame::{Honesty, Justice};
 pub use copies::Copies;
 pub use ledger::settle;
 pub use order::{Agreement, Checkpoints, Once, TotalOrder, Unanimity, Views};
 pub use record::{Counts, Trace};
+pub use states::States;
 
 use crate::event::{Event, NodeId};
 use crate::world::{Observer, System, World};

@@ -5,6 +5,7 @@
 //! interesting.
 
 use crate::adversary::Misconduct;
+use crate::atlas::Harm;
 use crate::rng::{Chance, Rng, mix};
 use std::time::Duration;
 
@@ -102,24 +103,16 @@ pub enum Trouble {
     OneWay,
     /// A replica's wall clock goes wrong by anything up to years. It counts as faulty until the run heals.
     Clock,
-    /// A durable record of a replica rots, and it crashes. It counts as faulty for the rest of the run.
-    Rot,
+    /// The disk or the memory of a replica comes to harm. [`crate::atlas`] says for how long it counts as faulty.
+    Harm(Harm),
+    /// On every replica a record rots, each of another slot, and all lose power. For each slot it is one that has lost
+    /// something, so it is no more than one fault.
+    Helical,
     /// A learner crashes with all that it knows, and starts afresh later.
     Learner,
 }
 
 impl Trouble {
-    /// Every kind.
-    pub const ALL: [Self; 7] = [
-        Self::Crash,
-        Self::Blackout,
-        Self::Partition,
-        Self::OneWay,
-        Self::Clock,
-        Self::Rot,
-        Self::Learner,
-    ];
-
     /// Its name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -129,7 +122,8 @@ impl Trouble {
             Self::Partition => "partition",
             Self::OneWay => "one-way",
             Self::Clock => "clock",
-            Self::Rot => "rot",
+            Self::Harm(harm) => harm.name(),
+            Self::Helical => "helical rot",
             Self::Learner => "learner crash",
         }
     }
@@ -195,6 +189,10 @@ pub struct Plan {
     pub steps: u64,
     /// Whether replicas with intact disks may be down in larger numbers than f. Safety must hold; the storm passes.
     pub beyond: bool,
+    /// Whether all correct replicas must be well again in the end, whatever had befallen them.
+    pub heals: bool,
+    /// How many records a correct replica's log may ever hold, if there is a bound.
+    pub most_records: Option<usize>,
     /// How many of the last events a report shows.
     pub trace: usize,
 }
@@ -215,6 +213,8 @@ impl Default for Plan {
             patience: Duration::from_secs(600),
             steps: 1_000_000,
             beyond: false,
+            heals: false,
+            most_records: None,
             trace: 60,
         }
     }

@@ -2,10 +2,13 @@
 //! [`crate::service`], and the clients that production uses.
 
 use crate::adversary::{Adversary, Misconduct};
+use crate::atlas::Condition;
 use crate::conformance::{Heard, Held, Serving};
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
+use crate::host::Flaw;
 use crate::liar::{Tamper, tamper_bytes};
+use crate::memory::{Rot, Unsound};
 use crate::rng::Chance;
 use crate::script::{Scripted, compact};
 use crate::upstream::Upstream;
@@ -19,9 +22,9 @@ use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
 use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
-    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Learner, LearnerConfig,
-    LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply, ReplyBody,
-    Request, Standing, StateAnswer, Status, Voucher,
+    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Health, Learner,
+    LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply,
+    ReplyBody, Request, Standing, StateAnswer, Status, Voucher,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
@@ -33,6 +36,11 @@ pub trait Knowledge<O: Ordering>: 'static {
     fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message>;
     /// Whether evidence convinces a third party.
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool;
+    /// Whether a replica votes, and knows of every vote that it has cast.
+    fn votes(order: &O) -> bool {
+        let _ = order;
+        true
+    }
     /// A message as scripts print it, without its name.
     fn show(message: &O::Message) -> String {
         compact(&format!("{message:?}"))
@@ -46,12 +54,14 @@ type Told = Either<ClientOutput, LearnerOutput>;
 
 /// Replication over an ordering, of the service that a workload is for, with learners that keep these rules.
 pub struct Replicated<O, K, W = Small, R = Standard> {
-    is_hasty: bool,
+    flaw: Option<Flaw>,
     interval: u64,
     /// Tickets given out to scripts' requests.
     tickets: u64,
     /// What learners' upper layers hold, by client.
     readers: BTreeMap<usize, Reader>,
+    /// What may spoil the memory of each replica that runs.
+    rots: BTreeMap<NodeId, Rot>,
     ordering: PhantomData<fn() -> (O, K, W, R)>,
 }
 
@@ -67,20 +77,21 @@ impl<O, K, W, R> Default for Replicated<O, K, W, R> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
         Self {
-            is_hasty: false,
+            flaw: None,
             interval: 8,
             tickets: 0,
             readers: BTreeMap::new(),
+            rots: BTreeMap::new(),
             ordering: PhantomData,
         }
     }
 }
 
 impl<O, K, W, R> Replicated<O, K, W, R> {
-    /// The same over a driver that does not wait for the disk.
+    /// The same over a driver that is not right.
     #[must_use]
-    pub fn hasty() -> Self {
-        Self { is_hasty: true, ..Self::default() }
+    pub fn over(flaw: Flaw) -> Self {
+        Self { flaw: Some(flaw), ..Self::default() }
     }
 }
 
@@ -109,10 +120,18 @@ where
     R: Rules,
 {
     type Message = ReplicaMessage<O::Message>;
-    type Replica = Replica<O, W::Service>;
+    type Replica = Replica<O, Unsound<W::Service>>;
     type Client = OneOf<Client<O>, Learner<O, W::Service, R>>;
 
-    fn replica_config(&mut self, setup: &Setup, _: NodeId, _: ReplicaId) -> Config<W::Service> {
+    fn replica_config(
+        &mut self,
+        setup: &Setup,
+        node: NodeId,
+        _: ReplicaId,
+    ) -> Config<Unsound<W::Service>> {
+        let rot = Rot::default();
+        self.rots.insert(node, rot.clone());
+        let service = Unsound::new(W::service(), rot);
         let order = OrderConfig {
             checkpoint_interval: self.interval,
             window: 2 * self.interval,
@@ -120,7 +139,7 @@ where
             snapshot_bytes: 0,
             ..OrderConfig::new(setup.domain, (*setup.membership).clone())
         };
-        Config { order, clients: setup.clients.iter().copied().collect(), service: W::service() }
+        Config { order, clients: setup.clients.iter().copied().collect(), service }
     }
 
     fn client_config(
@@ -191,12 +210,37 @@ where
         self.readers.remove(&client);
     }
 
+    fn condition(&self, replica: &Self::Replica) -> Condition {
+        let Status { stable, health, .. } = replica.status();
+        let stable = stable.map_or(Slot(0), |checkpoint| checkpoint.slot);
+        Condition {
+            votes: K::votes(replica.order()),
+            is_well: health == Health::Well,
+            stable,
+            horizon: Slot(replica.order().stable().max(stable).0 + 2 * self.interval),
+        }
+    }
+
+    fn describe(&self, replica: &Self::Replica) -> String {
+        format!("votes {}, {:?}", K::votes(replica.order()), replica.status())
+    }
+
+    fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
+        let Some(rot) = self.rots.get(&node) else { return false };
+        rot.spoil(draw);
+        true
+    }
+
+    fn is_memory_settled(&self, node: NodeId) -> bool {
+        self.rots.get(&node).is_none_or(Rot::is_done)
+    }
+
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
         K::convicts(evidence, context)
     }
 
-    fn is_hasty(&self) -> bool {
-        self.is_hasty
+    fn flaw(&self) -> Option<Flaw> {
+        self.flaw
     }
 
     fn adversary(
@@ -267,6 +311,11 @@ where
             }
             Either::Other(LearnerOutput::Standing(_)) => Vec::new(),
         }
+    }
+
+    fn digest(replica: &Self::Replica) -> Option<(Slot, Digest)> {
+        let state = replica.state();
+        Some((state.slot, state.digest()))
     }
 
     fn held(replica: &Self::Replica) -> Option<Held<'_>> {

@@ -1,19 +1,22 @@
 //! The seeded scheduler: virtual time, and chance that decides how long everything takes and what goes wrong.
 //!
 //! Everything that the world starts gets a due time when it starts; the queue runs in the order of due times. Faults
-//! come as drawn, and never more at a time than the budget allows: liars count, so do replicas that are down, and those
-//! whose clocks are wrong or whose records rotted. [`Seeded::heal`] ends the trouble, as partial synchrony promises
+//! come as drawn, and never more at a time than the budget allows: liars count, so do replicas that are down, those whose
+//! clocks are wrong, and whoever has come to harm and not healed ([`crate::atlas`]). [`Seeded::heal`] ends the trouble, as partial synchrony promises
 //! that it ends.
 
+mod faults;
+
 use crate::adversary::Misconduct;
+use crate::atlas::Ailment;
 use crate::event::{Loss, NodeId};
-use crate::plan::{Climate, Trouble, Weather};
+use crate::plan::{Climate, Weather};
 use crate::rng::{Chance, Rng};
 use crate::world::{Pending, System, World};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
-use testudo_core::{Peer, Position};
+use testudo_core::Peer;
 
 /// Something that will happen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -27,6 +30,10 @@ enum Act {
     Restart(NodeId),
     /// An ambush: this replica, or everybody, loses power.
     Strike(Option<NodeId>),
+    /// A replica's disk becomes again what it was when it was kept.
+    Image(NodeId),
+    /// A scrub comes by a replica's disk.
+    Scrub(NodeId),
     /// The partition with this number ends.
     Heal(u64),
     SwapTwins,
@@ -68,8 +75,10 @@ pub struct Seeded<S: System> {
     is_calm: bool,
     f: usize,
     beyond: bool,
-    /// Replicas that count as faulty, other than for being down.
+    /// Replicas that count as faulty until the run heals, or for ever: whose clocks are wrong, who lie.
     impaired: BTreeSet<NodeId>,
+    /// What befell replicas' disks and memories, and may not be over.
+    ailments: Vec<(NodeId, Ailment)>,
     /// A power failure that waits for its moment.
     ambush: Option<Ambush>,
     /// The number of the current partition.
@@ -94,6 +103,7 @@ impl<S: System> Seeded<S> {
             f: usize::from(f),
             beyond,
             impaired: BTreeSet::new(),
+            ailments: Vec::new(),
             ambush: None,
             partition: 0,
             befallen: BTreeMap::new(),
@@ -182,6 +192,10 @@ impl<S: System> Seeded<S> {
             Act::Serve(node) => self.world.serve(node),
             Act::Restart(node) => self.world.restart(node),
             Act::Strike(victim) => self.strike(victim),
+            Act::Scrub(node) => {
+                self.world.scrub(node);
+            }
+            Act::Image(node) => self.bring_back_image(node),
             Act::Heal(number) if number == self.partition => self.world.heal(),
             Act::Heal(_) => {}
             Act::Trouble(index) => self.trouble(index),
@@ -268,182 +282,6 @@ impl<S: System> Seeded<S> {
             .letter(number)
             .map_or(0, |letter| u64::from(letter.from.0) << 16 | u64::from(letter.to.0));
         self.links ^ ends
-    }
-
-    fn expect_trouble(&mut self, index: usize) {
-        let (_, mean) = self.climate.troubles[index];
-        let millis = self.rng.between(1, 2 * mean.as_millis() as u64);
-        self.plan(Duration::from_millis(millis), Act::Trouble(index));
-    }
-
-    fn trouble(&mut self, index: usize) {
-        if self.is_calm {
-            return;
-        }
-        self.expect_trouble(index);
-        let (trouble, _) = self.climate.troubles[index];
-        let bites = match trouble {
-            Trouble::Crash => self.crash_one(),
-            Trouble::Blackout => self.beyond && self.black_out(),
-            Trouble::Partition => self.partition(),
-            Trouble::OneWay => self.one_way(),
-            Trouble::Clock => self.wrong_clock(),
-            Trouble::Rot => self.rot(),
-            Trouble::Learner => self.crash_learner(),
-        };
-        if bites {
-            *self.befallen.entry(trouble.name()).or_default() += 1;
-        }
-    }
-
-    /// Replicas that are faulty now, by first copies.
-    fn faulty(&self) -> BTreeSet<NodeId> {
-        let down = self.world.replicas().filter(|node| !self.world.is_up(*node));
-        down.chain(self.impaired.iter().copied()).collect()
-    }
-
-    /// A correct replica that is up, if the budget allows for one more faulty one.
-    fn victim(&mut self, may_exceed: bool) -> Option<NodeId> {
-        let faulty = self.faulty();
-        if faulty.len() >= self.f && !may_exceed {
-            return None;
-        }
-        let sound: Vec<NodeId> =
-            self.world.replicas().filter(|node| !faulty.contains(node)).collect();
-        if sound.is_empty() { None } else { Some(*self.rng.pick(&sound)) }
-    }
-
-    fn crash(&mut self, node: NodeId) {
-        let unflushed = self.world.unflushed(node);
-        let keep = match self.rng.below(5) {
-            0 => unflushed,
-            1 => self.rng.below(unflushed as u64 + 1) as usize,
-            _ => 0,
-        };
-        self.world.crash(node, keep);
-    }
-
-    fn crash_one(&mut self) -> bool {
-        let Some(node) = self.victim(self.beyond) else { return false };
-        if self.rng.below(2) == 0 {
-            self.ambush = Some(Ambush { victim: Some(node), writers: 1 });
-        } else {
-            self.crash_for_a_while(node);
-        }
-        true
-    }
-
-    /// A learner keeps nothing on disk; nor does it count among the replicas that may be faulty.
-    fn crash_learner(&mut self) -> bool {
-        let setup = self.world.setup();
-        let learners = (0..setup.clients.len()).filter(|client| setup.is_learner(*client));
-        let nodes = learners.map(|client| self.world.client_node(client));
-        let up: Vec<NodeId> = nodes.filter(|node| self.world.is_up(*node)).collect();
-        if up.is_empty() {
-            return false;
-        }
-        let node = *self.rng.pick(&up);
-        self.crash_for_a_while(node);
-        true
-    }
-
-    fn black_out(&mut self) -> bool {
-        if self.rng.below(3) == 0 {
-            self.blackout(Duration::from_secs(1));
-        } else {
-            let writers = self.rng.between(1, self.world.setup().membership.n() as u64) as usize;
-            self.ambush = Some(Ambush { victim: None, writers });
-        }
-        true
-    }
-
-    /// Crashes at the worst moment are rare by chance, so some are waited for.
-    fn spring(&mut self) {
-        let Some(Ambush { victim, writers }) = self.ambush else { return };
-        let has_writes = |node: &NodeId| self.world.is_up(*node) && self.world.unflushed(*node) > 0;
-        let is_time = match victim {
-            Some(node) => has_writes(&node),
-            None => self.world.replicas().filter(has_writes).count() >= writers,
-        };
-        if is_time {
-            self.ambush = None;
-            let reach = 4 * self.climate.weather.latency.as_nanos() as u64;
-            let after = Duration::from_nanos(self.rng.below(reach + 1));
-            self.plan(after, Act::Strike(victim));
-        }
-    }
-
-    fn strike(&mut self, victim: Option<NodeId>) {
-        match victim {
-            _ if self.is_calm => {}
-            None => self.blackout(Duration::from_secs(1)),
-            Some(node) if self.beyond || self.faulty().len() < self.f => {
-                self.crash_for_a_while(node);
-            }
-            Some(_) => {}
-        }
-    }
-
-    fn crash_for_a_while(&mut self, node: NodeId) {
-        self.crash(node);
-        let down = if self.rng.below(4) == 0 { 5_000 } else { 300 };
-        let after = self.rng.between(1, down);
-        self.plan(Duration::from_millis(after), Act::Restart(node));
-    }
-
-    fn partition(&mut self) -> bool {
-        let (mut one, mut other) = (Vec::new(), Vec::new());
-        for node in self.world.all() {
-            if self.rng.below(2) == 0 { one.push(node) } else { other.push(node) }
-        }
-        self.world.partition(&[one, other]);
-        self.heal_later();
-        true
-    }
-
-    fn one_way(&mut self) -> bool {
-        let all: Vec<NodeId> = self.world.all().collect();
-        let from = *self.rng.pick(&all);
-        let is_deaf = self.rng.below(2) == 0;
-        for other in all {
-            if self.rng.below(2) == 0 {
-                let (from, to) = if is_deaf { (other, from) } else { (from, other) };
-                self.world.cut(from, to);
-            }
-        }
-        self.heal_later();
-        true
-    }
-
-    fn heal_later(&mut self) {
-        self.partition += 1;
-        let after = Duration::from_millis(self.rng.between(20, 4_000));
-        self.plan(after, Act::Heal(self.partition));
-    }
-
-    fn wrong_clock(&mut self) -> bool {
-        let Some(node) = self.victim(false) else { return false };
-        const YEARS: u64 = 30 * 365 * 24 * 3_600_000;
-        let reach = if self.rng.below(2) == 0 { 20_000 } else { YEARS };
-        let offset = self.rng.between(0, 2 * reach) as i64 - reach as i64;
-        self.world.set_clock(node, offset);
-        self.impaired.insert(node);
-        true
-    }
-
-    fn rot(&mut self) -> bool {
-        let Some(node) = self.victim(false) else { return false };
-        let positions = self.world.positions(node);
-        if positions.is_empty() {
-            return false;
-        }
-        let position: Position = *self.rng.pick(&positions);
-        self.impaired.insert(node);
-        self.crash(node);
-        self.world.rot(node, position);
-        let after = Duration::from_millis(self.rng.between(1, 300));
-        self.plan(after, Act::Restart(node));
-        true
     }
 
     fn swap_twins(&mut self) {

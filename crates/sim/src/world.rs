@@ -6,13 +6,16 @@
 //! starts (a message under way, a timer that runs, a flush) is handed to the scheduler as [`Pending`].
 
 mod fault;
+mod harm;
 mod speak;
+mod stated;
 mod step;
 mod work;
 
 use crate::adversary::{Adversary, Misconduct};
+use crate::atlas::Condition;
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
-use crate::host::Host;
+use crate::host::{Flaw, Host};
 use crate::keys::{SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
@@ -22,9 +25,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{
-    Certificate, ClusterId, Context, DecodeError, Domain, Evidence, FaultModel, GroupId,
-    Incarnation, Invalid, Kind, Member, Membership, Message, Peer, Protocol, ProtocolId, PublicKey,
-    Rejection, ReplicaId, Signed, Statement, Strength, Verified,
+    ClusterId, Context, Domain, Evidence, FaultModel, GroupId, Incarnation, Member, Membership,
+    Message, Peer, Protocol, PublicKey, Rejection, ReplicaId, Signed, Verified,
 };
 
 /// The automata of one protocol and how their outputs are read.
@@ -96,10 +98,33 @@ pub trait System: Sized {
         true
     }
 
-    /// Whether its driver is broken and says things before what they rest on is durable: a mutant that oracles must
-    /// convict.
-    fn is_hasty(&self) -> bool {
+    /// How a replica says it is.
+    fn condition(&self, replica: &Self::Replica) -> Condition {
+        let _ = replica;
+        Condition::default()
+    }
+
+    /// What a replica is like, for people.
+    fn describe(&self, replica: &Self::Replica) -> String {
+        format!("{:?}", self.condition(replica))
+    }
+
+    /// Has a value in a replica's memory become another one soon; a number says which. False where a system has no
+    /// state to spoil.
+    fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
+        let _ = (node, draw);
         false
+    }
+
+    /// Whether nothing waits to become another value in that replica's memory.
+    fn is_memory_settled(&self, node: NodeId) -> bool {
+        let _ = node;
+        true
+    }
+
+    /// What is wrong with its driver: a mutant that oracles must convict.
+    fn flaw(&self) -> Option<Flaw> {
+        None
     }
 
     /// How liars change this system's messages.
@@ -228,34 +253,6 @@ pub trait Observer {
     fn observe(&mut self, at: Duration, event: &Event);
 }
 
-/// A statement as a message of its own, for [`World::certify`].
-#[derive(Clone, Debug)]
-struct Stated<T>(T);
-
-impl<T: Statement> Message for Stated<T> {
-    fn protocol(&self) -> ProtocolId {
-        T::PROTOCOL
-    }
-    fn kind(&self) -> Kind {
-        T::KIND
-    }
-    fn name(&self) -> &'static str {
-        "statement"
-    }
-    fn strength(&self) -> Strength {
-        Strength::Signature
-    }
-    fn encode_body(&self, out: &mut Vec<u8>) {
-        self.0.encode(out);
-    }
-    fn decode_body(_: ProtocolId, _: Kind, body: &[u8]) -> Result<Self, DecodeError> {
-        T::from_bytes(body).map(Self)
-    }
-    fn validate(&self, _: Peer, _: &Context<'_>) -> Result<(), Invalid> {
-        Ok(())
-    }
-}
-
 /// The world.
 pub struct World<S: System> {
     /// The protocol's own part: configurations, upper layers, facts.
@@ -267,6 +264,8 @@ pub struct World<S: System> {
     began: u64,
     nodes: Vec<Node<S>>,
     lives: Vec<u32>,
+    /// How many states were transferred to each replica.
+    restored: BTreeMap<NodeId, u64>,
     addresses: BTreeMap<Peer, Vec<NodeId>>,
     /// For the two copies of a twin: the peers that the second one talks to.
     second_side: BTreeSet<Peer>,
@@ -328,6 +327,7 @@ impl<S: System> World<S> {
             began: 1_700_000_000_000,
             nodes: Vec::new(),
             lives: Vec::new(),
+            restored: BTreeMap::new(),
             addresses: BTreeMap::new(),
             second_side: BTreeSet::new(),
             wire: BTreeMap::new(),
@@ -362,7 +362,7 @@ impl<S: System> World<S> {
     fn host<P: Protocol>(&self, peer: Peer, signer: &SimSigner, rng: Rng) -> Host<P> {
         let Setup { domain, membership, .. } = &self.setup;
         let mut host = Host::new(peer, signer.clone(), *domain, membership.clone(), rng);
-        host.is_hasty = self.system.is_hasty();
+        host.flaw = self.system.flaw();
         host
     }
 
@@ -555,19 +555,6 @@ impl<S: System> World<S> {
         for node in self.nodes.iter().filter(|node| node.is_correct) {
             each_host!(&node.body, host => host.audit());
         }
-    }
-
-    /// A certificate of these nodes for a statement: what their upper layers would have gathered, where a test plays
-    /// those. Liars' tools do not reach here.
-    pub fn certify<T: Statement>(&self, nodes: &[NodeId], statement: &T) -> Certificate<T> {
-        let mut certificate = Certificate::new(statement.clone());
-        for node in nodes {
-            let (peer, signer) = each_host!(
-                &self.nodes[node.index()].body, host => (host.peer, &host.signer));
-            let vote = Stated(statement.clone());
-            certificate.add(&Verified::seal(vote, peer, self.setup.domain, signer));
-        }
-        certificate
     }
 
     /// Notes something that only a run's own driver knows.

@@ -337,3 +337,80 @@ fn rot_is_found_at_the_next_start() {
     let unknown = "Lost { position: @1, tag: None }";
     bench.restart(0).told(&[&format!("None None [] [{known}, {unknown}]")]);
 }
+
+/// Three records that are durable, and a promise.
+fn written() -> Bench {
+    let mut bench = Bench::new();
+    bench.ask(&[Ask::Promise(1), Ask::Persist(1), Ask::Persist(2), Ask::Persist(3)]).flush();
+    bench.flush();
+    bench
+}
+
+#[test]
+fn a_write_that_never_arrived_is_missed_if_something_came_after_it() {
+    let mut bench = written();
+    assert!(bench.world.lose_write(ME, Position(1)));
+    bench.restart(0);
+    assert_eq!(bench.world.positions(ME), [Position(0), Position(2)]);
+    assert!(bench.notes.borrow().0[0].contains("@1"), "it is known to be lost");
+}
+
+#[test]
+fn a_last_write_that_never_arrived_is_not_missed() {
+    let mut bench = written();
+    assert!(bench.world.lose_write(ME, Position(2)));
+    assert!(!bench.world.replica(ME).expect("a replica").disk().is_whole());
+    bench.restart(0).told(&["Some(v1) None [(@0, 1), (@1, 2)] []"]);
+    bench.ask(&[Ask::Persist(4)]).flush();
+    bench.restart(0).told(&["Some(v1) None [(@0, 1), (@1, 2), (@2, 4)] []"]);
+    assert!(bench.world.replica(ME).expect("a replica").disk().is_whole());
+}
+
+#[test]
+fn a_misdirected_write_costs_two_records() {
+    let mut bench = written();
+    assert!(!bench.world.misdirect(ME, Position(2), Position(2)), "that is where it belongs");
+    assert!(bench.world.misdirect(ME, Position(1), Position(0)));
+    bench.restart(0);
+    assert_eq!(bench.world.positions(ME), [Position(2)]);
+}
+
+#[test]
+fn one_copy_of_the_superblock_is_enough() {
+    let mut bench = written();
+    assert!(bench.world.lose_superblock_copy(ME, false));
+    bench.restart(0).told(&["Some(v1) None [(@0, 1), (@1, 2), (@2, 3)] []"]);
+    assert!(bench.world.lose_superblock_copy(ME, true), "it was written anew");
+    assert!(bench.world.lose_superblock(ME));
+    bench.restart(0).told(&["None None [(@0, 1), (@1, 2), (@2, 3)] []"]);
+}
+
+#[test]
+fn a_snapshot_that_rotted_is_none_until_the_next_is_written() {
+    let mut bench = written();
+    assert!(!bench.world.rot_snapshot(ME), "there is none");
+    bench.ask(&[Ask::Snapshot(9)]).finish();
+    assert!(bench.world.rot_snapshot(ME));
+    let is_whole = |bench: &Bench| bench.world.replica(ME).expect("a replica").disk().is_whole();
+    assert!(!is_whole(&bench));
+    bench.ask(&[Ask::Snapshot(10)]).finish();
+    assert!(is_whole(&bench));
+    bench.restart(0).told(&["Some(v1) Some(10) [(@0, 1), (@1, 2), (@2, 3)] []"]);
+}
+
+#[test]
+fn a_disk_is_wiped_or_put_back_while_its_node_is_down() {
+    let mut bench = written();
+    bench.world.keep_image(ME);
+    bench.ask(&[Ask::Persist(4), Ask::Promise(2)]).flush();
+    assert!(!bench.world.wipe(ME), "it is in use");
+    bench.world.crash(ME, 0);
+    assert!(bench.world.restore_image(ME));
+    bench.world.restart(ME);
+    bench.told(&["Some(v1) None [(@0, 1), (@1, 2), (@2, 3)] []"]);
+    bench.world.crash(ME, 0);
+    assert!(bench.world.wipe(ME));
+    assert!(!bench.world.restore_image(ME), "it was put back already");
+    bench.world.restart(ME);
+    bench.told(&[FRESH]);
+}

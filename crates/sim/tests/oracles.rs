@@ -1,13 +1,14 @@
 //! Each oracle convicts what it is there for, and nothing else.
 
 use std::time::Duration;
-use testudo_contracts::Store;
-use testudo_core::{Digest, Peer, PublicKey, ReplicaId, Slot, Time, View};
+use testudo_contracts::{Moment, Service, Store};
+use testudo_core::{Digest, Encode, Peer, PublicKey, ReplicaId, Slot, Time, View};
 use testudo_replication::Published;
 use testudo_sim::linear::Operation;
-use testudo_sim::oracle::{Cast, Copies, Jury, settle};
-use testudo_sim::service::{Answer, Ask};
-use testudo_sim::{Event, Fact, Letter, NodeId, Observer};
+use testudo_sim::memory::{Rot, Unsound};
+use testudo_sim::oracle::{Cast, Copies, Jury, States, settle};
+use testudo_sim::service::{Answer, Ask, KeyValues};
+use testudo_sim::{Ailment, Condition, Event, Fact, Findings, Harm, Letter, NodeId, Observer};
 use testudo_state::Map;
 
 /// Replicas 0 to 3, of which 3 lies, and a client.
@@ -204,4 +205,73 @@ fn copies_are_what_replicas_hold_and_never_go_back() {
     assert!(copies_convict(&[(1, "2")]), "another state");
     assert!(copies_convict(&[(2, "2"), (1, "1")]), "back in time");
     assert!(copies_convict(&[(3, "2")]), "a slot that no correct replica has executed");
+}
+
+#[test]
+fn a_spoilt_memory_binds_nobody_until_it_has_another_state() {
+    let spoilt = Event::Harmed(NodeId(0), Harm::Memory);
+    let other = [spoilt, applied(0, 1, "a", "wrong"), applied(1, 1, "a", "right")];
+    assert_eq!(convicts(&other), NONE);
+    let restored = told(0, Fact::Restored(Slot(0)));
+    let again = |result| [&other[..], &[restored.clone(), applied(0, 1, "a", result)]].concat();
+    assert_eq!(convicts(&again("right")), NONE, "it was transferred, and executes once more");
+    assert_eq!(convicts(&again("wrong")), ["exactly once"]);
+}
+
+#[test]
+fn equal_slots_are_equal_states() {
+    let mut states = States::default();
+    assert!(states.held(NodeId(0), Slot(4), batch("a")).is_none());
+    assert!(states.held(NodeId(0), Slot(4), batch("a")).is_none());
+    assert_eq!(states.compared(), 0, "that was its own");
+    assert!(states.held(NodeId(1), Slot(4), batch("a")).is_none());
+    assert!(states.held(NodeId(2), Slot(4), batch("b")).is_some());
+    assert_eq!(states.compared(), 2);
+}
+
+#[test]
+fn what_befell_a_replica_counts_until_it_is_all_that_it_was() {
+    let well = Condition { stable: Slot(8), horizon: Slot(24), ..Condition::default() };
+    let now = Findings {
+        condition: Some(well),
+        life: 1,
+        restored: 0,
+        is_log_whole: true,
+        is_snapshot_whole: true,
+        is_memory_settled: true,
+    };
+    let ailment = |harm| Ailment { harm, life: 1, restored: 0, horizon: Slot(24) };
+    let is_over = |harm, now: &Findings| ailment(harm).is_over(now);
+    let again = Findings { life: 2, ..now };
+    let far = Condition { stable: Slot(24), ..well };
+    for harm in Harm::ALL {
+        let down = Findings { condition: None, ..again };
+        assert!(!is_over(harm, &down), "{harm}: nobody is well who is down");
+        let ill = Condition { is_well: false, ..far };
+        assert!(!is_over(harm, &Findings { condition: Some(ill), ..again }), "{harm}");
+        let recovered = Findings { condition: Some(far), ..again };
+        assert!(is_over(harm, &recovered), "{harm}: it started, voted and went on");
+    }
+    assert!(!is_over(Harm::Record, &Findings { is_log_whole: false, ..again }), "it is missing");
+    assert!(is_over(Harm::Record, &now), "it is forgotten");
+    assert!(!is_over(Harm::Wiped, &again), "what it had said may still matter");
+    assert!(!is_over(Harm::Snapshot, &Findings { is_snapshot_whole: false, ..again }));
+    assert!(!is_over(Harm::Memory, &now), "it has the state that it had");
+    assert!(is_over(Harm::Memory, &Findings { restored: 1, ..now }));
+}
+
+#[test]
+fn memory_rots_once_for_each_time_that_it_is_spoilt() {
+    let rot = Rot::default();
+    let service = Unsound::new(KeyValues, rot.clone());
+    let mut map = Map::new();
+    let moment = Moment { slot: Slot(1), time: Time(0), elapsed: 0 };
+    let put = Ask::Put { key: "k".into(), value: "b".into() }.to_bytes();
+    service.execute(&mut map, &put, &moment);
+    rot.spoil(7);
+    assert!(!rot.is_done());
+    service.advance(&mut map, &moment);
+    service.advance(&mut map, &moment);
+    assert_eq!((rot.bitten(), rot.is_done()), (1, true));
+    assert_eq!(map.get(b"k").map(|value| &**value), Some(&b"c"[..]));
 }

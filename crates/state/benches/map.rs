@@ -11,6 +11,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testudo_contracts::Reading;
+use testudo_core::{Decode, Encode};
+use testudo_state::sync::{Node, Sync};
 use testudo_state::{Import, Map};
 
 #[global_allocator]
@@ -187,5 +189,40 @@ fn transfer(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, scattered_keys, dense_keys, transfer);
+/// The same map goes over node by node: all of it, and what changed of it.
+fn synchronise(c: &mut Criterion) {
+    const MOVED: u64 = 100_000;
+    let map = filled(MOVED, scattered);
+    let mut changed = map.clone();
+    for number in 0..100 {
+        changed.insert(scattered(number * 997), value(number));
+    }
+    let _ = changed.digest();
+    let run = |local: &Map, target: &Map| {
+        let mut sync = Sync::new(target.digest(), local.clone());
+        sync.take_summary(&target.summary()).expect("it is the target's");
+        loop {
+            let places = sync.wants(64);
+            if places.is_empty() {
+                break (sync.finish().expect("nothing is missing"), sync.progress());
+            }
+            for node in target.nodes(&places, usize::MAX) {
+                let node = Node::from_bytes(&node.to_bytes()).expect("what was encoded decodes");
+                sync.take(&node).expect("it is true");
+            }
+        }
+    };
+    println!("all: {:?}", run(&Map::new(), &map).1);
+    println!("100 keys: {:?}", run(&map, &changed).1);
+    let mut group = c.benchmark_group("synchronise");
+    group.sample_size(10).throughput(Throughput::Elements(MOVED));
+    group.bench_function("all: nodes, encode, decode, take", |b| b.iter(|| run(&Map::new(), &map)));
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("100 keys of them: the same", |b| b.iter(|| run(&map, &changed)));
+    group.throughput(Throughput::Bytes(map.bytes()));
+    group.bench_function("scrub", |b| b.iter(|| map.scrub(None, usize::MAX).bytes));
+    group.finish();
+}
+
+criterion_group!(benches, scattered_keys, dense_keys, transfer, synchronise);
 criterion_main!(benches);

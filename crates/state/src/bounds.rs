@@ -3,6 +3,7 @@
 use crate::node::{BLOCK_ENTRIES, Block, Child};
 use crate::path::nibble;
 use crate::suffixes::Suffixes;
+use crate::sync::Sync;
 use crate::tally::{Tally, tallied};
 use crate::{Damage, Import, Map};
 use alloc::sync::Arc;
@@ -221,6 +222,9 @@ proptest! {
         let statistics = map.statistics();
         let longest = keys.iter().map(Vec::len).max().unwrap_or_default();
         prop_assert!(statistics.depth <= 2 * longest + 1);
+        // Each level has an entry of its own whose key is as long as the way there, and a block may lie below the last.
+        let levels = statistics.depth.saturating_sub(1) as u64;
+        prop_assert!(levels * levels.saturating_sub(1) <= 4 * (map.bytes() - 5 * map.len() as u64));
         prop_assert!(statistics.inner * BLOCK_ENTRIES <= map.len() * statistics.depth);
         prop_assert!(statistics.inner + statistics.blocks <= 2 * map.len());
         disturb(&mut map, &other);
@@ -276,6 +280,127 @@ proptest! {
             "{:?}", damage
         );
     }
+}
+
+/// Damage is a difference like any other once the digests above it are not trusted: it is fetched, and only it.
+#[test]
+fn what_the_memory_garbled_is_fetched_again() {
+    let key = |number: u16| Digest::of(&number.to_le_bytes()).0;
+    let mut whole = Map::new();
+    for number in 0..5000 {
+        whole.insert(key(number), Arc::from(&key(number)[..9]));
+    }
+    let target = whole.digest();
+    let sync = |local: &Map| {
+        let mut sync = Sync::new(target, local.clone());
+        sync.take_summary(&whole.summary()).expect("it is the target's");
+        loop {
+            let places = sync.wants(16);
+            if places.is_empty() {
+                break (sync.finish().expect("nothing is missing"), sync.progress().fetched_nodes);
+            }
+            let nodes = whole.nodes(&places, usize::MAX);
+            nodes.iter().for_each(|node| sync.take(node).expect("it is true"));
+        }
+    };
+    for (number, what) in (0..1000).step_by(100).flat_map(|number| [0, 1, 2].map(|w| (number, w))) {
+        let mut rotten = whole.iter().fold(Map::new(), |mut map, (key, value)| {
+            map.insert(key, value.clone());
+            map
+        });
+        let _ = rotten.digest();
+        let (block, at) = block_of(&mut rotten, &key(number));
+        block.flip(at, what, 3);
+        // Its digests say that it is whole.
+        let depth = rotten.statistics().depth as u64;
+        let (blind, fetched) = sync(&rotten);
+        assert!(fetched <= depth && !blind.scrub(None, usize::MAX).damage.is_empty());
+
+        let damage = scrub_all(&rotten, 500);
+        assert!(!damage.is_empty());
+        rotten.distrust(&damage);
+        assert_eq!(rotten.scrub(None, usize::MAX).damage, []);
+        // A flipped bit of a digest is no difference once that is worked out again.
+        assert_eq!(rotten.digest() == target, what == 2);
+        let mut differing = 0;
+        whole.diff(&rotten, |_, _, _| {
+            differing += 1;
+            true
+        });
+        assert_eq!(differing, [1, 2, 0][what]);
+        let (healed, fetched) = sync(&rotten);
+        assert!(fetched <= depth);
+        assert_eq!(healed, whole);
+        assert_eq!(healed.scrub(None, usize::MAX).damage, []);
+    }
+}
+
+/// However deep a tree is, who fetches it and who serves it go from each place to the next, not from the root.
+#[test]
+fn a_deep_tree_is_synchronised_at_the_cost_of_its_nodes() {
+    const DEEP: usize = 3000;
+    let all = vec![b'a'; DEEP];
+    let mut import = Import::new();
+    for length in 0..DEEP {
+        import.push(&all[..length], value());
+    }
+    for length in (0..DEEP).rev() {
+        for last in [b'b', b'q'] {
+            import.push([&all[..length], &[last]].concat(), value());
+        }
+    }
+    let map = import.finish();
+    let target = map.digest();
+    let statistics = map.statistics();
+    let nodes = statistics.inner + statistics.blocks;
+    assert!(statistics.depth > 2 * DEEP - 100);
+    let mut sync = Sync::new(target, Map::new());
+    sync.take_summary(&map.summary()).expect("it is the target's");
+    let mut questions = 0;
+    let ((), tally) = tallied(|| {
+        loop {
+            let places = sync.wants(64);
+            if places.is_empty() {
+                break;
+            }
+            questions += 1;
+            let answer = map.nodes(&places, 1 << 20);
+            answer.iter().for_each(|node| sync.take(node).expect("it is true"));
+            sync.give_back(&places[answer.len()..]);
+        }
+    });
+    assert_eq!(sync.finish().expect("nothing is missing").statistics(), statistics);
+    assert_eq!(tally.hashed, nodes, "each node is hashed once");
+    assert!(questions < 200, "{questions}");
+    let bound = 8 * nodes + 2 * questions * statistics.depth;
+    assert!(tally.visited <= bound, "{tally:?}, {questions} questions, {nodes} nodes");
+}
+
+/// A step of a scrub hashes what it may, and not much more.
+#[test]
+fn a_scrub_goes_in_steps() {
+    let mut map = Map::new();
+    for number in 0..20_000_u32 {
+        map.insert(Digest::of(&number.to_le_bytes()).0, Arc::from(&[7; 100][..]));
+    }
+    let _ = map.digest();
+    let (whole, tally) = tallied(|| map.scrub(None, usize::MAX));
+    let nodes = map.statistics().inner + map.statistics().blocks;
+    assert_eq!((tally.hashed, tally.values_hashed), (nodes, map.len()));
+    let (mut after, mut steps, mut bytes) = (None::<Arc<[u8]>>, 0, 0);
+    loop {
+        let step = map.scrub(after.as_deref(), 10_000);
+        assert!(step.bytes < 10_000 + map.statistics().depth * 1024, "{step:?}");
+        bytes += step.bytes;
+        steps += 1;
+        after = step.next;
+        if after.is_none() {
+            break;
+        }
+        assert!(step.bytes >= 10_000);
+    }
+    assert_eq!(bytes, whole.bytes, "nothing is hashed twice");
+    assert!(steps > 100);
 }
 
 fn scrub_all(map: &Map, budget: usize) -> Vec<Damage> {

@@ -97,6 +97,11 @@ impl Preimage {
         self.begin_inner(&inner.path, value.as_ref(), inner.present);
     }
 
+    /// How many bytes it is.
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The node's digest.
     pub(crate) fn finish(&self) -> Digest {
         tally::hashed();

@@ -9,8 +9,11 @@
 //! A [`Map`] is a radix tree over the nibbles of its keys. Paths on which nothing parts are compressed, and every
 //! largest subtree of at most sixteen entries is packed into one *block*, sorted. So the shape is a function of the
 //! contents alone, whatever came and went before, and so is the digest ([`hash`] has the format). No hash of keys and no
-//! chance takes part in the shape: nobody can choose keys that degrade it. The depth is bounded by the number of nibbles
-//! of a key, each level is bought with an entry that parts there, and a change touches one path. As that bound is large,
+//! chance takes part in the shape, so there are no collisions to look for. Who chooses the keys can make the tree deep, at
+//! a price: no way is longer than a key has nibbles, and each level on it takes an entry of its own that parts there, whose
+//! key is as long as the way to that place. A depth of d so costs some d²/4 bytes of keys: a thousand levels a quarter of
+//! a megabyte, and no map with a gigabyte of keys is deeper than 65,537. And that is all that it does: a change under such
+//! a key looks at, copies and hashes as many nodes as there are levels, and no others. Because a tree may be so deep,
 //! nothing here recurses: not even dropping.
 //!
 //! Nodes are shared. A clone costs O(1), and whoever changes a node that others hold copies it first ([`edit`]). Nodes
@@ -20,8 +23,8 @@
 //! # What it gives
 //!
 //! The digest of a checkpoint and an O(1) copy of it to keep; proofs of what lies in a range, and of what does not;
-//! transfer in chunks that prove themselves ([`Chunk`], [`Import`]); the difference of two versions; and a scrub that finds
-//! what the memory has garbled.
+//! transfer in chunks that prove themselves ([`Chunk`], [`Import`]), or node by node, so that only what differs travels
+//! ([`sync`]); the difference of two versions; and a scrub that finds what the memory has garbled.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -194,12 +194,16 @@ pub(crate) struct Gateway {
 
 const STATUS_HELP: &str = "\
 What a replica says of itself is a claim: a liar claims what it likes. Beside the claims stands what at least f+1
-replicas agree on, one of which is honest. Gateways that the cluster file gives an `admin` address are shown, too: whom
-each follows, how many slots it lags, and what its store holds. One that has diverged answers nothing until it has
-fetched a certified state.
+replicas agree on, one of which is honest. `health` says whether a replica is well, or at which slot it is behind, has
+diverged from what a quorum signed, or has halted; how its disk is stands there, too, when flushes take long or something
+on it was lost. `caught lying` names offences for which a replica is held to account: evidence that a replica shows is
+checked here, with public keys alone. `testudo evidence` has the statements.
+
+Gateways that the cluster file gives an `admin` address are shown, too: whom each follows, how many slots it lags, and
+what its store holds. One that has diverged answers nothing until it has fetched a certified state.
 
 Exit codes: 0 every replica is well and agrees, and gateways follow; 3 the cluster can answer, but a replica is
-unreachable, differs, or was caught lying, or a gateway does not follow; 4 no quorum of replicas answers.";
+unreachable, is not well, differs, or was caught lying, or a gateway does not follow; 4 no quorum of replicas answers.";
 
 /// Flags of `status`.
 #[derive(Args, Debug, Clone)]

@@ -65,7 +65,7 @@ fn answers(workload: &Workload, count: usize) {
 fn one_after_the_other_is_hurt_and_heals() {
     let _alone = alone();
     let troupe = Troupe::start(LIAR);
-    let workload = Workload::resting(&troupe.etcd, REST);
+    let workload = Workload::resting(&troupe.etcd, 1, REST);
     let mut stage = Stage { troupe, workload };
     stage.round("killed and started again", |troupe, workload| killed(troupe, workload, 0));
     stage.round("a rotten snapshot", |troupe, workload| rotten_snapshot(troupe, workload, 2));

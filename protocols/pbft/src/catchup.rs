@@ -21,6 +21,9 @@ use testudo_core::{Effects, Peer, Position, ReplicaId, Slot, Target, limits};
 /// Items (decisions and proposals) that one peer is sent between two ticks. More questions go unanswered till then.
 const ITEMS_PER_TICK: usize = 8 * limits::FETCH_ITEMS;
 
+/// Testimonies that one peer is given between two ticks: it may start more than once.
+const TESTIMONIES_PER_TICK: usize = 4;
+
 /// A replica that seems to lack nothing says how far it is only at every so many ticks.
 const IDLE_TICKS: u64 = 8;
 
@@ -32,11 +35,13 @@ const STALLED_TICKS: u32 = 4;
 struct Budget {
     status: bool,
     view: bool,
+    testimonies: usize,
     items: usize,
 }
 
 impl Budget {
-    const FULL: Self = Self { status: true, view: true, items: ITEMS_PER_TICK };
+    const FULL: Self =
+        Self { status: true, view: true, testimonies: TESTIMONIES_PER_TICK, items: ITEMS_PER_TICK };
 }
 
 /// A question that is under way.
@@ -80,6 +85,12 @@ impl CatchUp {
     pub(crate) fn may_show_view(&mut self, peer: ReplicaId) -> bool {
         core::mem::take(&mut self.budget(peer).view)
     }
+    pub(crate) fn may_testify(&mut self, peer: ReplicaId) -> bool {
+        let budget = self.budget(peer);
+        let may = budget.testimonies > 0;
+        budget.testimonies = budget.testimonies.saturating_sub(1);
+        may
+    }
     fn may_send_item(&mut self, peer: ReplicaId) -> bool {
         let budget = self.budget(peer);
         let left = budget.items > 0;
@@ -109,6 +120,7 @@ impl<R: Rules> Pbft<R> {
             self.say_again(fx);
         }
         self.pace.forgive(self.config.resend);
+        self.ask_again(fx);
         if is_idle_tick || (self.standing != Standing::Stopped && self.lacks_something()) {
             fx.send(Target::Others, Message::Status(self.status()));
         }
@@ -141,7 +153,7 @@ impl<R: Rules> Pbft<R> {
     fn lacks_something(&self) -> bool {
         let executed = self.decisions.executed;
         !self.is_active()
-            || self.standing == Standing::Damaged
+            || self.standing == Standing::Forgotten
             || self.catchup.ahead
             || self.pace.complains()
             || self.catchup.known > executed
@@ -166,6 +178,9 @@ impl<R: Rules> Pbft<R> {
     /// Says one's own votes for a slot: nothing that was not said before, or could not be said now.
     pub(crate) fn say_votes(&self, slot: Slot, entry: &Entry, fx: &mut Effects<'_, Self>) {
         let (view, Some(proposal)) = (self.view, &entry.proposal) else { return };
+        if self.lost.contains(slot) {
+            return;
+        }
         let digest = proposal.digest;
         match proposal.attested() {
             Some(attested) if attested.signer == self.me => {

@@ -14,8 +14,9 @@
 //! certificates for, and the next primary goes on from what a quorum has told. Everybody checks its reckoning.
 //!
 //! Read in this order: [`message`] (what is said), [`safety`] (why it is right), `normal` (the four steps), `view_change`
-//! (who comes next, and when), `pace` (how slow a primary may be), `catchup` (how nothing stays lost), `recovery` (how nothing is forgotten). What is known
-//! of each slot is in `log`.
+//! (who comes next, and when), `pace` (how slow a primary may be), `catchup` (how nothing stays lost), `recovery` (how
+//! nothing is forgotten), `joining` (how it is found out what was forgotten all the same). What is known of each slot is in
+//! `log`.
 //!
 //! One's own messages come back to one through the driver, after all that they rest on is durable, and count only then.
 #![no_std]
@@ -25,12 +26,16 @@ extern crate alloc;
 
 mod catchup;
 pub mod client;
+mod joining;
 mod log;
 pub mod message;
 mod normal;
 mod pace;
+mod promises;
 mod recovery;
 pub mod safety;
+mod slots;
+mod testimony;
 mod view_change;
 
 pub use client::Reply;
@@ -41,9 +46,11 @@ pub use safety::{Rules, Standard};
 use alloc::collections::{BTreeMap, BTreeSet};
 use catchup::CatchUp;
 use core::marker::PhantomData;
+use joining::{Joining, LastWords};
 use log::{Decisions, Log};
-use message::{Attested, NewView, ViewChange, primary_of};
+use message::{Attested, NewView, Slots, ViewChange, primary_of};
 use pace::Pace;
+pub use testudo_contracts::Standing;
 use testudo_contracts::{
     Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
 };
@@ -83,17 +90,6 @@ pub enum Timer {
     Pace,
 }
 
-/// What a replica is fit for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// It takes part.
-    Voting,
-    /// It has lost records, so it does not know what it has promised: it votes for nothing, and follows decisions.
-    Damaged,
-    /// Its epoch has ended: it orders nothing more, and answers what others ask of what was decided.
-    Stopped,
-}
-
 /// One replica.
 #[derive(Clone, Debug)]
 pub struct Pbft<R: Rules = Standard> {
@@ -101,8 +97,16 @@ pub struct Pbft<R: Rules = Standard> {
     me: ReplicaId,
     /// The quorums. They intersect in f+1 replicas, whatever n > 3f is.
     system: Dissemination,
-    /// Invariant: never Voting again once it was something else.
+    /// Invariant: from Joining to Voting or Forgotten, from each to Stopped, and no other way.
     standing: Standing,
+    /// What it waits for. Invariant: there ⇒ Joining; Joining ⇒ there, once started.
+    joining: Option<Joining>,
+    /// Whether it has ever voted in this life, and so knows what it has voted for, but for slots that are lost.
+    has_joined: bool,
+    /// Slots of which its log has lost records. Invariants: all are above the stable checkpoint; it casts no vote on them.
+    lost: Slots,
+    /// What was heard last of each replica. At most n.
+    heard: BTreeMap<ReplicaId, LastWords>,
 
     /// The view that it is in, or is changing to. Invariants: it never falls; the durable promise ≥ view before
     /// anything is said in it; view ≥ installed view; active ⇔ view = installed view.
@@ -193,6 +197,8 @@ impl<R: Rules> Protocol for Pbft<R> {
             Message::Committed(body) => self.on_committed(body, fx),
             Message::Proposal(body) => self.on_pre_prepare(body, fx),
             Message::Installed(body) => self.on_new_view(body, fx),
+            Message::Inquiry(body) => self.on_inquiry(from, body, fx),
+            Message::Testimony(body) => self.on_testimony(from, &body, fx),
         }
     }
 
@@ -217,6 +223,12 @@ impl<R: Rules> Protocol for Pbft<R> {
             let pending = self.own_change.as_ref().map(|change| change.view);
             assert_eq!(pending, Some(self.view), "changes the view without having said so");
         }
+        assert!(
+            self.joining.is_none() || self.standing == Standing::Joining,
+            "waits for answers though it needs none"
+        );
+        assert!(self.has_joined || self.standing != Standing::Voting, "votes without having asked");
+        assert!(!self.lost.contains(self.log.low()), "a stable slot is lost");
         let first = self.log.entries.keys().next();
         assert!(first.is_none_or(|slot| self.log.low() < *slot), "remembers a stable slot");
         let ready = self.decisions.ready.keys().next();
@@ -251,10 +263,13 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn primary_of(view: View, membership: &Membership) -> ReplicaId {
         primary_of(view, membership.n())
     }
+    fn checkpoint_quorum(system: &Dissemination) -> usize {
+        R::checkpoint(system)
+    }
     fn may_propose(&self) -> bool {
-        self.standing == Standing::Voting
-            && self.is_active()
-            && self.primary() == self.me
+        self.is_active()
+            && self.is_primary()
+            && self.may_vote(self.next)
             && self.log.contains(self.next)
     }
     fn open_slots(&self) -> u64 {
@@ -278,7 +293,7 @@ impl<R: Rules> Ordering for Pbft<R> {
         self.catchup.known
     }
     fn read_claim(&self) -> Option<Slot> {
-        if self.standing == Standing::Damaged {
+        if !self.has_joined || !self.lost.is_empty() {
             return None;
         }
         let view = self.installed_view();
@@ -290,6 +305,12 @@ impl<R: Rules> Ordering for Pbft<R> {
     }
     fn snapshot(&self, executed: Slot) -> Snapshot {
         self.remember_from(executed)
+    }
+    fn standing(&self) -> Standing {
+        self.standing
+    }
+    fn lost_slots(&self) -> u64 {
+        self.lost.len()
     }
 }
 
@@ -304,7 +325,11 @@ impl<R: Rules> Pbft<R> {
             config,
             me,
             system,
-            standing: Standing::Voting,
+            standing: Standing::Joining,
+            joining: None,
+            has_joined: false,
+            lost: Slots::none(),
+            heard: BTreeMap::new(),
             view: View(0),
             installed: None,
             first_fresh: Slot(1),
@@ -322,10 +347,10 @@ impl<R: Rules> Pbft<R> {
         }
     }
 
-    /// What it is fit for.
+    /// The slots above the stable checkpoint of which its log has lost records.
     #[must_use]
-    pub const fn standing(&self) -> Standing {
-        self.standing
+    pub const fn lost(&self) -> &Slots {
+        &self.lost
     }
 
     /// The last view that it installed. It is changing the view while this is lower than [`Ordering::view`].
@@ -343,9 +368,11 @@ impl<R: Rules> Pbft<R> {
         let slot = stable.statement().slot;
         if self.log.advance(stable.clone()) {
             fx.persist(Record::Stable(stable));
+            self.lost.trim(slot);
             self.decisions.trim(slot);
             self.learn(slot, fx);
             self.run_turn(fx);
+            self.join_if_answered(fx);
         }
     }
 
@@ -361,6 +388,7 @@ impl<R: Rules> Pbft<R> {
     fn on_stop(&mut self, fx: &mut Effects<'_, Self>) {
         self.standing = Standing::Stopped;
         self.pace.leave_view();
+        self.joining = None;
         self.stop_view_timer(fx);
     }
 }

@@ -1,12 +1,15 @@
 //! What replicas say to each other, how it travels, and what makes each message what its kind promises.
 //!
 //! Five kinds are signed, as they enter certificates or are handed on: pre-prepare, prepare, commit, view change and
-//! new view. The others go by the authenticated channel: [`Status`] and [`Fetch`] are believed no further than a
-//! question deserves, and [`Committed`], [`Message::Proposal`] and [`Message::Installed`] prove themselves by what
-//! they carry, whoever brings them.
+//! new view. The others go by the authenticated channel: [`Status`], [`Fetch`] and [`Inquiry`] are believed no further
+//! than a question deserves, and [`Committed`], [`Testimony`], [`Message::Proposal`] and [`Message::Installed`] prove
+//! themselves by what they carry, whoever brings them.
 //!
 //! [`validate`](testudo_core::Message::validate) checks every message completely, certificates included, so that no
 //! handler ever checks a signature.
+
+pub use crate::slots::Slots;
+pub use crate::testimony::{Inquiry, Nonce, Testimony};
 
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, StableCheckpoint};
@@ -86,15 +89,18 @@ pub struct ViewChange {
     pub stable: Option<StableCheckpoint>,
     /// P: for each slot above it the prepared certificate of the highest view, in ascending order of slots.
     pub prepared: Vec<Prepared>,
+    /// The slots above it of which the sender's log has lost records: what it voted there, and whether something was
+    /// prepared, it no longer knows. Its word on them does not count.
+    pub lost: Slots,
 }
-wire_struct!(ViewChange { view, stable, prepared });
+wire_struct!(ViewChange { view, stable, prepared, lost });
 
 /// "This view begins, from these view changes, with these batches" (OSDI'99, section 4.4).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewView {
     /// The view, whose primary says it.
     pub view: View,
-    /// V: view changes of a quorum, in ascending order of their signers.
+    /// V: view changes, in ascending order of their signers: of a quorum, and of more where some have lost slots.
     pub changes: Vec<Attested<ViewChange>>,
     /// O: what the view repeats, slot after slot without a gap. It follows from V; every receiver computes it again.
     pub ordered: Vec<(Slot, Batch)>,
@@ -150,6 +156,8 @@ const FETCH: Kind = Kind(7);
 const COMMITTED: Kind = Kind(8);
 const PROPOSAL: Kind = Kind(9);
 const INSTALLED: Kind = Kind(10);
+const INQUIRY: Kind = Kind(11);
+const TESTIMONY: Kind = Kind(12);
 
 /// One replica's signed statement, embedded in a message or record, where it can be read because that was verified
 /// with all that is in it. Its frame can be made again, for evidence.
@@ -235,6 +243,10 @@ pub enum Message {
     Proposal(Attested<PrePrepare>),
     /// A primary's new view, handed on by anybody to whom has not heard of it.
     Installed(Attested<NewView>),
+    /// A question of a replica that has started.
+    Inquiry(Inquiry),
+    /// The answer: what it once said.
+    Testimony(Testimony),
 }
 
 impl testudo_core::Message for Message {
@@ -254,6 +266,8 @@ impl testudo_core::Message for Message {
             Self::Committed(_) => COMMITTED,
             Self::Proposal(_) => PROPOSAL,
             Self::Installed(_) => INSTALLED,
+            Self::Inquiry(_) => INQUIRY,
+            Self::Testimony(_) => TESTIMONY,
         }
     }
 
@@ -269,6 +283,8 @@ impl testudo_core::Message for Message {
             Self::Committed(_) => "committed",
             Self::Proposal(_) => "proposal",
             Self::Installed(_) => "installed",
+            Self::Inquiry(_) => "inquiry",
+            Self::Testimony(_) => "testimony",
         }
     }
 
@@ -283,7 +299,9 @@ impl testudo_core::Message for Message {
             | Self::Fetch(_)
             | Self::Committed(_)
             | Self::Proposal(_)
-            | Self::Installed(_) => Strength::Channel,
+            | Self::Installed(_)
+            | Self::Inquiry(_)
+            | Self::Testimony(_) => Strength::Channel,
         }
     }
 
@@ -299,6 +317,8 @@ impl testudo_core::Message for Message {
             Self::Committed(body) => body.encode(out),
             Self::Proposal(body) => body.encode(out),
             Self::Installed(body) => body.encode(out),
+            Self::Inquiry(body) => body.encode(out),
+            Self::Testimony(body) => body.encode(out),
         }
     }
 
@@ -317,6 +337,8 @@ impl testudo_core::Message for Message {
             COMMITTED => Self::Committed(Decode::from_bytes(body)?),
             PROPOSAL => Self::Proposal(Decode::from_bytes(body)?),
             INSTALLED => Self::Installed(Decode::from_bytes(body)?),
+            INQUIRY => Self::Inquiry(Decode::from_bytes(body)?),
+            TESTIMONY => Self::Testimony(Decode::from_bytes(body)?),
             _ => return Err(DecodeError::Unknown("kind")),
         })
     }
@@ -345,6 +367,8 @@ impl testudo_core::Message for Message {
                 body.check(context)?;
                 body.statement.validate(body.signer, context)
             }
+            Self::Inquiry(_) => Ok(()),
+            Self::Testimony(body) => body.validate(context),
         }
     }
 }
@@ -392,7 +416,11 @@ impl Message {
 }
 
 impl PrePrepare {
-    fn validate(&self, sender: ReplicaId, membership: &Membership) -> Result<(), Invalid> {
+    pub(crate) fn validate(
+        &self,
+        sender: ReplicaId,
+        membership: &Membership,
+    ) -> Result<(), Invalid> {
         require_primary(sender, self.view, membership)?;
         slot_counts(self.slot)?;
         require(self.batch.is_well_formed(), "its batch is malformed")
@@ -467,6 +495,7 @@ impl ViewChange {
             self.prepared.iter().all(|prepared| prepared.view() < self.view),
             "it was prepared in no lower view",
         )?;
+        self.lost.validate(base)?;
         if let Some(stable) = &self.stable {
             slot_counts(base)?;
             stable.check(system(context)?.quorum(), context)?;
@@ -524,7 +553,7 @@ impl Committed {
     }
 }
 
-const fn require(holds: bool, otherwise: &'static str) -> Result<(), Invalid> {
+pub(crate) const fn require(holds: bool, otherwise: &'static str) -> Result<(), Invalid> {
     if holds { Ok(()) } else { Err(Invalid(otherwise)) }
 }
 

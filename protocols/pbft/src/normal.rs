@@ -64,7 +64,7 @@ impl<R: Rules> Pbft<R> {
 
     /// Asks the layer above whether this may be voted for.
     pub(crate) fn ask(&mut self, slot: Slot, batch: Batch, fx: &mut Effects<'_, Self>) {
-        if self.standing != Standing::Voting {
+        if !self.may_vote(slot) {
             return;
         }
         let freshness = match slot.cmp(&self.first_fresh) {
@@ -83,7 +83,7 @@ impl<R: Rules> Pbft<R> {
         digest: Digest,
         fx: &mut Effects<'_, Self>,
     ) {
-        if self.standing != Standing::Voting || !self.is_active() || view != self.view {
+        if !self.may_vote(slot) || !self.is_active() || view != self.view {
             return;
         }
         let Some(entry) = self.log.entries.get_mut(&slot) else { return };
@@ -118,6 +118,7 @@ impl<R: Rules> Pbft<R> {
     ) {
         let Some(sender) = message.replica() else { return };
         self.catchup.ahead |= vote.view > self.view;
+        self.remember_words(sender, &message);
         if self.standing == Standing::Stopped || vote.view != self.view {
             return;
         }
@@ -134,6 +135,20 @@ impl<R: Rules> Pbft<R> {
         self.advance(vote.slot, fx);
     }
 
+    /// Keeps the last votes of everybody, should it start again and ask for them.
+    fn remember_words(&mut self, sender: ReplicaId, message: &Verified<Message>) {
+        let words = self.heard.entry(sender).or_default();
+        match message.message() {
+            Message::Prepare(prepare) => {
+                Attested::of(message, prepare.clone()).into_iter().for_each(|s| words.prepared(s));
+            }
+            Message::Commit(commit) => {
+                Attested::of(message, commit.clone()).into_iter().for_each(|s| words.committed(s));
+            }
+            _ => {}
+        }
+    }
+
     /// Goes on with a slot as far as its votes allow: prepared, then committed. Whether this replica has voted itself
     /// does not matter: a quorum vouches for the batch and its bodies.
     pub(crate) fn advance(&mut self, slot: Slot, fx: &mut Effects<'_, Self>) {
@@ -141,8 +156,9 @@ impl<R: Rules> Pbft<R> {
             return;
         }
         let (view, primary) = (self.view, self.primary());
+        let may_vote = self.may_vote(slot);
         let Some(entry) = self.log.entries.get_mut(&slot) else { return };
-        let is_new = self.standing == Standing::Voting && !entry.is_prepared_in(view);
+        let is_new = may_vote && !entry.is_prepared_in(view);
         if is_new
             && R::is_prepared(&self.system, entry.preparers(primary))
             && let Some(prepared) = entry.certify_prepared(view, slot)

@@ -6,12 +6,17 @@
 //! A replica that restarts has promised all that it has said. It is in no lower view than its promise; where that view
 //! was not installed it goes on changing to it and never falls back to the last one that was. It votes for nothing
 //! else where it has voted, and says the same again where that may have been lost. A primary gives its view up, so
-//! that no slot is ever proposed twice. One that has lost records no longer knows what it has promised, and never
-//! votes again ([`Standing::Damaged`]): it follows what the others decide.
+//! that no slot is ever proposed twice. What records say that were lost is gone, but not that they were: slots that they
+//! may have been about are not voted on. And as a disk may forget without knowing it, others are asked before anything is
+//! said (`joining`). One that finds that it has said what it does not know never votes again ([`Standing::Forgotten`]): it
+//! follows what the others decide.
 
 use crate::log::Proposal;
-use crate::message::{Attested, Committed, Message, NewView, PrePrepare, Prepared, ViewChange};
-use crate::safety::Rules;
+use crate::message::{
+    Attested, Committed, Message, NewView, PrePrepare, Prepared, Slots, ViewChange,
+};
+use crate::promises::{Damage, Recollection};
+use crate::safety::{Adopted, Rules};
 use crate::{Pbft, Standing, Timer};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -39,6 +44,10 @@ pub enum Record {
     NewView(Attested<NewView>),
     /// A stable checkpoint.
     Stable(StableCheckpoint),
+    /// Slots of which records were lost. Only in snapshots, which may outlive the damage in the log.
+    Lost(Slots),
+    /// It has signed what it knows nothing of, and votes no more.
+    Forgotten,
 }
 wire_enum!(Record {
     0 => Proposed(body),
@@ -48,6 +57,8 @@ wire_enum!(Record {
     4 => ViewChange(body),
     5 => NewView(body),
     6 => Stable(body),
+    7 => Lost(body),
+    8 => Forgotten,
 });
 
 impl Tagged for Record {
@@ -60,6 +71,8 @@ impl Tagged for Record {
             Self::ViewChange(one) => Tag::ViewChange(one.view),
             Self::NewView(one) => Tag::NewView(one.statement.view),
             Self::Stable(one) => Tag::Stable(one.statement().slot),
+            // Whoever loses a record without a class takes it for this.
+            Self::Lost(_) | Self::Forgotten => Tag::Other,
         }
     }
 }
@@ -86,9 +99,26 @@ impl Decode for Snapshot {
     }
 }
 
+impl Record {
+    /// The slot that it is about.
+    const fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Proposed(one) => Some(one.slot),
+            Self::Voted(one) => Some(one.statement.slot),
+            Self::Prepared(one) => Some(one.slot()),
+            Self::Decided(one) => Some(one.slot()),
+            Self::Stable(one) => Some(one.statement().slot),
+            Self::ViewChange(_) | Self::NewView(_) | Self::Lost(_) | Self::Forgotten => None,
+        }
+    }
+}
+
 /// What the records come to: of everything the latest.
 #[derive(Default)]
 struct Memory {
+    proposed: BTreeMap<Slot, PrePrepare>,
+    lost: Slots,
+    has_forgotten: bool,
     stable: Option<StableCheckpoint>,
     installed: Option<Attested<NewView>>,
     own_change: Option<ViewChange>,
@@ -106,10 +136,43 @@ fn keep<T>(best: &mut Option<T>, one: T, rank: impl Fn(&T) -> u64) {
 }
 
 impl Memory {
+    /// What it says that was signed. Promise and losses are not in it.
+    fn recollect(&self, executed: Slot) -> Recollection {
+        let changing = self.own_change.as_ref().map_or(View(0), |change| change.view);
+        let installed = self.installed.as_ref().map_or(View(0), |view| view.statement.view);
+        let low = self.stable.as_ref().map_or(Slot(0), |stable| stable.statement().slot);
+        let decided = self.decided.keys().next_back().copied().unwrap_or_default();
+        let fresh = |one: &PrePrepare| (one.slot, (one.view, one.batch.digest()));
+        Recollection {
+            promised: changing.max(installed),
+            installed,
+            low,
+            executed: executed.max(decided),
+            change: self.own_change.clone(),
+            proposed: self.proposed.values().map(fresh).collect(),
+            voted: self.voted.values().map(|one| fresh(&one.statement)).collect(),
+            prepared: {
+                let held = self.prepared.iter();
+                held.map(|(slot, one)| (*slot, (one.view(), one.digest()))).collect()
+            },
+            ..Recollection::default()
+        }
+    }
+
     fn take(&mut self, position: Option<Position>, record: Record) {
         match record {
             // A primary that restarts gives its view up: what it had proposed binds it no more than its promise does.
-            Record::Proposed(_) => {}
+            // But it ought to know of it.
+            Record::Proposed(one) => {
+                let slot = one.slot;
+                let mut best = self.proposed.remove(&slot);
+                keep(&mut best, one, |one| one.view.0);
+                self.proposed.extend(best.map(|best| (slot, best)));
+            }
+            Record::Lost(slots) => {
+                slots.ranges().iter().for_each(|(first, last)| self.lost.insert(*first, *last));
+            }
+            Record::Forgotten => self.has_forgotten = true,
             Record::Voted(one) => {
                 let slot = one.statement.slot;
                 let mut best = self.voted.remove(&slot);
@@ -133,6 +196,26 @@ impl Memory {
     }
 }
 
+/// What is lost, each with the highest slot that comes before it in the log.
+fn damage(past: &Past<Snapshot, Record>) -> Vec<Damage> {
+    let snapshot = past.snapshot.as_ref();
+    let covered = snapshot.into_iter().flat_map(|snapshot| snapshot.records.iter());
+    let mut reached = covered.filter_map(Record::slot).max().unwrap_or_default();
+    reached = reached.max(snapshot.map_or(Slot(0), |snapshot| snapshot.executed));
+    let mut records = past.records.iter().peekable();
+    let mut damage = Vec::with_capacity(past.lost.len());
+    for lost in &past.lost {
+        while let Some((_, record)) = records.next_if(|(at, _)| *at < lost.position) {
+            reached = reached.max(record.slot().unwrap_or_default());
+        }
+        damage.push(Damage { tag: lost.tag, reached });
+        if let Some(Tag::Vote(slot) | Tag::Decided(slot) | Tag::Stable(slot)) = lost.tag {
+            reached = reached.max(slot);
+        }
+    }
+    damage
+}
+
 impl<R: Rules> Pbft<R> {
     /// First boot and recovery.
     pub(crate) fn recover(
@@ -140,12 +223,11 @@ impl<R: Rules> Pbft<R> {
         past: Past<Snapshot, Record>,
         fx: &mut Effects<'_, Self>,
     ) -> Self {
-        let is_blank = past.snapshot.is_none() && past.records.is_empty();
-        let is_first_boot = is_blank && past.promise.is_none() && past.lost.is_empty();
-        if !past.lost.is_empty() || (past.promise.is_none() && !is_blank) {
-            self.standing = Standing::Damaged;
-        }
+        let is_blank = past.snapshot.is_none() && past.records.is_empty() && past.lost.is_empty();
+        let is_first_boot = is_blank && past.promise.is_none();
+        let is_unpromised = past.promise.is_none() && !is_blank;
         let promised = past.promise.map_or(View(0), |promise| promise.view);
+        let damage = damage(&past);
         let mut memory = Memory::default();
         if let Some(snapshot) = past.snapshot {
             self.decisions.executed = snapshot.executed;
@@ -154,7 +236,12 @@ impl<R: Rules> Pbft<R> {
         for (position, record) in past.records {
             memory.take(Some(position), record);
         }
-        self.take_up(promised, memory);
+        let mut kept = memory.recollect(self.decisions.executed);
+        (kept.is_blank, kept.promised) = (is_blank, kept.promised.max(promised));
+        kept.loss = R::lost(&damage, &kept);
+        self.lost = kept.loss.slots.clone();
+        let was_forgotten = memory.has_forgotten || kept.loss.standing || is_unpromised;
+        let is_sound = self.take_up(promised, memory, &mut kept);
         if past.promise.is_none() || self.view > promised {
             self.promise(fx);
         }
@@ -164,7 +251,11 @@ impl<R: Rules> Pbft<R> {
         self.execute(fx);
         let last = self.decisions.ready.keys().next_back().copied().unwrap_or_default();
         self.learn(self.decisions.executed.max(self.log.low()).max(last), fx);
-        self.resume(is_blank, fx);
+        if was_forgotten || !is_sound {
+            self.have_forgotten(fx);
+        } else {
+            self.knock(kept, fx);
+        }
         if !is_first_boot {
             fx.send(Target::Others, Message::Status(self.status()));
         }
@@ -172,8 +263,10 @@ impl<R: Rules> Pbft<R> {
         self
     }
 
-    /// Makes the state of what was remembered.
-    fn take_up(&mut self, promised: View, memory: Memory) {
+    /// Makes the state of what was remembered. False when the log is not what was written.
+    fn take_up(&mut self, promised: View, memory: Memory, kept: &mut Recollection) -> bool {
+        let lost = memory.lost.ranges().iter();
+        lost.for_each(|(first, last)| self.lost.insert(*first, *last));
         self.log.stable = memory.stable;
         let low = self.log.low();
         for (slot, committed) in memory.decided {
@@ -193,22 +286,31 @@ impl<R: Rules> Pbft<R> {
         let changing = memory.own_change.as_ref().map_or(View(0), |change| change.view);
         self.view = promised.max(changing).max(self.installed_view());
         self.own_change = memory.own_change.filter(|change| change.view == self.view);
-        self.take_up_installed();
+        self.lost.trim(low);
+        kept.loss.slots = self.lost.clone();
+        let Some(adopted) = self.take_up_installed() else { return false };
+        let repeated = adopted.ordered.iter().map(|(slot, batch)| (*slot, batch.digest()));
+        kept.repeated.extend(repeated);
         if self.is_active() {
             self.take_up_view(memory.voted);
         }
+        true
     }
 
     /// What the installed view began with may have been decided before it, so it is covered by read claims until the next
-    /// view is installed, also while this replica is changing to that.
-    fn take_up_installed(&mut self) {
-        let Some(installed) = &self.installed else { return };
-        match R::derive(&installed.statement) {
-            Some(adopted) if self.is_active() => self.begin(&adopted),
-            Some(adopted) => self.go_on_after(&adopted),
-            // It was right when it was recorded, so this log is not what was written.
-            None => self.standing = Standing::Damaged,
+    /// view is installed, also while this replica is changing to that. `None` where the record of the view is not right, as it
+    /// was when it was made.
+    fn take_up_installed(&mut self) -> Option<Adopted> {
+        let Some(installed) = &self.installed else {
+            return Some(Adopted { stable: None, ordered: Vec::new() });
+        };
+        let adopted = R::derive(&self.system, &installed.statement)?;
+        if self.is_active() {
+            self.begin(&adopted);
+        } else {
+            self.go_on_after(&adopted);
         }
+        Some(adopted)
     }
 
     /// Binds itself to what it accepted in the view that it is in.
@@ -232,12 +334,12 @@ impl<R: Rules> Pbft<R> {
         }
     }
 
-    /// Goes on where it stopped.
-    fn resume(&mut self, is_blank: bool, fx: &mut Effects<'_, Self>) {
-        if self.standing == Standing::Damaged {
-            self.tell_behind(fx);
-        } else if self.primary() == self.me && !is_blank {
-            // Also of a view that it was about to begin: it may have announced that already.
+    /// Goes on where it stopped, once it has joined.
+    pub(crate) fn resume(&mut self, kept: &Recollection, fx: &mut Effects<'_, Self>) {
+        let is_silenced = !self.is_active() && self.own_change.is_none() && kept.loss.change;
+        if is_silenced || (self.is_primary() && !kept.is_blank) {
+            // Also of a view that it was about to begin: it may have announced that already. And where it may have said
+            // a view change that is lost it must not say another.
             self.change_to(self.view.next(), fx);
         } else if !self.is_active() {
             match self.own_change.clone() {
@@ -245,6 +347,8 @@ impl<R: Rules> Pbft<R> {
                 None => self.say_change(fx),
             }
         } else {
+            self.watch_primary(fx);
+            self.begin_turn(fx);
             let open: Vec<Slot> = self.log.entries.keys().copied().collect();
             for slot in open {
                 let Some(entry) = self.log.entries.get(&slot).filter(|e| e.is_open()) else {
@@ -255,8 +359,11 @@ impl<R: Rules> Pbft<R> {
                 if let Some(batch) = unasked.map(|proposal| proposal.batch().clone()) {
                     self.ask(slot, batch, fx);
                 }
+                self.advance(slot, fx);
             }
         }
+        self.join(fx);
+        self.review_changes(fx);
     }
 
     /// All that must survive, in short. What was decided after `executed` and lies above the window's foot is in it; what
@@ -266,9 +373,14 @@ impl<R: Rules> Pbft<R> {
         records.extend(self.log.stable.clone().map(Record::Stable));
         records.extend(self.installed.clone().map(Record::NewView));
         records.extend(self.own_change.clone().map(Record::ViewChange));
+        records.extend((!self.lost.is_empty()).then(|| Record::Lost(self.lost.clone())));
+        records.extend((self.standing == Standing::Forgotten).then_some(Record::Forgotten));
         for entry in self.log.entries.values() {
             let attested = entry.proposal.as_ref().and_then(Proposal::attested);
-            let voted = attested.filter(|attested| entry.voted && attested.signer != self.me);
+            let (own, others): (Vec<_>, Vec<_>) =
+                attested.into_iter().partition(|attested| attested.signer == self.me);
+            records.extend(own.into_iter().map(|own| Record::Proposed(own.statement.clone())));
+            let voted = others.into_iter().filter(|_| entry.voted);
             records.extend(voted.cloned().map(Record::Voted));
             records.extend(entry.prepared.clone().map(Record::Prepared));
             records.extend(entry.decided.clone().map(Record::Decided));

@@ -7,7 +7,7 @@ use crate::Pbft;
 use crate::Standing;
 use crate::Timer;
 use crate::log::Proposal;
-use crate::message::{Attested, Message, NewView, ViewChange, primary_of};
+use crate::message::{Attested, Message, NewView, ViewChange};
 use crate::recovery::Record;
 use crate::safety::{Adopted, Rules};
 use alloc::vec;
@@ -82,7 +82,7 @@ impl<R: Rules> Pbft<R> {
         }
     }
 
-    fn watch_primary(&mut self, fx: &mut Effects<'_, Self>) {
+    pub(crate) fn watch_primary(&mut self, fx: &mut Effects<'_, Self>) {
         match self.patience.waiting {
             Waiting::Nothing => self.stop_view_timer(fx),
             Waiting::Oldest(_) => self.start_view_timer(fx),
@@ -128,7 +128,7 @@ impl<R: Rules> Pbft<R> {
     /// Says what is known to be prepared, once it is on record; and never anything else for the same view.
     pub(crate) fn say_change(&mut self, fx: &mut Effects<'_, Self>) {
         let (stable, prepared) = (self.log.stable.clone(), self.log.prepared());
-        let change = ViewChange { view: self.view, stable, prepared };
+        let change = ViewChange { view: self.view, stable, prepared, lost: self.lost.clone() };
         self.own_change = Some(change.clone());
         fx.persist(Record::ViewChange(change.clone()));
         fx.send(Target::Replicas, Message::ViewChange(change));
@@ -141,6 +141,7 @@ impl<R: Rules> Pbft<R> {
         fx: &mut Effects<'_, Self>,
     ) {
         let (sender, view) = (attested.signer, attested.statement.view);
+        self.heard.entry(sender).or_default().changed(attested.clone());
         if self.standing == Standing::Stopped {
             return;
         }
@@ -175,13 +176,14 @@ impl<R: Rules> Pbft<R> {
     }
 
     /// Follows others: when f+1 have left for higher views, one of them is correct, and the smallest of those views
-    /// is as far as anybody need go; and when the primary itself gives its view up, there is nothing to wait for.
-    fn join(&mut self, fx: &mut Effects<'_, Self>) {
+    /// is as far as anybody need go; and when the primary itself gives its view up, or passes on the view that it was to
+    /// begin, there is nothing to wait for.
+    pub(crate) fn join(&mut self, fx: &mut Effects<'_, Self>) {
         let others = self.changes.iter().filter(|(id, _)| **id != self.me);
         let views = others.map(|(id, change)| (*id, change.statement.view));
         let higher: Vec<(ReplicaId, View)> = views.filter(|(_, view)| *view > self.view).collect();
         let smallest = higher.iter().map(|(_, view)| *view).min();
-        let is_given_up = self.is_active() && higher.iter().any(|(id, _)| *id == self.primary());
+        let is_given_up = higher.iter().any(|(id, _)| *id == self.primary());
         if let Some(view) = smallest.filter(|_| higher.len() >= self.system.weak()) {
             self.change_to(view, fx);
         } else if is_given_up {
@@ -200,26 +202,42 @@ impl<R: Rules> Pbft<R> {
         if !self.patience.is_running && moved.count() >= quorum {
             self.start_view_timer(fx);
         }
-        if self.announced || primary_of(self.view, self.system.n()) != self.me {
+        if self.announced || !self.is_primary() {
             return;
         }
-        let exact = self.changes.values().filter(|change| change.statement.view == self.view);
-        let changes: Vec<_> = exact.take(quorum).cloned().collect();
-        if changes.len() == quorum {
-            let statements: Vec<_> = changes.iter().map(|change| &change.statement).collect();
-            let ordered = R::adopt(&statements).ordered;
-            self.announced = true;
-            // No record: a primary that restarts gives its view up, and so never announces it again.
-            let new_view = NewView { view: self.view, changes, ordered };
-            fx.send(Target::Replicas, Message::NewView(new_view));
+        let Some((changes, adopted)) = self.choose_changes(quorum) else { return };
+        if !self.could_lead(&adopted) {
+            return self.change_to(self.view.next(), fx);
         }
+        self.announced = true;
+        // No record: a primary that restarts gives its view up, and so never announces it again.
+        let new_view = NewView { view: self.view, changes, ordered: adopted.ordered };
+        fx.send(Target::Replicas, Message::NewView(new_view));
+    }
+
+    /// The view changes that the view can begin from, if there are such: those of a quorum, or of all who have sent one where
+    /// a quorum has lost too much.
+    fn choose_changes(&self, quorum: usize) -> Option<(Vec<Attested<ViewChange>>, Adopted)> {
+        let exact = self.changes.values().filter(|change| change.statement.view == self.view);
+        let exact: Vec<&Attested<ViewChange>> = exact.collect();
+        [quorum, exact.len()].into_iter().find_map(|count| {
+            let chosen = exact.get(..count)?;
+            let statements: Vec<_> = chosen.iter().map(|change| &change.statement).collect();
+            let is_enough = count >= quorum && R::covers(&self.system, &statements);
+            is_enough.then(|| {
+                let changes = chosen.iter().map(|change| (*change).clone()).collect();
+                (changes, R::adopt(&self.system, &statements))
+            })
+        })
     }
 
     /// A view begins, says its primary, perhaps through others. It is installed if what it adopts is right.
     pub(crate) fn on_new_view(&mut self, attested: Attested<NewView>, fx: &mut Effects<'_, Self>) {
         let (signer, view) = (attested.signer, attested.statement.view);
-        if self.standing == Standing::Stopped {
-            return;
+        match self.standing {
+            Standing::Stopped => return,
+            Standing::Joining => return self.keep_new_view(attested, fx),
+            Standing::Voting | Standing::Forgotten => {}
         }
         if let Some(installed) = self.installed.as_ref().filter(|i| i.statement.view == view) {
             let one = Message::NewView(installed.statement.clone());
@@ -233,9 +251,9 @@ impl<R: Rules> Pbft<R> {
         if view <= self.installed_view() || view < self.view {
             return;
         }
-        let Some(adopted) = R::derive(&attested.statement) else {
+        let Some(adopted) = R::derive(&self.system, &attested.statement) else {
             let message = Message::NewView(attested.statement.clone());
-            if let Some(offence) = R::convicts_alone(&message) {
+            if let Some(offence) = R::convicts_alone(&self.system, &message) {
                 let frames = vec![attested.frame(self.config.domain)];
                 self.accuse(signer, offence, frames, fx);
             }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use support::Lore;
 use testudo_contracts::{Batch, Ordering as _};
 use testudo_core::{ReplicaId, Slot, View};
-use testudo_pbft::message::{Attested, Commit, NewView, PrePrepare, Prepare, ViewChange};
+use testudo_pbft::message::{Attested, Commit, NewView, PrePrepare, Prepare, Slots, ViewChange};
 use testudo_pbft::{Message, Pbft, Rules, Standard, Timer};
 use testudo_sim::conformance::{Seeds, conform};
 use testudo_sim::replicated::Replicated;
@@ -97,8 +97,12 @@ fn lying_new_view<R: Rules>() -> usize {
             Message::ViewChange(change) => Some(change.clone()),
             _ => None,
         });
-        let change =
-            found.unwrap_or(ViewChange { view: View(1), stable: None, prepared: Vec::new() });
+        let change = found.unwrap_or(ViewChange {
+            view: View(1),
+            stable: None,
+            prepared: Vec::new(),
+            lost: Slots::none(),
+        });
         let sealed = cluster.seal(id, Message::ViewChange(change.clone()));
         Attested::of(&sealed, change).expect("a view change is signed")
     };
@@ -136,7 +140,12 @@ fn two_certificates<R: Rules>() -> usize {
     say_all(&mut cluster, 0, 2, 0, "a");
     cluster.run();
     // View 1 is skipped; view 2 begins from the changes of 0, 2 and 3, none of whom holds a certificate.
-    let empty = |view| ViewChange { view: View(view), stable: None, prepared: Vec::new() };
+    let empty = |view| ViewChange {
+        view: View(view),
+        stable: None,
+        prepared: Vec::new(),
+        lost: Slots::none(),
+    };
     isolate(&mut cluster, 1);
     for view in [1, 2] {
         for to in [2, 3] {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use testudo_contracts::{Batch, OrderInput, Ordering, Waiting};
 use testudo_core::{Message as _, Peer, ReplicaId, Slot, Strength, View};
 use testudo_pbft::message::{
-    Attested, Commit, NewView, PrePrepare, Prepare, Prepared, ViewChange, Vote, primary_of,
+    Attested, Commit, NewView, PrePrepare, Prepare, Prepared, Slots, ViewChange, Vote, primary_of,
 };
 use testudo_pbft::safety::Rules as _;
 use testudo_pbft::{Message, Standard, Timer};
@@ -246,7 +246,7 @@ impl Schedule {
     fn lying_change(&mut self, view: View) -> Message {
         let some = self.chance.pick(&self.heard.prepared).filter(|p| p.view() < view).cloned();
         let prepared = some.into_iter().collect();
-        Message::ViewChange(ViewChange { view, stable: None, prepared })
+        Message::ViewChange(ViewChange { view, stable: None, prepared, lost: Slots::none() })
     }
 
     /// A new view of the adversary's, from whichever view changes it likes, mostly well reckoned, and its votes for it.
@@ -256,7 +256,7 @@ impl Schedule {
         let own = |view: &View| primary_of(*view, n) == ReplicaId(liar);
         let views: Vec<View> = self.heard.changes.keys().copied().filter(own).collect();
         let view = *self.chance.pick(&views)?;
-        let empty = ViewChange { view, stable: None, prepared: Vec::new() };
+        let empty = ViewChange { view, stable: None, prepared: Vec::new(), lost: Slots::none() };
         let sealed = self.cluster.seal(liar, Message::ViewChange(empty.clone()));
         let mut changes = self.heard.changes.get(&view)?.clone();
         changes.extend(Attested::of(&sealed, empty).map(|own| (ReplicaId(liar), own)));
@@ -266,7 +266,7 @@ impl Schedule {
         }
         let changes: Vec<_> = changes.into_values().collect();
         let statements: Vec<_> = changes.iter().map(|change| &change.statement).collect();
-        let mut ordered = Standard::adopt(&statements).ordered;
+        let mut ordered = Standard::adopt(&self.cluster.system(), &statements).ordered;
         if self.chance.once_in(3) {
             let at = self.chance.below(ordered.len());
             let other = self.chance.pick(&self.heard.batches).cloned();

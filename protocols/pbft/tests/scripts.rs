@@ -5,19 +5,21 @@
 
 mod harness;
 
-use harness::{Cluster, Letter, batch};
+use harness::{Cluster, Disk, Letter, batch};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use testudo_contracts::{Batch, OrderInput, Ordering as _};
+use testudo_contracts::{Batch, OrderInput, Ordering as _, Standing};
 use testudo_core::{Digest, Message as _, Slot};
-use testudo_pbft::message::{PrePrepare, Prepared, ViewChange};
-use testudo_pbft::{Message, Timer};
+use testudo_pbft::message::{PrePrepare, Prepared, Testimony, ViewChange, Vote};
+use testudo_pbft::{Message, Record, Timer};
 
 struct Script {
     cluster: Cluster,
     names: BTreeMap<Digest, String>,
     text: String,
+    /// What disks once held.
+    images: BTreeMap<u16, Disk>,
     /// How many executions, views and convictions of each replica are written down.
     shown: Vec<[usize; 3]>,
 }
@@ -25,7 +27,8 @@ struct Script {
 impl Script {
     fn new() -> Self {
         let names = BTreeMap::from([(Batch::null().digest(), "null".to_string())]);
-        Self { cluster: Cluster::new(4, 1), names, text: String::new(), shown: vec![[0; 3]; 4] }
+        let (cluster, images) = (Cluster::new(4, 1), BTreeMap::new());
+        Self { cluster, names, text: String::new(), images, shown: vec![[0; 3]; 4] }
     }
 
     fn line(&mut self, line: &str) {
@@ -79,10 +82,37 @@ impl Script {
             ["corrupt", id] => self.cluster.corrupt(number(id)),
             ["crash", id] => self.cluster.crash(number(id)),
             ["start", id] => self.cluster.start(number(id)),
+            ["start-all"] => (0..4).for_each(|id| self.cluster.start(id)),
+            ["rot", id, kind, slot] => self.rot(number(id), kind, number(slot)),
+            ["image", id] => {
+                let image = self.cluster.image(number(id));
+                self.images.insert(number(id), image);
+            }
+            ["restore", id] => {
+                let image = self.images.remove(&number(id)).expect("an image was taken");
+                self.cluster.restore(number(id), image);
+            }
+            ["wipe", id] => self.cluster.restore(number(id), Disk::default()),
             ["state"] => self.state(),
             _ => panic!("no such command: {line}"),
         }
         self.show();
+    }
+
+    /// The record of that kind about that slot or view rots.
+    fn rot(&mut self, id: u16, kind: &str, number: u16) {
+        let number = u64::from(number);
+        let hit = self.cluster.rot(id, true, |record| match record {
+            Record::Proposed(one) => kind == "proposed" && one.slot.0 == number,
+            Record::Voted(one) => kind == "voted" && one.statement.slot.0 == number,
+            Record::Prepared(one) => kind == "prepared" && one.slot().0 == number,
+            Record::Decided(one) => kind == "decided" && one.slot().0 == number,
+            Record::ViewChange(one) => kind == "view-change" && one.view.0 == number,
+            Record::NewView(one) => kind == "new-view" && one.statement.view.0 == number,
+            Record::Stable(one) => kind == "stable" && one.statement().slot.0 == number,
+            Record::Lost(_) | Record::Forgotten => false,
+        });
+        assert_eq!(hit, 1, "there is no such record");
     }
 
     /// Delivers everything. One's own messages are delivered and left out.
@@ -134,6 +164,8 @@ impl Script {
                 format!("of {} v{view} s{slot} {}", body.signer, self.name(batch.digest()))
             }
             Message::Installed(body) => format!("of {} v{}", body.signer, body.statement.view),
+            Message::Inquiry(_) => "what have I said?".to_string(),
+            Message::Testimony(body) => self.describe_testimony(body),
         };
         format!("{} {rest}", message.name())
     }
@@ -141,7 +173,29 @@ impl Script {
     fn describe_change(&self, change: &ViewChange) -> String {
         let one = |p: &Prepared| format!("v{} s{} {}", p.view(), p.slot(), self.name(p.digest()));
         let prepared: Vec<_> = change.prepared.iter().map(one).collect();
-        format!("v{} C=s{} P={{{}}}", change.view, change.base(), prepared.join(", "))
+        let lost = match change.lost.is_empty() {
+            true => String::new(),
+            false => format!(" lost={:?}", change.lost),
+        };
+        format!("v{} C=s{} P={{{}}}{lost}", change.view, change.base(), prepared.join(", "))
+    }
+
+    fn describe_testimony(&self, testimony: &Testimony) -> String {
+        let proposals = testimony.proposals.iter().map(|said| {
+            let PrePrepare { view, slot, batch } = &said.statement;
+            format!("pre-prepare v{view} s{slot} {}", self.name(batch.digest()))
+        });
+        let vote = |kind: &str, vote: Vote| {
+            format!("{kind} v{} s{} {}", vote.view, vote.slot, self.name(vote.digest))
+        };
+        let prepares = testimony.prepares.iter().map(|s| vote("prepare", s.statement.vote()));
+        let commits = testimony.commits.iter().map(|s| vote("commit", s.statement.vote()));
+        let change = testimony.change.iter().map(|s| format!("view-change v{}", s.statement.view));
+        let stable = testimony.checkpoint.iter();
+        let stable = stable.map(|said| format!("checkpoint s{}", said.statement.slot));
+        let all: Vec<_> =
+            proposals.chain(prepares).chain(commits).chain(change).chain(stable).collect();
+        if all.is_empty() { "nothing".to_string() } else { all.join(", ") }
     }
 
     /// Writes down what became of the last step.
@@ -174,8 +228,16 @@ impl Script {
                 Some(core) => {
                     let changing = if core.is_changing_view() { " (changing)" } else { "" };
                     let (view, executed) = (core.view(), core.executed());
+                    let standing = match core.standing() {
+                        Standing::Voting => String::new(),
+                        other => format!(" {other:?}"),
+                    };
+                    let lost = match core.lost().is_empty() {
+                        true => String::new(),
+                        false => format!(" lost={:?}", core.lost()),
+                    };
                     format!(
-                        "    {id} v{view}{changing} executed s{executed} stable s{}",
+                        "    {id} v{view}{changing} executed s{executed} stable s{}{standing}{lost}",
                         core.stable()
                     )
                 }
@@ -217,4 +279,14 @@ macro_rules! scripts {
         }
     )*};
 }
-scripts!(normal_case, view_change, laggard, restart, equivocation);
+scripts!(
+    normal_case,
+    view_change,
+    laggard,
+    restart,
+    equivocation,
+    joining,
+    helical,
+    old_image,
+    passes_on,
+);

@@ -3,18 +3,20 @@
 mod broken;
 mod support;
 
-use broken::{DropsPrepared, RepliesEarly, ShortQuorum, TrustsPrimary};
+use broken::{
+    BlamesRepetition, DropsPrepared, HastyCheckpoints, RepliesEarly, ShortQuorum, TrustsPrimary,
+};
 use std::ops::Range;
 use std::time::Duration;
 use support::{LiesAboutViews, Lore};
 use testudo_pbft::{Pbft, Rules};
 use testudo_sim::conformance::run_seed;
 use testudo_sim::replicated::{Knowledge, Replicated};
-use testudo_sim::{Climate, Misconduct, Plan, Trouble, Weather};
+use testudo_sim::{Climate, Flaw, Harm, Misconduct, Plan, Trouble, Weather};
 
 /// Where conviction is sought. The rarer a schedule is that shows a flaw, the later the first seed.
 const SEEDS: Range<u64> = 0..200;
-const RARE: Range<u64> = 105..400;
+const RARE: Range<u64> = 185..400;
 
 /// The first seed in which the mutant breaks one of these rules. The right protocol passes every seed up to it.
 fn convict<R: Rules, K: Knowledge<Pbft<R>> + Knowledge<Pbft>>(
@@ -98,5 +100,37 @@ fn a_vote_before_it_is_durable() {
     let plan =
         Plan { troubles: vec![Trouble::Blackout, Trouble::Crash], ..Plan::default() }.beyond();
     let oracles = ["agreement", "linearizability", "ledger", "justice", "order", "checkpoints"];
-    convict(Replicated::<Pbft, Lore>::hasty, SEEDS, &plan, &oracles);
+    convict(|| Replicated::<Pbft, Lore>::over(Flaw::SaysEarly), SEEDS, &plan, &oracles);
+}
+
+/// What a replica says again because it may have been lost is no offence.
+#[test]
+fn evidence_for_a_retransmission() {
+    let plan = Plan { climate: Some(lossy()), ..Plan::default() };
+    convict(Replicated::<Pbft<BlamesRepetition>, Lore>::default, SEEDS, &plan, &["justice"]);
+}
+
+/// Harm of these kinds, again and again.
+fn harmful(harms: &[(Harm, u64)]) -> Plan {
+    let trouble =
+        |(harm, every): &(Harm, u64)| (Trouble::Harm(*harm), Duration::from_millis(*every));
+    let weather = Weather { lost_per_mille: 100, ..Weather::calm() };
+    let troubles = harms.iter().map(trouble).collect();
+    Plan { climate: Some(Climate { weather, troubles }), ..Plan::default() }
+}
+
+/// One replica whose memory has rotted certifies what it holds all by itself.
+#[test]
+fn a_checkpoint_that_is_stable_at_f_votes() {
+    let plan = harmful(&[(Harm::Memory, 1_000)]);
+    let oracles = ["honesty", "equal states", "equal checkpoints", "recovery", "liveness"];
+    convict(Replicated::<Pbft<HastyCheckpoints>, Lore>::default, SEEDS, &plan, &oracles);
+}
+
+/// A driver that takes rot for a write that never ended: the replica does not know that it has forgotten votes.
+#[test]
+fn a_corrupt_record_that_is_truncated() {
+    let plan = harmful(&[(Harm::Record, 1_000)]);
+    let oracles = ["justice", "agreement", "recovery", "total order", "liveness"];
+    convict(|| Replicated::<Pbft, Lore>::over(Flaw::Truncates), SEEDS, &plan, &oracles);
 }

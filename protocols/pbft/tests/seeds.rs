@@ -14,7 +14,7 @@ use testudo_pbft::Pbft;
 use testudo_sim::conformance::{Seeds, conform};
 use testudo_sim::replicated::Replicated;
 use testudo_sim::upstream::Strategy;
-use testudo_sim::{Climate, Misconduct, Plan, Trouble, Weather};
+use testudo_sim::{Climate, Harm, Misconduct, Plan, Trouble, Weather};
 
 /// Every kind of liar among four replicas, and each again among five, where a quorum is four and not 2f+1.
 fn plans() -> Vec<Plan> {
@@ -41,7 +41,8 @@ fn plans() -> Vec<Plan> {
     // Correct replicas with intact disks may be down in any number for a while: nothing may be lost by it.
     let crashing = liars.iter().map(|liar| of(liar).beyond());
     // Two faults of seven: a liar, and besides it a clock that is years off, a crash, or rot in a log.
-    let rotten = vec![Trouble::Clock, Trouble::Rot, Trouble::Crash, Trouble::Learner];
+    let rotten =
+        vec![Trouble::Clock, Trouble::Harm(Harm::Record), Trouble::Crash, Trouble::Learner];
     let two = |liar: &Misconduct| Plan { f: 2, troubles: rotten.clone(), ..of(liar) };
     let seven = liars.iter().map(two);
     let plans = four.zip(five).zip(crashing).zip(seven);
@@ -97,7 +98,7 @@ fn seeds_with_one_liar() {
         "messages lost",
         "messages refused",
         "messages to the dead",
-        "records rotted",
+        "rotten record",
         "snapshots",
         "states asked for by learners",
         "states shown by learners",
@@ -106,7 +107,7 @@ fn seeds_with_one_liar() {
         "trouble: crash",
         "trouble: one-way",
         "trouble: partition",
-        "trouble: rot",
+        "trouble: rotten record",
         "trouble: learner crash",
         "upstreams chosen",
         "view changes",

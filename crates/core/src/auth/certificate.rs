@@ -54,6 +54,11 @@ impl<T: Statement> Certificate<T> {
     pub fn signers(&self) -> impl Iterator<Item = ReplicaId> + '_ {
         self.proofs.keys().copied()
     }
+    /// A replica's signature, if it is one of those who certify it.
+    #[must_use]
+    pub fn signature(&self, of: ReplicaId) -> Option<Signature> {
+        self.proofs.get(&of).copied()
+    }
     /// How many replicas certify it.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::{Moment, OrderConfig, Reading, Service, Store};
 use testudo_core::{
-    Context, Digest, Domain, Done, Effect, Effects, Epoch, FaultModel, Host, Incarnation, Member,
-    Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, ReplicaId, Signature,
-    Signed, Signer, Slot, Target, Time, Verified, Verifier, Work as _,
+    Context, Digest, Domain, Done, Effect, Effects, Epoch, FaultModel, Host, Incarnation, Lost,
+    Member, Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, ReplicaId,
+    Signature, Signed, Signer, Slot, Tagged as _, Target, Time, Verified, Verifier, Work as _,
 };
 use testudo_pbft::Pbft;
 use testudo_replication::{
@@ -142,6 +142,7 @@ pub struct Letter {
 pub struct Disk {
     pub promise: Option<Promise>,
     pub records: Vec<(Position, Record)>,
+    pub lost: Vec<Lost>,
     pub snapshot: Option<Snapshot>,
 }
 
@@ -223,9 +224,11 @@ impl Cluster {
         let (mut config, now) = (self.config.clone(), self.now);
         config.service = self.services[usize::from(id)];
         let node = &mut self.nodes[usize::from(id)];
-        let Disk { promise, records, snapshot } = node.disk.clone();
-        node.next = records.last().map_or(Position(0), |(last, _)| last.next());
-        let past = Past { promise, snapshot, records, lost: Vec::new() };
+        let Disk { promise, records, lost, snapshot } = node.disk.clone();
+        let last = records.last().map(|(last, _)| *last);
+        let last = last.max(lost.last().map(|lost| lost.position));
+        node.next = last.map_or(Position(0), Position::next);
+        let past = Past { promise, snapshot, records, lost };
         let mut list = Vec::new();
         let mut hand = InHand(Time(now));
         let mut fx = Effects::new(&mut list, &mut node.next, &mut hand);
@@ -234,6 +237,20 @@ impl Cluster {
         replica.audit();
         node.replica = Some(replica);
         self.carry_out(id, list);
+    }
+
+    /// The records that match rot: themselves alone, or their tags with them. It is found out at the next start.
+    pub fn rot(&mut self, id: u16, keeps_tag: bool, is_hit: impl Fn(&Record) -> bool) {
+        let disk = &mut self.nodes[usize::from(id)].disk;
+        let (rotten, sound): (Vec<_>, Vec<_>) =
+            disk.records.drain(..).partition(|(_, record)| is_hit(record));
+        assert!(!rotten.is_empty(), "there is no such record");
+        disk.records = sound;
+        disk.lost.extend(rotten.iter().map(|(position, record)| Lost {
+            position: *position,
+            tag: keeps_tag.then(|| record.tag()),
+        }));
+        disk.lost.sort_unstable();
     }
 
     /// Stops a replica. Everything it wrote is durable.

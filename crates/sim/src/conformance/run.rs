@@ -4,7 +4,7 @@ use super::{Heard, Held, Serving};
 use crate::adversary::Misconduct;
 use crate::event::NodeId;
 use crate::linear::Operation;
-use crate::oracle::Copies;
+use crate::oracle::{Copies, States};
 use crate::papers::{Papers, guarded, place_liars, shape};
 use crate::plan::{Climate, Plan};
 use crate::report::Report;
@@ -25,6 +25,7 @@ pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) ->
         run.judge_history();
         let answered = run.history.iter().filter(|op| op.returned.is_some()).count();
         run.papers.count("copies compared", run.copies.compared());
+        run.papers.count("states compared", run.states.compared());
         run.onlooker.counts().into_iter().for_each(|(name, count)| run.papers.count(name, count));
         run.papers.close(&run.seeded, answered);
     })
@@ -41,12 +42,15 @@ fn first_upstream(liar: ReplicaId, misconduct: Misconduct, n: u16) -> u16 {
 /// Appointments beyond this number are not those of clients.
 const CLIENTS: u64 = 1 << 32;
 
+/// The states after every so-manieth slot are compared.
+const COMPARED: u64 = 4;
+
 type Ask<S> = <<S as Serving>::Workload as Workload>::Ask;
 type Answer<S> = <<S as Serving>::Workload as Workload>::Answer;
 
-struct Run<'a, S: Serving> {
-    seeded: Seeded<S>,
-    plan: &'a Plan,
+pub(super) struct Run<'a, S: Serving> {
+    pub(super) seeded: Seeded<S>,
+    pub(super) plan: &'a Plan,
     papers: Papers,
     rng: Rng,
     history: Vec<Operation<Ask<S>, Answer<S>>>,
@@ -54,6 +58,7 @@ struct Run<'a, S: Serving> {
     times: Vec<Duration>,
     onlooker: <S::Workload as Workload>::Onlooker,
     copies: Copies,
+    pub(super) states: States,
     /// The slot of the state that each replica was last seen to hold.
     held: BTreeMap<NodeId, Slot>,
     /// The life of each client's node.
@@ -63,6 +68,8 @@ struct Run<'a, S: Serving> {
     issued: usize,
     /// Operations that nobody waits for any more: their clients crashed. Others are asked for in their place.
     abandoned: usize,
+    /// Operations beyond those of the plan, so that work goes on while replicas recover.
+    pub(super) extra: usize,
     /// Orders calls and returns.
     moment: u64,
 }
@@ -99,11 +106,13 @@ impl<'a, S: Serving> Run<'a, S> {
             times: Vec::new(),
             onlooker: S::Workload::onlooker(seed),
             copies: Copies::default(),
+            states: States::default(),
             held: BTreeMap::new(),
             lives: BTreeMap::new(),
             open: BTreeMap::new(),
             issued: 0,
             abandoned: 0,
+            extra: 0,
             moment: 0,
         }
     }
@@ -119,6 +128,9 @@ impl<'a, S: Serving> Run<'a, S> {
         self.seeded.blackout(Duration::from_secs(1));
         self.pass(Duration::from_secs(2));
         self.heal();
+        if self.plan.heals && !(self.recover() && self.complete("recovery")) {
+            return;
+        }
         self.read_everything();
         if self.complete("the blackout") {
             // Time for whoever is a little behind to hear the rest.
@@ -127,6 +139,7 @@ impl<'a, S: Serving> Run<'a, S> {
             if !self.papers.is_violated() {
                 let findings = self.onlooker.finish(self.seeded.world.now());
                 self.find(findings);
+                self.compare_all();
             }
         }
     }
@@ -136,7 +149,7 @@ impl<'a, S: Serving> Run<'a, S> {
         self.onlooker.healed(self.seeded.world.now());
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let end = self.seeded.world.now() + time;
         self.run_while(|run| run.seeded.world.now() < end);
     }
@@ -147,20 +160,21 @@ impl<'a, S: Serving> Run<'a, S> {
 
     /// Whether there is more to ask for.
     fn has_more(&self) -> bool {
-        self.issued < self.plan.operations + self.abandoned
+        self.issued < self.plan.operations + self.abandoned + self.extra
     }
 
     /// After trouble ends every operation is answered in time, or liveness is broken.
-    fn complete(&mut self, what: &str) -> bool {
+    pub(super) fn complete(&mut self, what: &str) -> bool {
         let deadline = self.seeded.world.now() + self.plan.patience;
         self.run_while(|run| run.is_busy() && run.seeded.world.now() < deadline);
         if self.is_busy() && !self.papers.is_violated() {
             let waiting: Vec<String> =
                 self.open.iter().map(|(client, op)| self.waiting(*client, *op)).collect();
             let patience = self.plan.patience;
+            let (waiting, replicas) = (waiting.join(", "), self.describe_all());
             self.violate(
                 "liveness",
-                format!("{patience:?} after {what} still unanswered: {}", waiting.join(", ")),
+                format!("{patience:?} after {what} still unanswered: {waiting}{replicas}"),
             );
         }
         !self.papers.is_violated()
@@ -171,16 +185,20 @@ impl<'a, S: Serving> Run<'a, S> {
         format!("{} {input:?}", self.name(client))
     }
 
+    pub(super) fn is_violated(&self) -> bool {
+        self.papers.is_violated()
+    }
+
     fn name(&self, client: usize) -> String {
         self.seeded.world.name(self.seeded.world.client_node(client))
     }
 
-    fn violate(&self, oracle: &'static str, what: String) {
+    pub(super) fn violate(&self, oracle: &'static str, what: String) {
         let at = self.seeded.world.now();
         self.papers.violate(oracle, at, what);
     }
 
-    fn find(&self, findings: impl IntoIterator<Item = Finding>) {
+    pub(super) fn find(&self, findings: impl IntoIterator<Item = Finding>) {
         findings.into_iter().for_each(|(oracle, what)| self.violate(oracle, what));
     }
 
@@ -218,11 +236,21 @@ impl<'a, S: Serving> Run<'a, S> {
         let at = self.seeded.world.now();
         let mut findings = Vec::new();
         for node in self.seeded.world.replicas() {
+            if !self.seeded.world.is_correct(node) {
+                continue;
+            }
+            findings.extend(self.unbounded(node));
             let automaton = self.seeded.world.replica(node).and_then(|host| host.automaton());
             let Some(Held { slot, time, state }) = automaton.and_then(S::held) else { continue };
-            if self.seeded.world.is_correct(node) && self.held.insert(node, slot) != Some(slot) {
-                self.copies.held(slot, state);
-                findings.extend(self.onlooker.held(at, node, slot, time, state));
+            if self.held.insert(node, slot) == Some(slot) || self.seeded.is_spoilt(node) {
+                continue;
+            }
+            self.copies.held(slot, state);
+            findings.extend(self.onlooker.held(at, node, slot, time, state));
+            if slot.0.is_multiple_of(COMPARED)
+                && let Some((slot, digest)) = automaton.and_then(S::digest)
+            {
+                findings.extend(self.states.held(node, slot, digest));
             }
         }
         self.find(findings);

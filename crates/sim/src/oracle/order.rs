@@ -1,8 +1,9 @@
 //! Rules of ordering: one batch per slot, no gaps, each request once, equal states, one primary per view.
 
 use super::{Cast, Oracle};
+use crate::atlas::Harm;
 use crate::event::{Event, Fact, NodeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use testudo_core::{Digest, ReplicaId, Slot, View};
 
 /// The node and fact of a correct node's [`Event::Told`]; other events break no rule.
@@ -129,6 +130,8 @@ pub struct Once {
     effects: BTreeMap<Digest, (Slot, Digest, NodeId)>,
     /// Replicas that began a new life and have executed nothing in it yet.
     fresh: BTreeMap<NodeId, bool>,
+    /// Replicas whose memory came to harm: what they come to binds nobody until they have another state.
+    spoilt: BTreeSet<NodeId>,
 }
 
 impl Once {
@@ -147,6 +150,9 @@ impl Once {
         let name = cast.name(node);
         if let Some(before) = self.applied.entry(node).or_default().insert(request, slot) {
             return Err(format!("{name} applied {request:?} in {before:?} and in {slot:?}"));
+        }
+        if self.spoilt.contains(&node) {
+            return Ok(());
         }
         match self.effects.get(&request) {
             None => {
@@ -167,8 +173,15 @@ impl Oracle for Once {
         "exactly once"
     }
     fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
-        if let Event::Started(node) = event {
-            self.fresh.insert(*node, true);
+        match event {
+            Event::Harmed(node, Harm::Memory) => {
+                self.spoilt.insert(*node);
+            }
+            Event::Started(node) => {
+                self.spoilt.remove(node);
+                self.fresh.insert(*node, true);
+            }
+            _ => {}
         }
         let (node, fact) = told!(event, cast);
         match fact {
@@ -177,8 +190,11 @@ impl Oracle for Once {
                 self.forget_from(node, *slot);
             }
             Fact::RolledBack(to) => self.forget_from(node, to.next()),
-            Fact::Restored(_) => {
+            // What comes after a state that was transferred is executed from there on, perhaps once more.
+            Fact::Restored(to) => {
+                self.spoilt.remove(&node);
                 self.fresh.insert(node, false);
+                self.forget_from(node, to.next());
             }
             Fact::Applied { slot, request, result } => {
                 self.apply(node, *slot, *request, *result, cast)?;

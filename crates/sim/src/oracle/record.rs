@@ -54,7 +54,8 @@ impl Counts {
             Event::Flushed(..) => "flushes",
             Event::Snapshotted(_) => "snapshots",
             Event::Crashed { .. } => "crashes",
-            Event::Rotted(_) => "records rotted",
+            Event::Scrubbed(_) => "losses found by a scrub",
+            Event::Harmed(_, harm) => return Some(harm.name()),
             Event::Lied(..) => "lies told",
             Event::Told(_, Fact::Executed { .. }) => "slots executed",
             Event::Told(_, Fact::RolledBack(_)) => "rollbacks",
@@ -146,7 +147,8 @@ impl Trace {
                 format!("{} crashed, lost {writes} writes and {held} words", name(*node))
             }
             Event::Started(node) => format!("{} started", name(*node)),
-            Event::Rotted(node) => format!("{} has a rotten record", name(*node)),
+            Event::Scrubbed(node) => format!("{}: a scrub came by", name(*node)),
+            Event::Harmed(node, harm) => format!("{}: {harm}", name(*node)),
             Event::ClockSet(node, offset) => format!("{} clock off by {offset} ms", name(*node)),
             Event::Cut(from, to) => format!("{}-/->{}", name(*from), name(*to)),
             Event::Healed => "the network is whole".into(),

@@ -13,6 +13,11 @@
 //! | `partition 0 \| 1 2 3`, `cut 0->1`, `heal` | messages between the groups, or in one direction, are lost |
 //! | `crash 2`, `crash 2 keep=1`, `restart 2` | the unflushed writes are lost, but for the first few |
 //! | `disk hold`, `flush 2`, `disk auto` | writes wait for `flush`, or are flushed at once |
+//! | `harm 2 record voted`, `harm 2 write 7`, `harm 2 misdirected 5 7` | a record rots (the last of that name, or by number), was never written, or was written onto another |
+//! | `harm 2 snapshot`, `harm 2 memory`, `harm 2 superblock-copy`, `harm 2 superblock` | each of that rots or is lost |
+//! | `harm 2 wiped`, `image 2`, `harm 2 old-image` | of a node that is down: an empty disk, or the one that was kept |
+//! | `scrub 2` | a node that runs is told what rotted on its disk |
+//! | `records 2` | one line per durable record |
 //! | `fire 1 view` | a running timer whose name begins so runs out now |
 //! | `advance 1s` | time passes, timers run out, messages stay under way |
 //! | `run 5s` | time passes, timers run out, messages take 1 ms each |
@@ -112,7 +117,7 @@ pub struct Stage<S: Scripted, F> {
 /// Beyond this many steps of one command something goes round in circles.
 const MOST: usize = 100_000;
 
-type Done = Result<(), String>;
+pub(super) type Done = Result<(), String>;
 
 impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
     /// A stage without a world yet.
@@ -167,6 +172,15 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 let node = self.node(node)?;
                 self.act(|world| world.restart(node))
             }
+            ["harm", node, words @ ..] => self.harm(node, words),
+            ["image", node] => self.image(node),
+            ["scrub", node] => {
+                let node = self.node(node)?;
+                self.act(|world| {
+                    world.scrub(node);
+                })
+            }
+            ["records", node] => self.records(node),
             ["disk", how @ ("hold" | "auto")] => {
                 self.holds_disk = *how == "hold";
                 self.after_step()
@@ -187,12 +201,12 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         }
     }
 
-    fn world(&mut self) -> Result<&mut World<S>, String> {
+    pub(super) fn world(&mut self) -> Result<&mut World<S>, String> {
         self.world.as_mut().ok_or_else(|| "there is no cluster yet".into())
     }
 
     /// One step of the world, with what follows from it at once.
-    fn act(&mut self, step: impl FnOnce(&mut World<S>)) -> Done {
+    pub(super) fn act(&mut self, step: impl FnOnce(&mut World<S>)) -> Done {
         step(self.world()?);
         self.after_step()
     }
@@ -417,11 +431,15 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             let name = world.name(world.client_node(client));
             lines.extend(status.map(|status| format!("{name}: {status}")));
         }
+        self.print(lines);
+        Ok(())
+    }
+
+    pub(super) fn print(&mut self, lines: Vec<String>) {
         for line in lines {
             let line = self.names.apply(&line);
             self.printed.push(line);
         }
-        Ok(())
     }
 
     fn wire(&mut self) -> Done {
@@ -433,7 +451,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         Ok(())
     }
 
-    fn node(&mut self, name: &str) -> Result<NodeId, String> {
+    pub(super) fn node(&mut self, name: &str) -> Result<NodeId, String> {
         let world = self.world()?;
         let found = world.all().find(|node| world.name(*node) == name);
         found.ok_or_else(|| format!("no node {name}"))
@@ -542,6 +560,8 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             Event::ClockSet(node, offset) => {
                 format!("{} clock off by {offset} ms", self.name(*node))
             }
+            Event::Harmed(node, harm) => format!("{} has come to harm: {harm}", self.name(*node)),
+            Event::Scrubbed(node) => format!("{} finds out what it has lost", self.name(*node)),
             Event::Told(_, Fact::Answered { .. }) => return None,
             Event::Told(node, fact) => format!("  {} {}", self.name(*node), fact_line(fact)),
             Event::Blamed { by, accused, offence, .. } => {
@@ -554,7 +574,6 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             | Event::Worked(_)
             | Event::Cut(..)
             | Event::Healed
-            | Event::Rotted(_)
             | Event::Asked(..) => return None,
         };
         Some(self.names.apply(&line))

@@ -4,7 +4,7 @@ use super::{Body, Packet, Pending, System, World, each_host};
 use crate::adversary::{Adversary, Misconduct, Saying};
 use crate::event::{Event, Loss, NodeId};
 use std::time::Duration;
-use testudo_core::{Peer, Position};
+use testudo_core::Peer;
 
 impl<S: System> World<S> {
     /// A node stops. Of its unflushed writes the first `keep` reach the disk all the same; what waited behind the gate
@@ -68,31 +68,6 @@ impl<S: System> World<S> {
     #[must_use]
     pub fn unflushed(&self, node: NodeId) -> usize {
         each_host!(&self.nodes[node.index()].body, host => host.disk().unflushed())
-    }
-
-    /// The positions of a node's durable records.
-    #[must_use]
-    pub fn positions(&self, node: NodeId) -> Vec<Position> {
-        each_host!(&self.nodes[node.index()].body, host => host.disk().positions().collect())
-    }
-
-    /// A durable record of a node rots; it is found at the next start, with the record's tag.
-    pub fn rot(&mut self, node: NodeId, position: Position) -> bool {
-        self.rot_record(node, position, true)
-    }
-
-    /// A durable record of a node rots together with its tag: at the next start nobody knows what it was about.
-    pub fn rot_wholly(&mut self, node: NodeId, position: Position) -> bool {
-        self.rot_record(node, position, false)
-    }
-
-    fn rot_record(&mut self, node: NodeId, position: Position, keeps_tag: bool) -> bool {
-        let body = &mut self.nodes[node.index()].body;
-        let rotted = each_host!(body, host => host.disk.rot(position, keeps_tag));
-        if rotted {
-            self.record(&Event::Rotted(node));
-        }
-        rotted
     }
 
     /// Sets a node's wall clock that many milliseconds off.

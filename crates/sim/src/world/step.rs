@@ -6,7 +6,7 @@ use crate::event::{Event, Fact, Loss, NodeId};
 use crate::host::{Emission, Emissions, Finished};
 use std::cell::Cell;
 use std::rc::Rc;
-use testudo_core::{Context, Evidence, Protocol, Rejection, Time, Verified};
+use testudo_core::{Context, Evidence, Protocol, Rejection, Rot, Time, Verified};
 
 /// Runs a step on whichever host a node has, then `$after` with its result, and carries on what the step gave out.
 macro_rules! drive {
@@ -165,6 +165,14 @@ impl<S: System> World<S> {
         });
     }
 
+    /// A node is told what has rotted on its disk.
+    pub(super) fn tell_of_rot(&mut self, node: NodeId, rot: Rot) {
+        let now = self.time();
+        self.steps += 1;
+        self.record(&Event::Scrubbed(node));
+        drive!(self, node, |host, out| host.rot(rot, now, out), () => {});
+    }
+
     /// The layer above asks a replica for something.
     pub fn ask_replica(&mut self, node: NodeId, input: <S::Replica as Protocol>::Input) {
         let now = self.time();
@@ -237,6 +245,9 @@ impl<S: System> World<S> {
         for fact in facts {
             if matches!(fact, Fact::Applied { .. }) {
                 self.charge(node, |costs| costs.bundle);
+            }
+            if let Fact::Restored(_) = fact {
+                *self.restored.entry(node).or_default() += 1;
             }
             self.record(&Event::Told(node, fact));
         }

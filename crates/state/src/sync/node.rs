@@ -20,6 +20,9 @@ pub(crate) const SMALL_VALUE: usize = 4 << 10;
 pub struct Node {
     pub(crate) place: Place,
     pub(crate) content: Content,
+    /// Nodes that are likely to be wanted next, each below the one before it, after a nibble: so a chain of nodes does
+    /// not take as many questions as it is long. All are inner nodes.
+    pub(crate) run: Vec<(u8, Content)>,
 }
 
 /// What a node holds.
@@ -63,19 +66,8 @@ impl Node {
     /// How many bytes its encoding has.
     #[must_use]
     pub fn size(&self) -> usize {
-        const LENGTH: usize = size_of::<u32>();
-        let content = match &self.content {
-            Content::Inner { path, value, children, .. } => {
-                let value = value.as_ref().map_or(0, Shown::size);
-                2 * LENGTH + path.bytes().len() + 1 + value + 2 + children.len() * DIGEST
-            }
-            Content::Block { entries } => {
-                let entries = entries.iter().map(|(suffix, value)| suffix.len() + value.size());
-                LENGTH + entries.map(|entry| LENGTH + entry).sum::<usize>()
-            }
-            Content::Value(value) => LENGTH + value.len(),
-        };
-        self.place.size() + 1 + content
+        let run = self.run.iter().map(|(_, content)| RUN_ITEM + content.size());
+        self.place.size() + self.content.size() + LENGTH + run.sum::<usize>()
     }
 
     /// The node that a subtree begins with.
@@ -84,17 +76,22 @@ impl Node {
             Child::Inner(inner) => Content::of_inner(inner),
             Child::Block(_, block) => Content::of_block(block),
         };
-        Self { place, content }
+        Self { place, content, run: Vec::new() }
     }
 
     /// A value by itself.
     pub(crate) fn of_value(place: Place, slot: &Slot) -> Self {
-        Self { place, content: Content::Value(Arc::clone(&slot.value)) }
+        Self { place, content: Content::Value(Arc::clone(&slot.value)), run: Vec::new() }
     }
 }
 
+/// Bytes of a digest, of a length, and of what a node of a run has beside itself.
+const DIGEST: usize = size_of::<Digest>();
+const LENGTH: usize = size_of::<u32>();
+pub(crate) const RUN_ITEM: usize = 1;
+
 impl Content {
-    fn of_inner(inner: &Inner) -> Self {
+    pub(crate) fn of_inner(inner: &Inner) -> Self {
         Self::Inner {
             path: inner.path.clone(),
             value: inner.value.as_deref().map(Shown::of),
@@ -107,6 +104,21 @@ impl Content {
         let entries = block.slots.iter().enumerate();
         let entries = entries.map(|(at, slot)| (block.suffixes.get(at).into(), Shown::of(slot)));
         Self::Block { entries: entries.collect() }
+    }
+
+    /// How many bytes its encoding has.
+    pub(crate) fn size(&self) -> usize {
+        1 + match self {
+            Self::Inner { path, value, children, .. } => {
+                let value = value.as_ref().map_or(0, Shown::size);
+                2 * LENGTH + path.bytes().len() + 1 + value + 2 + children.len() * DIGEST
+            }
+            Self::Block { entries } => {
+                let entries = entries.iter().map(|(suffix, value)| suffix.len() + value.size());
+                LENGTH + entries.map(|entry| LENGTH + entry).sum::<usize>()
+            }
+            Self::Value(value) => LENGTH + value.len(),
+        }
     }
 
     /// Its digest. Those of the values in it are handed out on the way, in order, as they are needed again.
@@ -150,39 +162,20 @@ impl Shown {
 
     fn size(&self) -> usize {
         match self {
-            Self::Whole(value) => 1 + size_of::<u32>() + value.len(),
+            Self::Whole(value) => 1 + LENGTH + value.len(),
             Self::Apart(_) => 1 + DIGEST,
         }
     }
 }
 
-/// Bytes of a digest.
-const DIGEST: usize = size_of::<Digest>();
-
 impl Encode for Node {
     fn encode(&self, out: &mut Vec<u8>) {
         self.place.encode(out);
-        match &self.content {
-            Content::Inner { path, value, present, children } => {
-                out.push(INNER);
-                (path.len() as u32).encode(out);
-                encode_bytes(path.bytes(), out);
-                value.encode(out);
-                present.encode(out);
-                children.iter().for_each(|digest| digest.encode(out));
-            }
-            Content::Block { entries } => {
-                out.push(BLOCK);
-                encode_length(entries.len(), out);
-                entries.iter().for_each(|(suffix, value)| {
-                    suffix.encode(out);
-                    value.encode(out);
-                });
-            }
-            Content::Value(value) => {
-                out.push(VALUE);
-                value.encode(out);
-            }
+        self.content.encode(out);
+        encode_length(self.run.len(), out);
+        for (nibble, content) in &self.run {
+            nibble.encode(out);
+            content.encode(out);
         }
     }
 }
@@ -190,29 +183,70 @@ impl Encode for Node {
 impl Decode for Node {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let place = Place::decode(reader)?;
+        let mut depth = place.nibbles();
         let content = match (u8::decode(reader)?, place.is_value()) {
-            (INNER, false) => decode_inner(&place, reader)?,
+            (INNER, false) => decode_inner(&mut depth, reader)?,
             (BLOCK, false) => decode_block(&place, reader)?,
             (VALUE, true) => Content::Value(Arc::decode(reader)?),
             _ => return Err(DecodeError::Unknown("node")),
         };
-        Ok(Self { place, content })
+        let count = reader.length()?;
+        if count > 0 && !matches!(content, Content::Inner { .. }) {
+            return Err(DecodeError::Unknown("node below this one"));
+        }
+        let mut run = Vec::new();
+        for _ in 0..count {
+            let nibble = u8::decode(reader)?;
+            if nibble > 15 || u8::decode(reader)? != INNER {
+                return Err(DecodeError::Unknown("node below this one"));
+            }
+            depth += 1;
+            run.push((nibble, decode_inner(&mut depth, reader)?));
+        }
+        Ok(Self { place, content, run })
     }
 }
 
-fn decode_inner(place: &Place, reader: &mut Reader<'_>) -> Result<Content, DecodeError> {
+impl Encode for Content {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Inner { path, value, present, children } => {
+                out.push(INNER);
+                (path.len() as u32).encode(out);
+                encode_bytes(path.bytes(), out);
+                value.encode(out);
+                present.encode(out);
+                children.iter().for_each(|digest| digest.encode(out));
+            }
+            Self::Block { entries } => {
+                out.push(BLOCK);
+                encode_length(entries.len(), out);
+                entries.iter().for_each(|(suffix, value)| {
+                    suffix.encode(out);
+                    value.encode(out);
+                });
+            }
+            Self::Value(value) => {
+                out.push(VALUE);
+                value.encode(out);
+            }
+        }
+    }
+}
+
+/// An inner node that begins at `depth`, which becomes that at which its path ends.
+fn decode_inner(depth: &mut usize, reader: &mut Reader<'_>) -> Result<Content, DecodeError> {
     let (nibbles, bytes) = (u32::decode(reader)?, reader.bytes()?);
-    let depth = place.nibbles();
     let path = Path::checked(bytes, nibbles, !depth.is_multiple_of(2))
         .ok_or(DecodeError::Unknown("path"))?
         .to_path();
-    let end = depth + path.len();
+    *depth += path.len();
     // The places of its children have a nibble more.
-    if end >= Place::BYTES * 2 {
+    if *depth >= Place::BYTES * 2 {
         return Err(DecodeError::TooLong("path"));
     }
     let value: Option<Shown> = Decode::decode(reader)?;
-    if value.is_some() && !end.is_multiple_of(2) {
+    if value.is_some() && !depth.is_multiple_of(2) {
         return Err(DecodeError::Unknown("key that ends within a byte"));
     }
     let present = u16::decode(reader)?;

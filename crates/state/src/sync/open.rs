@@ -1,10 +1,11 @@
 //! Nodes that were fetched and wait for what lies below them.
 
+use super::Place;
 use super::local::{Amount, Parted, block_of, inner_of};
 use super::node::Shown;
 use crate::hash;
 use crate::node::{Block, Child, Inner, Slot};
-use crate::path::Path;
+use crate::path::{self, Path};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,12 +15,14 @@ use testudo_core::Digest;
 pub(crate) type Id = u64;
 
 /// A value of a fetched node.
+#[derive(Clone)]
 pub(crate) enum Value {
     Wanted(Digest),
     Whole(Slot),
 }
 
 /// A subtree below a fetched node.
+#[derive(Clone)]
 pub(crate) enum Subtree {
     Wanted {
         digest: Digest,
@@ -33,9 +36,12 @@ pub(crate) enum Subtree {
 
 /// A fetched node some of whose items are still missing. The items of an inner node are its value (0) and its children
 /// (one more than their nibble), those of a block are its values.
+#[derive(Clone)]
 pub(crate) struct Open {
     /// The node above, and which of its items this is. None above the root.
-    pub(crate) above: Option<(Id, u8)>,
+    pub(crate) above: Spot,
+    /// At which depth it begins.
+    pub(crate) depth: usize,
     digest: Digest,
     pub(crate) body: Body,
     /// The items that are not here yet, one bit each.
@@ -46,6 +52,7 @@ pub(crate) struct Open {
     pub(crate) is_queued: bool,
 }
 
+#[derive(Clone)]
 pub(crate) enum Body {
     Inner {
         path: Path,
@@ -59,6 +66,12 @@ pub(crate) enum Body {
     },
 }
 
+/// Of a node: the one above and which of its items it is, the depth at which it begins, and its digest.
+pub(crate) type Head = (Spot, usize, Digest);
+
+/// An item of an open node; none is the root.
+pub(crate) type Spot = Option<(Id, u8)>;
+
 /// What a node came to that was fetched.
 pub(crate) struct Opened {
     pub(crate) open: Open,
@@ -69,21 +82,21 @@ pub(crate) struct Opened {
 }
 
 impl Open {
-    fn new(above: Option<(Id, u8)>, digest: Digest, body: Body) -> Self {
-        let pending = body.pending();
-        Self { above, digest, body, pending, unasked: pending, is_queued: false }
+    fn new((above, depth, digest): Head, body: Body) -> Self {
+        let pending = body.wanted();
+        Self { above, depth, digest, body, pending, unasked: pending, is_queued: false }
     }
 
     /// An inner node, as far as it can be made of itself and of what is local. `values` has the digest of its value.
     pub(crate) fn inner(
-        (above, depth, digest): (Option<(Id, u8)>, usize, Digest),
+        head: Head,
         (path, value, present, digests): (&Path, Option<&Shown>, u16, &[Digest]),
         values: &[Digest],
         local: Option<Child>,
     ) -> Opened {
         let Parted { value: old, children: mut locals, others: mut removed } =
-            Parted::new(local, depth, path);
-        let end = depth + path.len();
+            Parted::new(local, head.1, path);
+        let end = head.1 + path.len();
         let mut added = Amount::default();
         if let Some(old) = &old {
             removed.add(Amount::of_entry(end / 2, old.value.len()));
@@ -104,13 +117,13 @@ impl Open {
             }
         }
         let body = Body::Inner { path: path.clone(), value, present, children };
-        Opened { open: Self::new(above, digest, body), added, removed }
+        Opened { open: Self::new(head, body), added, removed }
     }
 
     /// A block, as far as it can be made of itself and of what is local: `old` says what a key has there. `values` has
     /// the digests of its values.
     pub(crate) fn block(
-        (above, depth, digest): (Option<(Id, u8)>, usize, Digest),
+        head: Head,
         entries: &[(Arc<[u8]>, Shown)],
         values: &[Digest],
         old: impl Fn(&[u8]) -> Option<Slot>,
@@ -121,12 +134,41 @@ impl Open {
                 Shown::Whole(_) => None,
                 Shown::Apart(_) => old(suffix).filter(|old| hash::of_slot(old) == *digest),
             };
-            let key = depth / 2 + suffix.len();
+            let key = head.1 / 2 + suffix.len();
             (Arc::clone(suffix), Value::new(shown, *digest, old, key, &mut added))
         });
         let body = Body::Block { entries: entries.collect() };
         let removed = Amount::default();
-        Opened { open: Self::new(above, digest, body), added, removed }
+        Opened { open: Self::new(head, body), added, removed }
+    }
+
+    /// Hands out the place of the next item that nobody was told to fetch, if there is one; `way` leads to the node.
+    pub(crate) fn hand_out(&mut self, way: &[u8]) -> Option<Place> {
+        let item = (self.unasked != 0).then(|| self.unasked.trailing_zeros())?;
+        self.unasked &= self.unasked - 1;
+        Some(self.place(way, item))
+    }
+
+    /// The place of an item.
+    fn place(&self, way: &[u8], item: u32) -> Place {
+        match &self.body {
+            Body::Block { entries } => {
+                let suffix = entries.get(item as usize).map(|(suffix, _)| &**suffix);
+                let begin = way.get(..self.depth / 2).unwrap_or_default();
+                Place::of_value([begin, suffix.unwrap_or_default()].concat())
+            }
+            Body::Inner { path, .. } => {
+                let (mut key, mut nibbles) = (way.to_vec(), self.depth);
+                path::append(&mut key, &mut nibbles, path);
+                match item.checked_sub(1) {
+                    None => Place::of_value(key),
+                    Some(nibble) => {
+                        path::push(&mut key, &mut nibbles, nibble as u8);
+                        Place::of_subtree(key, nibbles)
+                    }
+                }
+            }
+        }
     }
 
     /// The whole node, if nothing is missing.
@@ -170,21 +212,18 @@ impl Open {
 }
 
 impl Body {
-    fn pending(&self) -> u32 {
+    /// The items that are to be fetched, one bit each.
+    pub(crate) fn wanted(&self) -> u32 {
         match self {
             Self::Inner { value, present, children, .. } => {
-                let value = u32::from(matches!(value, Some(Value::Wanted(_))));
+                let value = u32::from(value.as_ref().is_some_and(Value::is_wanted));
                 let nibbles = (0..16).filter(|nibble| present >> nibble & 1 == 1);
-                nibbles
-                    .zip(children)
-                    .filter(|(_, child)| !matches!(child, Subtree::Whole(_)))
-                    .fold(value, |pending, (nibble, _)| pending | 2 << nibble)
+                let wanted = nibbles.zip(children).filter(|(_, child)| child.is_wanted());
+                wanted.fold(value, |wanted, (nibble, _)| wanted | 2 << nibble)
             }
             Self::Block { entries } => {
-                let wanted =
-                    |(_, (_, value)): &(usize, &(_, Value))| matches!(value, Value::Wanted(_));
-                let wanted = entries.iter().enumerate().filter(wanted);
-                wanted.fold(0, |pending, (at, _)| pending | 1 << at)
+                let wanted = entries.iter().enumerate().filter(|(_, (_, value))| value.is_wanted());
+                wanted.fold(0, |wanted, (at, _)| wanted | 1 << at)
             }
         }
     }
@@ -237,6 +276,11 @@ impl Value {
         Self::Whole(slot)
     }
 
+    /// Whether it is to be fetched.
+    const fn is_wanted(&self) -> bool {
+        matches!(self, Self::Wanted(_))
+    }
+
     fn whole(self) -> Option<Slot> {
         if let Self::Whole(slot) = self { Some(slot) } else { None }
     }
@@ -251,11 +295,21 @@ impl Subtree {
         }
     }
 
+    /// One of which nothing is here.
+    pub(crate) const fn none(digest: Digest) -> Self {
+        Self::Wanted { digest, local: None }
+    }
+
+    /// Whether it is to be fetched.
+    pub(crate) const fn is_wanted(&self) -> bool {
+        matches!(self, Self::Wanted { .. })
+    }
+
     fn whole(self) -> Option<Child> {
         if let Self::Whole(child) = self { Some(child) } else { None }
     }
 
-    fn patch(self) -> Option<Child> {
+    pub(crate) fn patch(self) -> Option<Child> {
         match self {
             Self::Whole(child) => Some(child),
             Self::Wanted { local, .. } => local,

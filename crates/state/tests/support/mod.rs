@@ -1,6 +1,8 @@
 //! Keys that make trees of every shape, and a plain model of a map.
 #![allow(dead_code)]
 
+pub(crate) mod sync;
+
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Bound;

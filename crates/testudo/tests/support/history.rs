@@ -44,7 +44,10 @@ pub(crate) struct Store {
 }
 
 /// The store's rules.
-pub(crate) struct Rules;
+pub(crate) struct Rules {
+    /// The revision of the store before the first operation, none of whose keys it has.
+    pub(crate) revision: i64,
+}
 
 impl Model for Rules {
     type State = Store;
@@ -54,7 +57,7 @@ impl Model for Rules {
     type Part = ();
 
     fn initial(&self, (): &()) -> Store {
-        Store { revision: 1, values: BTreeMap::new() }
+        Store { revision: self.revision, values: BTreeMap::new() }
     }
 
     fn part(&self, _: &Ask) {}

@@ -1,7 +1,9 @@
 //! What befalls disks: a flipped bit, no space, and flushes that take their time.
 
-use super::path;
-use std::io::Write as _;
+use super::{path, signal};
+use std::fs::File;
+use std::io::{BufRead as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -40,7 +42,7 @@ impl SmallDisk {
             .map_err(|error| format!("unshare: {error}"))?;
         let mut line = String::new();
         if let Some(output) = holder.stdout.take() {
-            let _ = std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line);
+            let _ = std::io::BufReader::new(output).read_line(&mut line);
         }
         let inside = PathBuf::from(format!("/proc/{}/root{}", holder.id(), path(&place)));
         let disk = Self { holder, path: inside };
@@ -53,7 +55,7 @@ impl SmallDisk {
     /// Takes all the space that is left, and gives the file that has it.
     pub(crate) fn fill(&self) -> PathBuf {
         let ballast = self.path.join("ballast");
-        let mut file = std::fs::File::create(&ballast).expect("the ballast begins");
+        let mut file = File::create(&ballast).expect("the ballast begins");
         let chunk = vec![b'b'; 64 << 10];
         // The last bytes go one by one, as it were: a full disk has no room for any page.
         for size in [chunk.len(), 4096, 1] {
@@ -122,4 +124,58 @@ impl SlowDisk {
     pub(crate) fn end(&self) {
         std::fs::remove_file(&self.switch).expect("the switch was there");
     }
+}
+
+/// Flips a bit of these bytes wherever a process has them in its memory, and says in how many places. It stands still
+/// meanwhile.
+pub(crate) fn flip_in_memory(pid: u32, bytes: &[u8]) -> usize {
+    signal(pid, "STOP");
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("its maps are shown");
+    let memory = File::options().read(true).write(true).open(format!("/proc/{pid}/mem"));
+    let memory = memory.expect("its memory can be written");
+    let mut places = 0;
+    let mut chunk = vec![0; CHUNK];
+    for (start, end) in maps.lines().filter_map(writable) {
+        // Chunks overlap, so that nothing is overlooked that lies across two.
+        for from in (start..end).step_by(CHUNK - bytes.len()) {
+            let chunk = &mut chunk[..CHUNK.min(end - from)];
+            // What the system keeps to itself cannot be read, and is not the process's own.
+            if memory.read_exact_at(chunk, from as u64).is_err() {
+                continue;
+            }
+            for place in find(chunk, bytes) {
+                let flipped = [bytes[0] ^ 0x10];
+                memory.write_all_at(&flipped, (from + place) as u64).expect("a byte is written");
+                places += 1;
+            }
+        }
+    }
+    signal(pid, "CONT");
+    places
+}
+
+/// Bytes of memory that are looked at a time.
+const CHUNK: usize = 4 << 20;
+
+/// Where these bytes are. Their first should be rare.
+fn find(within: &[u8], bytes: &[u8]) -> Vec<usize> {
+    let (mut rest, mut places) = (within, Vec::new());
+    // The library's search for one byte is fast in debug builds, too.
+    while rest.skip_until(bytes[0]).expect("memory is read") > 0 {
+        let place = within.len() - rest.len() - 1;
+        if within[place..].starts_with(bytes) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// Where a private region of memory is that may be written, from a line of the system's maps.
+fn writable(line: &str) -> Option<(usize, usize)> {
+    let mut words = line.split_whitespace();
+    let (range, rights) = (words.next()?, words.next()?);
+    let (start, end) = range.split_once('-')?;
+    let address = |digits| usize::from_str_radix(digits, 16).ok();
+    let region = (address(start)?, address(end)?);
+    (rights == "rw-p").then_some(region)
 }

@@ -28,6 +28,8 @@ pub(crate) struct Workload {
     answered: AtomicUsize,
     enough: AtomicBool,
     rounds: AtomicU64,
+    /// The store's revision before the first operation.
+    revision: i64,
     /// How long a client rests after each answer.
     rest: Duration,
 }
@@ -35,12 +37,12 @@ pub(crate) struct Workload {
 impl Workload {
     /// A workload for the etcd endpoint, which serves an empty store.
     pub(crate) fn new(etcd: &str) -> Arc<Self> {
-        Self::resting(etcd, Duration::ZERO)
+        Self::resting(etcd, 1, Duration::ZERO)
     }
 
-    /// The same with clients that rest after each answer, so that a round that takes long asks for no more than can be
-    /// judged.
-    pub(crate) fn resting(etcd: &str, rest: Duration) -> Arc<Self> {
+    /// The same on a store of that revision, with clients that rest after each answer, so that a round that takes long
+    /// asks for no more than can be judged.
+    pub(crate) fn resting(etcd: &str, revision: i64, rest: Duration) -> Arc<Self> {
         Arc::new(Self {
             endpoint: Mutex::new(format!("http://{etcd}")),
             history: Mutex::default(),
@@ -49,6 +51,7 @@ impl Workload {
             answered: AtomicUsize::new(0),
             enough: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
+            revision,
             rest,
         })
     }
@@ -187,7 +190,7 @@ impl Workload {
             reads
         });
         let history: Vec<Step> = history.into_iter().chain(reads).collect();
-        match check(&Rules, &history) {
+        match check(&Rules { revision: self.revision }, &history) {
             Linearity::Holds => {}
             Linearity::Broken(how) => panic!("not linearizable: {how}"),
             Linearity::Unknown(steps) => panic!("no order was found in {steps} steps"),

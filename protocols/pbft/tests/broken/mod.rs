@@ -4,9 +4,9 @@
 use std::time::Duration;
 use testudo_contracts::Batch;
 use testudo_core::Slot;
-use testudo_pbft::Rules;
-use testudo_pbft::message::{NewView, ViewChange};
-use testudo_pbft::safety::Adopted;
+use testudo_pbft::message::{Message, NewView, Testimony, ViewChange};
+use testudo_pbft::safety::{Adopted, Damage, EQUIVOCATION, Loss, Recollection};
+use testudo_pbft::{Rules, Standard};
 use testudo_quorum::Dissemination;
 
 /// Quorums are one replica short: two of them may share liars only.
@@ -24,10 +24,10 @@ impl Rules for ShortQuorum {
 pub enum DropsPrepared {}
 
 impl Rules for DropsPrepared {
-    fn adopt(changes: &[&ViewChange]) -> Adopted {
+    fn adopt(system: &Dissemination, changes: &[&ViewChange]) -> Adopted {
         let bare = |change: &&ViewChange| ViewChange { prepared: Vec::new(), ..(*change).clone() };
         let bare: Vec<ViewChange> = changes.iter().map(bare).collect();
-        testudo_pbft::Standard::adopt(&bare.iter().collect::<Vec<_>>())
+        testudo_pbft::Standard::adopt(system, &bare.iter().collect::<Vec<_>>())
     }
 }
 
@@ -36,8 +36,8 @@ impl Rules for DropsPrepared {
 pub enum LowestView {}
 
 impl Rules for LowestView {
-    fn adopt(changes: &[&ViewChange]) -> Adopted {
-        let mut adopted = testudo_pbft::Standard::adopt(changes);
+    fn adopt(system: &Dissemination, changes: &[&ViewChange]) -> Adopted {
+        let mut adopted = testudo_pbft::Standard::adopt(system, changes);
         for (slot, batch) in &mut adopted.ordered {
             let all = changes.iter().flat_map(|change| &change.prepared);
             let lowest = all.filter(|one| one.slot() == *slot).min_by_key(|one| one.view());
@@ -52,7 +52,7 @@ impl Rules for LowestView {
 pub enum TrustsPrimary {}
 
 impl Rules for TrustsPrimary {
-    fn derive(new_view: &NewView) -> Option<Adopted> {
+    fn derive(_: &Dissemination, new_view: &NewView) -> Option<Adopted> {
         let highest = new_view.changes.iter().max_by_key(|change| change.statement.base());
         let stable = highest.and_then(|change| change.statement.stable.clone());
         let base = stable.as_ref().map_or(Slot(0), |stable| stable.statement().slot);
@@ -78,5 +78,66 @@ pub enum BearsEverything {}
 impl Rules for BearsEverything {
     fn is_too_slow(_: Duration, _: Duration) -> bool {
         false
+    }
+}
+
+/// What cannot be read of a log was never written: the damaged end of it is cut off.
+#[derive(Clone, Debug)]
+pub enum Truncates {}
+
+impl Rules for Truncates {
+    fn lost(_: &[Damage], _: &Recollection) -> Loss {
+        Loss::default()
+    }
+}
+
+/// A new view takes "I do not know" for "there was nothing".
+#[derive(Clone, Debug)]
+pub enum CountsTheLost {}
+
+impl Rules for CountsTheLost {
+    fn covers(system: &Dissemination, changes: &[&ViewChange]) -> bool {
+        changes.len() >= Self::quorum(system)
+    }
+}
+
+/// A replica that starts takes part at once.
+#[derive(Clone, Debug)]
+pub enum AsksNobody {}
+
+impl Rules for AsksNobody {
+    fn answers(_: &Dissemination) -> usize {
+        1
+    }
+}
+
+/// A replica that starts asks, and takes part whatever it is told.
+#[derive(Clone, Debug)]
+pub enum AcceptsOldImages {}
+
+impl Rules for AcceptsOldImages {
+    fn knows(_: &Recollection, _: &Testimony) -> bool {
+        true
+    }
+}
+
+/// Whoever says the same vote again is convicted of it.
+#[derive(Clone, Debug)]
+pub enum BlamesRepetition {}
+
+impl Rules for BlamesRepetition {
+    fn convicts(one: &Message, other: &Message) -> Option<&'static str> {
+        let repeats = one.vote().is_some() && one == other;
+        repeats.then_some(EQUIVOCATION).or_else(|| Standard::convicts(one, other))
+    }
+}
+
+/// The signatures of f replicas make a checkpoint stable: they may all be liars', or rotten.
+#[derive(Clone, Debug)]
+pub enum HastyCheckpoints {}
+
+impl Rules for HastyCheckpoints {
+    fn checkpoint(system: &Dissemination) -> usize {
+        system.f()
     }
 }

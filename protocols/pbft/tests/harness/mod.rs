@@ -15,10 +15,12 @@ use testudo_core::gate::Gate;
 use testudo_core::{
     Certificate, Context, Digest, Domain, Effect, Effects, Epoch, Evidence, Host, Incarnation,
     Lost, Member, Membership, Message as _, Past, Peer, Position, Promise, Protocol, PublicKey,
-    ReplicaId, Signature, Signed, Signer, Slot, Statement, Target, Time, Verified, Verifier, View,
+    ReplicaId, Signature, Signed, Signer, Slot, Statement, Tagged as _, Target, Time, Verified,
+    Verifier, View,
 };
 use testudo_pbft::message::{Commit, Prepare};
 use testudo_pbft::{Message, Pbft, Record, Rules, Snapshot, Standard, Timer, safety};
+use testudo_quorum::Dissemination;
 
 /// A replica's key: its signature is a hash that its public key is enough to make, but nobody here does.
 pub struct Key(pub ReplicaId);
@@ -48,7 +50,8 @@ impl Verifier for Checker {
     }
 }
 
-struct Still;
+/// A host whose secrets are numbers of starts.
+struct Still(u64);
 impl Host for Still {
     fn clock(&self) -> Time {
         Time(0)
@@ -57,7 +60,9 @@ impl Host for Still {
         0
     }
     fn secret(&mut self) -> [u8; 32] {
-        [0; 32]
+        let mut secret = [0; 32];
+        secret[..8].copy_from_slice(&self.0.to_le_bytes());
+        secret
     }
 }
 
@@ -134,6 +139,7 @@ pub struct Cluster<R: Rules = Standard> {
     /// Letters for which this is true are lost.
     pub drop: Box<dyn Fn(&Letter) -> bool>,
     pub delivered: usize,
+    starts: u64,
     /// What the layers above answer once the step that asked is over.
     answers: VecDeque<(u16, Answer)>,
 }
@@ -168,8 +174,11 @@ impl<R: Rules> Cluster<R> {
         let nodes = (0..n).map(|_| node()).collect();
         let drop = Box::new(|_: &Letter| false);
         let (wire, answers) = (Vec::new(), VecDeque::new());
-        let mut cluster = Self { config, nodes, wire, drop, delivered: 0, answers };
+        let mut cluster = Self { config, nodes, wire, drop, delivered: 0, starts: 0, answers };
         (0..n).for_each(|id| cluster.start(id));
+        // Everybody asks everybody what it has said, and joins.
+        cluster.run();
+        cluster.delivered = 0;
         cluster
     }
 
@@ -184,6 +193,7 @@ impl<R: Rules> Cluster<R> {
     /// Starts a replica from its disk. What the layer above had executed is gone, and comes again.
     pub fn start(&mut self, id: u16) {
         let config = self.config.clone();
+        self.starts += 1;
         let node = &mut self.nodes[usize::from(id)];
         let past = Past {
             promise: node.disk.promise,
@@ -192,7 +202,7 @@ impl<R: Rules> Cluster<R> {
             lost: node.disk.lost.clone(),
         };
         let mut list = Vec::new();
-        let mut host = Still;
+        let mut host = Still(self.starts);
         let mut fx = Effects::new(&mut list, &mut node.next, &mut host);
         let core = Pbft::start(config, Peer::Replica(ReplicaId(id)), past, &mut fx);
         core.audit();
@@ -210,7 +220,39 @@ impl<R: Rules> Cluster<R> {
         node.unwritten.clear();
         node.timers.clear();
         node.asked.clear();
-        node.next = node.disk.records.last().map_or(Position(0), |(last, _)| last.next());
+        let written = node.disk.records.last().map(|(last, _)| *last);
+        let lost = node.disk.lost.last().map(|lost| lost.position);
+        node.next = written.max(lost).map_or(Position(0), Position::next);
+    }
+
+    /// The records that match rot, while the replica is down. Their tags are left of them, or not.
+    pub fn rot(&mut self, id: u16, keeps_tag: bool, is_hit: impl Fn(&Record) -> bool) -> usize {
+        let disk = &mut self.nodes[usize::from(id)].disk;
+        let (rotten, sound): (Vec<_>, Vec<_>) =
+            disk.records.drain(..).partition(|(_, record)| is_hit(record));
+        disk.records = sound;
+        let lost = rotten.iter().map(|(position, record)| Lost {
+            position: *position,
+            tag: keeps_tag.then(|| record.tag()),
+        });
+        disk.lost.extend(lost);
+        disk.lost.sort_unstable();
+        rotten.len()
+    }
+
+    /// What its disk holds now.
+    pub fn image(&self, id: u16) -> Disk {
+        self.nodes[usize::from(id)].disk.clone()
+    }
+
+    /// Its disk gives back what it once held.
+    pub fn restore(&mut self, id: u16, image: Disk) {
+        self.nodes[usize::from(id)].disk = image;
+    }
+
+    /// The quorums.
+    pub fn system(&self) -> Dissemination {
+        Dissemination::of(&self.config.membership).expect("it bears quorums")
     }
 
     /// From here on it is its adversary's: it says only what the test forges.
@@ -223,7 +265,7 @@ impl<R: Rules> Cluster<R> {
         let node = &mut self.nodes[usize::from(id)];
         let Some(core) = &mut node.core else { return };
         let mut list = Vec::new();
-        act(core, &mut Effects::new(&mut list, &mut node.next, &mut Still));
+        act(core, &mut Effects::new(&mut list, &mut node.next, &mut Still(0)));
         core.audit();
         self.carry_out(id, list);
         self.settle();
@@ -448,6 +490,7 @@ impl<R: Rules> Cluster<R> {
 
     /// What must hold at the end of every test.
     pub fn check(&self) {
+        let system = self.system();
         let correct = || self.nodes.iter().enumerate().filter(|(_, node)| !node.is_faulty);
         let mut order: BTreeMap<Slot, &Batch> = BTreeMap::new();
         for (id, node) in correct() {
@@ -467,7 +510,11 @@ impl<R: Rules> Cluster<R> {
             let mut seen = BTreeSet::new();
             let said: Vec<_> = signed.filter(|message| seen.insert(bytes(message))).collect();
             for (at, one) in said.iter().enumerate() {
-                assert_eq!(Standard::convicts_alone(one), None, "replica {id} said {one:?}");
+                assert_eq!(
+                    Standard::convicts_alone(&system, one),
+                    None,
+                    "replica {id} said {one:?}"
+                );
                 for other in &said[at + 1..] {
                     let offence = Standard::convicts(one, other);
                     assert_eq!(offence, None, "replica {id} said {one:?} and {other:?}");

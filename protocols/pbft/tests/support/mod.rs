@@ -1,9 +1,9 @@
 //! What liars and judges know of PBFT.
 
-use testudo_contracts::Batch;
-use testudo_core::{Context, Digest, Evidence, View};
-use testudo_pbft::message::{Commit, Message, PrePrepare, Prepare};
-use testudo_pbft::{Pbft, Rules, safety};
+use testudo_contracts::{Batch, Ordering as _};
+use testudo_core::{Context, Digest, Evidence, Slot, View};
+use testudo_pbft::message::{Commit, Message, PrePrepare, Prepare, Slots};
+use testudo_pbft::{Pbft, Rules, Standing, safety};
 use testudo_sim::Chance;
 use testudo_sim::replicated::Knowledge;
 
@@ -39,6 +39,10 @@ impl<R: Rules> Knowledge<Pbft<R>> for LiesAboutViews {
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
         safety::is_convicted(evidence, context)
     }
+
+    fn votes(order: &Pbft<R>) -> bool {
+        order.standing() == Standing::Voting
+    }
 }
 
 impl<R: Rules> Knowledge<Pbft<R>> for Lore {
@@ -61,6 +65,12 @@ impl<R: Rules> Knowledge<Pbft<R>> for Lore {
             Message::Commit(Commit { view, slot, digest }) => {
                 Message::Commit(Commit { view, slot, digest: other(&digest) })
             }
+            Message::ViewChange(mut change) if chance.per_mille(200) => {
+                // It says that it knows nothing.
+                change.lost = Slots::none();
+                change.lost.insert(change.base().next(), Slot(u64::MAX));
+                Message::ViewChange(change)
+            }
             Message::ViewChange(mut change) => {
                 if change.prepared.pop().is_none() {
                     change.view = View(change.view.0 + 1);
@@ -76,7 +86,16 @@ impl<R: Rules> Knowledge<Pbft<R>> for Lore {
                 status.executed = testudo_core::Slot(chance.below(1000));
                 Message::Status(status)
             }
+            // It is asked, and says that it has never heard of the asker.
+            Message::Testimony(mut testimony) => {
+                testimony.proposals.clear();
+                testimony.prepares.clear();
+                testimony.commits.clear();
+                (testimony.change, testimony.checkpoint) = (None, None);
+                Message::Testimony(testimony)
+            }
             Message::Fetch(_)
+            | Message::Inquiry(_)
             | Message::Committed(_)
             | Message::Proposal(_)
             | Message::Installed(_) => {
@@ -87,5 +106,9 @@ impl<R: Rules> Knowledge<Pbft<R>> for Lore {
 
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
         safety::is_convicted(evidence, context)
+    }
+
+    fn votes(order: &Pbft<R>) -> bool {
+        order.standing() == Standing::Voting
     }
 }

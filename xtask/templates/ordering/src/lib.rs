@@ -38,6 +38,7 @@ pub use safety::{Rules, Standard};
 use alloc::collections::BTreeMap;
 use core::marker::PhantomData;
 use message::{Proposal, primary_of};
+pub use testudo_contracts::Standing;
 use testudo_contracts::{
     Batch, Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
 };
@@ -68,17 +69,6 @@ pub const PROFILE: Profile = Profile {
 pub enum Timer {
     /// The view has lasted too long without what it is there for.
     View,
-}
-
-/// What a replica is fit for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// It takes part.
-    Voting,
-    /// It has lost records, so it does not know what it has promised: it proposes and votes for nothing.
-    Damaged,
-    /// Its epoch has ended: it orders nothing more.
-    Stopped,
 }
 
 /// The batch that a replica accepted for a slot of its view.
@@ -243,7 +233,10 @@ impl<R: Rules> Ordering for __Type__<R> {
     }
     fn read_claim(&self) -> Option<Slot> {
         let claim = self.next.previous().max(self.executed).max(self.low());
-        (self.standing != Standing::Damaged).then_some(claim)
+        (self.standing != Standing::Forgotten).then_some(claim)
+    }
+    fn standing(&self) -> Standing {
+        self.standing
     }
     fn snapshot(&self, executed: Slot) -> Snapshot {
         self.remember_from(executed)
@@ -273,12 +266,6 @@ impl<R: Rules> __Type__<R> {
             ready: BTreeMap::new(),
             rules: PhantomData,
         }
-    }
-
-    /// What it is fit for.
-    #[must_use]
-    pub const fn standing(&self) -> Standing {
-        self.standing
     }
 
     /// The slot of the last stable checkpoint, 0 at the genesis.

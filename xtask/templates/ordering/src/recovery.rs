@@ -5,7 +5,7 @@
 //!
 //! A replica that restarts has promised all that it has said. It is in no lower view than its promise, and as a primary
 //! it gives that view up. It executes again what it had decided, and the next view repeats what it had voted for. One
-//! that has lost records no longer knows what it has promised, and never votes again ([`Standing::Damaged`]).
+//! that has lost records no longer knows what it has promised, and never votes again ([`Standing::Forgotten`]).
 //!
 //! The paper's own words on recovery (which messages are logged, when, and what a restarted replica asks others) go
 //! here; the records of its further phases join [`Record`].
@@ -77,7 +77,7 @@ impl<R: Rules> __Type__<R> {
     ) -> Self {
         let is_blank = past.snapshot.is_none() && past.records.is_empty();
         if !past.lost.is_empty() || (past.promise.is_none() && !is_blank) {
-            self.standing = Standing::Damaged;
+            self.standing = Standing::Forgotten;
         }
         self.view = past.promise.map_or(View(0), |promise| promise.view);
         if let Some(snapshot) = past.snapshot {
@@ -87,7 +87,7 @@ impl<R: Rules> __Type__<R> {
         past.records.into_iter().for_each(|(_, record)| self.remember(record));
         self.forget_stable();
         self.execute(fx);
-        if self.standing == Standing::Damaged {
+        if self.standing == Standing::Forgotten {
             self.tell_behind(self.known(), fx);
         } else if past.promise.is_some() {
             self.change_view(fx);

@@ -176,7 +176,7 @@ fn lost_records_end_voting() {
     stage.crash();
     assert!(stage.world.rot(NODE, decided));
     stage.start();
-    assert_eq!(stage.replica().standing(), Standing::Damaged);
+    assert_eq!(stage.replica().standing(), Standing::Forgotten);
     assert_eq!((stage.executed(), stage.replica().may_propose()), (Vec::new(), false));
     assert_eq!(stage.replica().read_claim(), None, "what it has voted for is not known");
     assert_eq!(stage.world.system.behind, [Slot(2)]);

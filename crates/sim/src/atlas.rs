@@ -1,0 +1,190 @@
+//! The fault atlas: what may befall a replica, what a cluster of n = 3f+1 promises under it, and what counts among f.
+//!
+//! Throughout: no two correct replicas execute different batches in one slot, nothing that was acknowledged is lost,
+//! nobody is convicted who has not lied, and once the network is timely everything is answered, as long as at most f
+//! replicas are *faulty at a time*. A replica is faulty from the moment that something befalls it that it cannot hide
+//! from the others, until it is again all that it was. Who has healed counts no more: the next may be struck.
+//!
+//! | trouble | what the replica knows of it | while it lasts | it counts |
+//! |---|---|---|---|
+//! | crash, whatever had not been flushed | everything that it has said | says nothing | until it votes again |
+//! | power failure of all | the same, each | nothing is lost; all stand still until a quorum is back | beyond f for liveness, never for safety |
+//! | cut off, one-way, slow | nothing | nothing | not at all: the network is nobody's fault, and heals |
+//! | wrong clock | nothing | its batches are judged implausible | while it is wrong |
+//! | **rotten record** | which slot's, by the record's tag; at the next start, or when a scrub comes by | no vote on that slot and no read claim until a stable checkpoint covers it | until the log is let go that far |
+//! | the same without its tag, **misdirected write**, **lost write** in the midst of the log | that something is missing, and not what | the same for the whole window | the same |
+//! | **lost write** at the end of the log | nothing: the log looks whole | it asks the others at its start what it had said, and does not vote if that is more than it knows | until it votes again and a stable checkpoint covers all that it can have said |
+//! | **old disk image** | nothing: the disk looks whole | the same | the same |
+//! | one **lost superblock copy** | it is written anew at the start | nothing | not at all |
+//! | **lost superblock**, **wiped disk** | that it has forgotten, once the others have told it what it had said | it follows and serves, and does not vote | until it has its vote back |
+//! | **rotten snapshot** | at the next start, or when a scrub comes by | nothing, until it starts: then it executes the log, or has the state transferred | until a new snapshot is durable and it is well |
+//! | **rotten memory** | at the next checkpoint that is stable | its results and its digest may be wrong; from the checkpoint on it says nothing of its state | until the state is the others' again |
+//! | a liar | | anything | for ever |
+//!
+//! A missing record is counted for as long as it is missing, although its slot may be covered long before: who starts
+//! again finds it missing again, and without its tag takes the window of that time for lost. So the log must be let go.
+//!
+//! What is beyond f: more than f rotten records of *one* slot, none of them covered by a checkpoint; more than f
+//! superblocks; more than f memories that rotted alike. Different records that rot on each replica are not
+//! ([`crate::Trouble::Helical`]): for each slot at most f have lost anything, and each heals by itself.
+//!
+//! [`Ailment`] is the reckoning of the last column. It does not take a replica's word for being healed where there is
+//! something to measure: what is on the disk, which life it is in, and how far the checkpoints of others are.
+
+use std::fmt;
+use testudo_core::Slot;
+
+/// What befalls the disk or the memory of a replica.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Harm {
+    /// A durable record cannot be read any more; its tag can.
+    Record,
+    /// A durable record and its tag cannot be read any more.
+    RecordAndTag,
+    /// A write that a flush acknowledged never reached the disk.
+    LostWrite,
+    /// A write went to the place of another record.
+    Misdirected,
+    /// The snapshot cannot be read any more.
+    Snapshot,
+    /// A value of the service's state becomes another one.
+    Memory,
+    /// One copy of the superblock cannot be read any more.
+    SuperblockCopy,
+    /// Neither copy of the superblock can be read any more.
+    Superblock,
+    /// The disk is replaced by an empty one.
+    Wiped,
+    /// The disk is as it was some time ago.
+    OldImage,
+}
+
+impl Harm {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Record,
+        Self::RecordAndTag,
+        Self::LostWrite,
+        Self::Misdirected,
+        Self::Snapshot,
+        Self::Memory,
+        Self::SuperblockCopy,
+        Self::Superblock,
+        Self::Wiped,
+        Self::OldImage,
+    ];
+
+    /// Its name in traces, reports and scripts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Record => "rotten record",
+            Self::RecordAndTag => "rotten record and tag",
+            Self::LostWrite => "lost write",
+            Self::Misdirected => "misdirected write",
+            Self::Snapshot => "rotten snapshot",
+            Self::Memory => "rotten memory",
+            Self::SuperblockCopy => "lost superblock copy",
+            Self::Superblock => "lost superblock",
+            Self::Wiped => "wiped disk",
+            Self::OldImage => "old disk image",
+        }
+    }
+
+    /// Whether the disk must not be in use when it happens.
+    #[must_use]
+    pub const fn takes_a_crash(self) -> bool {
+        matches!(self, Self::Wiped | Self::OldImage | Self::Superblock | Self::LostWrite)
+    }
+
+    /// Whether a replica counts as faulty because of it.
+    #[must_use]
+    pub const fn counts(self) -> bool {
+        !matches!(self, Self::SuperblockCopy)
+    }
+
+    /// Whether the disk may look whole afterwards, so that a replica need not notice by itself.
+    #[must_use]
+    pub const fn is_silent(self) -> bool {
+        matches!(self, Self::LostWrite | Self::OldImage | Self::Wiped)
+    }
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a replica says it is, as its system reads it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Condition {
+    /// Whether it votes, and knows of every vote that it has cast.
+    pub votes: bool,
+    /// Whether its state is, as far as it knows, what it ought to be.
+    pub is_well: bool,
+    /// The last stable checkpoint that it has reached.
+    pub stable: Slot,
+    /// The last slot of its window: nobody has voted on a higher one, as far as it can tell.
+    pub horizon: Slot,
+}
+
+impl Default for Condition {
+    /// A replica of a system that knows no illness.
+    fn default() -> Self {
+        Self { votes: true, is_well: true, stable: Slot(0), horizon: Slot(0) }
+    }
+}
+
+/// Where a replica stands when an [`Ailment`] is reckoned with.
+#[derive(Clone, Copy, Debug)]
+pub struct Findings {
+    /// How it says it is; none while it is down.
+    pub condition: Option<Condition>,
+    /// How often it has been started.
+    pub life: u32,
+    /// How often a state was transferred to it.
+    pub restored: u64,
+    /// Whether no record is missing in its log.
+    pub is_log_whole: bool,
+    /// Whether a snapshot of it can be read, or it needs none.
+    pub is_snapshot_whole: bool,
+    /// Whether nothing waits to spoil its memory.
+    pub is_memory_settled: bool,
+}
+
+/// Something that befell a replica and may not be over.
+#[derive(Clone, Copy, Debug)]
+pub struct Ailment {
+    /// What.
+    pub harm: Harm,
+    /// The life in which it happened, or that ended with it.
+    pub life: u32,
+    /// How many states had been transferred to it.
+    pub restored: u64,
+    /// The highest slot that anybody can have voted on by then.
+    pub horizon: Slot,
+}
+
+impl Ailment {
+    /// Whether it is over, so that the replica counts no more.
+    #[must_use]
+    pub fn is_over(&self, now: &Findings) -> bool {
+        let Some(condition) = now.condition else { return false };
+        if !condition.votes || !condition.is_well {
+            return false;
+        }
+        let has_started = now.life > self.life;
+        match self.harm {
+            Harm::SuperblockCopy => true,
+            // What is still missing is found again at every start, and the whole window with it where nobody knows what
+            // it was.
+            Harm::Record | Harm::RecordAndTag | Harm::Misdirected => now.is_log_whole,
+            Harm::LostWrite | Harm::OldImage | Harm::Wiped | Harm::Superblock => {
+                now.is_log_whole && has_started && condition.stable >= self.horizon
+            }
+            Harm::Snapshot => now.is_snapshot_whole,
+            Harm::Memory => now.is_memory_settled && (has_started || now.restored > self.restored),
+        }
+    }
+}
