@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 use testudo_core::{
-    Certificate, Digest, Domain, Kind, Membership, Protocol, ProtocolId, ReplicaId, Slot,
+    Certificate, Digest, Domain, Kind, Membership, Position, Protocol, ProtocolId, ReplicaId, Slot,
     Statement, Time, View, limits, wire_enum, wire_struct,
 };
 use testudo_quorum::Dissemination;
@@ -297,6 +297,11 @@ pub trait Ordering:
     /// All that must survive a crash, in short, for a layer above that writes snapshots of its own. A replica that starts
     /// from it gives out for execution what was decided after `executed`, which is no higher than [`Ordering::executed`].
     fn snapshot(&self, executed: Slot) -> Self::Snapshot;
+    /// The layer above lets go of the log before this position, which its snapshot covers: what lies there can be read back
+    /// no more. Decisions of slots up to `bare` are of no use to laggards any more, as bodies of theirs are gone.
+    fn forget(&mut self, before: Position, bare: Slot) {
+        let _ = (before, bare);
+    }
 }
 
 /// One replica's word on a client's bundle.

@@ -54,12 +54,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         if self.bodies.contains_key(&digest) {
             // It may have come for a proposal's sake when its client had too many here.
-            if self.waiting.enter(digest, client) {
+            if !self.healing.is_settled(&digest) && self.waiting.enter(digest, client) {
                 self.extra.let_go(&digest);
             }
             return;
         }
-        if !self.waiting.enter(digest, client) && !self.may_hold_extra(&bundle) {
+        let waits = !self.healing.is_settled(&digest) && self.waiting.enter(digest, client);
+        if !waits && !self.may_hold_extra(&bundle) {
             return;
         }
         let position = fx.persist(Record::Body(bundle.signed()));

@@ -171,6 +171,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.judgements.asked_for.clear();
             return;
         }
+        if !self.decided.is_empty() {
+            self.starve(fx);
+        }
         let n = self.config.membership.n() as u16;
         let was_helpful = self.judgements.asked_for.is_empty() && self.asked != self.me;
         if !was_helpful {

@@ -5,13 +5,15 @@ use crate::checkpoint::Checkpoints;
 use crate::due::Due;
 use crate::executor::Replicated;
 use crate::followers::Followers;
+use crate::forgetting::Snapshots;
+use crate::healing::Healing;
 use crate::intake::Extra;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
 use crate::recent::Recent;
-use crate::record::{Record, Start, Timer, split};
+use crate::record::{Record, Start, Timer, keep, split};
 use crate::serving::Serving;
-use crate::snapshot::{Snapshot, Snapshots};
+use crate::snapshot::Snapshot;
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
 use crate::work::{Work, Worked};
@@ -24,7 +26,7 @@ use testudo_contracts::{
     Batch, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service, Waiting,
 };
 use testudo_core::{
-    Digest, Done, Effects, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Slot,
+    Digest, Done, Effects, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Rot, Slot,
     Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
@@ -50,8 +52,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) state: Replicated,
     /// Bodies of bundles that are not executed, held durably or about to be. Invariant: all are `written`.
     pub(crate) bodies: BTreeMap<Digest, Verified<Bundle>>,
-    /// Where the log has each body that was ever written. Invariant: those that are neither in `bodies` nor `needed`
-    /// were executed.
+    /// Where the log has each body that was written and is not forgotten. Invariant: those that are neither in `bodies`
+    /// nor `needed` were executed.
     pub(crate) written: BTreeMap<Digest, Position>,
     pub(crate) waiting: WaitingRoom,
     pub(crate) judgements: Judgements,
@@ -63,6 +65,7 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) followers: Followers,
     pub(crate) snapshots: Snapshots,
     pub(crate) health: Health,
+    pub(crate) healing: Healing,
     /// The view whose first fresh batch this replica has proposed as its primary.
     opened_view: Option<View>,
     /// What the ordering was told last.
@@ -118,6 +121,18 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     type Output = Event;
     type Work = Work<O::Work>;
 
+    fn covered(snapshot: &Self::Snapshot) -> Position {
+        snapshot.logged
+    }
+
+    fn keep(
+        snapshot: Option<&Self::Snapshot>,
+        position: Position,
+        record: Self::Record,
+    ) -> Option<Self::Record> {
+        keep::<O>(snapshot, position, record, S::VERSION)
+    }
+
     fn start(
         config: Config<S>,
         me: Peer,
@@ -149,6 +164,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             followers: Followers::default(),
             snapshots: Snapshots::default(),
             health: Health::Well,
+            healing: Healing::default(),
             opened_view: None,
             told: Waiting::Nothing,
             told_backlog: None,
@@ -170,6 +186,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         replica.settle(outputs, fx);
         replica.replaying = false;
         replica.let_in_the_unexecuted();
+        replica.heal(fx);
         replica.plan_due(fx);
         replica.settle(Vec::new(), fx);
         replica
@@ -194,9 +211,17 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             ReplicaMessage::Order(_)
             | ReplicaMessage::Reply(_)
             | ReplicaMessage::Feed(_)
-            | ReplicaMessage::Voucher(_)
-            | ReplicaMessage::Claim(_)
-            | ReplicaMessage::State(_) => {}
+            | ReplicaMessage::Claim(_) => {}
+            ReplicaMessage::Voucher(voucher) => {
+                if let Some(from) = message.replica() {
+                    self.on_testimony(from, voucher, fx);
+                }
+            }
+            ReplicaMessage::State(answer) => {
+                if let Some(from) = message.replica() {
+                    self.on_state(from, answer, fx);
+                }
+            }
             ReplicaMessage::Bundle(_) => {
                 // Only its client is answered, and only on its own channel: anybody can bring a signed bundle.
                 let from_client = message.via() == message.sender();
@@ -251,6 +276,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.on_budget_timer(fx);
                 Vec::new()
             }
+            Timer::Heal => {
+                self.on_heal_timer(fx);
+                Vec::new()
+            }
         };
         self.settle(outputs, fx);
     }
@@ -261,8 +290,14 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             Worked::Order(output) => {
                 fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx)).1
             }
+            // A state that another has taken the place of is nobody's.
+            _ if stamp != self.stamp() => Vec::new(),
             Worked::Digest(head) => {
                 self.on_digest(head, fx);
+                Vec::new()
+            }
+            Worked::MadeAnew(state) => {
+                self.on_made_anew(state, fx);
                 Vec::new()
             }
         };
@@ -280,8 +315,16 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.on_body(position, &body, fx);
                 self.settle(Vec::new(), fx);
             }
-            Record::Checkpointed(_) | Record::Stable(_) | Record::Halted(_) => {}
+            Record::Checkpointed(_)
+            | Record::Stable(_)
+            | Record::Halted(_)
+            | Record::Executed(_) => {}
         }
+    }
+
+    fn on_rot(&mut self, rot: Rot, fx: &mut Fx<'_, O, S>) {
+        self.write_anew(rot, fx);
+        self.settle(Vec::new(), fx);
     }
 
     fn invariants(&self) {
@@ -308,9 +351,9 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// Takes up the state of a snapshot.
     fn take_up(&mut self, start: Option<Start>) {
-        let Some(Start { certificate, state, .. }) = start else { return };
+        let Some(Start { certificate, state, logged, .. }) = start else { return };
         let head = state.head();
-        self.snapshots.slot = head.slot;
+        self.snapshots.start_from(head.slot, logged);
         self.state = state.clone();
         self.checkpoints.start_from(certificate.clone());
         self.serving.serve(certificate, head, state);
@@ -337,6 +380,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                         }
                     }
                 }
+                Record::Executed(digest) => drop(self.written.insert(digest, position)),
                 Record::Checkpointed(checkpoint) => self.checkpoints.said(&checkpoint),
                 Record::Stable(certificate) => self.checkpoints.stable_before(certificate),
                 Record::Halted(slot) => self.checkpoints.halted(slot),
@@ -363,12 +407,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.on_output(output, fx);
             }
             self.execute_decided(fx);
+            self.notice_recovery(fx);
             self.look_at_standing(fx);
             let Some(input) = self.next_input(fx) else { return };
-            let is_stable = matches!(input, OrderInput::Stable(_));
+            let is_stable = matches!(input, OrderInput::Stable(_) | OrderInput::Restored(_));
             let ((), more) = fx.nest(&lift(), |fx| self.order.on_input(input, fx));
             outputs.extend(more);
-            if is_stable {
+            if is_stable && !matches!(self.health, Health::Diverged(_)) {
                 self.snapshot_if_due(fx);
             }
         }
@@ -383,6 +428,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 assert_eq!(mode, Mode::Final, "an ordering that does not speculate speculates");
                 let unwritten = |digest: &&Digest| !self.written.contains_key(*digest);
                 self.needed.extend(batch.bundles.iter().filter(unwritten));
+                if matches!(self.health, Health::Diverged(_)) {
+                    self.settle_batch(&batch);
+                }
                 self.decided.push_back((slot, batch));
             }
             OrderOutput::Remind => self.remind(fx),
@@ -391,18 +439,26 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.judgements.enter_view(view);
                 fx.output(Event::View(view, primary));
             }
-            // The ordering fetches decisions by itself. A laggard whom it cannot help is shown as behind in its
-            // status until transfer exists; nothing is to be undone without speculation.
-            OrderOutput::Behind(_) | OrderOutput::Commit(_) | OrderOutput::Rollback(_) => {}
+            OrderOutput::Behind(slot) => self.on_behind(slot, fx),
+            // Nothing is to be undone without speculation.
+            OrderOutput::Commit(_) | OrderOutput::Rollback(_) => {}
         }
     }
 
     /// The next thing that the ordering ought to be told, if there is one.
     fn next_input(&mut self, fx: &mut Fx<'_, O, S>) -> Option<OrderInput> {
+        if let Some(certificate) = self.healing.restored.take() {
+            return Some(OrderInput::Restored(certificate));
+        }
         if self.replaying {
             return self.checkpoints.next_stable(self.state.slot).map(OrderInput::Stable);
         }
         if let Some(certificate) = self.checkpoints.next_stable(self.state.slot) {
+            return Some(OrderInput::Stable(certificate));
+        }
+        if matches!(self.health, Health::Diverged(_))
+            && let Some(certificate) = self.checkpoints.next_ahead(self.order.executed())
+        {
             return Some(OrderInput::Stable(certificate));
         }
         while let Some(judged) = self.judgements.next_judged() {
@@ -462,6 +518,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             snapshot: self.snapshots.slot,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
+            transfer: self.healing.progress(),
         }
     }
 

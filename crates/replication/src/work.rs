@@ -10,6 +10,8 @@ pub enum Work<W> {
     Order(W),
     /// The digests of a state that a checkpoint is to sign.
     Digest(Replicated),
+    /// The entries of a state that is wrong, in maps whose digests are what they hold.
+    MakeAnew(Replicated),
 }
 
 /// What it comes to.
@@ -19,6 +21,8 @@ pub enum Worked<W> {
     Order(W),
     /// The state's head.
     Digest(Head),
+    /// The state.
+    MadeAnew(Replicated),
 }
 
 impl<W: testudo_core::Work> testudo_core::Work for Work<W> {
@@ -28,6 +32,7 @@ impl<W: testudo_core::Work> testudo_core::Work for Work<W> {
         match self {
             Self::Order(work) => Worked::Order(work.run()),
             Self::Digest(state) => Worked::Digest(state.head()),
+            Self::MakeAnew(state) => Worked::MadeAnew(state.made_anew()),
         }
     }
 }

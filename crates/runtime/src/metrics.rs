@@ -13,10 +13,15 @@ use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use testudo_core::Rot;
 
 use crate::sync::lock;
 
 /// Why something was dropped, rejected or ended.
+/// What may rot.
+const RECORD: &str = "record";
+const SNAPSHOT: &str = "snapshot";
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct Reason {
     reason: &'static str,
@@ -71,6 +76,9 @@ pub struct Metrics {
     snapshot_bytes: Gauge,
     snapshot_time: Gauge<f64, AtomicU64>,
     pub(crate) snapshots_lost: Counter,
+    pub(crate) scrubbed: Counter,
+    pub(crate) mended: Counter,
+    rotten: Family<Reason, Counter>,
     steps: Family<KindOf, Counter>,
     heard: Family<KindOf, Counter>,
     said: Family<KindOf, Counter>,
@@ -116,6 +124,9 @@ impl Metrics {
             snapshot_bytes: Gauge::default(),
             snapshot_time: Gauge::default(),
             snapshots_lost: Counter::default(),
+            scrubbed: Counter::default(),
+            mended: Counter::default(),
+            rotten: Family::default(),
             steps: Family::default(),
             heard: Family::default(),
             said: Family::default(),
@@ -128,6 +139,7 @@ impl Metrics {
         };
         metrics.register_channels();
         metrics.register_host();
+        metrics.register_damage();
         metrics
     }
 
@@ -183,6 +195,27 @@ impl Metrics {
             "signatures_remembered",
             "Signatures that had been checked before",
             self.signatures_remembered.clone(),
+        );
+    }
+
+    fn register_damage(&self) {
+        let mut guard = lock(&self.registry);
+        let registry = &mut *guard;
+        registry.register_with_unit(
+            "scrubbed",
+            "Bytes of log and snapshots that were read again to see whether they have rotted",
+            Unit::Bytes,
+            self.scrubbed.clone(),
+        );
+        registry.register(
+            "scrub_mended",
+            "Damaged places that a scrub has written again from their copies",
+            self.mended.clone(),
+        );
+        registry.register(
+            "scrub_rotten",
+            "Records and snapshots that a scrub has found rotten, and that are written anew",
+            self.rotten.clone(),
         );
     }
 
@@ -333,6 +366,8 @@ impl Metrics {
             "flush_ms": (self.flush_recent.get() * 1e4).round() / 10.0,
             "records_lost": self.records_lost.get(),
             "snapshots_lost": self.snapshots_lost.get(),
+            "records_rotten": self.rot_found().0,
+            "snapshots_rotten": self.rot_found().1,
         })
     }
 
@@ -347,6 +382,28 @@ impl Metrics {
     #[must_use]
     pub fn snapshots_written(&self) -> u64 {
         self.snapshots.get()
+    }
+
+    /// How many records were found lost at the start.
+    #[must_use]
+    pub fn lost_records(&self) -> u64 {
+        u64::try_from(self.records_lost.get()).unwrap_or_default()
+    }
+
+    /// A scrub has found something rotten.
+    pub(crate) fn rotten(&self, rot: &Rot) {
+        let reason = match rot {
+            Rot::Record(_) => RECORD,
+            Rot::Snapshot => SNAPSHOT,
+        };
+        self.rotten.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// How many records, and how many snapshots, have rotted while the node ran.
+    #[must_use]
+    pub fn rot_found(&self) -> (u64, u64) {
+        let of = |reason| self.rotten.get_or_create(&Reason { reason }).get();
+        (of(RECORD), of(SNAPSHOT))
     }
 
     /// How many snapshots were found damaged at the start, and not used.

@@ -162,6 +162,7 @@ impl Run<'_> {
             listener,
             metrics: admin,
             verifiers: 0,
+            scrub: testudo_runtime::node::SCRUB,
             outgoing,
             probe: probe::<O>(cluster.id.to_string(), history.clone(), lie),
         };
@@ -214,6 +215,7 @@ const fn health_number(health: testudo_replication::Health) -> i64 {
     use testudo_replication::Health;
     match health {
         Health::Well => 0,
+        Health::Behind(_) => 1,
         Health::Diverged(_) => 2,
         Health::Halted(_) => 3,
     }
@@ -239,6 +241,10 @@ fn notice_health(health: testudo_replication::Health) {
     use testudo_replication::Health;
     match health {
         Health::Well => tracing::info!(target: NOTICE, "is well again"),
+        Health::Behind(slot) => tracing::warn!(
+            target: NOTICE,
+            "is behind slot {slot}, which the others have decided; it fetches their state"
+        ),
         Health::Diverged(slot) => tracing::warn!(
             target: NOTICE,
             "has a state after slot {slot} that is not what a quorum signed; its disk or memory may be failing"

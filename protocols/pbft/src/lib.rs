@@ -148,6 +148,23 @@ impl<R: Rules> Protocol for Pbft<R> {
     type Output = OrderOutput;
     type Work = NoWork;
 
+    /// What a snapshot has executed is decided: of how it came to that nothing matters but where the decisions lie.
+    fn keep(snapshot: Option<&Snapshot>, _: Position, record: Record) -> Option<Record> {
+        let executed = snapshot.map_or(Slot(0), |snapshot| snapshot.executed);
+        let is_over = match &record {
+            Record::Proposed(one) => one.slot <= executed,
+            Record::Voted(one) => one.statement.slot <= executed,
+            Record::Prepared(one) => one.slot() <= executed,
+            Record::Decided(_)
+            | Record::ViewChange(_)
+            | Record::NewView(_)
+            | Record::Stable(_)
+            | Record::Lost(_)
+            | Record::Forgotten => false,
+        };
+        (!is_over).then_some(record)
+    }
+
     /// # Panics
     /// When `me` is no member, or the membership is too small for what it claims: whoever makes a membership checks it
     /// against the bounds first.
@@ -305,6 +322,9 @@ impl<R: Rules> Ordering for Pbft<R> {
     }
     fn snapshot(&self, executed: Slot) -> Snapshot {
         self.remember_from(executed)
+    }
+    fn forget(&mut self, before: Position, bare: Slot) {
+        self.decisions.forget(before, bare);
     }
     fn standing(&self) -> Standing {
         self.standing

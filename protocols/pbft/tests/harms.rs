@@ -12,11 +12,12 @@ use support::Lore;
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::{Seeds, conform};
 use testudo_sim::replicated::Replicated;
+use testudo_sim::upstream::Strategy;
 use testudo_sim::workload::Hosted;
 use testudo_sim::{Climate, Harm, Misconduct, Plan, Summary, Trouble, Weather};
 
 /// Whether a state that differs is replaced by transfer.
-const STATES_HEAL: bool = false;
+const STATES_HEAL: bool = true;
 /// Whether a replica that has lost votes, or its whole disk, finds out what it may say and what not.
 const PROMISES_HEAL: bool = true;
 
@@ -30,6 +31,10 @@ fn harms() -> Vec<Harm> {
 
 /// What leaves a replica without its vote for the rest of a run, or may.
 const LASTING: [Harm; 4] = [Harm::LostWrite, Harm::Superblock, Harm::Wiped, Harm::OldImage];
+
+/// Ways of lying to whoever fetches a state.
+const LIARS: [Option<Strategy>; 4] =
+    [Some(Strategy::BadState), Some(Strategy::Gone), Some(Strategy::Slow), None];
 
 /// A little loss, and this harm again and again, among crashes.
 fn again_and_again(harms: &[Harm]) -> Climate {
@@ -53,6 +58,20 @@ fn plans() -> Vec<Plan> {
         // Two faults of seven: harm beside a liar.
         let liar = Plan { f: 2, troubles: every(&[harm]), ..base.clone() };
         plans.push(liar.with_liar(Misconduct::Random));
+    }
+    if STATES_HEAL {
+        // Who heals is told lies about the state.
+        let climate = Some(again_and_again(&[Harm::Memory]));
+        let learned = Plan { f: 2, climate, ..base.clone() };
+        plans.extend(LIARS.map(|liar| learned.clone().with_liar(Misconduct::Upstream(liar))));
+    }
+    if PROMISES_HEAL {
+        let weather = Weather { lost_per_mille: 20, ..Weather::calm() };
+        let troubles = vec![(Trouble::Helical, Duration::from_millis(4_000))];
+        let climate = Some(Climate { weather, troubles });
+        plans.push(Plan { climate: climate.clone(), ..base.clone() });
+        let two = Plan { f: 2, climate, ..base.clone() };
+        plans.push(two.with_liar(Misconduct::Equivocate));
     }
     for harm in LASTING.into_iter().filter(|_| PROMISES_HEAL) {
         plans.push(Plan { climate: Some(again_and_again(&[harm])), ..base.clone() });

@@ -116,7 +116,7 @@ fn harmful(harms: &[(Harm, u64)]) -> Plan {
         |(harm, every): &(Harm, u64)| (Trouble::Harm(*harm), Duration::from_millis(*every));
     let weather = Weather { lost_per_mille: 100, ..Weather::calm() };
     let troubles = harms.iter().map(trouble).collect();
-    Plan { climate: Some(Climate { weather, troubles }), ..Plan::default() }
+    Plan { climate: Some(Climate { weather, troubles }), heals: true, ..Plan::default() }
 }
 
 /// One replica whose memory has rotted certifies what it holds all by itself.

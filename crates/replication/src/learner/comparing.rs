@@ -63,14 +63,19 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         if !slot.0.is_multiple_of(self.config.checkpoint_interval.max(1)) {
             return;
         }
-        let Comparing { own, generation, .. } = &mut self.comparing;
+        let own = &mut self.comparing.own;
         own.insert(slot, None);
         while own.len() > HELD {
             own.pop_first();
         }
-        let stamp = Stamp { epoch: self.config.domain.epoch, generation: *generation };
+        let stamp = self.stamp();
         let state: Replicated = self.copy.clone();
         fx.work(stamp, Work::Digest(state));
+    }
+
+    /// What is computed of the copy as it is now bears this.
+    pub(super) const fn stamp(&self) -> Stamp {
+        Stamp { epoch: self.config.domain.epoch, generation: self.comparing.generation }
     }
 
     /// The digest of one's own state is known.

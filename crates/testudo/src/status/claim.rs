@@ -193,6 +193,7 @@ impl Claim {
                 replication::Health::Well => Health::Well,
                 replication::Health::Diverged(slot) => Health::Diverged(slot.0),
                 replication::Health::Halted(slot) => Health::Halted(slot.0),
+                replication::Health::Behind(slot) => Health::Behind(slot.0),
             },
             snapshot: status.snapshot.0,
             // The driver puts it in: the automaton knows of no disk.
