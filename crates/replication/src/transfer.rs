@@ -118,6 +118,8 @@ struct Source {
     head_due: bool,
     /// Whether it was, and has not answered.
     head_asked: bool,
+    /// Whether it has ever said anything.
+    is_heard: bool,
     /// Whether it does not hold the target, or any checkpoint while there is no target.
     gone: bool,
     /// Ticks for which nothing is asked of it.
@@ -299,8 +301,12 @@ impl<R: Rules> Transfer<R> {
 
     /// Who may be asked, once for each question that it may be asked; the best comes last.
     fn free(&self) -> Vec<ReplicaId> {
+        let is_able = |source: &&Source| source.rest == 0 && !source.gone;
+        // Who has not even told its head is asked for no nodes as long as there is another.
+        let must_be_heard = self.sources.values().filter(is_able).any(|source| source.is_heard);
+        let may_ask = |source: &Source| source.is_free() && (source.is_heard || !must_be_heard);
         let mut free = Vec::new();
-        for (id, source) in self.sources.iter().filter(|(_, source)| source.is_free()) {
+        for (id, source) in self.sources.iter().filter(|(_, source)| may_ask(source)) {
             let room = (QUESTIONS - source.open.len()).min(PACE - source.asked);
             free.extend((0..room).map(|at| (source.open.len() + at, source.strikes, *id)));
         }
@@ -312,6 +318,9 @@ impl<R: Rules> Transfer<R> {
     pub fn take(&mut self, from: ReplicaId, answer: &StateAnswer) -> Taken {
         if self.rest > 0 {
             return Taken::More;
+        }
+        if let Some(source) = self.sources.get_mut(&from) {
+            source.is_heard = true;
         }
         match answer {
             StateAnswer::Head(certificate, head, summaries) => {

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::hosts::{Client, burden};
-use support::hurt::{SlowDisk, SmallDisk, flip_in_memory, flip_in_the_middle};
+use support::hurt::{
+    SlowDisk, SmallDisk, flip_before_the_end, flip_in_memory, flip_in_the_middle, written,
+};
 use support::troupe::{Role, Troupe};
 use support::workload::Workload;
 use support::{alone, eventually, said, testudo};
@@ -27,6 +29,9 @@ const SMALL: u64 = 192 << 20;
 
 /// Milliseconds of a flush of the slow disk.
 const SLOW: u32 = 120;
+
+/// How far before the end of a log it rots.
+const RECENT: usize = 16 << 10;
 
 /// The replica that lies for a while.
 const LIAR: usize = 1;
@@ -152,7 +157,11 @@ fn killed(troupe: &mut Troupe, workload: &Workload, id: usize) {
 fn rotten_log(troupe: &mut Troupe, workload: &Workload, id: usize) {
     assert_eq!(troupe.end(id, "KILL"), None);
     let segments = troupe.files(id, ".segment");
-    flip(&segments[0]);
+    // What is older is in a snapshot by now, and is missed by nobody.
+    let segment = segments.iter().rev().find(|file| written(file) > 2 * RECENT);
+    let segment = segment.expect("there is a log");
+    let place = flip_before_the_end(segment, RECENT);
+    eprintln!("flipped a bit of byte {place} of {}", segment.display());
     answers(workload, MEANWHILE);
     troupe.begin(id, Role::Honest);
     troupe.healed(id);
