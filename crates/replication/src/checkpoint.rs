@@ -18,7 +18,7 @@ use crate::work::Work;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint, Standing};
-use testudo_core::{Digest, Lost, Peer, ReplicaId, Slot, Tag, Target, Verified, limits};
+use testudo_core::{Digest, Lost, Peer, ReplicaId, Slot, Tag, Target, Verified};
 
 /// This replica's own digest of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -58,15 +58,13 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Nothing is known yet, but what the log has lost. `reached` is the last slot that it says was decided, or that others
-    /// are known to have decided.
-    pub(crate) fn new(lost: &[Lost], reached: Slot) -> Self {
+    /// Nothing is known yet, but what the log has lost. No slot beyond `end` can have been executed.
+    pub(crate) fn new(lost: &[Lost], end: Slot) -> Self {
         let signed = |lost: &Lost| match lost.tag {
             Some(Tag::Checkpointed(slot)) => Some(slot),
             _ => None,
         };
         let is_vague = lost.iter().any(|lost| lost.tag.is_none());
-        let end = Slot(reached.0.saturating_add(limits::WINDOW));
         Self {
             mute: lost.iter().filter_map(signed).collect(),
             mute_until: if is_vague { end } else { Slot(0) },

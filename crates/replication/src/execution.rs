@@ -61,6 +61,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             let remembered =
                 self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
             self.waiting.leave(digest);
+            self.waiting.feed(client);
+            self.extra.let_go(digest);
             bytes += body.body().len() as u64;
             bodies.push(body.signed());
             self.healing.executed(digest);

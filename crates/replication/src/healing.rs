@@ -309,6 +309,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         for digest in covered.flat_map(|(_, batch)| &batch.bundles) {
             if !kept.contains(digest) {
                 self.bodies.remove(digest);
+                self.extra.let_go(digest);
                 self.needed.remove(digest);
             }
         }
@@ -398,6 +399,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         for digest in done {
             self.bodies.remove(&digest);
+            self.extra.let_go(&digest);
             self.waiting.leave(&digest);
         }
         unknown.iter().for_each(|digest| self.waiting.leave(digest));

@@ -7,6 +7,7 @@ use crate::executor::Replicated;
 use crate::followers::Followers;
 use crate::forgetting::Snapshots;
 use crate::healing::Healing;
+use crate::intake::Extra;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
 use crate::recent::Recent;
@@ -69,6 +70,10 @@ pub struct Replica<O: Ordering, S: Service> {
     opened_view: Option<View>,
     /// What the ordering was told last.
     told: Waiting,
+    /// The oldest of the backlog that it was told last.
+    pub(crate) told_backlog: Option<u64>,
+    /// Up to where the primary was just handed what waits, until the ordering is told.
+    pub(crate) handed_over: Option<u64>,
     pub(crate) due: Due,
     /// The newest arrival when the relay timer was set: what had waited by then is handed on when it fires.
     pub(crate) relay_mark: u64,
@@ -82,8 +87,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) needed: BTreeSet<Digest>,
     /// Bundles that were executed before and are decided again.
     pub(crate) repeated: BTreeSet<Digest>,
-    /// Bytes of bodies taken for proposals' sake beyond their clients' share.
-    pub(crate) extra_bytes: usize,
+    /// Bodies taken for proposals' sake beyond their clients' share. Invariant: all are in `bodies`.
+    pub(crate) extra: Extra,
     /// What peers may cost.
     pub(crate) budgets: Budgets,
 }
@@ -141,7 +146,8 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         let lost = past.lost.clone();
         let (inner, own, start) = split(past, S::VERSION);
         let (order, outputs) = fx.nest(&lift(), |fx| O::start(config.order.clone(), me, inner, fx));
-        let checkpoints = Checkpoints::new(&lost, order.known());
+        let end = Slot(order.known().0.saturating_add(config.order.window));
+        let checkpoints = Checkpoints::new(&lost, end);
         let mut replica = Self {
             me: id,
             quorums,
@@ -162,6 +168,8 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             healing: Healing::default(),
             opened_view: None,
             told: Waiting::Nothing,
+            told_backlog: None,
+            handed_over: None,
             due: Due::default(),
             relay_mark: 0,
             relaying: false,
@@ -169,7 +177,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             asked: id,
             needed: BTreeSet::new(),
             repeated: BTreeSet::new(),
-            extra_bytes: 0,
+            extra: Extra::default(),
             budgets: Budgets::default(),
             config: config.order,
         };
@@ -430,6 +438,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 }
                 self.decided.push_back((slot, batch));
             }
+            OrderOutput::Remind => self.remind(fx),
             OrderOutput::View(view, primary) => {
                 self.waiting.enter_view(view);
                 self.judgements.enter_view(view);
@@ -468,6 +477,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.told = waiting;
             self.watch(fx);
             return Some(OrderInput::Waiting(waiting));
+        }
+        if let Some(backlog) = self.news_of_backlog() {
+            return Some(OrderInput::Backlog(backlog));
         }
         self.next_proposal(fx).map(OrderInput::Propose)
     }
@@ -512,6 +524,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
             transfer: self.healing.progress(),
+            standing: self.order.standing(),
+            lost_slots: self.order.lost_slots(),
         }
     }
 

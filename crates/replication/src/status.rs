@@ -4,7 +4,7 @@ use crate::executor::Difference;
 use crate::transfer::{Fetched, Progress};
 use alloc::vec::Vec;
 use core::time::Duration;
-use testudo_contracts::{Batch, Checkpoint};
+use testudo_contracts::{Batch, Checkpoint, Standing};
 use testudo_core::{Digest, Epoch, ReplicaId, Slot, Time, View, wire_enum};
 
 /// How a replica is.
@@ -122,4 +122,8 @@ pub struct Status {
     pub health: Health,
     /// How far the transfer of a state is, if one is under way.
     pub transfer: Option<Progress>,
+    /// What part it takes in ordering.
+    pub standing: Standing,
+    /// Slots above the last stable checkpoint that it does not vote on, as its log has lost records of them.
+    pub lost_slots: u64,
 }

@@ -12,6 +12,7 @@ use crate::promises::Recollection;
 use crate::recovery::Record;
 use crate::safety::{Adopted, Rules};
 use crate::{Pbft, Standing};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use testudo_contracts::Ordering as _;
 use testudo_core::{Certificate, Effects, Peer, ReplicaId, Slot, Statement, Target, limits};
@@ -118,7 +119,7 @@ impl<R: Rules> Pbft<R> {
         fx: &mut Effects<'_, Self>,
     ) {
         if from != self.me && self.catchup.may_testify(from) {
-            let testimony = self.testify(from, inquiry.nonce);
+            let testimony = Box::new(self.testify(from, inquiry.nonce));
             fx.send(Peer::from(from), Message::Testimony(testimony));
         }
     }

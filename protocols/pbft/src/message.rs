@@ -11,6 +11,7 @@
 pub use crate::slots::Slots;
 pub use crate::testimony::{Inquiry, Nonce, Testimony};
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, StableCheckpoint};
 use testudo_core::{
@@ -118,8 +119,10 @@ pub struct Status {
     pub stable: Slot,
     /// Slots of that view whose proposals it lacks though later ones or votes are there; ascending.
     pub lacks: Vec<Slot>,
+    /// Whether it finds the primary of that view too slow. f+1 who do end the view.
+    pub is_slow: bool,
 }
-wire_struct!(Status { view, executed, stable, lacks });
+wire_struct!(Status { view, executed, stable, lacks, is_slow });
 
 /// "Send me what was decided from this slot on." Answered by at most [`limits::FETCH_ITEMS`] of [`Committed`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -244,7 +247,7 @@ pub enum Message {
     /// A question of a replica that has started.
     Inquiry(Inquiry),
     /// The answer: what it once said.
-    Testimony(Testimony),
+    Testimony(Box<Testimony>),
 }
 
 impl testudo_core::Message for Message {
@@ -336,7 +339,7 @@ impl testudo_core::Message for Message {
             PROPOSAL => Self::Proposal(Decode::from_bytes(body)?),
             INSTALLED => Self::Installed(Decode::from_bytes(body)?),
             INQUIRY => Self::Inquiry(Decode::from_bytes(body)?),
-            TESTIMONY => Self::Testimony(Decode::from_bytes(body)?),
+            TESTIMONY => Self::Testimony(Box::new(Decode::from_bytes(body)?)),
             _ => return Err(DecodeError::Unknown("kind")),
         })
     }

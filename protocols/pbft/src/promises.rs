@@ -4,7 +4,7 @@
 
 use crate::message::{Attested, Commit, Slots, Testimony, ViewChange, Vote};
 use alloc::collections::BTreeMap;
-use testudo_core::{Digest, Slot, Tag, View, limits};
+use testudo_core::{Digest, Slot, Tag, View};
 
 /// A record that the log has lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +42,8 @@ pub struct Recollection {
     pub installed: View,
     /// The slot of its stable checkpoint.
     pub low: Slot,
+    /// How far beyond that it votes, in this life and in those before.
+    pub window: u64,
     /// The last slot that it may have executed.
     pub executed: Slot,
     /// Its own view change for the promised view.
@@ -63,7 +65,7 @@ pub(crate) fn lost(damage: &[Damage], kept: &Recollection) -> Loss {
     let mut loss = Loss::default();
     for Damage { tag, reached } in damage {
         let first = kept.low.next();
-        let end = Slot(kept.low.max(*reached).0.saturating_add(limits::WINDOW));
+        let end = Slot(kept.low.max(*reached).0.saturating_add(kept.window));
         match tag {
             Some(Tag::Vote(slot)) => loss.slots.insert(*slot, *slot),
             // What a view repeats is voted for without a record of its own. A later view has ended all that.
@@ -88,7 +90,7 @@ pub(crate) fn lost(damage: &[Damage], kept: &Recollection) -> Loss {
     let said = [&kept.proposed, &kept.voted, &kept.prepared];
     let said = said.into_iter().filter_map(|slots| slots.keys().next_back().copied());
     let top = said.chain(tagged).max().unwrap_or_default();
-    loss.floor = loss.floor.max(Slot(top.0.saturating_sub(limits::WINDOW)));
+    loss.floor = loss.floor.max(Slot(top.0.saturating_sub(kept.window)));
     loss.slots.trim(kept.low);
     loss
 }

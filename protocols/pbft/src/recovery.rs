@@ -238,6 +238,7 @@ impl<R: Rules> Pbft<R> {
         }
         let mut kept = memory.recollect(self.decisions.executed);
         (kept.is_blank, kept.promised) = (is_blank, kept.promised.max(promised));
+        kept.window = self.log.window;
         kept.loss = R::lost(&damage, &kept);
         self.lost = kept.loss.slots.clone();
         let was_forgotten = memory.has_forgotten || kept.loss.standing || is_unpromised;
@@ -348,6 +349,7 @@ impl<R: Rules> Pbft<R> {
             }
         } else {
             self.watch_primary(fx);
+            self.begin_turn(fx);
             let open: Vec<Slot> = self.log.entries.keys().copied().collect();
             for slot in open {
                 let Some(entry) = self.log.entries.get(&slot).filter(|e| e.is_open()) else {

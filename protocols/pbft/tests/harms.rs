@@ -32,6 +32,9 @@ fn harms() -> Vec<Harm> {
 /// What leaves a replica without its vote for the rest of a run, or may.
 const LASTING: [Harm; 4] = [Harm::LostWrite, Harm::Superblock, Harm::Wiped, Harm::OldImage];
 
+/// More records than two intervals between snapshots take.
+const MOST_RECORDS: usize = 1_000;
+
 /// Ways of lying to whoever fetches a state.
 const LIARS: [Option<Strategy>; 4] =
     [Some(Strategy::BadState), Some(Strategy::Gone), Some(Strategy::Slow), None];
@@ -96,6 +99,20 @@ fn whoever_comes_to_harm_heals() {
         for harm in harms() {
             assert!(summary.count(harm.name()) > 0, "{harm} never happened");
         }
+        assert!(summary.count("trouble: helical rot") > 0, "no records rotted everywhere");
         assert!(summary.count("states compared") > 0);
     }
+}
+
+/// What snapshots cover is let go of: a log is as long after many operations as after a few.
+#[test]
+fn logs_stay_bounded() {
+    let climate = Some(again_and_again(&[]));
+    let plan = Plan { operations: 1_200, climate, heals: true, ..Plan::default() };
+    let plan = Plan { most_records: Some(MOST_RECORDS), ..plan };
+    let summary = conform(Replicated::<Pbft, Lore>::default, &Seeds::fixed(3), &[plan]);
+    println!("{summary}");
+    summary.assert_clean();
+    // Without forgetting there would be several records of each slot.
+    assert!(summary.count("slots executed") > 3 * 4 * MOST_RECORDS as u64);
 }

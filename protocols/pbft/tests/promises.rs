@@ -97,6 +97,7 @@ fn each_record_loses_what_it_was_about() {
         promised: View(5),
         installed: View(3),
         low: Slot(10),
+        window: WINDOW,
         ..Recollection::default()
     };
     let lost = |tag| Standard::lost(&[Damage { tag, reached: Slot(20) }], &kept);
@@ -141,9 +142,8 @@ fn a_new_view_needs_a_quorum_for_each_slot() {
         let helical = (1..=usize::from(n)).map(|at| change(&[(at as u64, at as u64)], vec![]));
         assert!(covers(&helical.collect::<Vec<_>>()), "each has lost another slot");
         let mut same = vec![whole.clone(); usize::from(n)];
-        for at in 0..usize::from(n) - system.quorum() {
-            same[at] = change(&[(3, 3)], vec![]);
-        }
+        let spare = usize::from(n) - system.quorum();
+        same[..spare].fill(change(&[(3, 3)], vec![]));
         assert!(covers(&same));
         same[usize::from(n) - 1] = change(&[(1, 7)], vec![]);
         assert!(!covers(&same), "too many have lost the same one");
@@ -226,12 +226,16 @@ fn nothing(of: u16) -> Testimony {
     }
 }
 
+fn answer(testimony: Testimony) -> Message {
+    Message::Testimony(Box::new(testimony))
+}
+
 /// Everything in a testimony bears the asker's own signature, whoever brings it.
 #[test]
 fn testimonies_hold_the_askers_own_statements() {
     let cluster = Pbft::new(4, 1);
     let is_refused = |testimony: Testimony| {
-        let message = Message::Testimony(testimony);
+        let message = Message::Testimony(Box::new(testimony));
         let mut body = Vec::new();
         message.encode_body(&mut body);
         let again = Message::decode_body(message.protocol(), message.kind(), &body);
@@ -367,7 +371,7 @@ fn a_lost_view_loses_the_window() {
     cluster.run();
     change_view(&mut cluster, &[0, 1, 2, 3]);
     break_and_start(&mut cluster, 3, |record| matches!(record, Record::NewView(_)));
-    assert_eq!(cluster.core(3).lost(), &slots(&[(1, 1 + WINDOW)]));
+    assert_eq!(cluster.core(3).lost(), &slots(&[(1, 1 + cluster.config.window)]));
     assert_eq!(cluster.core(3).view(), View(1));
     cluster.nodes[3].said.clear();
     cluster.propose(1, "b");
@@ -474,17 +478,17 @@ fn only_answers_to_this_question_count() {
     cluster.start(3);
     cluster.run();
     for from in [0, 1, 2] {
-        cluster.post(from, 3, Message::Testimony(nothing(3)));
-        cluster.post(from, 3, Message::Testimony(Testimony { nonce: Nonce(5), ..nothing(2) }));
+        cluster.post(from, 3, answer(nothing(3)));
+        cluster.post(from, 3, answer(Testimony { nonce: Nonce(5), ..nothing(2) }));
     }
     cluster.run();
     assert_eq!(cluster.core(3).standing(), Standing::Joining);
     let nonce = Nonce(5); // It is the fifth start.
-    cluster.post(0, 3, Message::Testimony(Testimony { nonce, ..nothing(3) }));
-    cluster.post(0, 3, Message::Testimony(Testimony { nonce, ..nothing(3) }));
+    cluster.post(0, 3, answer(Testimony { nonce, ..nothing(3) }));
+    cluster.post(0, 3, answer(Testimony { nonce, ..nothing(3) }));
     cluster.run();
     assert_eq!(cluster.core(3).standing(), Standing::Joining, "one answer, twice");
-    cluster.post(1, 3, Message::Testimony(Testimony { nonce, ..nothing(3) }));
+    cluster.post(1, 3, answer(Testimony { nonce, ..nothing(3) }));
     cluster.run();
     assert_eq!(cluster.core(3).standing(), Standing::Voting);
 }

@@ -134,3 +134,16 @@ fn a_corrupt_record_that_is_truncated() {
     let oracles = ["justice", "agreement", "recovery", "total order", "liveness"];
     convict(|| Replicated::<Pbft, Lore>::over(Flaw::Truncates), SEEDS, &plan, &oracles);
 }
+
+/// A driver that lets go of the log before the snapshot that stands for it is written: a crash between the two leaves
+/// neither.
+#[test]
+fn a_log_that_is_dropped_before_its_snapshot_is_durable() {
+    let weather = Weather { chore: Duration::from_millis(80), ..Weather::calm() };
+    let often = Duration::from_millis(700);
+    let troubles = vec![(Trouble::Blackout, often), (Trouble::Crash, often)];
+    let climate = Some(Climate { weather, troubles });
+    let plan = Plan { climate, heals: true, operations: 400, ..Plan::default() }.beyond();
+    let oracles = ["agreement", "recovery", "liveness", "total order", "linearizability", "ledger"];
+    convict(|| Replicated::<Pbft, Lore>::over(Flaw::ForgetsEarly), SEEDS, &plan, &oracles);
+}

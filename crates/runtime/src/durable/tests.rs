@@ -4,8 +4,9 @@ use super::*;
 use crate::disk::FsDisk;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use testudo_core::{Incarnation, Rot, Slot, View};
+use testudo_wal::{Disk, DiskError, DiskErrorKind, DiskFile};
 
 type Opened = Result<(DurableStorage<Arc<FsDisk>>, Recovered), StorageError>;
 
@@ -217,4 +218,106 @@ fn another_nodes_disk_is_refused() {
     let disk = Arc::new(FsDisk::open(folder.path()).unwrap());
     let refused = DurableStorage::open(disk, Identity([4; 16]), false).unwrap_err().to_string();
     assert!(refused.contains("belongs to"), "{refused}");
+}
+
+/// A disk of which a call fails, from a moment on: as one that is full, or whose flushes fail.
+#[derive(Clone)]
+struct Failing(Arc<FsDisk>, Arc<Mutex<Option<DiskErrorKind>>>);
+
+struct FailingFile(crate::disk::FsFile, Arc<Mutex<Option<DiskErrorKind>>>);
+
+fn fails(state: &Mutex<Option<DiskErrorKind>>, is_flush: bool) -> Result<(), DiskError> {
+    match *state.lock().unwrap() {
+        Some(DiskErrorKind::Full) if !is_flush => Err(DiskError::new(DiskErrorKind::Full, "write")),
+        Some(kind @ DiskErrorKind::Failed) if is_flush => Err(DiskError::new(kind, "flush")),
+        _ => Ok(()),
+    }
+}
+
+impl Disk for Failing {
+    type File = FailingFile;
+
+    fn list(&self) -> Result<Vec<String>, DiskError> {
+        self.0.list()
+    }
+    fn create(&self, name: &str, size: u64) -> Result<FailingFile, DiskError> {
+        fails(&self.1, false)?;
+        Ok(FailingFile(self.0.create(name, size)?, self.1.clone()))
+    }
+    fn open(&self, name: &str) -> Result<FailingFile, DiskError> {
+        Ok(FailingFile(self.0.open(name)?, self.1.clone()))
+    }
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> Result<(), DiskError> {
+        self.0.remove(name)
+    }
+    fn flush(&self) -> Result<(), DiskError> {
+        fails(&self.1, true)?;
+        self.0.flush()
+    }
+}
+
+impl DiskFile for FailingFile {
+    fn size(&self) -> Result<u64, DiskError> {
+        self.0.size()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.0.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        fails(&self.1, false)?;
+        self.0.write_at(offset, bytes)
+    }
+    fn truncate(&self, size: u64) -> Result<(), DiskError> {
+        self.0.truncate(size)
+    }
+    fn flush(&self) -> Result<(), DiskError> {
+        fails(&self.1, true)?;
+        self.0.flush()
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_or_fails_is_named_and_nothing_acknowledged_is_lost() {
+    for (kind, words) in
+        [(DiskErrorKind::Full, "disk full"), (DiskErrorKind::Failed, "disk failed")]
+    {
+        let folder = filled();
+        let state = Arc::new(Mutex::new(None));
+        let disk = Failing(Arc::new(FsDisk::open(folder.path()).unwrap()), state.clone());
+        let (mut storage, _) = DurableStorage::open(disk, Identity([3; 16]), false).unwrap();
+        storage.append(Position(3), Tag::Body, b"acknowledged").unwrap();
+        storage.flush().unwrap();
+        *state.lock().unwrap() = Some(kind);
+        storage.append(Position(4), Tag::Body, b"not any more").unwrap();
+        let error = storage.flush().unwrap_err().to_string();
+        assert!(error.contains("flush the log") && error.contains(words), "{error}");
+        // A later success would say nothing of what failed before.
+        *state.lock().unwrap() = None;
+        let again = storage.flush().unwrap_err().to_string();
+        assert!(again.contains("the log failed before"), "{again}");
+        assert!(storage.append(Position(5), Tag::Body, b"nor this").is_err());
+        *state.lock().unwrap() = Some(kind);
+        let mut snapshots = storage.snapshots();
+        let error = snapshots
+            .write(&mut |put| {
+                let _ = put(b"a state");
+            })
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("write a snapshot") && error.contains(words), "{error}");
+        let error = storage.promise(PROMISE).unwrap_err().to_string();
+        assert!(error.contains("write the superblock") && error.contains(words), "{error}");
+        drop((storage, snapshots));
+        let (_, mut recovered) = open(folder.path()).unwrap();
+        let records = read(&mut recovered);
+        assert_eq!(
+            records[..2],
+            [(1, Some("second record".to_owned())), (2, Some("third record".to_owned()))]
+        );
+        assert_eq!(records[2], (3, Some("acknowledged".to_owned())));
+        assert_eq!((recovered.lost.len(), recovered.snapshots.len()), (0, 2), "{words}");
+    }
 }
