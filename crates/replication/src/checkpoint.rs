@@ -204,7 +204,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.on_digest(state.head(), fx);
             } else {
                 let stamp = self.stamp();
-                fx.work(stamp, Work::Digest(state));
+                let stretch = self.healing.stretch.clone();
+                fx.work(stamp, Work::Digest(state, stretch));
             }
         }
         if self.checkpoints.halted == Some(slot) {

@@ -26,7 +26,7 @@ use crate::serving::Serving;
 use crate::sessions::{Admission, System};
 use crate::status::{Event, Health};
 use crate::transfer::{Fetched, Need, Progress, Taken, Transfer, Whole};
-use crate::work::Work;
+use crate::work::{Stretch, Work};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, Ordering, Service, StableCheckpoint};
@@ -63,6 +63,8 @@ pub(crate) struct Healing {
     /// What the others' results are, if the replica has halted.
     pub(crate) inquiry: Option<Inquiry>,
     is_ticking: bool,
+    /// What is looked through next for what the memory has garbled.
+    pub(crate) stretch: Stretch,
     /// The slot that lacks bodies, and for how many periods.
     starved: (Slot, u32),
     /// How often it has diverged without having been right for a whole interval since.

@@ -62,4 +62,4 @@ pub use replica::{Config, Replica};
 pub use snapshot::Snapshot;
 pub use status::{Event, Health, Status};
 pub use transfer::{Fetched, Progress, Transfer};
-pub use work::{Work, Worked};
+pub use work::{Stretch, Work, Worked};

@@ -293,7 +293,11 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             }
             // A state that another has taken the place of is nobody's.
             _ if stamp != self.stamp() => Vec::new(),
-            Worked::Digest(head) => {
+            Worked::Digest(head, is_whole, next) => {
+                self.healing.stretch = next;
+                if !is_whole {
+                    self.fall_ill(Health::Diverged(head.slot), fx);
+                }
                 self.on_digest(head, fx);
                 Vec::new()
             }

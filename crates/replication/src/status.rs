@@ -12,7 +12,7 @@ use testudo_core::{Digest, Epoch, ReplicaId, Slot, Time, View, wire_enum};
 pub enum Health {
     /// As it should be.
     Well,
-    /// Its state after this slot differs from what a quorum signed. It orders on, says nothing of its state, and fetches a
+    /// Its state after this slot differs from what a quorum signed, or was garbled by the memory. It orders on, says nothing of its state, and fetches a
     /// right one.
     Diverged(Slot),
     /// No digest of this slot can reach a quorum any more. It has stopped there.

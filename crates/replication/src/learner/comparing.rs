@@ -10,7 +10,7 @@ use crate::executor::Replicated;
 use crate::feed::{Head, StateAsk};
 use crate::learner::rules::Rules;
 use crate::message::ReplicaMessage;
-use crate::work::Work;
+use crate::work::{Stretch, Work};
 use alloc::collections::BTreeMap;
 use testudo_contracts::{Ordering, Service};
 use testudo_core::{Digest, ReplicaId, Slot, Stamp};
@@ -31,6 +31,8 @@ pub(super) struct Comparing {
     turn: u16,
     /// The last slot whose state was found to be right.
     right: Slot,
+    /// What is looked through next for what the memory has garbled.
+    stretch: Stretch,
 }
 
 impl Comparing {
@@ -70,7 +72,8 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         }
         let stamp = self.stamp();
         let state: Replicated = self.copy.clone();
-        fx.work(stamp, Work::Digest(state));
+        let stretch = self.comparing.stretch.clone();
+        fx.work(stamp, Work::Digest(state, stretch));
     }
 
     /// What is computed of the copy as it is now bears this.
@@ -79,7 +82,16 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     }
 
     /// The digest of one's own state is known.
-    pub(super) fn on_own_digest(&mut self, stamp: Stamp, head: &Head, fx: &mut Fx<'_, O, S, R>) {
+    pub(super) fn on_own_digest(
+        &mut self,
+        stamp: Stamp,
+        (head, is_whole, next): (&Head, bool, Stretch),
+        fx: &mut Fx<'_, O, S, R>,
+    ) {
+        self.comparing.stretch = next;
+        if !is_whole && stamp == self.stamp() && self.transfer.is_none() {
+            return self.diverge(head.slot, fx);
+        }
         if stamp.generation == self.comparing.generation
             && let Some(own) = self.comparing.own.get_mut(&head.slot)
         {

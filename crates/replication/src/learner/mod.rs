@@ -342,7 +342,9 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
     fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S, R>) {
         match done.output {
             Worked::Order(never) => match never {},
-            Worked::Digest(head) => self.on_own_digest(done.stamp, &head, fx),
+            Worked::Digest(head, is_whole, next) => {
+                self.on_own_digest(done.stamp, (&head, is_whole, next), fx);
+            }
             Worked::MadeAnew(state) => self.on_made_anew(done.stamp, state, fx),
         }
     }
