@@ -85,17 +85,8 @@ where
         let is_lost = loaded == Loaded::Lost;
         let known = essentials(loaded)?;
         // Before the log is opened, which begins one where there is none.
-        let has_log = has_log(&disk)?;
+        let amnesia = amnesia(known, is_lost, has_log(&disk)?, had_data);
         let mut essentials = known.unwrap_or_default();
-        // A superblock that says nothing was begun before its log. Otherwise each is nothing without the other.
-        let is_blank = essentials == Essentials::default();
-        let amnesia = match known {
-            None if is_lost => Some("both copies of the superblock are damaged"),
-            None if has_log => Some("the superblock is gone, and the log is there"),
-            None if had_data => Some("log and superblock are gone"),
-            Some(_) if !has_log && (had_data || !is_blank) => Some("the log is gone"),
-            _ => None,
-        };
         if let Some(what) = amnesia {
             tracing::error!(
                 "{what}: this replica has forgotten what it said; it follows the others, and votes again only under a new \
@@ -184,6 +175,24 @@ where
         self.superblock
             .store(&self.essentials.to_bytes())
             .map_err(|error| StorageError::caused("write the superblock", error))
+    }
+}
+
+/// What says that this replica has forgotten what it promised, if anything does. A superblock that says nothing was begun
+/// before its log; otherwise each of the two is nothing without the other.
+fn amnesia(
+    known: Option<Essentials>,
+    is_lost: bool,
+    has_log: bool,
+    had_data: bool,
+) -> Option<&'static str> {
+    let is_blank = known.unwrap_or_default() == Essentials::default();
+    match known {
+        None if is_lost => Some("both copies of the superblock are damaged"),
+        None if has_log => Some("the superblock is gone, and the log is there"),
+        None if had_data => Some("log and superblock are gone"),
+        Some(_) if !has_log && (had_data || !is_blank) => Some("the log is gone"),
+        _ => None,
     }
 }
 

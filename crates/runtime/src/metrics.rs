@@ -138,7 +138,9 @@ impl Metrics {
             protocol: Mutex::new(Vec::new()),
         };
         metrics.register_channels();
-        metrics.register_host();
+        metrics.register_log();
+        metrics.register_snapshots();
+        metrics.register_automaton();
         metrics.register_damage();
         metrics
     }
@@ -219,7 +221,7 @@ impl Metrics {
         );
     }
 
-    fn register_host(&self) {
+    fn register_log(&self) {
         let mut guard = lock(&self.registry);
         let registry = &mut *guard;
         registry.register("records", "Records written to the log", self.records.clone());
@@ -246,6 +248,11 @@ impl Metrics {
             "Records that were found lost when the log was opened",
             self.records_lost.clone(),
         );
+    }
+
+    fn register_snapshots(&self) {
+        let mut guard = lock(&self.registry);
+        let registry = &mut *guard;
         registry.register("snapshots", "Snapshots written", self.snapshots.clone());
         registry.register_with_unit(
             "snapshot",
@@ -264,6 +271,11 @@ impl Metrics {
             "Snapshots that were found damaged at the start, and not used",
             self.snapshots_lost.clone(),
         );
+    }
+
+    fn register_automaton(&self) {
+        let mut guard = lock(&self.registry);
+        let registry = &mut *guard;
         registry.register("steps", "Steps of the automaton", self.steps.clone());
         registry.register(
             "messages_heard",
