@@ -16,7 +16,7 @@ use testudo_sim::{Climate, Flaw, Harm, Misconduct, Plan, Trouble, Weather};
 
 /// Where conviction is sought. The rarer a schedule is that shows a flaw, the later the first seed.
 const SEEDS: Range<u64> = 0..200;
-const RARE: Range<u64> = 185..400;
+const RARE: Range<u64> = 10..400;
 
 /// The first seed in which the mutant breaks one of these rules. The right protocol passes every seed up to it.
 fn convict<R: Rules, K: Knowledge<Pbft<R>> + Knowledge<Pbft>>(
@@ -94,12 +94,13 @@ fn a_reply_before_commit() {
     );
 }
 
-/// A driver that says votes before they are on disk. Power fails everywhere at once, and what was acknowledged is gone.
+/// A driver that says votes before they are on disk. Power fails everywhere at once, and what was acknowledged is gone; or
+/// too many are told that they have said what they know nothing of, and vote no more.
 #[test]
 fn a_vote_before_it_is_durable() {
     let plan =
         Plan { troubles: vec![Trouble::Blackout, Trouble::Crash], ..Plan::default() }.beyond();
-    let oracles = ["agreement", "linearizability", "ledger", "justice", "order", "checkpoints"];
+    let oracles = ["agreement", "linearizability", "ledger", "justice", "liveness"];
     convict(|| Replicated::<Pbft, Lore>::over(Flaw::SaysEarly), SEEDS, &plan, &oracles);
 }
 
