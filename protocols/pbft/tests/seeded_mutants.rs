@@ -94,12 +94,14 @@ fn a_reply_before_commit() {
     );
 }
 
-/// A driver that says votes before they are on disk. Power fails everywhere at once, and what was acknowledged is gone.
+/// A driver that says votes before they are on disk. Power fails everywhere at once, and what was acknowledged is gone; or
+/// those who are asked what they had heard tell so many that they have forgotten it that the cluster stands still.
 #[test]
 fn a_vote_before_it_is_durable() {
     let plan =
         Plan { troubles: vec![Trouble::Blackout, Trouble::Crash], ..Plan::default() }.beyond();
-    let oracles = ["agreement", "linearizability", "ledger", "justice", "order", "checkpoints"];
+    let oracles =
+        ["agreement", "linearizability", "ledger", "justice", "order", "checkpoints", "liveness"];
     convict(|| Replicated::<Pbft, Lore>::over(Flaw::SaysEarly), SEEDS, &plan, &oracles);
 }
 
@@ -127,10 +129,11 @@ fn a_checkpoint_that_is_stable_at_f_votes() {
     convict(Replicated::<Pbft<HastyCheckpoints>, Lore>::default, SEEDS, &plan, &oracles);
 }
 
-/// A driver that takes rot for a write that never ended: the replica does not know that it has forgotten votes.
+/// A driver that takes rot for a write that never ended: the replica does not know that it has forgotten votes. Others tell
+/// it, if they hold them, and it does not get its vote back; one that knows what it has lost does.
 #[test]
 fn a_corrupt_record_that_is_truncated() {
-    let plan = harmful(&[(Harm::Record, 1_000)]);
+    let plan = Plan { heals: true, ..harmful(&[(Harm::Record, 1_000)]) };
     let oracles = ["justice", "agreement", "recovery", "total order", "liveness"];
     convict(|| Replicated::<Pbft, Lore>::over(Flaw::Truncates), SEEDS, &plan, &oracles);
 }
