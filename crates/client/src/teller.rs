@@ -5,7 +5,7 @@ use crate::desk::Desk;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use testudo_core::{ReplicaId, Time};
-use testudo_replication::{LearnerOutput, Published, Standing};
+use testudo_replication::{LearnerOutput, Published, Repair, Standing};
 use testudo_runtime::Metrics;
 use tokio::sync::watch;
 
@@ -83,6 +83,17 @@ impl Teller {
                     Some(latest) => self.reads.answer(ticket, latest),
                     None => self.early.push(ticket),
                 }
+            }
+            LearnerOutput::Repaired(Repair { slot, fetched, differing }) => {
+                let found = differing.map_or_else(
+                    || "what was wrong cannot be told any more".to_owned(),
+                    |differing| differing.to_string(),
+                );
+                tracing::warn!(
+                    slot = slot.0,
+                    fetched_bytes = fetched.bytes,
+                    "this copy was wrong, and is repaired: {found}"
+                );
             }
             LearnerOutput::Standing(standing) => {
                 self.count(standing);

@@ -13,8 +13,8 @@ pub mod profile;
 pub mod service;
 
 pub use ordering::{
-    Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, ReplyRule,
-    ReplyVote, StableCheckpoint, Standing, Verdict, Waiting,
+    Backlog, Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering,
+    ReplyRule, ReplyVote, StableCheckpoint, Standing, Verdict, Waiting,
 };
 pub use profile::{Family, Profile};
 pub use service::{Moment, Reading, Service, Store};

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 use testudo_core::{
-    Certificate, Digest, Domain, Kind, Membership, Protocol, ProtocolId, ReplicaId, Slot,
+    Certificate, Digest, Domain, Kind, Membership, Position, Protocol, ProtocolId, ReplicaId, Slot,
     Statement, Time, View, limits, wire_enum, wire_struct,
 };
 use testudo_quorum::Dissemination;
@@ -89,6 +89,10 @@ pub struct OrderConfig {
     pub membership: Membership,
     /// How long a request may wait before its primary is suspected. Doubled with each view that fails.
     pub view_timeout: Duration,
+    /// How long a primary may always take to propose what it has, however quick the others are. Beyond that it is
+    /// measured by how long they take to agree. Shorter is stricter, and gives more primaries up that merely had to
+    /// wait for a disk or a processor.
+    pub pace_floor: Duration,
     /// How long to wait before what may have been lost is said or asked for again.
     pub resend: Duration,
     /// Slots between two checkpoints.
@@ -109,6 +113,7 @@ impl OrderConfig {
             domain,
             membership,
             view_timeout: Duration::from_millis(1000),
+            pace_floor: Duration::from_millis(20),
             resend: Duration::from_millis(250),
             checkpoint_interval: limits::CHECKPOINT_INTERVAL,
             window: limits::WINDOW,
@@ -138,6 +143,16 @@ pub enum Waiting {
     Oldest(u64),
 }
 
+/// Clients who wait for something of theirs to be proposed in the present view. Numbers name the moments since when each
+/// does: when something of it came, or when something else of it was proposed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Backlog {
+    /// Of the one that has waited longest.
+    pub oldest: u64,
+    /// The last such moment.
+    pub newest: u64,
+}
+
 /// What the layer above asks of an ordering.
 #[derive(Clone, Debug)]
 pub enum OrderInput {
@@ -157,6 +172,9 @@ pub enum OrderInput {
     },
     /// Whether requests wait. The ordering runs its own timer on it.
     Waiting(Waiting),
+    /// What waits here without being proposed; none if nothing does. Told when the oldest changes, and after
+    /// [`OrderOutput::Remind`]. An ordering whose primaries are measured by their pace needs it, others ignore it.
+    Backlog(Option<Backlog>),
     /// This checkpoint is stable: the window moves, and what lies below may be let go.
     Stable(StableCheckpoint),
     /// The layer above has installed this state by transfer: nothing at or below it need be executed.
@@ -220,6 +238,9 @@ pub enum OrderOutput {
     /// Others are known to have decided up to this slot, and it cannot be had from them by the ordering itself:
     /// transfer the state.
     Behind(Slot),
+    /// The primary does not propose what waits here, which it may never have got: hand it over, as much as can be
+    /// handed over at once, and say by [`OrderInput::Backlog`] up to where that is.
+    Remind,
     /// A view was installed, with this primary. Told again at a restart in a view other than the first.
     View(View, ReplicaId),
 }
@@ -277,6 +298,11 @@ pub trait Ordering:
     /// All that must survive a crash, in short, for a layer above that writes snapshots of its own. A replica that starts
     /// from it gives out for execution what was decided after `executed`, which is no higher than [`Ordering::executed`].
     fn snapshot(&self, executed: Slot) -> Self::Snapshot;
+    /// The layer above lets go of the log before this position, which its snapshot covers: what lies there can be read back
+    /// no more. Decisions of slots up to `bare` are of no use to laggards any more, as bodies of theirs are gone.
+    fn forget(&mut self, before: Position, bare: Slot) {
+        let _ = (before, bare);
+    }
 }
 
 /// One replica's word on a client's bundle.

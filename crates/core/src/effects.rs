@@ -133,6 +133,12 @@ impl<'a, P: Protocol> Effects<'a, P> {
         position
     }
 
+    /// The position that the next record gets: what a snapshot that is asked for now can cover lies before it.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        *self.next
+    }
+
     /// Lets go of the records before `before`, once the last snapshot asked for is durable.
     pub fn forget(&mut self, before: Position) {
         self.list.push(Effect::Forget(before));

@@ -29,6 +29,22 @@ pub trait Protocol: Sized {
     /// Pure computation that it has done off its thread. [`NoWork`] for those that need none.
     type Work: Work;
 
+    /// The position before which a snapshot stands for every record: those at and after it must be read beside it. Where a
+    /// driver finds that records after this are forgotten, it adds a loss without a tag to the past.
+    fn covered(snapshot: &Self::Snapshot) -> Position {
+        let _ = snapshot;
+        Position(u64::MAX)
+    }
+    /// What is to be held of a record until [`Protocol::start`] gets it: all of it, or less, or nothing, where the snapshot
+    /// says as much. A driver asks it of each record as that is read, so that a long log is never in memory whole.
+    fn keep(
+        snapshot: Option<&Self::Snapshot>,
+        position: Position,
+        record: Self::Record,
+    ) -> Option<Self::Record> {
+        let _ = (snapshot, position);
+        Some(record)
+    }
     /// First boot and recovery are one path: an empty past is a first boot. May have effects like any step.
     fn start(
         config: Self::Config,
@@ -84,7 +100,7 @@ pub struct Past<S, R> {
     pub promise: Option<Promise>,
     /// The newest snapshot that was read back whole.
     pub snapshot: Option<S>,
-    /// Every record that is durable and not forgotten, with its position, in order.
+    /// Every record that is durable and not forgotten, with its position, in order: what [`Protocol::keep`] kept of them.
     pub records: Vec<(Position, R)>,
     /// Records that were durable and are lost, in order.
     pub lost: Vec<Lost>,

@@ -69,18 +69,21 @@ impl Budgets {
         fits
     }
 
-    /// Whether this peer may be lent one more part of the state. What it takes to find one is known only when it is found,
-    /// so each counts as if it were as large as they get.
-    pub(crate) fn may_lend_part(&mut self, peer: Peer) -> bool {
-        let has_part = self.lent.get(&peer).is_some_and(|lent| lent.has_part);
-        let limit = PARTS_BYTES + if has_part { 0 } else { FIRST_PARTS_BYTES };
-        let parts = self.parts + limits::CHUNK_BYTES;
-        if parts > limit || !self.may_lend(peer, limits::CHUNK_BYTES) {
-            return false;
-        }
-        self.parts = parts;
-        self.lent.entry(peer).or_default().has_part = true;
-        true
+    /// Whether this peer may be lent one more part of the state. What that takes is known only when it is found, so there
+    /// must be room for one as large as they get.
+    pub(crate) fn may_lend_part(&self, peer: Peer) -> bool {
+        let lent = self.lent.get(&peer).copied().unwrap_or_default();
+        let limit = PARTS_BYTES + if lent.has_part { 0 } else { FIRST_PARTS_BYTES };
+        let fits = lent.bytes == 0 || lent.bytes + limits::CHUNK_BYTES <= limits::LENT_BYTES;
+        fits && self.parts + limits::CHUNK_BYTES <= limit
+    }
+
+    /// This peer was lent a part of the state that took so much.
+    pub(crate) fn lent_part(&mut self, peer: Peer, bytes: usize) {
+        let lent = self.lent.entry(peer).or_default();
+        lent.has_part = true;
+        lent.bytes = lent.bytes.saturating_add(bytes.max(1));
+        self.parts = self.parts.saturating_add(bytes);
     }
 
     /// Whether one more question of this peer, about what was decided or the state, is answered.
@@ -120,7 +123,22 @@ mod tests {
 
     /// How many parts of the state a peer is lent that asks for as many as it can get.
     fn drain(budgets: &mut Budgets, peer: Peer) -> usize {
-        (0..1000).take_while(|_| budgets.may_lend_part(peer)).count()
+        let mut parts = 0;
+        while parts < 1000 && budgets.may_lend_part(peer) {
+            budgets.lent_part(peer, limits::CHUNK_BYTES);
+            parts += 1;
+        }
+        parts
+    }
+
+    #[test]
+    fn small_parts_cost_little() {
+        let mut budgets = Budgets::default();
+        for _ in 0..1000 {
+            assert!(budgets.may_lend_part(client(0)));
+            budgets.lent_part(client(0), 1000);
+        }
+        assert!(budgets.may_lend(client(0), limits::CHUNK_BYTES));
     }
 
     #[test]

@@ -16,8 +16,9 @@ use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
 use crate::work::Work;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, Ordering, Service, StableCheckpoint, Standing};
-use testudo_core::{Digest, Lost, Peer, Position, ReplicaId, Slot, Stamp, Tag, Target, Verified};
+use testudo_core::{Digest, Lost, Peer, ReplicaId, Slot, Tag, Target, Verified};
 
 /// This replica's own digest of a slot.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +27,6 @@ struct Own {
     state: Digest,
     /// Whether this is what was signed, or may be: never when the log says that another was, or may have lost it.
     may_say: bool,
-    /// Whether it is on record that this was signed.
-    is_signed: bool,
 }
 
 /// What is known of checkpoints.
@@ -35,13 +34,11 @@ struct Own {
 pub(crate) struct Checkpoints {
     /// The last stable one that this replica has executed.
     stable: Option<StableCheckpoint>,
-    /// Where the log says so.
-    logged: Position,
     /// What the ordering has been told of. Invariant: at most the stable one's slot.
     told: Slot,
     /// A stable one ahead of what this replica has executed and hashed, the highest known.
     ahead: Option<StableCheckpoint>,
-    /// What the log says was signed, and is not executed and hashed again yet.
+    /// What was signed of slots that are not stable, whatever became of this replica's state since. None has a second.
     signed: BTreeMap<Slot, Digest>,
     /// States of executed slots whose digests are being computed.
     pending: BTreeMap<Slot, Replicated>,
@@ -92,14 +89,50 @@ impl Checkpoints {
         }
     }
 
-    /// Where the log was when it took the last stable one.
-    pub(crate) const fn logged(&self) -> Position {
-        self.logged
+    /// What this replica has signed for slots above this one.
+    pub(crate) fn said_above(&self, slot: Slot) -> Vec<Checkpoint> {
+        let above = self.signed.range(slot.next()..);
+        above.map(|(slot, state)| Checkpoint { slot: *slot, state: *state }).collect()
+    }
+
+    /// The slot after which nothing may be executed.
+    pub(crate) const fn halted_at(&self) -> Option<Slot> {
+        self.halted
     }
 
     /// The log says that nothing may be executed after this slot.
     pub(crate) fn halted(&mut self, slot: Slot) {
         self.halted = Some(slot);
+    }
+
+    /// This replica's state is now that of this checkpoint. Nothing that was hashed before is true of it.
+    pub(crate) fn restart_from(&mut self, certificate: StableCheckpoint) {
+        let slot = certificate.statement().slot;
+        self.pending.clear();
+        self.own.clear();
+        if slot >= self.stable_slot() {
+            self.stable = Some(certificate);
+        }
+        self.forget_up_to(slot);
+        // The ordering is told that the state was restored, which says as much.
+        self.told = self.told.max(slot);
+    }
+
+    /// What is known of this slot and those before matters no more: it is stable.
+    fn forget_up_to(&mut self, slot: Slot) {
+        let above = slot.next();
+        self.own = self.own.split_off(&above);
+        self.votes = self.votes.split_off(&above);
+        self.signed = self.signed.split_off(&above);
+        self.mute = self.mute.split_off(&above);
+        if self.ahead_slot().is_some_and(|ahead| ahead <= slot) {
+            self.ahead = None;
+        }
+    }
+
+    /// The slot of the highest stable checkpoint that is ahead of what this replica has executed and hashed.
+    pub(crate) fn ahead_slot(&self) -> Option<Slot> {
+        self.ahead.as_ref().map(|ahead| ahead.statement().slot)
     }
 
     /// Keeps the highest stable checkpoint that is not executed.
@@ -125,7 +158,8 @@ impl Checkpoints {
         self.stable.as_ref().map(StableCheckpoint::statement)
     }
 
-    fn stable_slot(&self) -> Slot {
+    /// Its slot; 0 if there is none.
+    pub(crate) fn stable_slot(&self) -> Slot {
         self.latest().map_or(Slot(0), |checkpoint| checkpoint.slot)
     }
 
@@ -139,6 +173,18 @@ impl Checkpoints {
         self.told = slot;
         Some(stable.clone())
     }
+
+    /// One that is ahead of what this replica has executed, while it executes nothing. The ordering may be told of it if it
+    /// has decided all that it covers, so that it can go on voting.
+    pub(crate) fn next_ahead(&mut self, decided: Slot) -> Option<StableCheckpoint> {
+        let ahead = self.ahead.as_ref()?;
+        let slot = ahead.statement().slot;
+        if slot <= self.told || slot > decided {
+            return None;
+        }
+        self.told = slot;
+        Some(ahead.clone())
+    }
 }
 
 impl<O: Ordering, S: Service> Replica<O, S> {
@@ -148,19 +194,18 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if !slot.0.is_multiple_of(self.config.checkpoint_interval.max(1)) {
             return;
         }
-        let ahead = self.checkpoints.ahead.as_ref().map(|certificate| certificate.statement().slot);
+        let ahead = self.checkpoints.ahead_slot();
         // While the past is executed again only what may still be compared is worth hashing. It is hashed at once, so
         // that nobody is told anything before this replica knows whether it is well.
-        if ahead.is_some_and(|ahead| slot < ahead) {
-            self.checkpoints.signed.remove(&slot);
-        } else {
+        if ahead.is_none_or(|ahead| slot >= ahead) {
             let state = self.state.clone();
             self.checkpoints.pending.insert(slot, state.clone());
             if self.replaying {
                 self.on_digest(state.head(), fx);
             } else {
-                let stamp = Stamp { epoch: self.config.domain.epoch, generation: 0 };
-                fx.work(stamp, Work::Digest(state));
+                let stamp = self.stamp();
+                let stretch = self.healing.stretch.clone();
+                fx.work(stamp, Work::Digest(state, stretch));
             }
         }
         if self.checkpoints.halted == Some(slot) {
@@ -172,14 +217,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     pub(crate) fn on_digest(&mut self, head: Head, fx: &mut Fx<'_, O, S>) {
         let (slot, state) = (head.slot, head.digest());
         let Some(replicated) = self.checkpoints.pending.remove(&slot) else { return };
-        let signed = self.checkpoints.signed.remove(&slot);
         if slot <= self.checkpoints.stable_slot() {
             return;
         }
-        // What the log says was signed may not be what the state is now. It is not signed a second time.
-        let may_say = signed.map_or(!self.checkpoints.is_mute(slot), |signed| signed == state);
-        let is_signed = signed.is_some();
-        self.checkpoints.own.insert(slot, Own { state, may_say, is_signed });
+        // What was signed may not be what the state is now. It is not signed a second time.
+        let signed = self.checkpoints.signed.get(&slot);
+        let may_say = signed.map_or(!self.checkpoints.is_mute(slot), |signed| *signed == state);
+        self.checkpoints.own.insert(slot, Own { state, may_say });
         self.serving.hold(head, replicated);
         self.say_checkpoint_again(fx);
         if let Some(certificate) = self.checkpoints.ahead.clone() {
@@ -191,11 +235,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// Says the newest checkpoint, again while it is not stable: the others may not have heard.
     pub(crate) fn say_checkpoint_again(&mut self, fx: &mut Fx<'_, O, S>) {
         let takes_part = self.order.standing() == Standing::Voting;
-        let Some(mut last) = self.checkpoints.own.last_entry() else { return };
-        let (slot, own) = (*last.key(), last.get_mut());
+        let Some((slot, own)) = self.checkpoints.own.last_key_value() else { return };
         if self.health == Health::Well && own.may_say && takes_part {
-            let checkpoint = Checkpoint { slot, state: own.state };
-            if !core::mem::replace(&mut own.is_signed, true) {
+            let checkpoint = Checkpoint { slot: *slot, state: own.state };
+            if self.checkpoints.signed.insert(*slot, own.state).is_none() {
                 fx.persist(Record::Checkpointed(checkpoint.clone()));
             }
             fx.send(Target::Replicas, ReplicaMessage::Checkpoint(checkpoint));
@@ -234,7 +277,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             return;
         }
-        let horizon = self.state.slot.0.saturating_add(self.config.window).saturating_add(interval);
+        let reached = self.state.slot.max(self.order.executed());
+        let horizon = reached.0.saturating_add(self.config.window).saturating_add(interval);
         if !slot.0.is_multiple_of(interval) || slot.0 > horizon {
             return;
         }
@@ -276,30 +320,25 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             return self.checkpoints.keep_ahead(certificate);
         }
         let Some(own) = self.checkpoints.own.get(&slot).copied() else { return };
-        let above = slot.next();
-        self.checkpoints.own = self.checkpoints.own.split_off(&above);
-        self.checkpoints.votes = self.checkpoints.votes.split_off(&above);
-        self.checkpoints.mute = self.checkpoints.mute.split_off(&above);
-        if self.checkpoints.ahead.as_ref().is_some_and(|ahead| ahead.statement().slot <= slot) {
-            self.checkpoints.ahead = None;
-        }
+        self.checkpoints.forget_up_to(slot);
         if self.checkpoints.own.is_empty() {
             fx.cancel_timer(Timer::Checkpoint);
         }
         // The order goes on whatever this replica's own state is; and after a restart it is compared again.
-        self.checkpoints.logged = fx.persist(Record::Stable(certificate.clone()));
+        fx.persist(Record::Stable(certificate.clone()));
         self.serving.certify(&certificate);
         self.recent.trim(self.serving.oldest().unwrap_or_default());
         self.checkpoints.stable = Some(certificate);
         if own.state == state {
+            self.healing.go_right();
             fx.output(Event::Stable(Checkpoint { slot, state }));
         } else {
             self.fall_ill(Health::Diverged(slot), fx);
         }
     }
 
-    fn fall_ill(&mut self, health: Health, fx: &mut Fx<'_, O, S>) {
-        if self.health != Health::Well {
+    pub(crate) fn fall_ill(&mut self, health: Health, fx: &mut Fx<'_, O, S>) {
+        if !matches!(self.health, Health::Well | Health::Behind(_)) {
             return;
         }
         if let Health::Halted(slot) = health
@@ -310,5 +349,6 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         self.health = health;
         fx.output(Event::Health(health));
+        self.heal(fx);
     }
 }

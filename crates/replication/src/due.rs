@@ -71,6 +71,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// What waits longest. Bundles come first: the slot that one gets is the slot that the service wants. The service's
     /// wish has a number that no arrival has, and another after each slot.
     pub(crate) fn oldest_wish(&self) -> Waiting {
+        // What waits at one that is behind may have been executed long ago.
+        if matches!(self.health, Health::Behind(_)) {
+            return Waiting::Nothing;
+        }
         match self.waiting.waiting() {
             Waiting::Nothing if self.is_due() => Waiting::Oldest(u64::MAX - self.state.slot.0),
             waiting => waiting,

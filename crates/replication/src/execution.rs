@@ -2,6 +2,7 @@
 
 use crate::executor::Decided;
 use crate::recent::Executed;
+use crate::record::Record;
 use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
 use alloc::vec::Vec;
@@ -19,7 +20,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// Executes decided batches in the order of their slots, as far as all bodies are here.
     pub(crate) fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
         while let Some((_, batch)) = self.decided.front() {
-            if matches!(self.health, Health::Halted(_)) {
+            if matches!(self.health, Health::Halted(_) | Health::Diverged(_)) {
                 return;
             }
             let lacking: Vec<Digest> =
@@ -41,7 +42,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if self.needed.insert(*digest)
             && let Some(position) = self.written.get(digest)
         {
-            self.repeated.insert(*digest);
+            // One whose slot executes again on a right state was let go of, and is no repetition.
+            if !self.healing.executes_again(digest) {
+                self.repeated.insert(*digest);
+            }
             fx.recall(*position);
         }
     }
@@ -57,9 +61,15 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             let remembered =
                 self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
             self.waiting.leave(digest);
+            self.waiting.feed(client);
+            self.extra.let_go(digest);
             bytes += body.body().len() as u64;
             bodies.push(body.signed());
+            self.healing.executed(digest);
             if self.repeated.remove(digest) {
+                // So that it does not hold up forgetting, whoever has it decided again and again.
+                let position = fx.persist(Record::Body(body.signed()));
+                self.written.insert(*digest, position);
                 continue;
             }
             // Whoever started from a snapshot knows of a repetition by its session alone: it links nothing.
@@ -75,6 +85,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.recent.push(Executed { slot, batch: batch.clone(), chain, outcome, bodies });
         self.tell_followers(slot, fx);
         fx.output(Event::Executed { slot, batch, applied, chain, outcome });
+        self.compare_wrong(fx);
         self.checkpoint_if_due(fx);
     }
 }

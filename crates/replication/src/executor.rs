@@ -1,6 +1,6 @@
 //! The replicated state, and how a decided batch changes it.
 
-use crate::feed::Head;
+use crate::feed::{Head, Tree};
 use crate::message::{Bundle, ReplyBody, Request};
 use crate::sessions::{Admission, Remembered, System};
 use alloc::collections::BTreeSet;
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use testudo_contracts::{Batch, Moment, Service};
 use testudo_core::{Digest, Panicked, PublicKey, Slot, Time, limits};
-use testudo_state::{Map, Overlay};
+use testudo_state::{Import, Map, Overlay};
 
 /// Everything that replicas must agree on. The digest of its [`Head`] is what checkpoints sign. A clone costs nothing.
 #[derive(Clone)]
@@ -41,6 +41,33 @@ const ADVANCE: &[u8] = b"advance";
 
 /// How an operation of the service is run so that its panic harms nobody.
 pub type Guard<'a> = &'a mut dyn FnMut(&mut dyn FnMut()) -> Result<(), Panicked>;
+
+/// Where a state was other than it should have been.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Difference {
+    /// Entries that were missing, too many, or of another value.
+    pub entries: u64,
+    /// The first of them; none if all entries were right, and only what is counted beside them was not.
+    pub first: Option<(Tree, Arc<[u8]>)>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((tree, key)) = &self.first else {
+            return f.write_str("no entry was wrong, only what is counted beside them");
+        };
+        let tree = match tree {
+            Tree::System => "sessions",
+            Tree::Service => "the service's state",
+        };
+        write!(
+            f,
+            "{} wrong in all, the first in {tree} at \"{}\"",
+            self.entries,
+            key.escape_ascii()
+        )
+    }
+}
 
 /// A bundle of the slot that executes.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +106,40 @@ impl Replicated {
         let system = System::from(system);
         let state = Self { slot, chain, outcome, time, version, system, map: service };
         (state.head() == *head).then_some(state)
+    }
+
+    /// The same entries in maps that are made anew, with the digests that they truly have: whatever happened to the
+    /// memory, nothing that was worked out before is believed. It costs as much as there is.
+    #[must_use]
+    pub fn made_anew(&self) -> Self {
+        let anew = |map: &Map| {
+            let mut import = Import::new();
+            map.iter().for_each(|(key, value)| import.push(key, value.clone()));
+            import.finish()
+        };
+        let (system, map) = (System::from(anew(self.system.map())), anew(&self.map));
+        let made = Self { system, map, ..self.clone() };
+        // Worked out here, so that nobody waits for it later.
+        let _ = made.head();
+        made
+    }
+
+    /// Where the entries of this state are other than those of the right one.
+    #[must_use]
+    pub fn difference(&self, right: &Self) -> Difference {
+        let mut difference = Difference::default();
+        let maps = [
+            (Tree::System, self.system.map(), right.system.map()),
+            (Tree::Service, &self.map, &right.map),
+        ];
+        for (tree, own, right) in maps {
+            own.diff(right, |key, _, _| {
+                difference.entries += 1;
+                difference.first.get_or_insert_with(|| (tree, Arc::from(key)));
+                true
+            });
+        }
+        difference
     }
 
     /// All of it but its maps, which stand for themselves by their digests.

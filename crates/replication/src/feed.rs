@@ -1,13 +1,15 @@
 //! What replicas tell learners: what was decided, and that they have executed it.
 
-use alloc::sync::Arc;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, StableCheckpoint};
 use testudo_core::{
-    Context, Digest, Invalid, Signed, Slot, Time, View, limits, wire_enum, wire_struct,
+    Context, Decode, DecodeError, Digest, Encode, Invalid, Reader, Signed, Slot, Time, View,
+    limits, wire_enum, wire_struct,
 };
 
 use crate::message::Bundle;
+use testudo_state::sync::{Node, Place, Summary};
 
 /// "In this epoch I have finally executed this slot." The chains bind every slot before it, too, so that a voucher
 /// covers all that its replica has executed so far.
@@ -112,47 +114,68 @@ impl Head {
     }
 }
 
-/// What a learner, or a replica that was left behind, asks of a stable checkpoint's state.
+/// Places that one question may name. A longer list is malformed.
+pub const PLACES: usize = 256;
+
+/// What a learner, or a replica that heals, asks of a stable checkpoint's state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StateAsk {
     /// The newest stable checkpoint's head.
     Head,
-    /// The entries of one map of the checkpoint at `slot` after a key, or from its beginning; as many as fit a chunk.
-    Chunk {
+    /// Nodes of one map of the checkpoint at `slot`; as many as fit a chunk, in this order.
+    Nodes {
         /// The checkpoint.
         slot: Slot,
         /// The map.
         tree: Tree,
-        /// The last key that the asker has; none if it has none.
-        after: Option<Arc<[u8]>>,
+        /// Where the nodes lie.
+        places: Vec<Place>,
     },
     /// The newest stable checkpoint's certificate, and nothing more. It comes as a message of its own.
     Certificate,
 }
-wire_enum!(StateAsk { 0 => Head, 1 => Chunk { slot, tree, after }, 2 => Certificate });
+wire_enum!(StateAsk { 0 => Head, 1 => Nodes { slot, tree, places }, 2 => Certificate });
 
-/// The answer. It proves itself: a head by its certificate, a chunk by the head.
+/// What is at the top of the two maps of a state: each has the digest that the state's head says, or is a lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summaries {
+    /// Of [`Tree::System`].
+    pub system: Summary,
+    /// Of [`Tree::Service`].
+    pub service: Summary,
+}
+wire_struct!(Summaries { system, service });
+
+impl Encode for Box<Summaries> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        (**self).encode(out);
+    }
+}
+impl Decode for Box<Summaries> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Summaries::decode(reader).map(Self::new)
+    }
+}
+
+/// The answer. It proves itself: a head by its certificate, a node by its digest, which the node above it names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StateAnswer {
-    /// The newest stable checkpoint, and its head.
-    Head(StableCheckpoint, Head),
-    /// Entries of one map of the checkpoint at `slot`: an encoded [`testudo_state`] chunk, which proves that these are
-    /// all entries between its bounds.
-    Chunk {
+    /// The newest stable checkpoint, its head, and what its maps begin with.
+    Head(StableCheckpoint, Head, Box<Summaries>),
+    /// Nodes of one map of the checkpoint at `slot`: those asked for, as many of the first of them as fit.
+    Nodes {
         /// The checkpoint.
         slot: Slot,
         /// The map.
         tree: Tree,
-        /// The key asked for.
-        after: Option<Arc<[u8]>>,
-        /// The chunk.
-        chunk: Arc<[u8]>,
+        /// The nodes, each with its place.
+        nodes: Vec<Node>,
     },
     /// That checkpoint is not held any more, or none is: ask for the head again.
     Gone(Slot),
 }
 wire_enum!(StateAnswer {
-    0 => Head(certificate, head),
-    1 => Chunk { slot, tree, after, chunk },
+    0 => Head(certificate, head, summaries),
+    1 => Nodes { slot, tree, nodes },
     2 => Gone(slot),
 });

@@ -53,7 +53,10 @@ impl Followers {
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// A client follows, or repeats that it does.
     pub(crate) fn on_follow(&mut self, from: Peer, follow: &Follow, fx: &mut Fx<'_, O, S>) {
-        let Peer::Client(client) = from else { return };
+        let client = match from {
+            Peer::Client(client) => client,
+            Peer::Replica(replica) => return self.testify(replica, follow, fx),
+        };
         if !self.is_heard(from, fx) {
             return;
         }
@@ -176,7 +179,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// A learner asks how far this replica may have helped to decide.
     pub(crate) fn on_claim_ask(&mut self, from: Peer, round: u64, fx: &mut Fx<'_, O, S>) {
-        if self.health != Health::Well
+        // What it may have helped to decide a replica knows whatever its state is. One that has halted would have readers
+        // wait for what will never come.
+        if matches!(self.health, Health::Halted(_))
             || !self.may_be_told(from)
             || !self.budgets.may_ask_for_claim(from)
         {
@@ -184,7 +189,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         self.keep_budget(fx);
         if let Some(claim) = self.order.read_claim() {
-            let slot = claim.max(self.state.slot);
+            let is_well = self.health == Health::Well;
+            let slot = if is_well { claim.max(self.state.slot) } else { claim };
             // EAGER: a claim is about votes that were cast before it was asked for. Votes leave when their records are
             // durable; those that have not left decide nothing yet, and a crash takes back none that has.
             fx.send_eager(from, ReplicaMessage::Claim(Claim { round, slot }));

@@ -7,8 +7,35 @@ use crate::sessions::Remembered;
 use crate::status::Health;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use testudo_contracts::{Ordering, Service};
+use testudo_contracts::{Backlog, Ordering, Service};
 use testudo_core::{Digest, Peer, PublicKey, Slot, Verified, limits};
+
+/// Bytes of bodies that the primary is handed at once because it takes long, unless the first has more.
+const REMINDER_BYTES: usize = 256 << 10;
+
+/// Bodies that are held for proposals' sake beyond their clients' share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    lengths: BTreeMap<Digest, usize>,
+    /// Invariant: the sum of the lengths, at most [`limits::EXTRA_BODY_BYTES`].
+    bytes: usize,
+}
+
+impl Extra {
+    fn may_hold(&mut self, digest: Digest, length: usize) -> bool {
+        let fits = self.bytes + length <= limits::EXTRA_BODY_BYTES;
+        if fits {
+            self.bytes += length;
+            self.lengths.insert(digest, length);
+        }
+        fits
+    }
+
+    /// It was executed, or waits within its client's share.
+    pub(crate) fn let_go(&mut self, digest: &Digest) {
+        self.bytes -= self.lengths.remove(digest).unwrap_or(0);
+    }
+}
 
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// A client's bundle has come, from the client or from somebody who had it.
@@ -27,16 +54,22 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         if self.bodies.contains_key(&digest) {
             // It may have come for a proposal's sake when its client had too many here.
-            self.waiting.enter(digest, client);
+            if !self.healing.is_settled(&digest) && self.waiting.enter(digest, client) {
+                self.extra.let_go(&digest);
+            }
             return;
         }
-        if !self.waiting.enter(digest, client) && !self.may_hold_extra(&bundle) {
+        let waits = !self.healing.is_settled(&digest) && self.waiting.enter(digest, client);
+        if !waits && !self.may_hold_extra(&bundle) {
             return;
         }
         let position = fx.persist(Record::Body(bundle.signed()));
         self.written.insert(digest, position);
         self.bodies.insert(digest, bundle);
         self.needed.remove(&digest);
+        if self.judgements.lacks(&digest) {
+            self.waiting.serve(client);
+        }
         self.judgements.arrived(&digest, &mut self.waiting);
         if self.judgements.was_last_asked_for(&digest) {
             self.fetch(fx);
@@ -50,12 +83,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if self.needed.contains(&digest) {
             return true;
         }
-        let bytes = self.extra_bytes + bundle.signed().len();
-        let fits = self.judgements.lacks(&digest) && bytes <= limits::EXTRA_BODY_BYTES;
-        if fits {
-            self.extra_bytes = bytes;
-        }
-        fits
+        self.judgements.lacks(&digest) && self.extra.may_hold(digest, bundle.signed().len())
     }
 
     /// Whether no client has more than its share of a batch whose bodies are here.
@@ -152,23 +180,52 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// Hands the primary what has waited a whole period and is in no open proposal: its client may not have reached it.
     pub(crate) fn relay(&mut self, fx: &mut Fx<'_, O, S>) {
         self.relaying = false;
-        if self.order.primary() != self.me {
-            let mut bytes = 0;
-            let bodies: Vec<_> = self
-                .waiting
-                .unproposed_since(self.relay_mark)
-                .filter_map(|digest| self.bodies.get(&digest))
-                .map(Verified::signed)
-                .take(limits::FETCH_ITEMS)
-                .take_while(|body| {
-                    bytes += body.len();
-                    bytes <= limits::FRAME_BYTES / 2
-                })
-                .collect();
-            if !bodies.is_empty() {
-                fx.send(Peer::Replica(self.order.primary()), ReplicaMessage::Bodies(bodies));
-            }
-        }
+        self.hand_over(self.relay_mark, limits::FRAME_BYTES / 2, fx);
         self.watch(fx);
+    }
+
+    /// The ordering finds that the primary takes long: it is handed what waits, and the ordering is told up to where
+    /// that is.
+    pub(crate) fn remind(&mut self, fx: &mut Fx<'_, O, S>) {
+        self.handed_over = self.hand_over(self.waiting.newest(), REMINDER_BYTES, fx);
+    }
+
+    /// Hands the primary what arrived by then and is in no open proposal, one body, and more as far as
+    /// they have so many bytes and one message holds them. Says up to when the clients whose
+    /// they are have waited to be served.
+    fn hand_over(&self, until: u64, most: usize, fx: &mut Fx<'_, O, S>) -> Option<u64> {
+        if self.order.primary() == self.me {
+            return None;
+        }
+        let (mut bodies, mut bytes, mut last) = (Vec::new(), 0, None);
+        let unproposed = self.waiting.unproposed_since(until);
+        for digest in unproposed.into_iter().take(limits::FETCH_ITEMS) {
+            let Some(body) = self.bodies.get(&digest).map(Verified::signed) else { continue };
+            bytes += body.len();
+            if bytes > most && !bodies.is_empty() {
+                break;
+            }
+            last = last.max(self.waiting.unserved_since(&digest));
+            bodies.push(body);
+        }
+        if !bodies.is_empty() {
+            fx.send(Peer::Replica(self.order.primary()), ReplicaMessage::Bodies(bodies));
+        }
+        last
+    }
+
+    /// The backlog, if the ordering is to be told of it: its oldest is another, or some of it was handed to the primary.
+    pub(crate) fn news_of_backlog(&mut self) -> Option<Option<Backlog>> {
+        let mut backlog = self.waiting.backlog();
+        let oldest = backlog.map(|backlog| backlog.oldest);
+        let handed_over = self.handed_over.take();
+        if oldest == self.told_backlog && handed_over.is_none() {
+            return None;
+        }
+        self.told_backlog = oldest;
+        if let (Some(newest), Some(backlog)) = (handed_over, &mut backlog) {
+            backlog.newest = newest;
+        }
+        Some(backlog)
     }
 }

@@ -17,9 +17,9 @@ use core::time::Duration;
 use testudo_contracts::{Batch, Freshness, Ordering, Service};
 use testudo_core::{Digest, Peer, Position, ReplicaId, Signed, Slot, Time, Verified, View, limits};
 
-/// How long a missing body is waited for before somebody is asked: its client sends it to everybody, so it is most
-/// likely on its way.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a missing body is waited for before the primary is asked, who has it: its client sends it to everybody, so
+/// it is most likely on its way. A client that does not can delay a slot by so much.
+const PATIENCE: Duration = Duration::from_millis(3);
 
 /// A batch that is judged, or will be when its bodies are here.
 #[derive(Clone, Debug)]
@@ -122,6 +122,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.judgements.made.push_back(judged);
         } else if (self.judgements.open.len() as u64) < self.config.window {
             self.judgements.open.insert((view, slot), (judged, lacking));
+            if !self.judgements.fetching {
+                self.asked = self.order.primary();
+                self.judgements.asked_for.clear();
+            }
             self.lack(fx);
         }
     }
@@ -166,6 +170,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if wanted.is_empty() {
             self.judgements.asked_for.clear();
             return;
+        }
+        if !self.decided.is_empty() {
+            self.starve(fx);
         }
         let n = self.config.membership.n() as u16;
         let was_helpful = self.judgements.asked_for.is_empty() && self.asked != self.me;

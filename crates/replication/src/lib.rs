@@ -13,8 +13,10 @@
 //! 6. When the service wants a slot though nobody asks, that is a waiting request at every replica (`due`).
 //! 7. Every so often the digest of all replicated state is signed and compared (`checkpoint`). The states of stable
 //!    checkpoints are served to whoever fetches them (`serving`), and now and then one is written down whole
-//!    ([`Snapshot`]), so that a restart need not execute everything again.
-//! 8. Learners follow (`followers`): they execute on copies of their own ([`learner`]).
+//!    ([`Snapshot`]), so that a restart need not execute everything again; the log before is forgotten (`forgetting`).
+//! 8. A replica that was left behind, or whose state is wrong, fetches a certified one by itself (`healing`,
+//!    [`transfer`]); when no digest can be certified any more it stops, and says where results part (`inquiry`).
+//! 9. Learners follow (`followers`): they execute on copies of their own ([`learner`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -29,6 +31,9 @@ mod execution;
 pub mod executor;
 pub mod feed;
 mod followers;
+mod forgetting;
+mod healing;
+mod inquiry;
 mod intake;
 mod judge;
 pub mod learner;
@@ -40,19 +45,21 @@ mod serving;
 pub mod sessions;
 mod snapshot;
 mod status;
+pub mod transfer;
 pub mod waiting;
 mod work;
 
 pub use asking::{Alarm, Asked, Asker, Outcome};
 pub use client::{Client, ClientConfig, ClientInput, ClientOutput};
-pub use executor::Replicated;
-pub use feed::{Claim, Feed, Follow, Head, StateAnswer, StateAsk, Tree, Voucher};
+pub use executor::{Difference, Replicated};
+pub use feed::{Claim, Feed, Follow, Head, StateAnswer, StateAsk, Summaries, Tree, Voucher};
 pub use learner::{
-    Learner, LearnerConfig, LearnerInput, LearnerOutput, LearnerTimer, Published, Standing,
+    Learner, LearnerConfig, LearnerInput, LearnerOutput, LearnerTimer, Published, Repair, Standing,
 };
 pub use message::{Bundle, ReplicaMessage, Reply, ReplyBody, Request};
 pub use record::{Record, Timer};
 pub use replica::{Config, Replica};
 pub use snapshot::Snapshot;
 pub use status::{Event, Health, Status};
-pub use work::{Work, Worked};
+pub use transfer::{Fetched, Progress, Transfer};
+pub use work::{Stretch, Work, Worked};

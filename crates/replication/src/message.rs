@@ -1,6 +1,6 @@
 //! What replicas and clients say to each other, beside the ordering's own messages.
 
-use crate::feed::{Claim, Feed, Follow, StateAnswer, StateAsk, Voucher};
+use crate::feed::{Claim, Feed, Follow, PLACES, StateAnswer, StateAsk, Voucher};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -306,17 +306,13 @@ impl<M: Message> Message for ReplicaMessage<M> {
                 from_replica()
             }
             Self::Follow(_) | Self::ClaimAsk(_) => Ok(()),
-            Self::StateAsk(StateAsk::Chunk { after: Some(after), .. })
-                if after.len() > limits::OPERATION_BYTES =>
-            {
-                Err(Invalid("a key is longer than any"))
-            }
-            Self::StateAsk(_) => Ok(()),
+            Self::StateAsk(StateAsk::Nodes { places, .. }) => at_most(places.len(), PLACES),
+            Self::StateAsk(StateAsk::Head | StateAsk::Certificate) => Ok(()),
             Self::Feed(feed) => {
                 from_replica()?;
                 feed.validate(context)
             }
-            Self::State(StateAnswer::Head(certificate, head)) => {
+            Self::State(StateAnswer::Head(certificate, head, _)) => {
                 from_replica()?;
                 is_stable(certificate, context)?;
                 let checkpoint = certificate.statement();
@@ -326,7 +322,11 @@ impl<M: Message> Message for ReplicaMessage<M> {
                     Err(Invalid("a head is not what its certificate says"))
                 }
             }
-            Self::State(_) => from_replica(),
+            Self::State(StateAnswer::Nodes { nodes, .. }) => {
+                from_replica()?;
+                at_most(nodes.len(), PLACES)
+            }
+            Self::State(StateAnswer::Gone(_)) => from_replica(),
             Self::Fetch(digests) => {
                 at_most(digests.len(), limits::FETCH_ITEMS)?;
                 if digests.is_sorted_by(|a, b| a < b) {

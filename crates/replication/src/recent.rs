@@ -77,11 +77,33 @@ impl Recent {
         }
     }
 
+    /// Bodies were forgotten of slots up to this one, all but those that `has` knows of. Lets go of what nobody can follow
+    /// without them, and gives the last slot of which one is gone.
+    pub(crate) fn forget(&mut self, last: Slot, has: impl Fn(&Digest) -> bool) -> Slot {
+        let is_bare =
+            |executed: &Executed| executed.slot <= last && !executed.batch.bundles.iter().all(&has);
+        let bare = self.slots.iter().rposition(is_bare).map_or(0, |index| index + 1);
+        let slot = bare.checked_sub(1).and_then(|index| self.slots.get(index));
+        let slot = slot.map_or(Slot(0), |executed| executed.slot);
+        (0..bare).for_each(|_| self.pop());
+        slot
+    }
+
     fn pop(&mut self) {
         if let Some(oldest) = self.slots.pop_front() {
             self.bytes -= oldest.bytes();
             self.bare = self.bare.saturating_sub(1);
         }
+    }
+
+    /// The oldest slot that is known.
+    pub(crate) fn first(&self) -> Option<Slot> {
+        self.slots.front().map(|oldest| oldest.slot)
+    }
+
+    /// The slots after one and up to another; none if they are not all known.
+    pub(crate) fn after(&self, slot: Slot, to: Slot) -> Option<Vec<Executed>> {
+        (slot.0 + 1..=to.0).map(|slot| self.get(Slot(slot)).cloned()).collect()
     }
 
     /// The slot, if it is still known.
@@ -156,6 +178,22 @@ mod tests {
         assert!(recent.get(Slot(most + 11)).is_none());
         let kept = recent.slots.iter().map(Executed::bytes).sum::<usize>();
         assert_eq!((kept, recent.bare), (recent.bytes, 0));
+    }
+
+    #[test]
+    fn what_nobody_can_follow_goes() {
+        let mut recent = Recent::default();
+        let batch = |name: u8| Batch { bundles: vec![Digest::of(&[name])], ..Batch::null() };
+        for slot in 1..=9 {
+            let batch = batch(slot);
+            recent.push(Executed { batch, ..executed(u64::from(slot), vec![body(1, 8)]) });
+        }
+        let gone = [2, 4, 8].map(|name| Digest::of(&[name]));
+        assert_eq!(recent.forget(Slot(7), |digest| !gone.contains(digest)), Slot(4));
+        assert!(recent.get(Slot(4)).is_none());
+        assert!(recent.get(Slot(5)).is_some() && recent.get(Slot(9)).is_some());
+        assert_eq!(recent.forget(Slot(7), |_| true), Slot(0));
+        assert_eq!(recent.slots.iter().map(Executed::bytes).sum::<usize>(), recent.bytes);
     }
 
     #[test]

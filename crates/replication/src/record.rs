@@ -6,9 +6,10 @@ use crate::snapshot::Snapshot;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use testudo_contracts::{Checkpoint, StableCheckpoint};
+use testudo_contracts::{Checkpoint, Ordering, StableCheckpoint};
 use testudo_core::{
-    Decode, DecodeError, Digest, Encode, Past, Position, Reader, Signed, Slot, Tag, Tagged,
+    Decode, DecodeError, Digest, Encode, Lost, Past, Position, Reader, Signed, Slot, Tag, Tagged,
+    Verified,
 };
 
 /// What must survive a crash.
@@ -24,13 +25,16 @@ pub enum Record<R> {
     Stable(StableCheckpoint),
     /// No digest of this slot can reach a quorum: nothing is executed after it.
     Halted(Slot),
+    /// What is kept of a body at a start when the snapshot says that it was executed: its bundle's digest. It is never
+    /// written.
+    Executed(Digest),
 }
 
 impl<R: Tagged> Tagged for Record<R> {
     fn tag(&self) -> Tag {
         match self {
             Self::Order(record) => record.tag(),
-            Self::Body(_) => Tag::Body,
+            Self::Body(_) | Self::Executed(_) => Tag::Body,
             Self::Checkpointed(checkpoint) => Tag::Checkpointed(checkpoint.slot),
             Self::Stable(certificate) => Tag::Stable(certificate.statement().slot),
             Self::Halted(slot) => Tag::Halted(*slot),
@@ -61,6 +65,7 @@ impl<R: Encode> Encode for Record<R> {
                 out.push(4);
                 slot.encode(out);
             }
+            Self::Executed(_) => unreachable!("a record that is never written"),
         }
     }
 }
@@ -95,6 +100,8 @@ pub enum Timer<T> {
     Follow,
     /// Begin a new period of what peers may cost.
     Budget,
+    /// Go on healing: ask again for what is missing.
+    Heal,
 }
 
 /// What this layer starts from, of a snapshot.
@@ -110,14 +117,41 @@ pub(crate) struct Start {
 /// The records of one layer.
 type Records<R> = Vec<(Position, R)>;
 
+/// What is held of a record beside this snapshot.
+pub(crate) fn keep<O: Ordering>(
+    snapshot: Option<&Snapshot<O::Snapshot>>,
+    position: Position,
+    record: Record<O::Record>,
+    version: u32,
+) -> Option<Record<O::Record>> {
+    let snapshot = snapshot.filter(|snapshot| snapshot.head.version == version);
+    Some(match record {
+        Record::Order(record) => {
+            Record::Order(O::keep(snapshot.map(|snapshot| &snapshot.order), position, record)?)
+        }
+        Record::Body(body) => {
+            let digest = Verified::replay(body.clone()).ok()?.digest();
+            let covers = |snapshot: &Snapshot<_>| snapshot.covers(position, &digest);
+            if snapshot.is_some_and(covers) { Record::Executed(digest) } else { Record::Body(body) }
+        }
+        record => record,
+    })
+}
+
 /// The ordering's part of the past, this layer's own records, and what it starts from. A snapshot of another version of
-/// the service is none: the log still has all that it stands for.
+/// the service is none. If the log has not all that it stands for, then something is lost.
 pub(crate) fn split<R, P>(
     past: Past<Snapshot<P>, Record<R>>,
     version: u32,
 ) -> (Past<P, R>, Records<Record<R>>, Option<Start>) {
-    let Past { promise, snapshot, records, lost } = past;
+    let Past { promise, snapshot, records, mut lost } = past;
+    let has_snapshot = snapshot.is_some();
     let snapshot = snapshot.filter(|snapshot| snapshot.head.version == version);
+    if has_snapshot && snapshot.is_none() && records.first().is_none_or(|(at, _)| *at > Position(0))
+    {
+        let end = records.last().map_or(Position(0), |(last, _)| last.next());
+        lost.push(Lost { position: end, tag: None });
+    }
     let (mut start, mut order) = (None, None);
     if let Some(snapshot) = snapshot {
         let Snapshot { certificate, state, logged, pending, .. } = snapshot;

@@ -5,12 +5,15 @@ use crate::checkpoint::Checkpoints;
 use crate::due::Due;
 use crate::executor::Replicated;
 use crate::followers::Followers;
+use crate::forgetting::Snapshots;
+use crate::healing::Healing;
+use crate::intake::Extra;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
 use crate::recent::Recent;
-use crate::record::{Record, Start, Timer, split};
+use crate::record::{Record, Start, Timer, keep, split};
 use crate::serving::Serving;
-use crate::snapshot::{Snapshot, Snapshots};
+use crate::snapshot::Snapshot;
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
 use crate::work::{Work, Worked};
@@ -23,7 +26,7 @@ use testudo_contracts::{
     Batch, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service, Waiting,
 };
 use testudo_core::{
-    Digest, Done, Effects, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Slot,
+    Digest, Done, Effects, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Rot, Slot,
     Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
@@ -49,8 +52,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) state: Replicated,
     /// Bodies of bundles that are not executed, held durably or about to be. Invariant: all are `written`.
     pub(crate) bodies: BTreeMap<Digest, Verified<Bundle>>,
-    /// Where the log has each body that was ever written. Invariant: those that are neither in `bodies` nor `needed`
-    /// were executed.
+    /// Where the log has each body that was written and is not forgotten. Invariant: those that are neither in `bodies`
+    /// nor `needed` were executed.
     pub(crate) written: BTreeMap<Digest, Position>,
     pub(crate) waiting: WaitingRoom,
     pub(crate) judgements: Judgements,
@@ -62,10 +65,15 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) followers: Followers,
     pub(crate) snapshots: Snapshots,
     pub(crate) health: Health,
+    pub(crate) healing: Healing,
     /// The view whose first fresh batch this replica has proposed as its primary.
     opened_view: Option<View>,
     /// What the ordering was told last.
     told: Waiting,
+    /// The oldest of the backlog that it was told last.
+    pub(crate) told_backlog: Option<u64>,
+    /// Up to where the primary was just handed what waits, until the ordering is told.
+    pub(crate) handed_over: Option<u64>,
     pub(crate) due: Due,
     /// The newest arrival when the relay timer was set: what had waited by then is handed on when it fires.
     pub(crate) relay_mark: u64,
@@ -79,8 +87,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) needed: BTreeSet<Digest>,
     /// Bundles that were executed before and are decided again.
     pub(crate) repeated: BTreeSet<Digest>,
-    /// Bytes of bodies taken for proposals' sake beyond their clients' share.
-    pub(crate) extra_bytes: usize,
+    /// Bodies taken for proposals' sake beyond their clients' share. Invariant: all are in `bodies`.
+    pub(crate) extra: Extra,
     /// What peers may cost.
     pub(crate) budgets: Budgets,
 }
@@ -112,6 +120,18 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     type Input = Infallible;
     type Output = Event;
     type Work = Work<O::Work>;
+
+    fn covered(snapshot: &Self::Snapshot) -> Position {
+        snapshot.logged
+    }
+
+    fn keep(
+        snapshot: Option<&Self::Snapshot>,
+        position: Position,
+        record: Self::Record,
+    ) -> Option<Self::Record> {
+        keep::<O>(snapshot, position, record, S::VERSION)
+    }
 
     fn start(
         config: Config<S>,
@@ -145,8 +165,11 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             followers: Followers::default(),
             snapshots: Snapshots::default(),
             health: Health::Well,
+            healing: Healing::default(),
             opened_view: None,
             told: Waiting::Nothing,
+            told_backlog: None,
+            handed_over: None,
             due: Due::default(),
             relay_mark: 0,
             relaying: false,
@@ -154,7 +177,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             asked: id,
             needed: BTreeSet::new(),
             repeated: BTreeSet::new(),
-            extra_bytes: 0,
+            extra: Extra::default(),
             budgets: Budgets::default(),
             config: config.order,
         };
@@ -164,6 +187,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         replica.settle(outputs, fx);
         replica.replaying = false;
         replica.let_in_the_unexecuted();
+        replica.heal(fx);
         replica.plan_due(fx);
         replica.settle(Vec::new(), fx);
         replica
@@ -188,9 +212,17 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             ReplicaMessage::Order(_)
             | ReplicaMessage::Reply(_)
             | ReplicaMessage::Feed(_)
-            | ReplicaMessage::Voucher(_)
-            | ReplicaMessage::Claim(_)
-            | ReplicaMessage::State(_) => {}
+            | ReplicaMessage::Claim(_) => {}
+            ReplicaMessage::Voucher(voucher) => {
+                if let Some(from) = message.replica() {
+                    self.on_testimony(from, voucher, fx);
+                }
+            }
+            ReplicaMessage::State(answer) => {
+                if let Some(from) = message.replica() {
+                    self.on_state(from, answer, fx);
+                }
+            }
             ReplicaMessage::Bundle(_) => {
                 // Only its client is answered, and only on its own channel: anybody can bring a signed bundle.
                 let from_client = message.via() == message.sender();
@@ -245,6 +277,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.on_budget_timer(fx);
                 Vec::new()
             }
+            Timer::Heal => {
+                self.on_heal_timer(fx);
+                Vec::new()
+            }
         };
         self.settle(outputs, fx);
     }
@@ -255,8 +291,18 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             Worked::Order(output) => {
                 fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx)).1
             }
-            Worked::Digest(head) => {
+            // A state that another has taken the place of is nobody's.
+            _ if stamp != self.stamp() => Vec::new(),
+            Worked::Digest(head, is_whole, next) => {
+                self.healing.stretch = next;
+                if !is_whole {
+                    self.fall_ill(Health::Diverged(head.slot), fx);
+                }
                 self.on_digest(head, fx);
+                Vec::new()
+            }
+            Worked::MadeAnew(state) => {
+                self.on_made_anew(state, fx);
                 Vec::new()
             }
         };
@@ -274,8 +320,16 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
                 self.on_body(position, &body, fx);
                 self.settle(Vec::new(), fx);
             }
-            Record::Checkpointed(_) | Record::Stable(_) | Record::Halted(_) => {}
+            Record::Checkpointed(_)
+            | Record::Stable(_)
+            | Record::Halted(_)
+            | Record::Executed(_) => {}
         }
+    }
+
+    fn on_rot(&mut self, rot: Rot, fx: &mut Fx<'_, O, S>) {
+        self.write_anew(rot, fx);
+        self.settle(Vec::new(), fx);
     }
 
     fn invariants(&self) {
@@ -302,9 +356,9 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// Takes up the state of a snapshot.
     fn take_up(&mut self, start: Option<Start>) {
-        let Some(Start { certificate, state, .. }) = start else { return };
+        let Some(Start { certificate, state, logged, .. }) = start else { return };
         let head = state.head();
-        self.snapshots.slot = head.slot;
+        self.snapshots.start_from(head.slot, logged);
         self.state = state.clone();
         self.checkpoints.start_from(certificate.clone());
         self.serving.serve(certificate, head, state);
@@ -331,6 +385,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                         }
                     }
                 }
+                Record::Executed(digest) => drop(self.written.insert(digest, position)),
                 Record::Checkpointed(checkpoint) => self.checkpoints.said(&checkpoint),
                 Record::Stable(certificate) => self.checkpoints.stable_before(certificate),
                 Record::Halted(slot) => self.checkpoints.halted(slot),
@@ -357,12 +412,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 self.on_output(output, fx);
             }
             self.execute_decided(fx);
+            self.notice_recovery(fx);
             self.look_at_standing(fx);
             let Some(input) = self.next_input(fx) else { return };
-            let is_stable = matches!(input, OrderInput::Stable(_));
+            let is_stable = matches!(input, OrderInput::Stable(_) | OrderInput::Restored(_));
             let ((), more) = fx.nest(&lift(), |fx| self.order.on_input(input, fx));
             outputs.extend(more);
-            if is_stable {
+            if is_stable && !matches!(self.health, Health::Diverged(_)) {
                 self.snapshot_if_due(fx);
             }
         }
@@ -377,25 +433,37 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 assert_eq!(mode, Mode::Final, "an ordering that does not speculate speculates");
                 let unwritten = |digest: &&Digest| !self.written.contains_key(*digest);
                 self.needed.extend(batch.bundles.iter().filter(unwritten));
+                if matches!(self.health, Health::Diverged(_)) {
+                    self.settle_batch(&batch);
+                }
                 self.decided.push_back((slot, batch));
             }
+            OrderOutput::Remind => self.remind(fx),
             OrderOutput::View(view, primary) => {
                 self.waiting.enter_view(view);
                 self.judgements.enter_view(view);
                 fx.output(Event::View(view, primary));
             }
-            // The ordering fetches decisions by itself. A laggard whom it cannot help is shown as behind in its
-            // status until transfer exists; nothing is to be undone without speculation.
-            OrderOutput::Behind(_) | OrderOutput::Commit(_) | OrderOutput::Rollback(_) => {}
+            OrderOutput::Behind(slot) => self.on_behind(slot, fx),
+            // Nothing is to be undone without speculation.
+            OrderOutput::Commit(_) | OrderOutput::Rollback(_) => {}
         }
     }
 
     /// The next thing that the ordering ought to be told, if there is one.
     fn next_input(&mut self, fx: &mut Fx<'_, O, S>) -> Option<OrderInput> {
+        if let Some(certificate) = self.healing.restored.take() {
+            return Some(OrderInput::Restored(certificate));
+        }
         if self.replaying {
             return self.checkpoints.next_stable(self.state.slot).map(OrderInput::Stable);
         }
         if let Some(certificate) = self.checkpoints.next_stable(self.state.slot) {
+            return Some(OrderInput::Stable(certificate));
+        }
+        if matches!(self.health, Health::Diverged(_))
+            && let Some(certificate) = self.checkpoints.next_ahead(self.order.executed())
+        {
             return Some(OrderInput::Stable(certificate));
         }
         while let Some(judged) = self.judgements.next_judged() {
@@ -409,6 +477,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.told = waiting;
             self.watch(fx);
             return Some(OrderInput::Waiting(waiting));
+        }
+        if let Some(backlog) = self.news_of_backlog() {
+            return Some(OrderInput::Backlog(backlog));
         }
         self.next_proposal(fx).map(OrderInput::Propose)
     }
@@ -452,6 +523,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             snapshot: self.snapshots.slot,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
+            transfer: self.healing.progress(),
             standing: self.order.standing(),
             lost_slots: self.order.lost_slots(),
         }

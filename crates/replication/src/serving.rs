@@ -6,16 +6,21 @@
 //! short by others' idle questions.
 
 use crate::executor::Replicated;
-use crate::feed::{Head, StateAnswer, StateAsk, Tree};
+use crate::feed::{Head, StateAnswer, StateAsk, Summaries, Tree};
 use crate::message::ReplicaMessage;
 use crate::replica::{Fx, Replica};
+use crate::status::Health;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use testudo_contracts::{Ordering, Service, StableCheckpoint};
-use testudo_core::{Encode, Peer, Slot, limits};
+use testudo_core::{Peer, Slot, limits};
+use testudo_state::sync::{Node, Place};
 
 /// Budget periods for which an older state is kept after somebody has asked for a part of it.
 const PATIENCE: u32 = 64;
+
+/// Bytes that it counts for to find one node, whatever it holds.
+const PLACE_COST: usize = 256;
 
 /// A state that is certified.
 #[derive(Clone, Debug)]
@@ -145,9 +150,14 @@ impl Serving {
 }
 
 impl<O: Ordering, S: Service> Replica<O, S> {
-    /// Somebody asks for certified state. It proves itself, so it is told however this replica is.
+    /// Somebody asks for certified state. One that heals has none to give, or an old one, or cannot know what it is worth
+    /// by now.
     pub(crate) fn on_state_ask(&mut self, from: Peer, ask: &StateAsk, fx: &mut Fx<'_, O, S>) {
-        if from == Peer::Replica(self.me) || !self.may_be_told(from) || !self.budgets.may_ask(from)
+        let may_say = matches!(self.health, Health::Well | Health::Halted(_));
+        if !may_say
+            || from == Peer::Replica(self.me)
+            || !self.may_be_told(from)
+            || !self.budgets.may_ask(from)
         {
             return;
         }
@@ -162,25 +172,28 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             StateAsk::Head => {
                 self.serving.head_for(from).map_or(StateAnswer::Gone(Slot(0)), |served| {
-                    StateAnswer::Head(served.certificate.clone(), served.head)
+                    let Served { certificate, head, state } = served;
+                    let (system, service) = (state.system.map().summary(), state.map.summary());
+                    let summaries = Box::new(Summaries { system, service });
+                    StateAnswer::Head(certificate.clone(), *head, summaries)
                 })
             }
-            StateAsk::Chunk { slot, tree, after } => {
-                let Some(answer) = self.chunk(from, *slot, *tree, after.clone()) else { return };
+            StateAsk::Nodes { slot, tree, places } => {
+                let Some(answer) = self.nodes(from, *slot, *tree, places) else { return };
                 answer
             }
         };
-        // EAGER: a head proves itself by its certificate, a chunk by the head; that something is gone promises nothing.
+        // EAGER: a head proves itself by its certificate, a node by the head; that something is gone promises nothing.
         fx.send_eager(from, ReplicaMessage::State(answer));
     }
 
-    /// A part of a map. None if this peer, or all together, have had enough for now.
-    fn chunk(
+    /// Nodes of a map. None if this peer, or all together, have had enough for now.
+    fn nodes(
         &mut self,
         from: Peer,
         slot: Slot,
         tree: Tree,
-        after: Option<Arc<[u8]>>,
+        places: &[Place],
     ) -> Option<StateAnswer> {
         let Some(served) = self.serving.part_for(from, slot) else {
             return Some(StateAnswer::Gone(slot));
@@ -192,8 +205,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             Tree::System => served.state.system.map(),
             Tree::Service => &served.state.map,
         };
-        let chunk = map.chunk(after.as_deref(), limits::CHUNK_BYTES).to_bytes().into();
-        Some(StateAnswer::Chunk { slot, tree, after, chunk })
+        let nodes = map.nodes(places, limits::CHUNK_BYTES);
+        let bytes: usize = nodes.iter().map(Node::size).sum();
+        self.budgets.lent_part(from, bytes + places.len() * PLACE_COST);
+        Some(StateAnswer::Nodes { slot, tree, nodes })
     }
 
     /// Whether this peer is told what is decided and what the state is: replicas and admitted clients are.

@@ -271,6 +271,12 @@ impl System {
         self.session(number).map(|session| session.opening)
     }
 
+    /// How many sessions were ever opened: the number of the last one.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.counters().opened
+    }
+
     /// How many sessions are open.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,28 +1,23 @@
 //! Snapshots: the state of a stable checkpoint, with all that a replica needs beside it to go on from there.
 //!
 //! A snapshot is an O(1) clone that is written in the background. What is read back proves itself: the maps are what the
-//! head says, and the head is what the certificate says. One that does not is as good as none, as the log still has all
-//! that it stands for; so the same goes for one of another version of the service.
+//! head says, and the head is what the certificate says. One that does not is as good as none.
 //!
-//! It need not be exact about where the log is. Records that it covers are harmless: the ordering's only repeat what it
-//! says, and of the bodies before [`Snapshot::logged`] those that it does not name were executed.
+//! It covers the log up to where that was when it was taken. Records that it covers are harmless: the ordering's only
+//! repeat what it says, and of the bodies before [`Snapshot::logged`] those that it does not name were executed. What the
+//! last snapshot but one covers is forgotten: so two stretches of the log lie on the disk, the one since the last snapshot,
+//! and the one before that, for laggards who lack decisions and for a start at which the last snapshot cannot be read.
+//! What lies before that and still matters is in the snapshot, or is written again (`forgetting`).
 
 use crate::executor::Replicated;
 use crate::feed::Head;
-use crate::replica::{Fx, Replica};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use testudo_contracts::{Ordering, Service, StableCheckpoint};
+use testudo_contracts::StableCheckpoint;
 use testudo_core::{Decode, DecodeError, Digest, Encode, Position, Reader, Slot, limits};
 use testudo_state::{Import, Map};
-
-/// Bytes that an ordering writes for one slot, about, beside the batch. They count for when a snapshot is due.
-const SLOT_BYTES: u64 = 2048;
-
-/// Bytes of an entry beside its key and value, about.
-const ENTRY_BYTES: u64 = 16;
 
 /// The state of a stable checkpoint, and what a replica needs to go on from it. `P` is the ordering's part.
 #[derive(Clone)]
@@ -44,6 +39,11 @@ impl<P> Snapshot<P> {
     #[must_use]
     pub const fn slot(&self) -> Slot {
         self.head.slot
+    }
+
+    /// Whether it has the effects of the bundle with this digest whose body lies there.
+    pub(crate) fn covers(&self, position: Position, bundle: &Digest) -> bool {
+        position < self.logged && !self.pending.contains(bundle)
     }
 }
 
@@ -155,53 +155,5 @@ fn read_entries(next: &mut dyn FnMut() -> Option<Vec<u8>>) -> Result<Map, Decode
             import.push(&key, Arc::decode(&mut reader)?);
             last = Some(key);
         }
-    }
-}
-
-/// When the next snapshot is due.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Snapshots {
-    /// The slot of the last that was asked for or started from.
-    pub(crate) slot: Slot,
-    /// Bytes that the log has taken for what was executed since, about.
-    logged: u64,
-}
-
-impl Snapshots {
-    /// A slot with these bytes of bodies was executed.
-    pub(crate) const fn executed(&mut self, bytes: u64) {
-        self.logged = self.logged.saturating_add(bytes).saturating_add(SLOT_BYTES);
-    }
-}
-
-impl<O: Ordering, S: Service> Replica<O, S> {
-    /// The ordering knows of the stable checkpoint: has a snapshot of it written, if it saves enough of the log from being
-    /// executed again.
-    pub(crate) fn snapshot_if_due(&mut self, fx: &mut Fx<'_, O, S>) {
-        let Some(served) = self.serving.latest() else { return };
-        let slot = served.head.slot;
-        let maps = [served.state.system.map(), &served.state.map];
-        let size: u64 = maps.map(|map| map.bytes() + map.len() as u64 * ENTRY_BYTES).iter().sum();
-        if slot <= self.snapshots.slot
-            || self.snapshots.logged <= size.max(self.config.snapshot_bytes)
-        {
-            return;
-        }
-        // What was executed since is not covered either.
-        let mut pending: BTreeSet<Digest> = self.bodies.keys().copied().collect();
-        for later in slot.0 + 1..=self.state.slot.0 {
-            let Some(executed) = self.recent.get(Slot(later)) else { return };
-            pending.extend(&executed.batch.bundles);
-        }
-        let snapshot = Snapshot {
-            order: self.order.snapshot(slot),
-            certificate: served.certificate.clone(),
-            head: served.head,
-            logged: self.checkpoints.logged(),
-            pending: Arc::new(pending),
-            state: served.state.clone(),
-        };
-        fx.snapshot(snapshot);
-        self.snapshots = Snapshots { slot, logged: 0 };
     }
 }

@@ -1,5 +1,7 @@
 //! What a replica tells its driver, and what it shows of itself.
 
+use crate::executor::Difference;
+use crate::transfer::{Fetched, Progress};
 use alloc::vec::Vec;
 use core::time::Duration;
 use testudo_contracts::{Batch, Checkpoint, Standing};
@@ -10,12 +12,16 @@ use testudo_core::{Digest, Epoch, ReplicaId, Slot, Time, View, wire_enum};
 pub enum Health {
     /// As it should be.
     Well,
-    /// Its state after this slot differs from what a quorum signed. It orders on, and says nothing of its state.
+    /// Its state after this slot differs from what a quorum signed, or was garbled by the memory. It orders on, says nothing of its state, and fetches a
+    /// right one.
     Diverged(Slot),
     /// No digest of this slot can reach a quorum any more. It has stopped there.
     Halted(Slot),
+    /// The others have a certified state of this slot, and it has not come so far. It votes on, says nothing of its state,
+    /// and fetches that one.
+    Behind(Slot),
 }
-wire_enum!(Health { 0 => Well, 1 => Diverged(slot), 2 => Halted(slot) });
+wire_enum!(Health { 0 => Well, 1 => Diverged(slot), 2 => Halted(slot), 3 => Behind(slot) });
 
 /// What a replica tells its driver.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,6 +55,31 @@ pub enum Event {
     },
     /// Its health changed.
     Health(Health),
+    /// It has taken up the certified state of this slot. What it executes next is the slot after it, whatever it had
+    /// executed before.
+    Restored(Slot),
+    /// It has healed: its state is what a quorum has signed.
+    Healed {
+        /// The slot of its state by now.
+        slot: Slot,
+        /// What was fetched.
+        fetched: Fetched,
+        /// Where its own state was wrong. None if it was not wrong but old, or of a slot before the state that replaced it,
+        /// so that the two cannot be compared.
+        differing: Option<Difference>,
+    },
+    /// It has halted, and others have told what their results are. Words, not proofs.
+    Halted {
+        /// The slot of which no digest can reach a quorum.
+        slot: Slot,
+        /// The first slot since the last stable checkpoint whose results are not the same everywhere; none if all
+        /// results are the same as far as others told, and only states differ.
+        first: Option<Slot>,
+        /// The chain over results of this replica after it.
+        own: Digest,
+        /// Those of the others, as far as they told.
+        others: Vec<(ReplicaId, Digest)>,
+    },
 }
 
 /// What a replica shows of itself.
@@ -89,6 +120,8 @@ pub struct Status {
     pub state: (u64, u64),
     /// How it is.
     pub health: Health,
+    /// How far the transfer of a state is, if one is under way.
+    pub transfer: Option<Progress>,
     /// What part it takes in ordering.
     pub standing: Standing,
     /// Slots above the last stable checkpoint that it does not vote on, as its log has lost records of them.

@@ -3,11 +3,11 @@
 mod cluster;
 
 use cluster::{Cluster, Record, Tape, Timer, client};
-use std::sync::Arc;
 use testudo_contracts::Checkpoint;
-use testudo_core::{Decode, Digest, Slot};
+use testudo_core::{Digest, Slot};
 use testudo_replication::{Health, ReplicaMessage, Replicated, StateAnswer, StateAsk, Tree};
-use testudo_state::{Chunk, Import, Map};
+use testudo_state::Map;
+use testudo_state::sync::{Place, Summary, Sync};
 
 fn put(cluster: &mut Cluster, session: u64, sequences: std::ops::Range<u64>) {
     for sequence in sequences {
@@ -89,6 +89,7 @@ fn no_slot_is_signed_twice_though_its_state_is_another() {
     put(&mut cluster, session, 1..4);
     let before = signed(&cluster, 3);
     cluster.services[3].wrong_from = Some(2);
+    cluster.drop = Box::new(|letter| matches!(letter.message, ReplicaMessage::State(_)));
     cluster.restart(3);
     assert_eq!(signed(&cluster, 3), before);
     assert_eq!(cluster.replica(3).status().health, Health::Diverged(Slot(4)));
@@ -150,10 +151,10 @@ fn nothing_is_signed_before_a_replica_takes_part() {
 }
 
 fn served(cluster: &mut Cluster, slot: Option<u64>) -> StateAnswer {
-    let ask = slot.map_or(StateAsk::Head, |slot| StateAsk::Chunk {
+    let ask = slot.map_or(StateAsk::Head, |slot| StateAsk::Nodes {
         slot: Slot(slot),
         tree: Tree::System,
-        after: None,
+        places: vec![Place::root()],
     });
     cluster.take_heard(1);
     cluster.say_to(1, 0, ReplicaMessage::StateAsk(ask));
@@ -170,27 +171,22 @@ fn before_there_is_a_stable_checkpoint_nothing_is_served() {
     assert!(cluster.replica(0).state().system.admits(client(1)));
 }
 
-/// All entries of one map of the state of a slot, chunk by chunk.
-fn fetch(cluster: &mut Cluster, slot: Slot, tree: Tree, root: &Digest) -> Map {
-    let (mut import, mut after) = (Import::new(), None::<Arc<[u8]>>);
+/// One map of the state of a slot, node by node.
+fn fetch(cluster: &mut Cluster, slot: Slot, tree: Tree, root: Digest, top: &Summary) -> Map {
+    let mut sync = Sync::new(root, Map::new());
+    sync.take_summary(top).expect("what the head says");
     loop {
-        let ask = StateAsk::Chunk { slot, tree, after: after.clone() };
-        cluster.say_to(1, 2, ReplicaMessage::StateAsk(ask));
-        let Some((2, ReplicaMessage::State(StateAnswer::Chunk { chunk, .. }))) =
+        let places = sync.wants(3);
+        if places.is_empty() {
+            return sync.finish().expect("all is there");
+        }
+        cluster.say_to(1, 2, ReplicaMessage::StateAsk(StateAsk::Nodes { slot, tree, places }));
+        let Some((2, ReplicaMessage::State(StateAnswer::Nodes { nodes, .. }))) =
             cluster.take_heard(1).pop()
         else {
-            panic!("no chunk")
+            panic!("no nodes")
         };
-        let chunk = Chunk::from_bytes(&chunk).expect("a chunk that can be read");
-        let part = chunk.verify(root, after.as_deref()).expect("a chunk that is right");
-        let is_last = part.is_last();
-        for (key, value) in part.into_entries() {
-            import.push(&key, value);
-            after = Some(key);
-        }
-        if is_last {
-            return import.finish();
-        }
+        nodes.iter().for_each(|node| sync.take(node).expect("a node that is right"));
     }
 }
 
@@ -199,15 +195,17 @@ fn a_state_is_fetched_whole_while_the_order_goes_on() {
     let mut cluster = Cluster::new(4, Tape::default());
     let session = cluster.open(2);
     put(&mut cluster, session, 1..5);
-    let StateAnswer::Head(certificate, head) = served(&mut cluster, None) else { panic!("a head") };
+    let StateAnswer::Head(certificate, head, summaries) = served(&mut cluster, None) else {
+        panic!("a head")
+    };
     assert_eq!(certificate.statement(), &Checkpoint { slot: Slot(4), state: head.digest() });
     // Only replica 2 knows that somebody is fetching it.
     cluster.say_to(1, 2, ReplicaMessage::StateAsk(StateAsk::Head));
     put(&mut cluster, session, 5..8);
     assert_eq!(stable(&cluster, 2), Slot(8));
     assert_eq!(served(&mut cluster, Some(3)), StateAnswer::Gone(Slot(3)));
-    let system = fetch(&mut cluster, Slot(4), Tree::System, &head.system);
-    let service = fetch(&mut cluster, Slot(4), Tree::Service, &head.service);
+    let system = fetch(&mut cluster, Slot(4), Tree::System, head.system, &summaries.system);
+    let service = fetch(&mut cluster, Slot(4), Tree::Service, head.service, &summaries.service);
     let state = Replicated::from_parts(&head, system, service).expect("the parts of the head");
     assert_eq!(state.slot, Slot(4));
     // Nobody asks for it any more.
@@ -215,10 +213,10 @@ fn a_state_is_fetched_whole_while_the_order_goes_on() {
     cluster.say_to(
         1,
         2,
-        ReplicaMessage::StateAsk(StateAsk::Chunk {
+        ReplicaMessage::StateAsk(StateAsk::Nodes {
             slot: Slot(4),
             tree: Tree::System,
-            after: None,
+            places: vec![Place::root()],
         }),
     );
     let Some((2, ReplicaMessage::State(answer))) = cluster.take_heard(1).pop() else {

@@ -8,7 +8,8 @@ use testudo_contracts::{Moment, Ordering as _};
 use testudo_core::{ReplicaId, Slot, View};
 use testudo_replication::{Event, ReplicaMessage};
 
-const TICKING: Tape = Tape { period: Some(500), panics: false, wrong_from: None };
+const TICKING: Tape =
+    Tape { period: Some(500), panics: false, is_shelf: false, wrong_from: None, wrong_at: None };
 
 fn ticks(cluster: &Cluster, id: u16) -> u64 {
     let ticks = cluster.replica(id).state().map.get(b"ticks");

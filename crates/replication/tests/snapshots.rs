@@ -4,7 +4,7 @@ mod cluster;
 
 use cluster::{Cluster, Snapshot, Tape, Timer, client};
 use testudo_contracts::Batch;
-use testudo_core::{Decode, Encode, Peer, ReplicaId, Slot, Target, Time, View, limits};
+use testudo_core::{Decode, Encode, Peer, Position, ReplicaId, Slot, Target, Time, View, limits};
 use testudo_pbft::message::PrePrepare;
 use testudo_replication::{Bundle, Event, Health, ReplicaMessage, Request};
 
@@ -87,17 +87,28 @@ fn with_and_without_its_snapshot_a_replica_comes_to_the_same() {
     let head = cluster.replica(1).state().head();
     cluster.restart(1);
     assert_eq!(cluster.replica(1).state().head(), head);
+    // The log is there for the one before it.
+    cluster.nodes[1].disk.snapshot = cluster.nodes[1].disk.older.clone();
+    cluster.restart(1);
+    assert_eq!(executed(&cluster, 1), [5, 6, 7, 8, 9, 10]);
+    assert_eq!(cluster.replica(1).state().head(), head);
+}
+
+/// The log is forgotten, and the snapshots that stood for it are gone: the replica starts, and knows that it is behind.
+#[test]
+fn without_any_snapshot_nothing_is_executed_on_a_state_that_is_not_there() {
+    let (mut cluster, _) = with_snapshot();
+    assert!(cluster.nodes[1].disk.forgotten > Position(0));
     cluster.nodes[1].disk.snapshot = None;
     cluster.restart(1);
-    assert_eq!(executed(&cluster, 1).len(), 10);
-    assert_eq!(cluster.replica(1).state().head(), head);
-    // Older than the log by far: what it lacks is executed again.
+    assert!(executed(&cluster, 1).iter().all(|slot| *slot > 8), "{:?}", executed(&cluster, 1));
+    assert!(cluster.replica(1).status().known >= Slot(8));
+    // The same where a snapshot is older than what is left of the log.
     let old = cluster.nodes[2].disk.snapshot.clone();
     put(&mut cluster, 1, 10..30);
     cluster.nodes[2].disk.snapshot = old;
     cluster.restart(2);
-    assert_eq!(executed(&cluster, 2).first(), Some(&9));
-    assert_eq!(cluster.replica(2).state().head(), cluster.replica(3).state().head());
+    assert!(executed(&cluster, 2).iter().all(|slot| *slot > 16), "{:?}", executed(&cluster, 2));
 }
 
 #[test]
@@ -133,8 +144,13 @@ fn what_was_not_executed_still_waits_and_what_was_is_answered() {
 fn a_body_that_a_snapshot_covers_is_still_lent() {
     let (mut cluster, session) = with_snapshot();
     cluster.restart(3);
-    let bundle = Cluster::bundle(session, 1, &1_u64.to_le_bytes());
-    let digest = bundle.digest(Peer::Client(client(2)), cluster.config.order.domain);
+    let domain = cluster.config.order.domain;
+    let forgotten = Cluster::bundle(session, 1, &1_u64.to_le_bytes());
+    let digest = forgotten.digest(Peer::Client(client(2)), domain);
+    cluster.say_to(1, 3, ReplicaMessage::Fetch(vec![digest]));
+    assert!(cluster.take_heard(1).is_empty(), "the snapshot before covers it");
+    let bundle = Cluster::bundle(session, 6, &6_u64.to_le_bytes());
+    let digest = bundle.digest(Peer::Client(client(2)), domain);
     cluster.say_to(1, 3, ReplicaMessage::Fetch(vec![digest]));
     assert!(matches!(cluster.take_heard(1).as_slice(), [(3, ReplicaMessage::Bodies(_))]));
     // And it is not taken for one that waits.
@@ -201,7 +217,13 @@ fn no_snapshot_is_written_before_the_log_is_long() {
 /// what a replica happens to remember.
 #[test]
 fn what_is_decided_twice_comes_to_the_same_whoever_remembers_it() {
-    let (mut cluster, session) = with_snapshot();
+    let mut cluster = snapshotting();
+    // One of them writes no snapshots, and forgets nothing.
+    cluster.config.order.snapshot_bytes = u64::MAX;
+    cluster.restart(3);
+    cluster.config.order.snapshot_bytes = 0;
+    let session = cluster.open(2);
+    put(&mut cluster, session, 1..10);
     let register = |nonce| {
         let request = Request::Register { nonce };
         Bundle { replier: ReplicaId(0), request }
@@ -218,21 +240,25 @@ fn what_is_decided_twice_comes_to_the_same_whoever_remembers_it() {
     let domain = cluster.config.order.domain;
     let again = [register(7), Cluster::bundle(session, 1, &1_u64.to_le_bytes())];
     let bundles = again.map(|bundle| bundle.digest(Peer::Client(client(2)), domain)).to_vec();
+    let opening = bundles[0];
     let batch = Batch { bundles, time: Time(cluster.now), gap_not_counted: false };
     let proposal = PrePrepare { view: View(0), slot, batch };
     let message = ReplicaMessage::Order(testudo_pbft::Message::PrePrepare(proposal));
     cluster.post(Peer::Replica(ReplicaId(0)), Target::Others, message);
     cluster.run();
+    // Those who have forgotten ask the one who has not.
+    (0..4).for_each(|_| cluster.fire_all(Timer::Fetch));
     let heads = [1, 2, 3].map(|id| cluster.replica(id).state().head());
     assert_eq!(heads[0].slot, slot);
     assert!(heads.iter().all(|head| *head == heads[0]));
     for id in 1..4 {
-        let opening = cluster.replica(id).state().system.opening(client(2), 7);
-        assert!(opening.is_some(), "it opened a session like any other");
+        let opened = cluster.replica(id).state().system.opening(client(2), 7);
+        assert!(opened.is_some(), "it opened a session like any other");
         let is_of_slot =
             |event: &&Event| matches!(event, Event::Executed { slot: of, .. } if *of == slot);
         let event = cluster.nodes[usize::from(id)].events.iter().find(is_of_slot);
         let Some(Event::Executed { applied, .. }) = event else { panic!("it was executed") };
-        assert!(applied.is_empty(), "nothing had its effect now for the first time");
+        assert!(applied.iter().all(|(bundle, _)| *bundle == opening), "operations have no effect");
+        assert!(id != 3 || applied.is_empty(), "it remembers that this is no first time");
     }
 }

@@ -138,6 +138,7 @@ struct Steps {
     timer: Counter,
     work: Counter,
     recalled: Counter,
+    rot: Counter,
 }
 
 /// One automaton and all that its driver keeps for it.
@@ -210,6 +211,7 @@ impl<P: Driven> Host<P> {
             timer: metrics.steps("timer"),
             work: metrics.steps("work"),
             recalled: metrics.steps("recalled"),
+            rot: metrics.steps("rot"),
         };
         let mut host = Self {
             automaton,
@@ -387,6 +389,11 @@ impl<P: Driven> Host<P> {
                     self.forgets.pop_front();
                     self.write(Write::Forget(before));
                 }
+            }
+            Report::Rot(_) if self.is_stopping => {}
+            Report::Rot(rot) => {
+                self.steps.rot.inc();
+                self.step(|automaton, fx| automaton.on_rot(rot, fx));
             }
             Report::Recalled(position, None) => {
                 tracing::warn!(%position, "a record was asked for that the log does not hold");

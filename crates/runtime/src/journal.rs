@@ -4,6 +4,8 @@
 //! carries them out in order, flushes once, and tells which writes are durable by the mark of the last of them
 //! ([`testudo_core::gate`]). So while one flush runs, the next one's writes gather: under load many steps share it.
 //!
+//! While nothing else is to do, and a little even when there is, it looks whether what it wrote earlier is still there.
+//!
 //! What is durable at any moment is a prefix of what was asked: records before a promise are flushed before the
 //! superblock is touched.
 
@@ -11,10 +13,10 @@ use crate::metrics::Metrics;
 use crate::storage::{Put, SnapshotWriter, Storage, StorageError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
-use testudo_core::{Position, Promise, Tag};
+use std::time::{Duration, Instant};
+use testudo_core::{Position, Promise, Rot, Tag};
 
 /// One thing for the storage to do.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(crate) enum Report {
     Recalled(Position, Option<Vec<u8>>),
     /// The snapshot with this number is durable.
     Snapshot(u64),
+    /// Something on the disk has rotted.
+    Rot(Rot),
     /// Storage failed: the replica must stop.
     Failed(StorageError),
 }
@@ -63,7 +67,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Starts the thread.
+    /// Starts the thread. Beside its work it reads about `scrub` bytes each second again to see whether they have rotted.
     ///
     /// # Errors
     /// When the operating system gives no thread.
@@ -72,11 +76,13 @@ impl Journal {
         reports: Reports,
         metrics: Arc<Metrics>,
         name: &str,
+        scrub: u64,
     ) -> std::io::Result<Self> {
         let (batches, received) = channel();
-        let thread = std::thread::Builder::new()
-            .name(format!("{name}-log"))
-            .spawn(move || run(storage, &received, &reports, &metrics))?;
+        let thread = std::thread::Builder::new().name(format!("{name}-log")).spawn(move || {
+            let scrub = Scrub { rate: scrub, last: Instant::now() };
+            run(storage, &received, scrub, &reports, &metrics);
+        })?;
         Ok(Self { batches: Some(batches), thread: Some(thread) })
     }
 
@@ -99,18 +105,79 @@ impl Drop for Journal {
     }
 }
 
-fn run(mut storage: impl Storage, batches: &Receiver<Batch>, reports: &Reports, metrics: &Metrics) {
+fn run(
+    mut storage: impl Storage,
+    batches: &Receiver<Batch>,
+    mut scrub: Scrub,
+    reports: &Reports,
+    metrics: &Metrics,
+) {
     let mut waiting = None;
-    while let Some(first) = waiting.take().or_else(|| batches.recv().ok()) {
-        let group = std::iter::once(first).chain(batches.try_iter());
-        let done = carry_out(&mut storage, group, reports, metrics).and_then(|()| {
-            waiting = batches.try_recv().ok();
-            if waiting.is_none() { storage.idle() } else { Ok(()) }
-        });
+    loop {
+        let first = match waiting.take() {
+            Some(first) => Ok(first),
+            None => scrub.wait(batches),
+        };
+        let done = match first {
+            Ok(first) => {
+                let group = std::iter::once(first).chain(batches.try_iter());
+                carry_out(&mut storage, group, reports, metrics).and_then(|()| {
+                    waiting = batches.try_recv().ok();
+                    if waiting.is_none() { storage.idle() } else { Ok(()) }
+                })
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let done = done.and_then(|()| scrub.look(&mut storage, reports, metrics));
         if let Err(error) = done {
             reports(Report::Failed(error));
             return;
         }
+    }
+}
+
+/// How often a part of what is stored is looked at: so seldom that it costs nothing, and so often that no part is so large
+/// that writes wait for it.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The pace at which what is stored is read again.
+struct Scrub {
+    /// Bytes a second; with none nothing is read.
+    rate: u64,
+    /// When a part was looked at last.
+    last: Instant,
+}
+
+impl Scrub {
+    /// Waits for a batch, or until it is time to look.
+    fn wait(&self, batches: &Receiver<Batch>) -> Result<Batch, RecvTimeoutError> {
+        if self.rate == 0 {
+            return batches.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        }
+        batches.recv_timeout(LOOK.saturating_sub(self.last.elapsed()))
+    }
+
+    /// Looks at the next part, if it is time.
+    fn look(
+        &mut self,
+        storage: &mut impl Storage,
+        reports: &Reports,
+        metrics: &Metrics,
+    ) -> Result<(), StorageError> {
+        if self.rate == 0 || self.last.elapsed() < LOOK {
+            return Ok(());
+        }
+        let parts = 1000 / LOOK.as_millis() as u64;
+        let found = storage.scrub((self.rate / parts).max(1))?;
+        self.last = Instant::now();
+        metrics.scrubbed.inc_by(found.bytes);
+        metrics.mended.inc_by(found.mended);
+        for rot in found.rot {
+            metrics.rotten(&rot);
+            reports(Report::Rot(rot));
+        }
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@
 //! - `inbox` is fair: one sender's flood fills that sender's lane.
 //! - `host` owns the automaton. It steps, hands records over, seals what is said, and lets go of what is durable.
 //! - `journal` writes and flushes; many steps share a flush. Beside it, snapshots are written piece by piece.
-//! - `past` is where all begins: the newest snapshot that proves itself, and the log.
+//! - `past` is where all begins: the newest snapshot that proves itself, and the log. `scrub` looks whether they stay whole.
 //!
 //! Nothing waits without a bound, and no thread waits for another that waits for it. [`node::start`] puts it together
 //! for a replica, [`caller::call`] for a client or a learner, which has neither disk nor thread.
@@ -40,6 +40,7 @@ pub mod metrics;
 mod net;
 pub mod node;
 mod past;
+mod scrub;
 pub mod storage;
 mod sync;
 #[cfg(test)]

@@ -13,10 +13,15 @@ use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use testudo_core::Rot;
 
 use crate::sync::lock;
 
 /// Why something was dropped, rejected or ended.
+/// What may rot.
+const RECORD: &str = "record";
+const SNAPSHOT: &str = "snapshot";
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct Reason {
     reason: &'static str,
@@ -71,6 +76,9 @@ pub struct Metrics {
     snapshot_bytes: Gauge,
     snapshot_time: Gauge<f64, AtomicU64>,
     pub(crate) snapshots_lost: Counter,
+    pub(crate) scrubbed: Counter,
+    pub(crate) mended: Counter,
+    rotten: Family<Reason, Counter>,
     steps: Family<KindOf, Counter>,
     heard: Family<KindOf, Counter>,
     said: Family<KindOf, Counter>,
@@ -116,6 +124,9 @@ impl Metrics {
             snapshot_bytes: Gauge::default(),
             snapshot_time: Gauge::default(),
             snapshots_lost: Counter::default(),
+            scrubbed: Counter::default(),
+            mended: Counter::default(),
+            rotten: Family::default(),
             steps: Family::default(),
             heard: Family::default(),
             said: Family::default(),
@@ -127,7 +138,10 @@ impl Metrics {
             protocol: Mutex::new(Vec::new()),
         };
         metrics.register_channels();
-        metrics.register_host();
+        metrics.register_log();
+        metrics.register_snapshots();
+        metrics.register_automaton();
+        metrics.register_damage();
         metrics
     }
 
@@ -186,7 +200,28 @@ impl Metrics {
         );
     }
 
-    fn register_host(&self) {
+    fn register_damage(&self) {
+        let mut guard = lock(&self.registry);
+        let registry = &mut *guard;
+        registry.register_with_unit(
+            "scrubbed",
+            "Bytes of log and snapshots that were read again to see whether they have rotted",
+            Unit::Bytes,
+            self.scrubbed.clone(),
+        );
+        registry.register(
+            "scrub_mended",
+            "Damaged places that a scrub has written again from their copies",
+            self.mended.clone(),
+        );
+        registry.register(
+            "scrub_rotten",
+            "Records and snapshots that a scrub has found rotten, and that are written anew",
+            self.rotten.clone(),
+        );
+    }
+
+    fn register_log(&self) {
         let mut guard = lock(&self.registry);
         let registry = &mut *guard;
         registry.register("records", "Records written to the log", self.records.clone());
@@ -213,6 +248,11 @@ impl Metrics {
             "Records that were found lost when the log was opened",
             self.records_lost.clone(),
         );
+    }
+
+    fn register_snapshots(&self) {
+        let mut guard = lock(&self.registry);
+        let registry = &mut *guard;
         registry.register("snapshots", "Snapshots written", self.snapshots.clone());
         registry.register_with_unit(
             "snapshot",
@@ -231,6 +271,11 @@ impl Metrics {
             "Snapshots that were found damaged at the start, and not used",
             self.snapshots_lost.clone(),
         );
+    }
+
+    fn register_automaton(&self) {
+        let mut guard = lock(&self.registry);
+        let registry = &mut *guard;
         registry.register("steps", "Steps of the automaton", self.steps.clone());
         registry.register(
             "messages_heard",
@@ -333,6 +378,8 @@ impl Metrics {
             "flush_ms": (self.flush_recent.get() * 1e4).round() / 10.0,
             "records_lost": self.records_lost.get(),
             "snapshots_lost": self.snapshots_lost.get(),
+            "records_rotten": self.rot_found().0,
+            "snapshots_rotten": self.rot_found().1,
         })
     }
 
@@ -347,6 +394,28 @@ impl Metrics {
     #[must_use]
     pub fn snapshots_written(&self) -> u64 {
         self.snapshots.get()
+    }
+
+    /// How many records were found lost at the start.
+    #[must_use]
+    pub fn lost_records(&self) -> u64 {
+        u64::try_from(self.records_lost.get()).unwrap_or_default()
+    }
+
+    /// A scrub has found something rotten.
+    pub(crate) fn rotten(&self, rot: &Rot) {
+        let reason = match rot {
+            Rot::Record(_) => RECORD,
+            Rot::Snapshot => SNAPSHOT,
+        };
+        self.rotten.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// How many records, and how many snapshots, have rotted while the node ran.
+    #[must_use]
+    pub fn rot_found(&self) -> (u64, u64) {
+        let of = |reason| self.rotten.get_or_create(&Reason { reason }).get();
+        (of(RECORD), of(SNAPSHOT))
     }
 
     /// How many snapshots were found damaged at the start, and not used.

@@ -62,11 +62,17 @@ pub struct NodeConfig<P: Driven> {
     /// Threads that verify frames. With none, frames are verified where they are read, which costs least; one or two
     /// bring more throughput where there are cores for them.
     pub verifiers: usize,
+    /// Bytes a second of log and snapshots that are read again to see whether they have rotted, about. With none, rot is
+    /// found at the next start.
+    pub scrub: u64,
     /// What a liar says instead. `None` in every node that is not a demonstration.
     pub outgoing: Option<Lie<P::Message>>,
     /// How the automaton is looked at.
     pub probe: Probe<P>,
 }
+
+/// A pace for [`NodeConfig::scrub`] that costs nothing that matters.
+pub const SCRUB: u64 = 1 << 20;
 
 /// See [`NodeConfig::outgoing`].
 pub struct Lie<M>(pub Outgoing<M>);
@@ -177,7 +183,7 @@ pub fn start_on<P: Driven>(
         carrier: Arc::new(Carriage(running.network.clone())),
         signer: Arc::new(config.key.voting),
         outgoing: config.outgoing.map(|lie| lie.0),
-        disk: Some(disk(storage, &inbox, &metrics, name)?),
+        disk: Some(disk(storage, &inbox, &metrics, name, config.scrub)?),
         workers: Workers::new(inbox.clone(), name),
         outputs: Box::new(outputs),
         evidence: Box::new(move |evidence| keeper.keep(&evidence)),
@@ -208,13 +214,14 @@ fn disk<P: Driven>(
     inbox: &Events<P>,
     metrics: &Arc<Metrics>,
     name: &str,
+    scrub: u64,
 ) -> Result<(Journal, Archivist), StartError> {
     let inbox = inbox.clone();
     let reports: Reports = Arc::new(move |report| inbox.tell(Event::Report(report)));
     let snapshots = storage.snapshots();
     let archivist = Archivist::start(snapshots, reports.clone(), metrics.clone(), name)
         .map_err(system("a thread for snapshots"))?;
-    let journal = Journal::start(storage, reports, metrics.clone(), name)
+    let journal = Journal::start(storage, reports, metrics.clone(), name, scrub)
         .map_err(system("a thread for the log"))?;
     Ok((journal, archivist))
 }

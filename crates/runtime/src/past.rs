@@ -1,39 +1,54 @@
 //! What an automaton remembers, read from what its storage held.
 //!
-//! A snapshot is a shortcut: one that does not read back whole, or whose contents do not prove themselves, is passed over
-//! for an older one, or for none, as long as the log still has all that it stood for. Only what is gone from the log too
-//! cannot be done without.
+//! One snapshot that does not read back whole, or whose contents do not prove themselves, is passed over for an older one, or
+//! for none. Where the log has not all that it stood for, the automaton is told that something is lost, and goes on from
+//! what there is: its promise is intact, and the rest it can have from others.
+//!
+//! The log is read record by record, and of each only what the automaton wants to keep beside the snapshot is held.
 
 use crate::host::{Driven, Fatal};
 use crate::metrics::Metrics;
 use crate::storage::{Recovered, SnapshotReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use testudo_core::{Decode, Past, Position};
+use testudo_core::{Decode, Lost, Past, Position};
 
 /// What the automaton is started from.
 ///
 /// # Errors
-/// When the log holds what is no record of the automaton's, or no snapshot can be read and records are forgotten.
+/// When the log holds what is no record of the automaton's, or the disk fails.
 pub(crate) fn past<P: Driven>(
     recovered: Recovered,
     metrics: &Metrics,
 ) -> Result<Past<P::Snapshot, P::Record>, Fatal> {
     let snapshot = newest::<P::Snapshot>(recovered.snapshots, metrics);
-    if snapshot.is_none() && recovered.forgotten > Position(0) {
-        return Err(Fatal::Recovery(format!(
-            "the records before {} are forgotten, and no snapshot that stood for them can be read: this replica may \
-             come back only under a new voting key",
-            recovered.forgotten
-        )));
-    }
-    let mut records = Vec::with_capacity(recovered.records.len());
-    for (position, bytes) in recovered.records {
+    let (mut records, mut lost) = (Vec::new(), recovered.lost);
+    for read in recovered.records {
+        let (position, bytes) = read?;
+        let Some(bytes) = bytes else {
+            if !lost.iter().any(|lost| lost.position == position) {
+                lost.push(Lost { position, tag: None });
+            }
+            continue;
+        };
         let record = P::Record::from_bytes(&bytes).map_err(|error| {
             Fatal::Recovery(format!("the record at {position} is of another form: {error}"))
         })?;
-        records.push((position, record));
+        let kept = P::keep(snapshot.as_ref(), position, record);
+        records.extend(kept.map(|record| (position, record)));
     }
-    Ok(Past { promise: recovered.promise, snapshot, records, lost: recovered.lost })
+    lost.sort_unstable();
+    metrics.found_lost(lost.len());
+    let covered = snapshot.as_ref().map_or(Position(0), P::covered);
+    if covered < recovered.forgotten {
+        tracing::error!(
+            "the records before {} are forgotten, and the snapshot that stood for them is lost: this replica has the state \
+             from others, and votes on no slot on which it may have voted before",
+            recovered.forgotten
+        );
+        // After all that there is: whatever slots that goes to, what is lost may have been about as many more.
+        lost.push(Lost { position: recovered.next, tag: None });
+    }
+    Ok(Past { promise: recovered.promise, snapshot, records, lost })
 }
 
 /// The newest snapshot that can be believed. Those that cannot are reported.

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
-use testudo_core::{Lost, Position, Promise, Tag};
+use testudo_core::{Lost, Position, Promise, Rot, Tag};
 
 /// Why storage could not do what it was asked. The replica stops: it must not say what it may forget.
 #[derive(Debug)]
@@ -49,12 +49,58 @@ pub struct Recovered {
     pub snapshots: Vec<Box<dyn SnapshotReader>>,
     /// Records before this one were let go of: without a snapshot there is no going on.
     pub forgotten: Position,
-    /// The records that are durable and not forgotten, in order.
-    pub records: Vec<(Position, Vec<u8>)>,
+    /// The records that are durable and not forgotten, read one by one.
+    pub records: Records,
     /// Records that were durable and cannot be read any more, in order.
     pub lost: Vec<Lost>,
     /// The position of the next record.
     pub next: Position,
+}
+
+/// Records in order, each read when its turn comes. One that is there and cannot be read is none.
+pub struct Records(Box<dyn Iterator<Item = Read> + Send>);
+
+/// What becomes of reading a record.
+type Read = Result<(Position, Option<Vec<u8>>), StorageError>;
+
+impl Records {
+    /// These.
+    pub fn new(records: impl Iterator<Item = Read> + Send + 'static) -> Self {
+        Self(Box::new(records))
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self::new(std::iter::empty())
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Records")
+    }
+}
+
+impl Iterator for Records {
+    type Item = Read;
+
+    fn next(&mut self) -> Option<Read> {
+        self.0.next()
+    }
+}
+
+/// What a look at a part of what is stored found.
+#[derive(Debug, Default)]
+pub struct Scrubbed {
+    /// How many bytes were read.
+    pub bytes: u64,
+    /// How many damaged places were written again from copies.
+    pub mended: u64,
+    /// What has rotted, each told once.
+    pub rot: Vec<Rot>,
+    /// Whether the end of all was reached, and the next look begins at the beginning.
+    pub is_round: bool,
 }
 
 /// Reads one snapshot back, piece by piece.
@@ -118,6 +164,15 @@ pub trait Storage: Send + 'static {
     /// When the disk fails.
     fn idle(&mut self) -> Result<(), StorageError> {
         Ok(())
+    }
+
+    /// Looks whether the next part of what is stored, of about so many bytes, is still what was written.
+    ///
+    /// # Errors
+    /// When the disk fails. That something has rotted is none: it is told.
+    fn scrub(&mut self, bytes: u64) -> Result<Scrubbed, StorageError> {
+        let _ = bytes;
+        Ok(Scrubbed::default())
     }
 
     /// The writer of snapshots, which another thread gets. Asked for once.

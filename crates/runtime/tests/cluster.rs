@@ -274,7 +274,10 @@ fn a_node_shows_itself() {
     assert!(http(address, "/readyz").0.contains("200"));
     let status: serde_json::Value = serde_json::from_str(&http(address, "/status").1).unwrap();
     assert_eq!(status["recorded"], serde_json::json!([5]));
-    assert_eq!(status["disk"]["records_lost"], 0, "the driver's part stands beside the automaton's");
+    assert_eq!(
+        status["disk"]["records_lost"], 0,
+        "the driver's part stands beside the automaton's"
+    );
     let (head, metrics) = http(address, "/metrics");
     assert!(head.contains("200"), "{head}");
     for line in [

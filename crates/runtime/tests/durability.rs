@@ -6,7 +6,7 @@ use common::{Ask, Running, Site, Told, Word, until};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
-use testudo_core::{Position, Promise, Tag};
+use testudo_core::{Encode as _, Lost, Position, Promise, Rot, Tag};
 use testudo_runtime::Fatal;
 use testudo_runtime::storage::{Put, Recovered, SnapshotWriter, Storage, StorageError};
 
@@ -208,13 +208,13 @@ fn a_snapshot_is_written_only_when_what_it_rests_on_is_durable() {
     assert_eq!(disk.get(|state| state.snapshots), 1);
 }
 
-/// The one snapshot in a node's folder.
+/// The newest snapshot in a node's folder.
 fn snapshot_file(site: &Site) -> PathBuf {
     let folder = site.data(0).join("log");
     let mut files = common::files(&folder);
     files.retain(|name| name.ends_with(".snapshot"));
-    assert_eq!(files.len(), 1, "{files:?}");
-    folder.join(&files[0])
+    assert!(files.len() <= 2, "{files:?}");
+    folder.join(files.iter().max().unwrap())
 }
 
 fn flip_in_the_middle(file: &Path) {
@@ -242,7 +242,7 @@ fn a_node_starts_from_its_newest_snapshot_and_the_log() {
     node.ask(Ask::Publish(4));
     node.handle.shutdown();
     let node = site.start(0);
-    assert_eq!(past(&node), (Some(vec![1, 2, 3]), 4), "the log is kept whole");
+    assert_eq!(past(&node), (Some(vec![1, 2, 3]), 4), "nobody let go of the log");
     assert_eq!(node.handle.metrics().lost_snapshots(), 0);
 }
 
@@ -266,7 +266,7 @@ fn a_snapshot_that_rots_is_not_used_and_the_log_stands_for_it() {
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_done_without_is_missed_in_a_sentence() {
+fn without_the_snapshot_that_stood_for_it_a_node_knows_that_something_is_lost() {
     let mut site = Site::new(1);
     let node = site.start(0);
     node.ask(Ask::Publish(1));
@@ -280,8 +280,56 @@ fn a_snapshot_that_cannot_be_done_without_is_missed_in_a_sentence() {
     assert_eq!(past(&node), (Some(vec![1, 0]), 1));
     node.handle.shutdown();
     flip_in_the_middle(&snapshot_file(&site));
-    let refused = common::run(site.config(0)).unwrap_err().to_string();
-    assert!(refused.contains("the records before 2 are forgotten, and no snapshot"), "{refused}");
+    let node = site.start(0);
+    assert_eq!(past(&node), (None, 1));
+    let lost = node.handle.inspect_blocking(|gossip| gossip.past.lost.clone());
+    assert_eq!(lost, Some(vec![Lost { position: Position(3), tag: None }]));
+}
+
+/// Starts a node that looks at its disk all the time.
+fn watchful(site: &mut Site) -> Running {
+    site.scrub = 1 << 30;
+    site.start(0)
+}
+
+#[test]
+fn rot_is_found_while_a_node_runs_and_goes_without_a_restart() {
+    let mut site = Site::new(1);
+    let node = watchful(&mut site);
+    (0..100).for_each(|number| node.ask(Ask::Publish(0x1122_3344_5566_7700 + number)));
+    until("all is published", || node.told().len() == 100);
+    let segment = site.data(0).join("log").join("log-0000000000000000.segment");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let record = 0x1122_3344_5566_7742_u64.to_bytes();
+    let at = bytes.windows(record.len()).position(|window| window == record).unwrap();
+    bytes[at] ^= 1;
+    // In place, as rot is: the log goes on in the same file.
+    std::os::unix::fs::FileExt::write_all_at(
+        &std::fs::OpenOptions::new().write(true).open(&segment).unwrap(),
+        &bytes[at..=at],
+        at as u64,
+    )
+    .unwrap();
+    until("the node is told", || node.told().iter().any(|told| matches!(told, Told::Rotten(_))));
+    let lost = Lost { position: Position(0x42), tag: Some(Tag::Other) };
+    assert!(node.told().contains(&Told::Rotten(Rot::Record(lost))));
+    assert_eq!(node.handle.metrics().rot_found(), (1, 0));
+    // It lets go of everything, and at its next start nothing is missing.
+    node.ask(Ask::Compact);
+    until("the snapshot is written", || node.handle.metrics().snapshots_written() == 1);
+    node.ask(Ask::Publish(1));
+    until("that is told", || node.told().contains(&Told::Published(1)));
+    flip_in_the_middle(&snapshot_file(&site));
+    until("the node is told", || node.told().contains(&Told::Rotten(Rot::Snapshot)));
+    node.ask(Ask::Keep);
+    until("another is written", || node.handle.metrics().snapshots_written() == 2);
+    node.handle.shutdown();
+    let node = site.start(0);
+    assert_eq!(
+        (node.handle.metrics().lost_records(), node.handle.metrics().lost_snapshots()),
+        (0, 0)
+    );
+    assert_eq!(past(&node).0.map(|recorded| recorded.len()), Some(102));
 }
 
 #[test]

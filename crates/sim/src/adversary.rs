@@ -191,6 +191,20 @@ impl<M: Message> Adversary<M> for Slow {
     }
 }
 
+/// Says the truth, but some of it late: a function says for how long it holds a message back, for whom. With this a
+/// primary orders just before anybody would give it up.
+pub struct Dawdler<F>(pub F);
+
+impl<M: Message, F: FnMut(Peer, &M) -> Duration> Adversary<M> for Dawdler<F> {
+    fn name(&self) -> &'static str {
+        "dawdle"
+    }
+    fn outgoing(&mut self, to: Peer, message: M, _: &mut Rng) -> Vec<Saying<M>> {
+        let after = self.0(to, &message);
+        vec![Saying { to, words: Words::Own(message), after }]
+    }
+}
+
 /// Leaves some peers out, and after a while others.
 #[derive(Default)]
 struct Selective {

@@ -15,7 +15,7 @@ use crate::world::{Setup, System};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use testudo_contracts::{
-    Batch, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Waiting,
+    Backlog, Batch, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Waiting,
 };
 use testudo_core::{Digest, Domain, Epoch, FaultModel, Membership, ReplicaId, Time};
 
@@ -100,7 +100,7 @@ where
             OrderOutput::Commit(slot) => Fact::Committed(*slot),
             OrderOutput::Rollback(slot) => Fact::RolledBack(*slot),
             OrderOutput::View(view, primary) => Fact::View(*view, *primary),
-            OrderOutput::Judge { .. } | OrderOutput::Behind(_) => return,
+            OrderOutput::Judge { .. } | OrderOutput::Behind(_) | OrderOutput::Remind => return,
         });
     }
 
@@ -134,7 +134,8 @@ where
         Err(format!("nobody here can be asked for {}", words.join(" ")))
     }
 
-    /// `propose a b` (`propose! a b` for the first fresh batch of a view), `waiting 1`, `waiting nothing`, `stop`.
+    /// `propose a b` (`propose! a b` for the first fresh batch of a view), `waiting 1`, `waiting nothing`,
+    /// `backlog 1 3`, `backlog nothing`, `stop`.
     fn ask(&mut self, words: &[&str]) -> Result<OrderInput, String> {
         let batch = |names: &[&str], gap_not_counted: bool| Batch {
             bundles: names.iter().map(|name| Digest::of(name.as_bytes())).collect(),
@@ -148,6 +149,12 @@ where
             ["waiting", number] => {
                 let number = number.parse().map_err(|_| format!("no number: {number}"))?;
                 OrderInput::Waiting(Waiting::Oldest(number))
+            }
+            ["backlog", "nothing"] => OrderInput::Backlog(None),
+            ["backlog", oldest, newest] => {
+                let number = |word: &str| word.parse().map_err(|_| format!("no number: {word}"));
+                let (oldest, newest) = (number(oldest)?, number(newest)?);
+                OrderInput::Backlog(Some(Backlog { oldest, newest }))
             }
             ["stop"] => OrderInput::Stop,
             _ => return Err(format!("nothing to ask for: {}", words.join(" "))),

@@ -179,11 +179,20 @@ impl<P: Protocol> Disk<P> {
 
     /// What the node finds when it starts, and the position that its next record gets.
     pub(crate) fn past(&self) -> (Past<P::Snapshot, P::Record>, Position) {
+        let snapshot = self.snapshot.as_ref();
+        let records = self.records.iter().filter_map(|(position, record)| {
+            Some((*position, P::keep(snapshot, *position, record.clone())?))
+        });
+        let mut lost: Vec<Lost> =
+            self.lost.iter().map(|(at, tag)| Lost { position: *at, tag: *tag }).collect();
+        if self.floor > snapshot.map_or(Position(0), P::covered) {
+            lost.push(Lost { position: self.end, tag: None });
+        }
         let past = Past {
             promise: self.promise(),
             snapshot: self.snapshot.clone(),
-            records: self.records.iter().map(|(at, record)| (*at, record.clone())).collect(),
-            lost: self.lost.iter().map(|(at, tag)| Lost { position: *at, tag: *tag }).collect(),
+            records: records.collect(),
+            lost,
         };
         (past, self.end)
     }

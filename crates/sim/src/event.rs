@@ -36,6 +36,8 @@ pub enum Loss {
     Down,
     /// A script dropped it.
     Script,
+    /// Too much waited for its receiver.
+    Overflow,
 }
 
 /// Something about the protocol's work that oracles judge, told by the system's own reading of its outputs.

@@ -21,6 +21,7 @@ pub mod idle;
 pub mod keys;
 pub mod liar;
 pub mod linear;
+pub mod load;
 pub mod memory;
 pub mod oracle;
 mod papers;
@@ -35,7 +36,7 @@ pub mod upstream;
 pub mod workload;
 pub mod world;
 
-pub use adversary::{Adversary, Misconduct};
+pub use adversary::{Adversary, Misconduct, Saying};
 pub use atlas::{Ailment, Condition, Findings, Harm};
 pub use event::{Audit, Event, Fact, Letter, Loss, NodeId};
 pub use host::Flaw;

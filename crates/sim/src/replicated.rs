@@ -24,7 +24,7 @@ use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
     Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Health, Learner,
     LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply,
-    ReplyBody, Request, Standing, StateAnswer, Status, Voucher,
+    ReplyBody, Request, Standing, StateAnswer, StateAsk, Status, Voucher,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
@@ -36,11 +36,6 @@ pub trait Knowledge<O: Ordering>: 'static {
     fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message>;
     /// Whether evidence convinces a third party.
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool;
-    /// Whether a replica votes, and knows of every vote that it has cast.
-    fn votes(order: &O) -> bool {
-        let _ = order;
-        true
-    }
     /// A message as scripts print it, without its name.
     fn show(message: &O::Message) -> String {
         compact(&format!("{message:?}"))
@@ -178,7 +173,14 @@ where
                 facts.push(Fact::Checkpoint { slot: *slot, state: *state });
             }
             Event::View(view, primary) => facts.push(Fact::View(*view, *primary)),
-            Event::Implausible { .. } | Event::Health(_) => {
+            Event::Restored(slot) => facts.push(Fact::Restored(*slot)),
+            Event::Healed { slot, differing: Some(differing), .. } => {
+                facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
+            }
+            Event::Implausible { .. }
+            | Event::Health(_)
+            | Event::Healed { .. }
+            | Event::Halted { .. } => {
                 facts.push(Fact::Note(format!("{output:?}").into()));
             }
         }
@@ -203,6 +205,9 @@ where
                 }
                 Standing::Diverged(slot) => Fact::Diverged(*slot),
             },
+            Either::Other(LearnerOutput::Repaired(repair)) => {
+                Fact::Note(format!("{repair:?}").into())
+            }
         });
     }
 
@@ -214,7 +219,7 @@ where
         let Status { stable, health, .. } = replica.status();
         let stable = stable.map_or(Slot(0), |checkpoint| checkpoint.slot);
         Condition {
-            votes: K::votes(replica.order()),
+            votes: votes(replica.order()),
             is_well: health == Health::Well,
             stable,
             horizon: Slot(replica.order().stable().max(stable).0 + 2 * self.interval),
@@ -222,7 +227,7 @@ where
     }
 
     fn describe(&self, replica: &Self::Replica) -> String {
-        format!("votes {}, {:?}", K::votes(replica.order()), replica.status())
+        format!("votes {}, {:?}", votes(replica.order()), replica.status())
     }
 
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
@@ -309,7 +314,7 @@ where
                 let read = self.read_now(client, ticket);
                 read.map(|(_, result)| Heard::Answer(ticket, result)).into_iter().collect()
             }
-            Either::Other(LearnerOutput::Standing(_)) => Vec::new(),
+            Either::Other(LearnerOutput::Standing(_) | LearnerOutput::Repaired(_)) => Vec::new(),
         }
     }
 
@@ -322,6 +327,11 @@ where
         let state = replica.state();
         Some(Held { slot: state.slot, time: state.time, state: &state.map })
     }
+}
+
+/// Whether a replica votes, and knows of every vote that it has cast.
+fn votes<O: Ordering>(order: &O) -> bool {
+    order.standing() == testudo_contracts::Standing::Voting && order.lost_slots() == 0
 }
 
 /// Lies that know what a replica says: other results, properly described; another state.
@@ -415,7 +425,7 @@ where
                 let (slot, result) = self.read_now(client, ticket)?;
                 Some(format!("{} as of {slot:?}", W::show_result(&result)))
             }
-            Either::Other(LearnerOutput::Standing(_)) => None,
+            Either::Other(LearnerOutput::Standing(_) | LearnerOutput::Repaired(_)) => None,
         }
     }
 
@@ -445,7 +455,11 @@ where
             ReplicaMessage::Claim(Claim { round, slot }) => {
                 format!("round …{:03} {slot:?}", round % 1000)
             }
-            ReplicaMessage::StateAsk(ask) => compact(&format!("{ask:?}")),
+            ReplicaMessage::StateAsk(StateAsk::Head) => "head".into(),
+            ReplicaMessage::StateAsk(StateAsk::Certificate) => "certificate".into(),
+            ReplicaMessage::StateAsk(StateAsk::Nodes { slot, tree, places }) => {
+                format!("{} nodes of {tree:?} of {slot:?}", places.len())
+            }
             ReplicaMessage::State(answer) => show_state(answer),
         }
     }
@@ -471,10 +485,9 @@ where
 /// State as a script's reader wants it: what it is, and not what is in it.
 fn show_state(answer: &StateAnswer) -> String {
     match answer {
-        StateAnswer::Head(_, head) => format!("head of {:?} {:?}", head.slot, head.digest()),
-        StateAnswer::Chunk { slot, tree, after, chunk } => {
-            let after = if after.is_some() { " further on" } else { "" };
-            format!("{} bytes of {tree:?} of {slot:?}{after}", chunk.len())
+        StateAnswer::Head(_, head, _) => format!("head of {:?} {:?}", head.slot, head.digest()),
+        StateAnswer::Nodes { slot, tree, nodes } => {
+            format!("{} nodes of {tree:?} of {slot:?}", nodes.len())
         }
         StateAnswer::Gone(slot) => format!("no state of {slot:?}"),
     }

@@ -25,6 +25,7 @@ enum Act {
     Fire(NodeId, u64),
     Flush(NodeId, u32, u64),
     Finish(NodeId, u64),
+    Serve(NodeId),
     Trouble(usize),
     Restart(NodeId),
     /// An ambush: this replica, or everybody, loses power.
@@ -188,6 +189,7 @@ impl<S: System> Seeded<S> {
             }
             Act::Flush(node, life, mark) => self.world.flush(node, life, mark),
             Act::Finish(node, number) => self.world.finish(node, number),
+            Act::Serve(node) => self.world.serve(node),
             Act::Restart(node) => self.world.restart(node),
             Act::Strike(victim) => self.strike(victim),
             Act::Scrub(node) => {
@@ -270,6 +272,7 @@ impl<S: System> Seeded<S> {
                 let after = Weather::takes(weather.chore, &mut self.rng);
                 self.plan(after, Act::Finish(node, number));
             }
+            Pending::Serve(node, after) => self.plan(after, Act::Serve(node)),
         }
     }
 

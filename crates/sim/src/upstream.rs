@@ -1,18 +1,22 @@
 //! A replica that orders honestly and lies to those who learn from it.
 //!
-//! To its fellow replicas it tells the truth, so nothing slows its lies down: whatever a learner hears from it may be
-//! false. It keeps to one strategy for a while, so that each gets its chance to do harm, and then takes another.
+//! To its fellow replicas it tells the truth, unless they heal and learn a state from it, so nothing slows its lies down:
+//! whatever a learner hears from it may be false. It keeps to one strategy for a while, so that each gets its chance to do harm, and then takes another.
 //!
 //! What a forged word looks like does not need a world: [`other_outcome`], [`other_batch`], [`chain_after`], [`inflated`]
-//! and [`other_chunk`] are for whoever lies to learners, production's demonstration of lying replicas included.
+//! and [`other_state`] are for whoever lies to learners, production's demonstration of lying replicas included.
 
 use crate::adversary::{Adversary, Saying, Words};
 use crate::rng::{Chance, Rng};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use testudo_contracts::{Batch, StableCheckpoint};
-use testudo_core::{Digest, Message, Peer, Signed, Slot, Verified};
-use testudo_replication::{Bundle, Claim, Feed, ReplicaMessage, StateAnswer, StateAsk, Voucher};
+use testudo_core::{Decode, Digest, Encode, Message, Peer, Signed, Slot, Verified};
+use testudo_replication::{
+    Bundle, Claim, Feed, ReplicaMessage, StateAnswer, StateAsk, Summaries, Voucher,
+};
+use testudo_state::Map;
+use testudo_state::sync::Node;
 
 /// A way of lying to learners.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -138,7 +142,7 @@ impl Upstream {
                 self.bodies.drain(..beyond);
             }
             ReplicaMessage::Stable(stable)
-            | ReplicaMessage::State(StateAnswer::Head(stable, _)) => {
+            | ReplicaMessage::State(StateAnswer::Head(stable, ..)) => {
                 // The oldest one does the most harm.
                 self.stable.get_or_insert_with(|| stable.clone());
             }
@@ -200,8 +204,12 @@ impl Upstream {
                 let slot = Slot(if self.is_fixed { 0 } else { chance.below(claim.slot.0 + 1) });
                 one(Word::Claim(Claim { slot, ..*claim }))
             }
+            // Who never gives a head that is right is asked for no nodes.
+            (Strategy::BadState, Word::State(StateAnswer::Head(..))) if chance.per_mille(500) => {
+                None
+            }
             (Strategy::BadState, Word::State(answer)) => {
-                one(Word::State(other_chunk(answer, chance)?))
+                one(Word::State(other_state(answer, chance)?))
             }
             (Strategy::Gone, Word::State(answer)) => {
                 one(Word::State(StateAnswer::Gone(slot_of(answer))))
@@ -280,27 +288,43 @@ pub fn inflated(claim: &Claim, chance: &mut dyn Chance) -> Claim {
 
 fn slot_of(answer: &StateAnswer) -> Slot {
     match answer {
-        StateAnswer::Head(_, head) => head.slot,
-        StateAnswer::Chunk { slot, .. } | StateAnswer::Gone(slot) => *slot,
+        StateAnswer::Head(_, head, _) => head.slot,
+        StateAnswer::Nodes { slot, .. } | StateAnswer::Gone(slot) => *slot,
     }
 }
 
-/// A chunk with a byte changed, or cut short, or of another place than it says. None of an answer that is no chunk; an
-/// empty one may stay as it is.
-pub fn other_chunk(answer: &StateAnswer, chance: &mut dyn Chance) -> Option<StateAnswer> {
-    let StateAnswer::Chunk { slot, tree, after, chunk } = answer else { return None };
-    let (mut after, mut bytes) = (after.clone(), chunk.to_vec());
-    match chance.below(3) {
-        0 => bytes.truncate(chance.below(bytes.len().max(1) as u64) as usize),
-        1 if after.is_some() => after = None,
+/// The node with these bits changed in the last of its bytes that can be so that it can be read.
+fn forged(node: &Node, bits: u8) -> Option<Node> {
+    let truth = node.to_bytes();
+    (0..truth.len()).rev().find_map(|at| {
+        let mut bytes = truth.clone();
+        *bytes.get_mut(at)? ^= bits;
+        Node::from_bytes(&bytes).ok()
+    })
+}
+
+/// A head under which there is nothing; or nodes with a byte changed, or fewer than were asked for, or in another order.
+/// None of an answer that has nothing to be changed, and of one whose changed bytes nobody could read.
+pub fn other_state(answer: &StateAnswer, chance: &mut dyn Chance) -> Option<StateAnswer> {
+    let (slot, tree, mut nodes) = match answer {
+        StateAnswer::Nodes { slot, tree, nodes } => (slot, tree, nodes.clone()),
+        StateAnswer::Head(certificate, head, summaries) => {
+            let service = Map::new().summary();
+            let summaries = Box::new(Summaries { service, ..**summaries });
+            return Some(StateAnswer::Head(certificate.clone(), *head, summaries));
+        }
+        StateAnswer::Gone(_) => return None,
+    };
+    match chance.below(4) {
+        0 => nodes.truncate(chance.below(nodes.len().max(1) as u64) as usize),
+        1 if nodes.len() > 1 => nodes.reverse(),
         _ => {
-            let place = chance.below(bytes.len().max(1) as u64) as usize;
-            if let Some(byte) = bytes.get_mut(place) {
-                *byte ^= 1 << chance.below(8);
-            }
+            let node = chance.below(nodes.len().max(1) as u64) as usize;
+            let node = nodes.get_mut(node)?;
+            *node = forged(node, 1 << chance.below(8))?;
         }
     }
-    Some(StateAnswer::Chunk { slot: *slot, tree: *tree, after, chunk: bytes.into() })
+    Some(StateAnswer::Nodes { slot: *slot, tree: *tree, nodes })
 }
 
 impl<M: Message> Adversary<ReplicaMessage<M>> for Upstream {
@@ -314,7 +338,9 @@ impl<M: Message> Adversary<ReplicaMessage<M>> for Upstream {
         message: ReplicaMessage<M>,
         chance: &mut Rng,
     ) -> Vec<Saying<ReplicaMessage<M>>> {
-        if to.replica().is_some() {
+        // A replica that heals learns, too, and hears nothing else of this than the state that it asked for.
+        let is_learned = to.replica().is_none() || matches!(message, ReplicaMessage::State(_));
+        if !is_learned {
             return vec![Saying::now(to, message)];
         }
         self.change(chance);
@@ -341,11 +367,11 @@ impl<M: Message> Adversary<ReplicaMessage<M>> for Upstream {
     ) -> bool {
         self.remember(message.message());
         let asker = message.via();
-        if asker.replica().is_some() || self.strategy != Strategy::Gone {
+        if self.strategy != Strategy::Gone {
             return true;
         }
         match message.message() {
-            ReplicaMessage::StateAsk(StateAsk::Chunk { slot, .. }) => {
+            ReplicaMessage::StateAsk(StateAsk::Nodes { slot, .. }) => {
                 let gone = || ReplicaMessage::State(StateAnswer::Gone(*slot));
                 say.extend((0..chance.between(1, 4)).map(|_| Saying::now(asker, gone())));
                 false

@@ -10,6 +10,7 @@ mod harm;
 mod speak;
 mod stated;
 mod step;
+mod work;
 
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
@@ -17,8 +18,9 @@ use crate::event::{Audit, Event, Fact, Letter, NodeId};
 use crate::host::{Flaw, Host};
 use crate::keys::{SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
+use crate::load::Load;
 use crate::rng::Rng;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -218,6 +220,8 @@ pub(crate) struct Frame<M> {
     pub(crate) signed: Signed<M>,
     pub(crate) letter: Letter,
     pub(crate) verified: RefCell<Option<Judgement<M>>>,
+    /// How many signatures were checked for that.
+    pub(crate) checks: Cell<u32>,
 }
 
 /// A message under way.
@@ -239,6 +243,8 @@ pub enum Pending {
     Flush(NodeId, u32, u64),
     /// Something goes on in the background: node, its number.
     Chore(NodeId, u64),
+    /// A node's processor is busy for so long, then it looks at the next message.
+    Serve(NodeId, Duration),
 }
 
 /// Whoever wants to hear of every event at once.
@@ -273,6 +279,8 @@ pub struct World<S: System> {
     steps: u64,
     observers: Vec<Rc<RefCell<dyn Observer>>>,
     rng: Rng,
+    /// What work costs; none where nothing does.
+    load: Option<Load>,
 }
 
 impl<S: System> World<S> {
@@ -332,6 +340,7 @@ impl<S: System> World<S> {
             steps: 0,
             observers: Vec::new(),
             rng: Rng::split(seed, "adversary", 0),
+            load: None,
         };
         for (index, signer) in voting.iter().enumerate() {
             world.add_replica(ReplicaId(index as u16), signer, seed);

@@ -2,13 +2,14 @@
 
 mod history;
 mod identity;
+mod notices;
 
 pub(crate) use identity::Identity;
 
 use crate::cli;
 use crate::cluster::Address;
 use crate::failure::{Failure, Outcome, plain};
-use crate::logging::{self, NOTICE};
+use crate::logging;
 use crate::lying::{self, Lie};
 use crate::protocols::{self, Runnable, Visit};
 use crate::say;
@@ -19,7 +20,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use testudo_contracts::OrderConfig;
+use testudo_contracts::{OrderConfig, Standing};
 use testudo_core::ReplicaId;
 use testudo_kv::Kv;
 use testudo_replication::{Config, Replica};
@@ -162,6 +163,7 @@ impl Run<'_> {
             listener,
             metrics: admin,
             verifiers: 0,
+            scrub: testudo_runtime::node::SCRUB,
             outgoing,
             probe: probe::<O>(cluster.id.to_string(), history.clone(), lie),
         };
@@ -182,18 +184,27 @@ fn probe<O: Runnable>(
     let lies = lying::claims::Claims::new(lie);
     Probe {
         status: Box::new(move |replica| {
-            let (executed, caught) = history.show();
-            lies.told(Claim::of(&cluster, &replica.status(), executed, caught))
+            lies.told(Claim::of(&cluster, &replica.status(), history.show()))
         }),
         ready: Box::new(|replica| {
             let status = replica.status();
-            !status.changing_view && status.slot == status.known
+            let is_well = status.health == testudo_replication::Health::Well;
+            let votes = status.standing == Standing::Voting;
+            is_well && votes && !status.changing_view && status.slot == status.known
         }),
         numbers: Box::new(move |replica| {
             let status = replica.status();
             let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
             let (sets, accused) = numbers.evidence();
+            let transfer = status.transfer.unwrap_or_default();
             vec![
+                ("standing", standing_number(status.standing)),
+                ("lost_slots", number(status.lost_slots)),
+                ("healed", number(numbers.healings())),
+                ("transfer_target_slot", number(transfer.target.0)),
+                ("transfer_fetched_bytes", number(transfer.fetched.bytes)),
+                ("transfer_state_bytes", number(transfer.bytes)),
+                ("behind_slots", number(status.known.0.saturating_sub(status.slot.0))),
                 ("health", health_number(status.health)),
                 ("evidence_sets", number(sets)),
                 ("evidence_accused", number(accused)),
@@ -214,8 +225,19 @@ const fn health_number(health: testudo_replication::Health) -> i64 {
     use testudo_replication::Health;
     match health {
         Health::Well => 0,
+        Health::Behind(_) => 1,
         Health::Diverged(_) => 2,
         Health::Halted(_) => 3,
+    }
+}
+
+/// A replica's standing as a number that alarms can be set on: 0 when it votes.
+const fn standing_number(standing: Standing) -> i64 {
+    match standing {
+        Standing::Voting => 0,
+        Standing::Joining => 1,
+        Standing::Forgotten => 2,
+        Standing::Stopped => 3,
     }
 }
 
@@ -232,20 +254,4 @@ fn listen(given: Option<&str>, own: &Address) -> Outcome<TcpListener> {
     };
     TcpListener::bind(&address)
         .map_err(|error| Failure::failed(format!("cannot listen on {address}: {}", plain(&error))))
-}
-
-/// Tells an operator what a replica's health has become.
-fn notice_health(health: testudo_replication::Health) {
-    use testudo_replication::Health;
-    match health {
-        Health::Well => tracing::info!(target: NOTICE, "is well again"),
-        Health::Diverged(slot) => tracing::warn!(
-            target: NOTICE,
-            "has a state after slot {slot} that is not what a quorum signed; its disk or memory may be failing"
-        ),
-        Health::Halted(slot) => tracing::warn!(
-            target: NOTICE,
-            "has stopped at slot {slot}: no digest of its state can reach a quorum any more"
-        ),
-    }
 }

@@ -7,8 +7,10 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::hosts::burden;
-use support::hurt::{SlowDisk, SmallDisk, flip_in_the_middle};
+use support::hosts::{Client, burden};
+use support::hurt::{
+    SlowDisk, SmallDisk, flip_before_the_end, flip_in_memory, flip_in_the_middle, written,
+};
 use support::troupe::{Role, Troupe};
 use support::workload::Workload;
 use support::{alone, eventually, said, testudo};
@@ -27,6 +29,12 @@ const SMALL: u64 = 192 << 20;
 
 /// Milliseconds of a flush of the slow disk.
 const SLOW: u32 = 120;
+
+/// How far before the end of a log it rots.
+const RECENT: usize = 16 << 10;
+
+/// How often a bit is flipped until it hits what a log holds once only. Every third or so hits an edge of a record.
+const ATTEMPTS: usize = 10;
 
 /// The replica that lies for a while.
 const LIAR: usize = 1;
@@ -65,16 +73,76 @@ fn answers(workload: &Workload, count: usize) {
 fn one_after_the_other_is_hurt_and_heals() {
     let _alone = alone();
     let troupe = Troupe::start(LIAR);
-    let workload = Workload::resting(&troupe.etcd, 1, REST);
+    put_what_will_rot(&troupe.etcd);
+    let workload = Workload::resting(&troupe.etcd, 2, REST);
     let mut stage = Stage { troupe, workload };
     stage.round("killed and started again", |troupe, workload| killed(troupe, workload, 0));
+    stage.round("rotten memory", |troupe, workload| rotten_memory(troupe, workload, 1));
     stage.round("a rotten snapshot", |troupe, workload| rotten_snapshot(troupe, workload, 2));
     stage.round("a full disk", |troupe, workload| full_disk(troupe, workload, 3));
     stage.round("a slow disk", slow_disk);
-    stage.round("a liar, replaced", |troupe, workload| liar(troupe, workload, LIAR));
     stage.round("a rotten log", |troupe, workload| rotten_log(troupe, workload, 2));
+    // Last, as whoever has signed lies has no vote any more.
+    stage.round("a liar, replaced", |troupe, workload| liar(troupe, workload, LIAR));
     stage.workload.verify();
     stage.troupe.stop();
+}
+
+/// What becomes of a replica's folder while it is down.
+#[derive(Clone, Copy, PartialEq)]
+enum Loss {
+    /// It is emptied.
+    Emptied,
+    /// It is as it was some time ago.
+    Restored,
+}
+
+/// A replica that has forgotten what it said finds out from the others. It follows them, and never votes.
+fn forgetful(loss: Loss) {
+    let _alone = alone();
+    let troupe = Troupe::start(LIAR);
+    let workload = Workload::resting(&troupe.etcd, 1, REST);
+    let mut stage = Stage { troupe, workload };
+    stage.round("forgotten", |troupe, workload| {
+        let (id, old) = (3, troupe.folder().join("old"));
+        answers(workload, MEANWHILE);
+        if loss == Loss::Restored {
+            assert_eq!(troupe.end(id, "TERM"), Some(0));
+            troupe.copy_data(id, &old);
+            troupe.begin(id, Role::Honest);
+            troupe.healed(id);
+            answers(workload, 2 * MEANWHILE);
+        }
+        assert_eq!(troupe.end(id, "KILL"), None);
+        std::fs::remove_dir_all(troupe.data(id)).expect("its folder is removed");
+        if loss == Loss::Restored {
+            std::fs::rename(&old, troupe.data(id)).expect("the old one takes its place");
+        }
+        answers(workload, MEANWHILE);
+        troupe.begin(id, Role::Honest);
+        eventually("it finds out", || {
+            (troupe.row(id)["claim"]["standing"] == "forgotten").then_some(())
+        });
+        troupe.healed(id);
+    });
+    stage.workload.verify();
+    let output = testudo(&["status", "--cluster", &stage.troupe.cluster]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let what = "Replica that has forgotten what it promised, and only follows: 3.";
+    assert!(shown.contains(what), "{shown}");
+    assert!(!shown.contains("caught lying:"), "{shown}");
+    stage.troupe.stop();
+}
+
+#[test]
+fn an_emptied_folder_is_found_out() {
+    forgetful(Loss::Emptied);
+}
+
+#[test]
+fn an_old_copy_of_a_folder_is_found_out() {
+    forgetful(Loss::Restored);
 }
 
 /// It comes back with all that it had said.
@@ -90,15 +158,29 @@ fn killed(troupe: &mut Troupe, workload: &Workload, id: usize) {
 
 /// What it lost is known to have been lost, and nothing that rests on it is used.
 fn rotten_log(troupe: &mut Troupe, workload: &Workload, id: usize) {
-    assert_eq!(troupe.end(id, "KILL"), None);
-    let segments = troupe.files(id, ".segment");
-    flip(&segments[0]);
-    answers(workload, MEANWHILE);
-    troupe.begin(id, Role::Honest);
-    troupe.healed(id);
-    assert!(troupe.said(id).contains("the log is damaged"), "{}", troupe.said(id));
+    let is_lost = (0..ATTEMPTS).any(|attempt| {
+        assert_eq!(troupe.end(id, "KILL"), None);
+        let segments = troupe.files(id, ".segment");
+        // What is older is in a snapshot by now, and is missed by nobody.
+        let segment = segments.iter().rev().find(|file| written(file) > 2 * RECENT);
+        let segment = segment.expect("there is a log");
+        let place = flip_before_the_end(segment, RECENT - 200 * attempt);
+        eprintln!("flipped a bit of byte {place} of {}", segment.display());
+        answers(workload, MEANWHILE);
+        troupe.begin(id, Role::Honest);
+        troupe.healed(id);
+        let said = troupe.said(id);
+        // The edges of a record stand in the log twice: one that rots is written again from the other.
+        assert!(said.contains("the log is damaged") || said.contains("were mended"), "{said}");
+        said.contains("the log is damaged")
+    });
+    assert!(is_lost, "the bit was in an edge each time:\n{}", troupe.said(id));
     let disk = troupe.row(id)["claim"]["disk"].take();
     assert!(disk["records_lost"].as_u64() >= Some(1), "{disk:#}");
+    eventually("it votes on every slot again", || {
+        let claim = troupe.row(id)["claim"].take();
+        (claim["standing"] == "voting" && claim["lost_slots"] == 0).then_some(())
+    });
 }
 
 /// A snapshot that does not prove itself is not used.
@@ -116,6 +198,31 @@ fn rotten_snapshot(troupe: &mut Troupe, workload: &Workload, id: usize) {
     assert!(troupe.said(id).contains("a snapshot is lost"), "{}", troupe.said(id));
     let disk = troupe.row(id)["claim"]["disk"].take();
     assert_eq!(disk["snapshots_lost"], snapshots.len(), "{disk:#}");
+}
+
+/// A value that stands nowhere else in a process's memory, with a first byte that is rare there.
+const ROT: &str = "\u{1d}a value that is going to rot in the memory of one replica";
+
+/// Raises the store's revision to 2.
+fn put_what_will_rot(etcd: &str) {
+    let client = Client::new(etcd);
+    eventually("the gateway serves", || client.put("key-rot", ROT.to_owned()).ok());
+}
+
+/// A bit flips in memory. The replica finds out by itself, and says nothing of its state before it is right again.
+fn rotten_memory(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    let places = flip_in_memory(troupe.pid(id), ROT.as_bytes());
+    eprintln!("flipped a bit in {places} places of replica {id}'s memory");
+    assert!(places > 0, "the value is nowhere");
+    eventually("it finds out and heals", || {
+        troupe.said(id).contains("has healed at slot").then_some(())
+    });
+    answers(workload, MEANWHILE);
+    troupe.healed(id);
+    let healed = troupe.row(id)["claim"]["healed"].take();
+    assert!(healed["differing"].as_u64() >= Some(1), "{healed:#}");
+    let said = troupe.said(id);
+    assert!(said.contains("is not what a quorum signed"), "{said}");
 }
 
 fn flip(file: &Path) {
@@ -204,6 +311,9 @@ fn liar(troupe: &mut Troupe, workload: &Workload, id: usize) {
     assert_eq!(troupe.end(id, "TERM"), Some(0), "{row:#}");
     troupe.begin(id, Role::Honest);
     troupe.healed(id);
+    // What it signed is not in its log: it knows that now, follows, and never votes under that key again.
+    let row = troupe.row(id);
+    assert_eq!(row["claim"]["standing"], "forgotten", "{row:#}");
     for (other, row) in troupe.status()["replicas"].as_array().expect("rows").iter().enumerate() {
         let is_accused = row["caught"].as_array().is_some_and(|all| !all.is_empty());
         assert_eq!(is_accused, other == id, "{row:#}");

@@ -242,6 +242,34 @@ pub(crate) fn decode_frame<'a>(frame: &'a [u8], seal: &Seal, position: u64) -> O
     })
 }
 
+/// What a look at a frame that should be whole finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Examined {
+    /// It is.
+    Whole,
+    /// It is but for this edge, which belongs there.
+    Mend(usize, [u8; EDGE]),
+    /// Its payload is lost; this was its tag, if that is left.
+    Broken(Option<u64>),
+}
+
+/// Looks at the frame that fills `frame`, which should be that of the record at `position`.
+pub(crate) fn examine_frame(frame: &[u8], seal: &Seal, position: u64) -> Examined {
+    let tail_offset = frame.len().saturating_sub(EDGE);
+    let fits = |fields: &Fields| fields.position == position && fields.frame_size() == frame.len();
+    let head = Fields::read_head(frame, 0, seal).filter(fits);
+    let tail = Fields::read_tail(frame, tail_offset, seal).filter(fits);
+    let whole = |fields: &Fields| {
+        frame.get(fields.payload_range(0)).is_some_and(|payload| fields.matches(payload, seal))
+    };
+    match (head.filter(whole), tail.filter(whole)) {
+        (Some(_), Some(_)) => Examined::Whole,
+        (Some(fields), None) => Examined::Mend(tail_offset, fields.tail(seal)),
+        (None, Some(fields)) => Examined::Mend(0, fields.head(seal)),
+        (None, None) => Examined::Broken(head.or(tail).map(|fields| fields.tag)),
+    }
+}
+
 /// The parts of `bytes`, which stand at `offset` of their file, that lie in one sector each.
 pub(crate) fn sectors(bytes: &[u8], offset: usize) -> impl Iterator<Item = &[u8]> {
     let first = (offset.next_multiple_of(SECTOR) - offset).min(bytes.len());

@@ -32,6 +32,11 @@
 //! What the log cannot see: a disk that goes back to an older image as a whole, or loses the newest segments with their names.
 //! That [`Recovered::fresh`] or [`Recovered::next`] do not fit what else is known is for the caller to notice.
 //!
+//! # While it runs
+//!
+//! What rots after opening is found by [`Log::scrub`], a part at a time: an edge or header is written again from its twin, a
+//! record that is lost is named with its tag, while its owner may still know in memory what it said.
+//!
 //! # Failure
 //!
 //! After any operation that failed on the disk, a [`Log`] or [`Superblock`] fails for good, since a flush that succeeds after
@@ -57,6 +62,7 @@ mod log;
 mod memory;
 mod recover;
 mod scan;
+mod scrub;
 mod segment;
 mod snapshot;
 mod superblock;
@@ -65,6 +71,7 @@ pub use disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 pub use log::{AppendError, Log, Options, Position, ReadError};
 pub use memory::{MemoryDisk, MemoryFile};
 pub use recover::{Damage, OpenError, Recovered};
+pub use scrub::Scrubbed;
 pub use segment::{FORMAT_VERSION, Identity};
 pub use snapshot::{CHUNK_MAX, SnapshotError, SnapshotReader, SnapshotWriter, Snapshots};
 pub use superblock::{Loaded, SUPERBLOCK_MAX, Superblock, SuperblockError};

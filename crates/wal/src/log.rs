@@ -347,28 +347,65 @@ impl<D: Disk> Log<D> {
         if self.is_lost(position) {
             return Err(ReadError::Damaged);
         }
-        let Some((&first, segment)) = self.segments.range(..=position).next_back() else {
+        let Some(first) = self.segment_of(position) else {
             return Err(ReadError::Forgotten { first: self.first() });
         };
-        let index = (position - first) as usize;
-        let begin = segment.offsets.get(index).ok_or(ReadError::Damaged)?;
-        let begin = u64::from(*begin) * UNIT as u64;
-        let after = segment.offsets.get(index + 1);
-        let end = after.map_or(segment.end, |offset| u64::from(*offset) * UNIT as u64);
-        let seal = Seal::new(self.identity, self.salt, first);
-        if let Some(frame) = self.pending(first, begin..end) {
+        let place = self.place(first, position).ok_or(ReadError::Damaged)?;
+        let seal = self.seal(first);
+        if let Some(frame) = self.pending(first, place.clone()) {
             return decode_frame(frame, &seal, position).map(Vec::from).ok_or(ReadError::Damaged);
         }
-        let size = end.checked_sub(begin).filter(|size| *size >= FRAME_MIN as u64);
-        let mut frame = vec![0; size.ok_or(ReadError::Damaged)? as usize];
-        match &segment.file {
-            Backing::Planned => return Err(ReadError::Damaged),
-            Backing::Open(file) => file.read_at(begin, &mut frame)?,
-            Backing::Closed => {
-                self.reopened.borrow_mut().of(&self.disk, first)?.read_at(begin, &mut frame)?;
-            }
-        }
+        let mut frame = vec![0; (place.end - place.start) as usize];
+        let read = self.on_file(first, |file| file.read_at(place.start, &mut frame))?;
+        read.ok_or(ReadError::Damaged)??;
         decode_frame(&frame, &seal, position).map(Vec::from).ok_or(ReadError::Damaged)
+    }
+
+    /// The first position of the segment that has this record.
+    pub(crate) fn segment_of(&self, position: Position) -> Option<u64> {
+        self.segments.range(..=position).next_back().map(|(first, _)| *first)
+    }
+
+    /// The seal of the frames of the segment that begins at `first`.
+    pub(crate) fn seal(&self, first: u64) -> Seal {
+        Seal::new(self.identity, self.salt, first)
+    }
+
+    /// Where in the segment that begins at `first` this record's frame stands.
+    pub(crate) fn place(&self, first: u64, position: Position) -> Option<Range<u64>> {
+        let segment = self.segments.get(&first)?;
+        let index = usize::try_from(position.checked_sub(first)?).ok()?;
+        let begin = u64::from(*segment.offsets.get(index)?) * UNIT as u64;
+        let after = segment.offsets.get(index + 1);
+        let end = after.map_or(segment.end, |offset| u64::from(*offset) * UNIT as u64);
+        let size = end.checked_sub(begin)?;
+        (size >= FRAME_MIN as u64).then_some(begin..end)
+    }
+
+    /// The header of the segment that begins at `first`, as it should be.
+    pub(crate) fn header(&self, first: u64) -> Option<SegmentHeader> {
+        let Segment { sequence, capacity, .. } = *self.segments.get(&first)?;
+        let (identity, salt) = (self.identity, self.salt);
+        Some(SegmentHeader { identity, sequence, first, capacity, salt })
+    }
+
+    /// Does something with a segment's file. None if it has none yet; an error if it cannot be opened.
+    pub(crate) fn on_file<R>(
+        &self,
+        first: u64,
+        act: impl FnOnce(&D::File) -> R,
+    ) -> Result<Option<R>, DiskError> {
+        Ok(match self.segments.get(&first).map(|segment| &segment.file) {
+            None | Some(Backing::Planned) => None,
+            Some(Backing::Open(file)) => Some(act(file)),
+            Some(Backing::Closed) => Some(act(self.reopened.borrow_mut().of(&self.disk, first)?)),
+        })
+    }
+
+    /// From now on this record is known to be lost.
+    pub(crate) fn lose(&mut self, position: Position) {
+        let index = self.lost.partition_point(|lost| lost.end <= position);
+        self.lost.insert(index, position..position + 1);
     }
 
     /// All records from a position on, one at a time, each read and checked when it is asked for. Lost ones are errors in
@@ -401,7 +438,7 @@ impl<D: Disk> Log<D> {
         })
     }
 
-    fn guarded(
+    pub(crate) fn guarded(
         &mut self,
         operation: impl FnOnce(&mut Self) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
@@ -450,13 +487,9 @@ impl<D: Disk> Log<D> {
             Some((file, _)) => (SPARE_SEGMENT, file),
             None => (NEW_SEGMENT, self.disk.create(NEW_SEGMENT, segment.capacity)?),
         };
-        let header = SegmentHeader {
-            identity: self.identity,
-            sequence: segment.sequence,
-            first,
-            capacity: segment.capacity,
-            salt: self.salt,
-        };
+        let Segment { sequence, capacity, .. } = *segment;
+        let (identity, salt) = (self.identity, self.salt);
+        let header = SegmentHeader { identity, sequence, first, capacity, salt };
         file.write_at(0, &header.encode())?;
         file.flush()?;
         self.disk.rename(name, &segment_name(first))?;
@@ -477,7 +510,7 @@ impl<D: Disk> Log<D> {
         self.buffer.get(begin..end)
     }
 
-    fn is_lost(&self, position: Position) -> bool {
+    pub(crate) fn is_lost(&self, position: Position) -> bool {
         let index = self.lost.partition_point(|lost| lost.end <= position);
         self.lost.get(index).is_some_and(|lost| lost.contains(&position))
     }

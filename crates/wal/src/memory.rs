@@ -91,8 +91,9 @@ impl MemoryDisk {
     pub fn crash(&self, choose: &mut dyn FnMut(u64) -> u64) {
         let mut state = self.state.borrow_mut();
         for content in &mut state.files {
-            for write in mem::take(&mut content.unflushed) {
-                content.survive(&write, choose);
+            let writes = mem::take(&mut content.unflushed);
+            for write in &writes {
+                content.survive(write, writes.len() == 1, choose);
             }
             content.seen = content.durable.clone();
         }
@@ -214,12 +215,17 @@ impl Content {
         self.unflushed.push(write);
     }
 
-    /// Decides what a crash leaves of an unflushed write.
-    fn survive(&mut self, write: &Write, choose: &mut dyn FnMut(u64) -> u64) {
+    /// Decides what a crash leaves of an unflushed write. Only one that is alone may end within a sector: no sector holds
+    /// parts of two.
+    fn survive(&mut self, write: &Write, is_alone: bool, choose: &mut dyn FnMut(u64) -> u64) {
         match (choose(4), write) {
             (0, _) => {}
             (2, Write::Bytes { offset, bytes }) => {
-                let kept = choose(bytes.len() as u64 + 1) as usize;
+                let mut kept = choose(bytes.len() as u64 + 1) as usize;
+                if !is_alone && kept < bytes.len() {
+                    let end = (*offset + kept) / SECTOR * SECTOR;
+                    kept = end.saturating_sub(*offset);
+                }
                 overwrite(&mut self.durable, *offset, &bytes[..kept]);
             }
             (3, Write::Bytes { offset, bytes }) => {
@@ -355,10 +361,11 @@ impl DiskFile for MemoryFile {
         let counted = state.count("flush");
         let mut noise = state.changes.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let content = &mut state.files[self.id];
-        for write in mem::take(&mut content.unflushed) {
+        let writes = mem::take(&mut content.unflushed);
+        for write in &writes {
             match counted {
                 Ok(()) => write.apply(&mut content.durable),
-                Err(_) => content.survive(&write, &mut |bound| {
+                Err(_) => content.survive(write, writes.len() == 1, &mut |bound| {
                     // Any spread will do, as long as one run is like the other.
                     noise = noise.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
                     (noise >> 33) % bound

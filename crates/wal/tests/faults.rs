@@ -195,6 +195,9 @@ fn check_rotten(model: &Model) -> Vec<Damage> {
             }
         }
     }
+    // A scrub finds nothing that opening has not told or mended.
+    let scrubbed = log.scrub(0, u64::MAX).unwrap();
+    assert_eq!((scrubbed.next, scrubbed.mended, scrubbed.damaged), (None, 0, vec![]));
     // The log goes on, and says the same the next time.
     let next = log.append(0, b"after the rot").unwrap();
     assert!(next >= model.acknowledged as u64);

@@ -2,7 +2,7 @@
 
 use testudo_wal::{
     AppendError, Damage, Disk, DiskErrorKind, Identity, Log, MemoryDisk, OpenError, Options,
-    ReadError, Recovered,
+    ReadError, Recovered, Scrubbed,
 };
 
 const IDENTITY: Identity = Identity(*b"the log of tests");
@@ -566,4 +566,61 @@ fn rot_while_running_is_found_by_reading() {
     assert_eq!(log.read(0), Ok(record(0)));
     assert_eq!(log.read(1), Err(ReadError::Damaged));
     assert_eq!(log.read(2), Ok(record(2)));
+}
+
+#[test]
+fn a_scrub_mends_edges_and_headers_and_names_what_is_lost_once() {
+    let disk = written(40);
+    let (mut log, _) = open(&disk);
+    let passes = |log: &mut Log<MemoryDisk>| {
+        let (mut from, mut all, mut slices) = (0, Scrubbed::default(), 0);
+        loop {
+            let found = log.scrub(from, 1000).unwrap();
+            all.bytes += found.bytes;
+            all.mended += found.mended;
+            all.damaged.extend(found.damaged);
+            slices += 1;
+            match found.next {
+                Some(next) => from = next,
+                None => return (all, slices),
+            }
+        }
+    };
+    let (clean, slices) = passes(&mut log);
+    assert_eq!((clean.mended, &clean.damaged), (0, &vec![]));
+    assert!(clean.bytes > 40_000 && slices > 5, "{clean:?}");
+
+    let name = "log-0000000000000000.segment";
+    // One copy of the header, a head, a tail, and the payload of the second record.
+    disk.flip_bit(name, 20 * 8);
+    disk.flip_bit(name, (1024 + 20) * 8);
+    disk.flip_bit(name, (1024 + 80 + 60 + 10) * 8);
+    disk.flip_bit(name, (1024 + 80 + 41) * 8);
+    let (found, _) = passes(&mut log);
+    let places: Vec<_> = found.damaged.iter().map(|lost| (lost.position, lost.tag)).collect();
+    assert_eq!(places, [(Some(1), Some(tag(1)))]);
+    assert_eq!(found.mended, 2, "the second record's tail has no whole payload to be told from");
+    assert_eq!(log.read(1), Err(ReadError::Damaged));
+    assert_eq!(passes(&mut log).0.damaged, [], "told once");
+    lose_all_unflushed(&disk);
+    let (_, recovered) = open(&disk);
+    assert_eq!((lost_positions(&recovered.damaged), recovered.mended), (vec![1], 0));
+}
+
+#[test]
+fn a_scrub_leaves_alone_what_is_not_durable_and_survives_forgetting() {
+    let disk = written(40);
+    let (mut log, _) = open(&disk);
+    log.append(7, b"in memory").unwrap();
+    let found = log.scrub(39, u64::MAX).unwrap();
+    assert_eq!((found.next, found.damaged.len()), (None, 0));
+    log.truncate_before(30).unwrap();
+    let found = log.scrub(0, 1).unwrap();
+    assert_eq!(found.next, Some(log.first() + 1), "it begins with what is there");
+    disk.fail_after(Some(0));
+    disk.flip_bit("log-0000000000000000.segment", 0);
+    let first = log.first();
+    disk.flip_bit(&format!("log-{first:016x}.segment"), 20 * 8);
+    assert!(log.scrub(0, 1).is_err(), "writing again failed");
+    assert!(log.poison().is_some());
 }

@@ -119,6 +119,7 @@ impl<R: Rules> Pbft<R> {
         if self.standing == Standing::Voting {
             self.say_again(fx);
         }
+        self.pace.forgive(self.config.resend);
         self.ask_again(fx);
         if is_idle_tick || (self.standing != Standing::Stopped && self.lacks_something()) {
             fx.send(Target::Others, Message::Status(self.status()));
@@ -140,7 +141,8 @@ impl<R: Rules> Pbft<R> {
         // Between views nothing can be accepted, so nothing is asked for.
         let limit = if self.is_active() { limits::FETCH_ITEMS } else { 0 };
         let lacks = lacks.take(limit).collect();
-        Status { view: self.installed_view(), executed, stable: self.log.low(), lacks }
+        let is_slow = self.pace.complains();
+        Status { view: self.installed_view(), executed, stable: self.log.low(), lacks, is_slow }
     }
 
     /// A slot of this view that has been open for a whole period, and the one before it.
@@ -153,6 +155,7 @@ impl<R: Rules> Pbft<R> {
         !self.is_active()
             || self.standing == Standing::Forgotten
             || self.catchup.ahead
+            || self.pace.complains()
             || self.catchup.known > executed
             || self.log.entries.iter().any(|(slot, entry)| self.is_overdue(*slot, entry))
     }
@@ -249,6 +252,7 @@ impl<R: Rules> Pbft<R> {
             }
         }
         self.fetch_from(from, fx);
+        self.hear_complaint(from, status, fx);
     }
 
     /// Hands a primary's pre-prepare on to one who lacks it. What a new view repeats is in its new-view message.

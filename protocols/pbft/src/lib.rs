@@ -14,8 +14,9 @@
 //! certificates for, and the next primary goes on from what a quorum has told. Everybody checks its reckoning.
 //!
 //! Read in this order: [`message`] (what is said), [`safety`] (why it is right), `normal` (the four steps), `view_change`
-//! (who comes next, and when), `catchup` (how nothing stays lost), `recovery` (how nothing is forgotten), `joining` (how it
-//! is found out what was forgotten all the same). What is known of each slot is in `log`.
+//! (who comes next, and when), `pace` (how slow a primary may be), `catchup` (how nothing stays lost), `recovery` (how
+//! nothing is forgotten), `joining` (how it is found out what was forgotten all the same). What is known of each slot is in
+//! `log`.
 //!
 //! One's own messages come back to one through the driver, after all that they rest on is durable, and count only then.
 #![no_std]
@@ -29,6 +30,7 @@ mod joining;
 mod log;
 pub mod message;
 mod normal;
+mod pace;
 mod promises;
 mod recovery;
 pub mod safety;
@@ -47,6 +49,7 @@ use core::marker::PhantomData;
 use joining::{Joining, LastWords};
 use log::{Decisions, Log};
 use message::{Attested, NewView, Slots, ViewChange, primary_of};
+use pace::Pace;
 pub use testudo_contracts::Standing;
 use testudo_contracts::{
     Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
@@ -83,6 +86,8 @@ pub enum Timer {
     View,
     /// It is time to say or ask for again what may have been lost.
     Resend,
+    /// The primary takes longer to propose than it is allowed.
+    Pace,
 }
 
 /// One replica.
@@ -123,6 +128,7 @@ pub struct Pbft<R: Rules = Standard> {
     /// Whether it has announced `view` as its primary.
     announced: bool,
     patience: Patience,
+    pace: Pace,
 
     log: Log,
     decisions: Decisions,
@@ -142,6 +148,23 @@ impl<R: Rules> Protocol for Pbft<R> {
     type Output = OrderOutput;
     type Work = NoWork;
 
+    /// What a snapshot has executed is decided: of how it came to that nothing matters but where the decisions lie.
+    fn keep(snapshot: Option<&Snapshot>, _: Position, record: Record) -> Option<Record> {
+        let executed = snapshot.map_or(Slot(0), |snapshot| snapshot.executed);
+        let is_over = match &record {
+            Record::Proposed(one) => one.slot <= executed,
+            Record::Voted(one) => one.statement.slot <= executed,
+            Record::Prepared(one) => one.slot() <= executed,
+            Record::Decided(_)
+            | Record::ViewChange(_)
+            | Record::NewView(_)
+            | Record::Stable(_)
+            | Record::Lost(_)
+            | Record::Forgotten => false,
+        };
+        (!is_over).then_some(record)
+    }
+
     /// # Panics
     /// When `me` is no member, or the membership is too small for what it claims: whoever makes a membership checks it
     /// against the bounds first.
@@ -159,6 +182,7 @@ impl<R: Rules> Protocol for Pbft<R> {
             OrderInput::Propose(batch) => self.on_propose(batch, fx),
             OrderInput::Judged { view, slot, batch } => self.on_judged(view, slot, batch, fx),
             OrderInput::Waiting(waiting) => self.on_waiting(waiting, fx),
+            OrderInput::Backlog(backlog) => self.on_backlog(backlog, fx),
             OrderInput::Stable(stable) => self.on_stable(stable, fx),
             OrderInput::Restored(stable) => self.on_restored(stable, fx),
             OrderInput::Stop => self.on_stop(fx),
@@ -199,6 +223,7 @@ impl<R: Rules> Protocol for Pbft<R> {
         match timer {
             Timer::View => self.on_view_timer(fx),
             Timer::Resend => self.on_tick(fx),
+            Timer::Pace => self.on_pace_timer(fx),
         }
     }
 
@@ -298,6 +323,9 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn snapshot(&self, executed: Slot) -> Snapshot {
         self.remember_from(executed)
     }
+    fn forget(&mut self, before: Position, bare: Slot) {
+        self.decisions.forget(before, bare);
+    }
     fn standing(&self) -> Standing {
         self.standing
     }
@@ -330,6 +358,7 @@ impl<R: Rules> Pbft<R> {
             changes: BTreeMap::new(),
             announced: false,
             patience: Patience::new(),
+            pace: Pace::default(),
             log,
             decisions: Decisions::default(),
             catchup: CatchUp::default(),
@@ -362,6 +391,7 @@ impl<R: Rules> Pbft<R> {
             self.lost.trim(slot);
             self.decisions.trim(slot);
             self.learn(slot, fx);
+            self.run_turn(fx);
             self.join_if_answered(fx);
         }
     }
@@ -377,6 +407,7 @@ impl<R: Rules> Pbft<R> {
 
     fn on_stop(&mut self, fx: &mut Effects<'_, Self>) {
         self.standing = Standing::Stopped;
+        self.pace.leave_view();
         self.joining = None;
         self.stop_view_timer(fx);
     }

@@ -302,6 +302,12 @@ impl Decisions {
         self.ready = self.ready.split_off(&self.executed.next());
     }
 
+    /// The log is let go of before this position, and bodies of slots up to `bare` are gone: laggards have no use for what
+    /// is left of those.
+    pub(crate) fn forget(&mut self, before: Position, bare: Slot) {
+        self.positions.retain(|slot, position| *slot > bare && *position >= before);
+    }
+
     /// Forgets the places of decisions that are too old to be asked for.
     pub(crate) fn trim(&mut self, stable: Slot) {
         self.positions = self.positions.split_off(&Slot(stable.0.saturating_sub(HISTORY)));

@@ -119,8 +119,10 @@ pub struct Status {
     pub stable: Slot,
     /// Slots of that view whose proposals it lacks though later ones or votes are there; ascending.
     pub lacks: Vec<Slot>,
+    /// Whether it finds the primary of that view too slow. f+1 who do end the view.
+    pub is_slow: bool,
 }
-wire_struct!(Status { view, executed, stable, lacks });
+wire_struct!(Status { view, executed, stable, lacks, is_slow });
 
 /// "Send me what was decided from this slot on." Answered by at most [`limits::FETCH_ITEMS`] of [`Committed`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -46,6 +46,7 @@ impl<R: Rules> Pbft<R> {
         }
         let proposal = entry.proposal.insert(Proposal::fresh(attested));
         let batch = proposal.batch().clone();
+        self.note_proposal(slot, &batch);
         self.ask(slot, batch, fx);
         self.advance(slot, fx);
     }
@@ -93,7 +94,9 @@ impl<R: Rules> Pbft<R> {
         entry.voted = true;
         match &proposal.source {
             // The pre-prepare was the primary's own vote.
-            Source::Fresh(attested) if attested.signer == self.me => return,
+            Source::Fresh(attested) if attested.signer == self.me => {
+                return self.note_judgement(slot, fx);
+            }
             Source::Fresh(attested) => {
                 fx.persist(Record::Voted(attested.clone()));
             }
@@ -101,6 +104,7 @@ impl<R: Rules> Pbft<R> {
             Source::Repeated(_) => {}
         }
         fx.send(Target::Replicas, Message::Prepare(Prepare { view, slot, digest }));
+        self.note_judgement(slot, fx);
     }
 
     /// A prepare or commit, one's own among them. The first of each sender counts; those of the view that is being
@@ -195,6 +199,7 @@ impl<R: Rules> Pbft<R> {
         self.execute(fx);
         let position = fx.persist(Record::Decided(committed));
         self.decisions.positions.insert(slot, position);
+        self.note_decision(slot, fx);
     }
 
     /// Gives out for execution what is decided, in the order of slots.

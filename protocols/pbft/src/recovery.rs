@@ -349,6 +349,7 @@ impl<R: Rules> Pbft<R> {
             }
         } else {
             self.watch_primary(fx);
+            self.begin_turn(fx);
             let open: Vec<Slot> = self.log.entries.keys().copied().collect();
             for slot in open {
                 let Some(entry) = self.log.entries.get(&slot).filter(|e| e.is_open()) else {

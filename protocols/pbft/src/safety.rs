@@ -75,6 +75,7 @@ pub use crate::promises::{Damage, Loss, Recollection};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 use testudo_contracts::{Batch, StableCheckpoint};
 use testudo_core::{Context, Decode, Digest, Evidence, Signed, Slot, View, limits};
 use testudo_quorum::Dissemination;
@@ -167,6 +168,12 @@ pub trait Rules: Clone + fmt::Debug + 'static {
     #[must_use]
     fn is_committed(system: &Dissemination, voters: usize) -> bool {
         voters >= Self::quorum(system)
+    }
+
+    /// Has the primary been late for longer, all in all, than replicas bear with? Liveness alone rests on this.
+    #[must_use]
+    fn is_too_slow(late: Duration, patience: Duration) -> bool {
+        late > patience
     }
 
     /// Do these view changes tell all that a new view must know? For each slot of the window above their highest stable

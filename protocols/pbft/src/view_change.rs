@@ -53,10 +53,15 @@ impl Patience {
 }
 
 impl<R: Rules> Pbft<R> {
+    /// How long the view timer runs now.
+    pub(crate) fn view_timeout(&self) -> Duration {
+        let timeout = self.config.view_timeout.saturating_mul(1 << self.patience.doublings);
+        timeout.max(Duration::from_millis(1))
+    }
+
     fn start_view_timer(&mut self, fx: &mut Effects<'_, Self>) {
         self.patience.is_running = true;
-        let timeout = self.config.view_timeout.saturating_mul(1 << self.patience.doublings);
-        fx.set_timer(Timer::View, timeout.max(Duration::from_millis(1)));
+        fx.set_timer(Timer::View, self.view_timeout());
     }
 
     pub(crate) fn stop_view_timer(&mut self, fx: &mut Effects<'_, Self>) {
@@ -99,6 +104,7 @@ impl<R: Rules> Pbft<R> {
         self.announced = false;
         self.own_change = None;
         self.log.forget_view();
+        self.pace.leave_view();
         self.promise(fx);
     }
 
@@ -293,6 +299,7 @@ impl<R: Rules> Pbft<R> {
                 self.advance(slot, fx);
             }
         }
+        self.begin_turn(fx);
         self.join(fx);
     }
 

@@ -40,9 +40,9 @@ fn any_message() -> impl Strategy<Value = Message> {
             slot,
             digest
         })),
-        (place(), any::<u64>(), vec(any::<u64>().prop_map(Slot), 0..8)).prop_map(
-            |((view, executed), stable, lacks)| {
-                Message::Status(Status { view, executed, stable: Slot(stable), lacks })
+        (place(), any::<u64>(), vec(any::<u64>().prop_map(Slot), 0..8), any::<bool>()).prop_map(
+            |((view, executed), stable, lacks, is_slow)| {
+                Message::Status(Status { view, executed, stable: Slot(stable), lacks, is_slow })
             }
         ),
         place().prop_map(|(_, from)| Message::Fetch(Fetch { from })),
@@ -207,7 +207,13 @@ fn limits_are_kept() {
     };
     let lacks = |slots: &[u64]| {
         let lacks = slots.iter().copied().map(Slot).collect();
-        Message::Status(Status { view: View(0), executed: Slot(0), stable: Slot(0), lacks })
+        Message::Status(Status {
+            view: View(0),
+            executed: Slot(0),
+            stable: Slot(0),
+            lacks,
+            is_slow: false,
+        })
     };
     assert!(!refused(1, lacks(&[1, 2])));
     assert!(refused(1, lacks(&[2, 1])));

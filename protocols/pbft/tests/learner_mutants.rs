@@ -11,6 +11,8 @@ use testudo_core::Digest;
 use testudo_pbft::Pbft;
 use testudo_quorum::Dissemination;
 use testudo_replication::learner::rules::{Rules, Standard};
+use testudo_replication::sessions::System;
+use testudo_replication::{Head, Replicated as State, Summaries};
 use testudo_sim::conformance::run_seed;
 use testudo_sim::linear::Operation;
 use testudo_sim::replicated::Replicated;
@@ -191,4 +193,52 @@ impl Rules for AnswersUnseen {
 #[test]
 fn answers_before_verification() {
     convict::<Flawed, AnswersUnseen>(&plan(Strategy::Stale), &["linearizability"]);
+}
+
+/// Learners come and go, and so do replicas: states are fetched again and again, of all replicas, the liar among them.
+fn fetching() -> Plan {
+    let every = Duration::from_millis;
+    let troubles = vec![
+        (Trouble::Blackout, every(2_000)),
+        (Trouble::Learner, every(700)),
+        (Trouble::Crash, every(2_000)),
+    ];
+    let climate = Some(Climate { weather: Weather::calm(), troubles });
+    Plan { climate, operations: 400, ..plan(Strategy::BadState) }.beyond()
+}
+
+/// What a source says of the maps is held against what it says itself, and against no certificate.
+enum TrustsSource {}
+
+impl Rules for TrustsSource {
+    fn digests(_: &Head, summaries: &Summaries) -> [Digest; 2] {
+        [summaries.system.digest(), summaries.service.digest()]
+    }
+    fn assemble(head: &Head, system: Map, service: Map, _: &Map) -> Option<State> {
+        Some(unchecked(head, system, service))
+    }
+}
+
+fn unchecked(head: &Head, system: Map, map: Map) -> State {
+    let Head { slot, chain, outcome, time, version, .. } = *head;
+    State { slot, chain, outcome, time, version, system: System::from(system), map }
+}
+
+#[test]
+fn a_transfer_that_trusts_its_source() {
+    convict::<Small, TrustsSource>(&fetching(), &["copies", "linearizability", "unanimity"]);
+}
+
+/// The state is the service's alone: sessions are what they were here before.
+enum LeavesSessionsOut {}
+
+impl Rules for LeavesSessionsOut {
+    fn assemble(head: &Head, _: Map, service: Map, own: &Map) -> Option<State> {
+        Some(unchecked(head, own.clone(), service))
+    }
+}
+
+#[test]
+fn a_transfer_that_leaves_sessions_out() {
+    convict::<Small, LeavesSessionsOut>(&fetching(), &["copies", "linearizability", "unanimity"]);
 }

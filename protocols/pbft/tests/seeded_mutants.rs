@@ -118,7 +118,7 @@ fn harmful(harms: &[(Harm, u64)]) -> Plan {
         |(harm, every): &(Harm, u64)| (Trouble::Harm(*harm), Duration::from_millis(*every));
     let weather = Weather { lost_per_mille: 100, ..Weather::calm() };
     let troubles = harms.iter().map(trouble).collect();
-    Plan { climate: Some(Climate { weather, troubles }), ..Plan::default() }
+    Plan { climate: Some(Climate { weather, troubles }), heals: true, ..Plan::default() }
 }
 
 /// One replica whose memory has rotted certifies what it holds all by itself.
@@ -136,4 +136,17 @@ fn a_corrupt_record_that_is_truncated() {
     let plan = Plan { heals: true, ..harmful(&[(Harm::Record, 1_000)]) };
     let oracles = ["justice", "agreement", "recovery", "total order", "liveness"];
     convict(|| Replicated::<Pbft, Lore>::over(Flaw::Truncates), SEEDS, &plan, &oracles);
+}
+
+/// A driver that lets go of the log before the snapshot that stands for it is written: a crash between the two leaves
+/// neither.
+#[test]
+fn a_log_that_is_dropped_before_its_snapshot_is_durable() {
+    let weather = Weather { chore: Duration::from_millis(80), ..Weather::calm() };
+    let often = Duration::from_millis(700);
+    let troubles = vec![(Trouble::Blackout, often), (Trouble::Crash, often)];
+    let climate = Some(Climate { weather, troubles });
+    let plan = Plan { climate, heals: true, operations: 400, ..Plan::default() }.beyond();
+    let oracles = ["agreement", "recovery", "liveness", "total order", "linearizability", "ledger"];
+    convict(|| Replicated::<Pbft, Lore>::over(Flaw::ForgetsEarly), SEEDS, &plan, &oracles);
 }

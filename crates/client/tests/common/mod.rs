@@ -121,6 +121,7 @@ impl Cluster {
             listener,
             metrics: None,
             verifiers: self.verifiers,
+            scrub: 0,
             outgoing: None,
             probe: Probe::default(),
         };

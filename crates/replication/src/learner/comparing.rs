@@ -10,7 +10,7 @@ use crate::executor::Replicated;
 use crate::feed::{Head, StateAsk};
 use crate::learner::rules::Rules;
 use crate::message::ReplicaMessage;
-use crate::work::Work;
+use crate::work::{Stretch, Work};
 use alloc::collections::BTreeMap;
 use testudo_contracts::{Ordering, Service};
 use testudo_core::{Digest, ReplicaId, Slot, Stamp};
@@ -31,6 +31,8 @@ pub(super) struct Comparing {
     turn: u16,
     /// The last slot whose state was found to be right.
     right: Slot,
+    /// What is looked through next for what the memory has garbled.
+    stretch: Stretch,
 }
 
 impl Comparing {
@@ -63,18 +65,33 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         if !slot.0.is_multiple_of(self.config.checkpoint_interval.max(1)) {
             return;
         }
-        let Comparing { own, generation, .. } = &mut self.comparing;
+        let own = &mut self.comparing.own;
         own.insert(slot, None);
         while own.len() > HELD {
             own.pop_first();
         }
-        let stamp = Stamp { epoch: self.config.domain.epoch, generation: *generation };
+        let stamp = self.stamp();
         let state: Replicated = self.copy.clone();
-        fx.work(stamp, Work::Digest(state));
+        let stretch = self.comparing.stretch.clone();
+        fx.work(stamp, Work::Digest(state, stretch));
+    }
+
+    /// What is computed of the copy as it is now bears this.
+    pub(super) const fn stamp(&self) -> Stamp {
+        Stamp { epoch: self.config.domain.epoch, generation: self.comparing.generation }
     }
 
     /// The digest of one's own state is known.
-    pub(super) fn on_own_digest(&mut self, stamp: Stamp, head: &Head, fx: &mut Fx<'_, O, S, R>) {
+    pub(super) fn on_own_digest(
+        &mut self,
+        stamp: Stamp,
+        (head, is_whole, next): (&Head, bool, Stretch),
+        fx: &mut Fx<'_, O, S, R>,
+    ) {
+        self.comparing.stretch = next;
+        if !is_whole && stamp == self.stamp() && self.transfer.is_none() {
+            return self.diverge(head.slot, fx);
+        }
         if stamp.generation == self.comparing.generation
             && let Some(own) = self.comparing.own.get_mut(&head.slot)
         {

@@ -143,6 +143,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
                 self.unshown.push((*digest, remembered.slot, body));
             }
         }
+        self.compare_wrong();
         self.hold_if_due(fx);
         if R::answers_unseen() {
             self.answer_own(fx);
@@ -160,6 +161,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.vouchers.forget(slot);
         self.unable.clear();
         self.unlinked.clear();
+        self.tell_repair(fx);
         self.publish(fx);
         if let Standing::Following(_) = self.standing {
             self.answer_own(fx);
@@ -234,7 +236,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.unshown.clear();
         self.stand(Standing::Diverged(slot), fx);
         let rest = self.setbacks.suffer(slot);
-        self.begin_transfer_after(rest, fx);
+        self.mend(rest, fx);
     }
 
     /// Takes up a certified state in place of its own.
@@ -252,6 +254,8 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
             self.stand(Standing::Fetching, fx);
         }
         self.verified = self.copy.slot;
+        self.compare_wrong();
+        self.tell_repair(fx);
         self.vouchers.forget(self.verified);
         self.follow(fx);
         self.advance(fx);

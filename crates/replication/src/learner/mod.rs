@@ -9,7 +9,7 @@
 //!    Only then is anything shown: the copy is published, and whoever asked for an operation is answered, from the
 //!    learner's own execution.
 //! 3. If its own execution differs, the fault is here. It answers nothing any more, says so, throws its copy away and
-//!    fetches a certified one ([`transfer`]).
+//!    fetches a certified one ([`crate::transfer`]). Once it is right again it says what was wrong.
 //! 4. At each checkpoint it holds the digest of its whole state against what a quorum has signed ([`comparing`]).
 //! 5. Readers that want all that was acknowledged before share one round of claims ([`reads`]).
 //!
@@ -22,14 +22,15 @@ mod following;
 mod pending;
 pub(crate) mod reads;
 pub mod rules;
-pub(crate) mod transfer;
+mod transfer;
 mod vouchers;
 
 use crate::asking::{Alarm, Asked, Asker, Outcome};
 use crate::client::NoRecord;
-use crate::executor::Replicated;
+use crate::executor::{Difference, Replicated};
 use crate::feed::Follow;
 use crate::message::{ReplicaMessage, Reply, ReplyBody};
+use crate::transfer::{Fetched, Transfer};
 use crate::work::{Work, Worked};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -49,7 +50,7 @@ use testudo_core::{
 };
 use testudo_quorum::Dissemination;
 use testudo_state::Map;
-use transfer::Transfer;
+use transfer::Wrong;
 use vouchers::Vouchers;
 
 /// What a learner is started with.
@@ -132,6 +133,19 @@ pub enum LearnerOutput {
     },
     /// How the learner is has changed.
     Standing(Standing),
+    /// Its copy was wrong, and is right again.
+    Repaired(Repair),
+}
+
+/// What was wrong with a copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Repair {
+    /// The slot after which it was compared with the right one, or that of the state that it was replaced with.
+    pub slot: Slot,
+    /// What was fetched to repair it.
+    pub fetched: Fetched,
+    /// Where it was wrong; none if the state that replaced it is of a later slot, so that the two cannot be compared.
+    pub differing: Option<Difference>,
 }
 
 /// A learner's timers.
@@ -176,33 +190,17 @@ pub struct Learner<O, S, R = Standard> {
     unable: BTreeSet<ReplicaId>,
     /// Upstreams whose slots did not link to what is vouched for, since something was shown.
     unlinked: BTreeSet<ReplicaId>,
-    transfer: Option<Transfer>,
+    transfer: Option<Transfer<R>>,
+    /// Its copy that was wrong, until what was wrong with it is told.
+    wrong: Option<Wrong>,
+    /// Ticks that it rests before it fetches a state in place of a wrong one.
+    rest: u32,
     comparing: Comparing,
     /// Replicas that say that the cluster does not admit it.
     refused_by: BTreeSet<ReplicaId>,
     reads: Reads,
     view: View,
     marker: PhantomData<fn() -> (O, R)>,
-}
-
-impl<O, S: Clone, R> Clone for Learner<O, S, R> {
-    fn clone(&self) -> Self {
-        Self {
-            config: self.config.clone(),
-            asker: self.asker.clone(),
-            copy: self.copy.clone(),
-            unshown: self.unshown.clone(),
-            pending: self.pending.clone(),
-            vouchers: self.vouchers.clone(),
-            unable: self.unable.clone(),
-            unlinked: self.unlinked.clone(),
-            transfer: self.transfer.clone(),
-            comparing: self.comparing.clone(),
-            refused_by: self.refused_by.clone(),
-            reads: self.reads.clone(),
-            ..*self
-        }
-    }
 }
 
 impl<O, S, R> fmt::Debug for Learner<O, S, R> {
@@ -266,6 +264,8 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             unable: BTreeSet::new(),
             unlinked: BTreeSet::new(),
             transfer: None,
+            wrong: None,
+            rest: 0,
             comparing: Comparing::default(),
             refused_by: BTreeSet::new(),
             reads: Reads::new(number(8), BARRIERS),
@@ -342,7 +342,10 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
     fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S, R>) {
         match done.output {
             Worked::Order(never) => match never {},
-            Worked::Digest(head) => self.on_own_digest(done.stamp, &head, fx),
+            Worked::Digest(head, is_whole, next) => {
+                self.on_own_digest(done.stamp, (&head, is_whole, next), fx);
+            }
+            Worked::MadeAnew(state) => self.on_made_anew(done.stamp, state, fx),
         }
     }
 

@@ -1,6 +1,10 @@
 //! The rules that make a learner right. Tests break them one at a time.
 
+use crate::executor::Replicated;
+use crate::feed::{Head, Summaries};
+use testudo_core::Digest;
 use testudo_quorum::Dissemination;
+use testudo_state::Map;
 
 /// When a learner believes what, as far as safety hangs on it.
 pub trait Rules: 'static {
@@ -19,7 +23,7 @@ pub trait Rules: 'static {
 
     /// Whether what the copy came to is shown, given what is vouched for.
     #[must_use]
-    fn may_show(own: testudo_core::Digest, vouched: testudo_core::Digest) -> bool {
+    fn may_show(own: Digest, vouched: Digest) -> bool {
         own == vouched
     }
 
@@ -27,6 +31,22 @@ pub trait Rules: 'static {
     #[must_use]
     fn answers_unseen() -> bool {
         false
+    }
+
+    /// What the two maps of a state that is fetched are held against: what its certified head says, not what a source
+    /// says of them.
+    #[must_use]
+    fn digests(head: &Head, summaries: &Summaries) -> [Digest; 2] {
+        let _ = summaries;
+        [head.system, head.service]
+    }
+
+    /// The state that was fetched: all of it, sessions included, and none if it is not what its head says. `own` are the
+    /// sessions that were here before.
+    #[must_use]
+    fn assemble(head: &Head, system: Map, service: Map, own: &Map) -> Option<Replicated> {
+        let _ = own;
+        Replicated::from_parts(head, system, service)
     }
 }
 

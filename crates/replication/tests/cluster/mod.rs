@@ -10,7 +10,7 @@ use testudo_contracts::{Moment, OrderConfig, Reading, Service, Store};
 use testudo_core::{
     Context, Digest, Domain, Done, Effect, Effects, Epoch, FaultModel, Host, Incarnation, Lost,
     Member, Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, ReplicaId,
-    Signature, Signed, Signer, Slot, Tagged as _, Target, Time, Verified, Verifier, Work as _,
+    Rot, Signature, Signed, Signer, Slot, Tagged as _, Target, Time, Verified, Verifier, Work as _,
 };
 use testudo_pbft::Pbft;
 use testudo_replication::{
@@ -24,8 +24,12 @@ pub struct Tape {
     pub period: Option<u64>,
     /// Whether it says that it is due by a panic.
     pub panics: bool,
+    /// Whether an operation is a value that takes the place of what its first eight bytes name.
+    pub is_shelf: bool,
     /// From this slot on it executes something else than it should.
     pub wrong_from: Option<u64>,
+    /// In this slot it executes something else than it should.
+    pub wrong_at: Option<u64>,
 }
 
 fn number(store: &dyn Reading, key: &[u8]) -> u64 {
@@ -39,9 +43,15 @@ impl Service for Tape {
         store.put(b"tape", Arc::from(&b""[..]));
     }
     fn execute(&self, store: &mut dyn Store, operation: &[u8], moment: &Moment) -> Vec<u8> {
+        if self.is_shelf {
+            store.put(operation.get(..8).unwrap_or(operation), Arc::from(operation));
+            return Vec::new();
+        }
         let mut tape = store.get(b"tape").map(|tape| tape.to_vec()).unwrap_or_default();
         tape.extend_from_slice(operation);
-        if self.wrong_from.is_some_and(|slot| slot <= moment.slot.0) {
+        if self.wrong_from.is_some_and(|slot| slot <= moment.slot.0)
+            || self.wrong_at == Some(moment.slot.0)
+        {
             tape.push(b'?');
         }
         store.put(b"tape", tape.clone().into());
@@ -142,8 +152,11 @@ pub struct Letter {
 pub struct Disk {
     pub promise: Option<Promise>,
     pub records: Vec<(Position, Record)>,
-    pub lost: Vec<Lost>,
     pub snapshot: Option<Snapshot>,
+    /// The snapshot before that one.
+    pub older: Option<Snapshot>,
+    pub forgotten: Position,
+    pub lost: Vec<Lost>,
 }
 
 #[derive(Default)]
@@ -172,9 +185,13 @@ pub struct Cluster {
     pub heard: Vec<(ReplicaId, PublicKey, Message)>,
     /// Letters for which this is true are lost.
     pub drop: Box<dyn Fn(&Letter) -> bool>,
+    /// What their sender says instead, if it lies.
+    pub twist: Box<dyn Fn(&Letter) -> Option<Message>>,
     pub now: u64,
     /// Whether work waits until [`Cluster::work`].
     pub holds_work: bool,
+    /// Sees what replicas write.
+    pub writes: Box<dyn FnMut(u16, &Effect<Node>)>,
     chores: VecDeque<(u16, Chore)>,
 }
 
@@ -205,8 +222,10 @@ impl Cluster {
             wire: VecDeque::new(),
             heard: Vec::new(),
             drop: Box::new(|_| false),
+            twist: Box::new(|_| None),
             now: 1_000_000,
             holds_work: false,
+            writes: Box::new(|_, _| {}),
             chores: VecDeque::new(),
         };
         (0..4).for_each(|id| cluster.start(id));
@@ -224,10 +243,15 @@ impl Cluster {
         let (mut config, now) = (self.config.clone(), self.now);
         config.service = self.services[usize::from(id)];
         let node = &mut self.nodes[usize::from(id)];
-        let Disk { promise, records, lost, snapshot } = node.disk.clone();
-        let last = records.last().map(|(last, _)| *last);
-        let last = last.max(lost.last().map(|lost| lost.position));
-        node.next = last.map_or(Position(0), Position::next);
+        let Disk { promise, records, snapshot, forgotten, mut lost, .. } = node.disk.clone();
+        if forgotten > snapshot.as_ref().map_or(Position(0), Node::covered) {
+            lost.push(Lost { position: node.next, tag: None });
+        }
+        // Positions go on where they were, as on a disk.
+        let kept = records
+            .into_iter()
+            .filter_map(|(at, record)| Some((at, Node::keep(snapshot.as_ref(), at, record)?)));
+        let records = kept.collect();
         let past = Past { promise, snapshot, records, lost };
         let mut list = Vec::new();
         let mut hand = InHand(Time(now));
@@ -268,6 +292,22 @@ impl Cluster {
         self.run();
     }
 
+    /// A record of a replica that runs rots. Its driver finds it, and tells.
+    pub fn rot_while_it_runs(&mut self, id: u16, position: Position) {
+        let disk = &mut self.nodes[usize::from(id)].disk;
+        let at = disk.records.iter().position(|(at, _)| *at == position).expect("it is there");
+        let (_, record) = disk.records.remove(at);
+        let lost = Lost { position, tag: Some(record.tag()) };
+        disk.lost.push(lost);
+        self.tell_rot(id, Rot::Record(lost));
+    }
+
+    /// A replica that runs is told of rot.
+    pub fn tell_rot(&mut self, id: u16, rot: Rot) {
+        self.step(id, |replica, fx| replica.on_rot(rot, fx));
+        self.run();
+    }
+
     fn step(&mut self, id: u16, act: impl FnOnce(&mut Node, &mut Fx<'_>)) {
         let node = &mut self.nodes[usize::from(id)];
         let Some(replica) = &mut node.replica else { return };
@@ -279,11 +319,19 @@ impl Cluster {
 
     fn carry_out(&mut self, id: u16, list: Vec<Effect<Node>>) {
         for effect in list {
+            (self.writes)(id, &effect);
             let node = &mut self.nodes[usize::from(id)];
             match effect {
                 Effect::Promise(promise) => node.disk.promise = Some(promise),
                 Effect::Persist(position, record) => node.disk.records.push((position, record)),
-                Effect::Snapshot(snapshot) => node.disk.snapshot = Some(snapshot),
+                Effect::Snapshot(snapshot) => {
+                    node.disk.older = node.disk.snapshot.replace(snapshot);
+                }
+                Effect::Forget(before) => {
+                    node.disk.forgotten = before;
+                    node.disk.records.retain(|(position, _)| *position >= before);
+                    node.disk.lost.retain(|lost| lost.position >= before);
+                }
                 Effect::SetTimer(timer, after) => drop(node.timers.insert(timer, after)),
                 Effect::CancelTimer(timer) => drop(node.timers.remove(&timer)),
                 Effect::Output(event) => node.events.push(event),
@@ -333,7 +381,12 @@ impl Cluster {
                     Chore::Worked(done) => replica.on_work(done, fx),
                     Chore::Recalled(position, record) => replica.on_recalled(position, record, fx),
                 });
-            } else if let Some(letter) = self.wire.pop_front() {
+            } else if let Some(mut letter) = self.wire.pop_front() {
+                if let Some(message) = (self.twist)(&letter) {
+                    let key = Key(letter.from);
+                    let sealed = Verified::seal(message, letter.from, Domain::default(), &key);
+                    (letter.message, letter.signed) = (sealed.message().clone(), sealed.signed());
+                }
                 if !(self.drop)(&letter) {
                     self.deliver(&letter);
                 }

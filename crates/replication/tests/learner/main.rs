@@ -7,8 +7,10 @@ mod still;
 use stage::{INTERVAL, Stage, crooked};
 use std::collections::BTreeSet;
 use testudo_core::{Digest, ReplicaId, Slot};
-use testudo_replication::feed::{StateAnswer, StateAsk};
-use testudo_replication::{LearnerOutput, ReplicaMessage, Standing};
+use testudo_replication::feed::{StateAnswer, StateAsk, Tree};
+use testudo_replication::{Difference, LearnerOutput, Repair, ReplicaMessage, Standing};
+use testudo_state::Map;
+use testudo_state::sync::Place;
 
 /// Its own operation is answered from its own execution: once f+1 replicas vouch for it, and not before.
 #[test]
@@ -140,6 +142,7 @@ fn it_does_not_show_what_it_alone_has_come_to() {
     feed.voucher.outcome = Digest::of(b"something else");
     stage.say(1, ReplicaMessage::Voucher(feed.voucher.clone()));
     stage.say(0, ReplicaMessage::Feed(feed));
+    stage.work();
     assert_eq!(stage.learner.standing(), Standing::Diverged(slot));
     let standing = stage.outputs.iter().find_map(|output| match output {
         LearnerOutput::Standing(standing) => Some(*standing),
@@ -150,9 +153,15 @@ fn it_does_not_show_what_it_alone_has_come_to() {
     (0..4).for_each(|replica| stage.claim(replica, 0));
     assert!(stage.answers().is_empty());
     assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))));
-    // The replicas have come to this in truth; it repairs, and its operation is answered out of the session's memory.
+    // The replicas have come to this in truth; it repairs, says what was wrong with its entries (nothing, in this story),
+    // and its operation is answered out of the session's memory.
     stage.truth.stable = Some(stage.truth.state.clone());
     stage.serve_state();
+    let repair = stage.outputs.iter().find_map(|output| match output {
+        LearnerOutput::Repaired(Repair { slot, differing, .. }) => Some((*slot, differing.clone())),
+        _ => None,
+    });
+    assert_eq!(repair, Some((slot, Some(Difference::default()))));
     (0..3).for_each(|replica| stage.vouch(replica, slot));
     assert!(matches!(stage.learner.standing(), Standing::Following(_)));
     assert_eq!(stage.answers(), [(1, "a".to_owned()), (9, "readable".to_owned())]);
@@ -174,7 +183,8 @@ fn it_is_cut_over_to_a_certified_state() {
     stage.offer(0);
     assert!(stage.asked.is_empty(), "it is not the upstream any more");
     stage.offer(1);
-    assert!(matches!(stage.asked[..], [(ReplicaId(1), StateAsk::Head)]));
+    let asked: Vec<_> = (0..4).map(|id| (ReplicaId(id), StateAsk::Head)).collect();
+    assert_eq!(stage.asked, asked);
     stage.serve_state();
     assert_eq!(stage.learner.copy().slot, Slot(10));
     assert_eq!(stage.learner.standing(), Standing::Fetching, "it has to catch up yet");
@@ -185,24 +195,85 @@ fn it_is_cut_over_to_a_certified_state() {
     assert_eq!(stage.learner.copy().digest(), stage.truth.state.digest());
 }
 
-/// Chunks that prove nothing, heads that are of no use and replicas that have nothing change the source, not the state.
+/// The last question that is for nodes.
+fn asked_for_nodes(stage: &mut Stage) -> (ReplicaId, Slot, Tree, Vec<Place>) {
+    let is_about_nodes = |(_, ask): &(_, StateAsk)| *ask != StateAsk::Head;
+    let index = stage.asked.iter().rposition(is_about_nodes).expect("nodes are asked for");
+    match stage.asked.remove(index) {
+        (to, StateAsk::Nodes { slot, tree, places }) => (to, slot, tree, places),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Nodes that prove nothing, and replicas that have nothing, change the source, not the state.
 #[test]
 fn a_state_is_taken_from_nobody_on_trust() {
     let mut stage = Stage::left_behind();
-    let (first, _) = stage.asked.pop().expect("asked");
-    stage.say(first.0, ReplicaMessage::State(StateAnswer::Gone(Slot(0))));
-    assert_eq!(stage.asked.len(), 1, "the next one is asked");
-    stage.serve_head();
-    for wrong in [&b""[..], &b"nonsense"[..], &[0; 64]] {
-        let (to, ask) = stage.asked.pop().expect("asked");
-        let StateAsk::Chunk { slot, tree, after } = ask else { panic!("the head is known") };
-        let answer = StateAnswer::Chunk { slot, tree, after, chunk: wrong.into() };
-        stage.say(to.0, ReplicaMessage::State(answer));
-        assert_ne!(stage.asked.last().expect("asked").0, to);
+    stage.say(3, ReplicaMessage::State(StateAnswer::Gone(Slot(0))));
+    stage.serve_head(1);
+    let mut other = Map::new();
+    (0..40_u8).for_each(|key| drop(other.insert([key], [key; 9].into())));
+    let mut liars = BTreeSet::new();
+    for wrong in [other.nodes(&[Place::root()], 1), Vec::new()] {
+        let (to, slot, tree, _) = asked_for_nodes(&mut stage);
+        assert!(liars.insert(to), "one that lied is asked again at once");
+        stage.say(to.0, ReplicaMessage::State(StateAnswer::Nodes { slot, tree, nodes: wrong }));
     }
     assert_eq!(stage.learner.copy().slot, Slot(0));
+    // A summary that is not what the head says is no better.
+    let (certificate, head, mut summaries) = stage.stable();
+    summaries.service = other.summary();
+    stage.say(0, ReplicaMessage::State(StateAnswer::Head(certificate, head, summaries)));
     stage.serve_state();
     assert_eq!(stage.learner.copy().slot, Slot(10));
+}
+
+/// All sources are asked at once; each has a bounded number of questions open.
+#[test]
+fn many_give_one_state() {
+    let mut stage = Stage::left_behind();
+    stage.truth.fill(5000);
+    stage.truth.stable = Some(stage.truth.state.clone());
+    (0..4).for_each(|id| stage.serve_head(id));
+    let mut givers = BTreeSet::new();
+    while !stage.asked.is_empty() {
+        for id in 0..4 {
+            let open = stage.take_asked(id);
+            assert!(open.len() <= 2, "{open:?}");
+            for (to, ask) in open {
+                givers.insert(to);
+                stage.answer_state(to, ask, 4096);
+            }
+        }
+        if stage.asked.is_empty() && stage.learner.copy().slot == Slot(0) {
+            stage.tick();
+        }
+    }
+    assert_eq!(givers.len(), 4);
+    assert_eq!(stage.learner.copy().slot, Slot(10));
+}
+
+/// A newer checkpoint in the middle becomes the target, and what was taken of the old one serves it.
+#[test]
+fn a_newer_checkpoint_takes_the_place_of_an_older_one() {
+    let mut stage = Stage::left_behind();
+    stage.truth.fill(5000);
+    stage.truth.stable = Some(stage.truth.state.clone());
+    stage.serve_head(0);
+    for _ in 0..3 {
+        (0..4).for_each(|id| stage.serve_little(id));
+    }
+    stage.truth.decide(&[]);
+    stage.truth.stable = Some(stage.truth.state.clone());
+    (0..4).for_each(|_| stage.tick());
+    let progress = stage.learner.progress().expect("it is under way");
+    assert!(progress.fetched.nodes > 5, "{progress:?}");
+    for _ in 0..100 {
+        stage.serve_state();
+        stage.tick();
+    }
+    assert_eq!(stage.learner.copy().slot, Slot(11));
+    assert_eq!(stage.learner.copy().digest(), stage.truth.state.digest());
 }
 
 /// All readers that wait share a round; one that comes later has the next.
@@ -353,18 +424,28 @@ fn an_upstream_that_drips_is_left() {
     assert_ne!(stage.learner.upstream(), ReplicaId(0));
 }
 
-/// A source of state that gives a little at a time is left, and what it gave stays.
+/// A source of state that gives little, and that late, is left for a while, and what it gave stays.
 #[test]
 fn a_source_that_drips_is_left() {
     let mut stage = Stage::left_behind();
-    stage.serve_head();
-    for _ in 0..3 {
-        stage.serve_once(1);
-        stage.tick();
+    stage.truth.fill(5000);
+    stage.truth.stable = Some(stage.truth.state.clone());
+    (0..4).for_each(|id| stage.serve_head(id));
+    let (mut ticks, mut dripped) = (0, 0);
+    while stage.learner.copy().slot == Slot(0) {
+        for id in [0, 2, 3] {
+            for (to, ask) in stage.take_asked(id) {
+                stage.answer_state(to, ask, 1 << 20);
+            }
+        }
+        if stage.asked.iter().all(|(to, _)| to.0 == 1) {
+            stage.tick();
+            ticks += 1;
+            dripped += stage.asked.len();
+            stage.serve_little(1);
+        }
     }
-    let (to, ask) = stage.asked.last().expect("asked").clone();
-    assert_ne!(to, ReplicaId(1));
-    assert!(matches!(ask, StateAsk::Chunk { after: Some(_), .. }), "{ask:?}");
+    assert!(ticks < 20 && dripped < 10, "{ticks} ticks, {dripped} questions");
 }
 
 /// A genuine head that nobody serves any more, from a liar that is silent then: it is given up once all correct replicas
@@ -372,20 +453,22 @@ fn a_source_that_drips_is_left() {
 #[test]
 fn a_checkpoint_that_nobody_serves_is_given_up() {
     let mut stage = Stage::left_behind();
-    stage.serve_head();
+    stage.serve_head(1);
     for _ in 0..40 {
-        if let Some((to, StateAsk::Chunk { slot, .. })) = stage.asked.last().cloned()
-            && to != ReplicaId(1)
-        {
-            stage.asked.clear();
-            stage.say(to.0, ReplicaMessage::State(StateAnswer::Gone(slot)));
+        for (to, ask) in std::mem::take(&mut stage.asked) {
+            if let StateAsk::Nodes { slot, .. } = ask
+                && to != ReplicaId(1)
+            {
+                stage.say(to.0, ReplicaMessage::State(StateAnswer::Gone(slot)));
+            }
         }
         stage.tick();
     }
-    assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))), "{:?}", stage.asked.last());
+    let is_for_a_head = |(_, ask): &(ReplicaId, StateAsk)| *ask == StateAsk::Head;
+    assert!(!stage.asked.is_empty() && stage.asked.iter().all(is_for_a_head), "{:?}", stage.asked);
     // The same head is of no use now; a newer one is.
-    stage.serve_head();
-    assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))));
+    stage.serve_head(1);
+    assert!(stage.asked.iter().all(is_for_a_head));
     for _ in 0..10 {
         stage.truth.decide(&[]);
     }
@@ -404,6 +487,7 @@ fn without_a_checkpoint_it_begins_again() {
     stage.say(1, ReplicaMessage::Voucher(feed.voucher.clone()));
     stage.say(0, ReplicaMessage::Feed(feed));
     assert_eq!(stage.learner.standing(), Standing::Diverged(slot));
+    stage.work();
     for _ in 0..3 {
         let (to, _) = stage.asked.pop().expect("asked");
         stage.say(to.0, ReplicaMessage::State(StateAnswer::Gone(Slot(0))));
@@ -444,6 +528,7 @@ fn a_chain_that_nobody_can_continue_is_its_own_fault() {
     assert!(matches!(stage.learner.standing(), Standing::Following(_)), "one may lie");
     tell(&mut stage, 1);
     assert_eq!(stage.learner.standing(), Standing::Diverged(slot));
+    stage.work();
     assert!(matches!(stage.asked.last(), Some((_, StateAsk::Head))));
 }
 
@@ -464,6 +549,7 @@ fn one_that_is_always_wrong_keeps_nobody_busy() {
             let upstream = stage.learner.upstream().0;
             stage.say((upstream + 1) % 4, ReplicaMessage::Voucher(feed.voucher.clone()));
             stage.say(upstream, ReplicaMessage::Feed(feed));
+            stage.work();
         }
         stage.tick();
     }
@@ -516,7 +602,18 @@ fn a_state_that_is_wrong_behind_right_answers_is_found_out() {
     let (asked, _) = stage.asked.pop().expect("a certificate is asked for");
     stage.offer(asked.0);
     assert_eq!(stage.learner.standing(), Standing::Diverged(Slot(INTERVAL)));
+    stage.work();
     stage.serve_state();
+    let repair = stage.outputs.iter().find_map(|output| match output {
+        LearnerOutput::Repaired(repair) => Some(repair.clone()),
+        _ => None,
+    });
+    let Some(Repair { slot: Slot(INTERVAL), fetched, differing: Some(differing) }) = repair else {
+        panic!("{repair:?}")
+    };
+    let first = Some((Tree::Service, b"stray".to_vec().into()));
+    assert_eq!(differing, Difference { entries: 1, first });
+    assert!(fetched.nodes <= 2, "what is right is not fetched: {fetched:?}");
     (1..4).for_each(|replica| stage.vouch(replica, Slot(INTERVAL)));
     assert!(matches!(stage.learner.standing(), Standing::Following(_)));
     assert_eq!(stage.learner.copy().digest(), stage.truth.state.digest());

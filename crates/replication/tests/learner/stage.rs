@@ -11,7 +11,9 @@ use testudo_core::{
 };
 use testudo_pbft::Pbft;
 use testudo_replication::executor::Decided;
-use testudo_replication::feed::{Claim, Feed, Follow, Head, StateAnswer, StateAsk, Tree, Voucher};
+use testudo_replication::feed::{
+    Claim, Feed, Follow, Head, StateAnswer, StateAsk, Summaries, Tree, Voucher,
+};
 use testudo_replication::{
     Bundle, Learner, LearnerConfig, LearnerInput, LearnerOutput, LearnerTimer, Outcome,
     ReplicaMessage, Replicated, Reply, ReplyBody, Request, Standing, Work,
@@ -101,6 +103,13 @@ impl Truth {
         let voucher = Voucher { slot, chain, outcome, view: View(0) };
         self.feeds.push(Feed { voucher, batch, bodies: vec![signed.signed()] });
         slot
+    }
+
+    /// The state has so many entries more.
+    pub(crate) fn fill(&mut self, entries: u64) {
+        for entry in 0..entries {
+            self.state.map.insert(Digest::of_value(&entry).0, [7; 100].into());
+        }
     }
 
     pub(crate) fn feed(&self, slot: Slot) -> Feed {
@@ -300,8 +309,8 @@ impl Stage {
         stage
     }
 
-    /// Ten slots are decided and covered by a stable checkpoint, which two replicas have offered: the learner asks the
-    /// second one for its head.
+    /// Ten slots are decided and covered by a stable checkpoint, which two replicas have offered: the learner asks all for
+    /// their heads.
     pub(crate) fn left_behind() -> Self {
         let mut stage = Self::new();
         for _ in 0..10 {
@@ -315,47 +324,61 @@ impl Stage {
 
     /// A replica offers the stable checkpoint that the truth holds.
     pub(crate) fn offer(&mut self, from: u16) {
-        let (certificate, _) = self.stable();
+        let (certificate, ..) = self.stable();
         self.say(from, ReplicaMessage::Stable(certificate));
     }
 
-    fn stable(&self) -> (StableCheckpoint, Head) {
-        let head = self.truth.stable.as_ref().expect("a checkpoint is stable").head();
+    pub(crate) fn stable(&self) -> (StableCheckpoint, Head, Box<Summaries>) {
+        let state = self.truth.stable.as_ref().expect("a checkpoint is stable");
+        let head = state.head();
         let checkpoint = testudo_contracts::Checkpoint { slot: head.slot, state: head.digest() };
-        (StableCheckpoint::new(checkpoint), head)
+        let (system, service) = (state.system.map().summary(), state.map.summary());
+        (StableCheckpoint::new(checkpoint), head, Box::new(Summaries { system, service }))
     }
 
-    /// Answers the last question, which is for the head.
-    pub(crate) fn serve_head(&mut self) {
-        let (to, _) = self.asked.pop().expect("the head is asked for");
-        let (certificate, head) = self.stable();
-        self.say(to.0, ReplicaMessage::State(StateAnswer::Head(certificate, head)));
+    /// A replica that was asked for its head answers.
+    pub(crate) fn serve_head(&mut self, from: u16) {
+        let asked = |(to, ask): &(ReplicaId, StateAsk)| to.0 == from && *ask == StateAsk::Head;
+        let index = self.asked.iter().position(asked).expect("the head is asked for");
+        self.asked.remove(index);
+        self.answer_state(ReplicaId(from), StateAsk::Head, 1);
     }
 
-    /// Answers the last question truthfully if it is for this replica, with as little as it can.
-    pub(crate) fn serve_once(&mut self, replica: u16) {
-        if self.asked.last().is_some_and(|(to, _)| to.0 == replica) {
-            let (to, ask) = self.asked.pop().expect("just seen");
+    /// Answers what this replica is asked, truthfully, with as little as it can.
+    pub(crate) fn serve_little(&mut self, replica: u16) {
+        for (to, ask) in self.take_asked(replica) {
             self.answer_state(to, ask, 1);
         }
     }
 
-    fn answer_state(&mut self, to: ReplicaId, ask: StateAsk, bytes: usize) {
+    /// What this replica is asked for.
+    pub(crate) fn take_asked(&mut self, replica: u16) -> Vec<(ReplicaId, StateAsk)> {
+        let asked = std::mem::take(&mut self.asked).into_iter();
+        let (own, others) = asked.partition(|(to, _)| to.0 == replica);
+        self.asked = others;
+        own
+    }
+
+    pub(crate) fn answer_state(&mut self, to: ReplicaId, ask: StateAsk, bytes: usize) {
         let answer = match ask {
             StateAsk::Head => {
-                let (certificate, head) = self.stable();
-                StateAnswer::Head(certificate, head)
+                let (certificate, head, summaries) = self.stable();
+                StateAnswer::Head(certificate, head, summaries)
             }
             StateAsk::Certificate => return self.offer(to.0),
-            StateAsk::Chunk { slot, tree, after } => {
+            StateAsk::Nodes { slot, .. }
+                if self.truth.stable.as_ref().is_none_or(|state| state.slot != slot) =>
+            {
+                StateAnswer::Gone(slot)
+            }
+            StateAsk::Nodes { slot, tree, places } => {
                 let state = self.truth.stable.as_ref().expect("a checkpoint is stable");
                 let map = match tree {
                     Tree::System => state.system.map(),
                     Tree::Service => &state.map,
                 };
-                let chunk = map.chunk(after.as_deref(), bytes);
-                let chunk = testudo_core::Encode::to_bytes(&chunk).into();
-                StateAnswer::Chunk { slot, tree, after, chunk }
+                let nodes = map.nodes(&places, bytes);
+                StateAnswer::Nodes { slot, tree, nodes }
             }
         };
         self.say(to.0, ReplicaMessage::State(answer));
@@ -384,7 +407,7 @@ impl Stage {
                     assert!(last <= published.slot && published.slot <= self.learner.shown());
                     last = published.slot;
                 }
-                LearnerOutput::Standing(_) => {}
+                LearnerOutput::Standing(_) | LearnerOutput::Repaired(_) => {}
             }
         }
         answers

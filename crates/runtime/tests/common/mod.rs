@@ -10,7 +10,7 @@ use testudo_core::fault::FaultModel;
 use testudo_core::{
     ClusterId, Context, Decode, DecodeError, Domain, Effects, Encode, Epoch, GroupId, Invalid,
     Kind, Membership, Message, NoWork, Past, Peer, Position, Promise, Protocol, ProtocolId,
-    PublicKey, Reader, ReplicaId, Strength, Target, Verified, View,
+    PublicKey, Reader, ReplicaId, Rot, Strength, Target, Verified, View,
 };
 use testudo_keys::NodeKey;
 use testudo_runtime::storage::{Recovered, Storage};
@@ -111,6 +111,7 @@ pub enum Told {
     Promised(u64),
     Recalled(Position, u64),
     Panicked,
+    Rotten(Rot),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -225,6 +226,10 @@ impl Protocol for Gossip {
         fx.output(Told::Recalled(position, record));
     }
 
+    fn on_rot(&mut self, rot: Rot, fx: &mut Effects<'_, Self>) {
+        fx.output(Told::Rotten(rot));
+    }
+
     fn invariants(&self) {
         assert!(!self.is_broken, "the toy is broken on purpose");
     }
@@ -244,6 +249,7 @@ pub struct Site {
     listeners: BTreeMap<usize, TcpListener>,
     pub folder: tempfile::TempDir,
     pub verifiers: usize,
+    pub scrub: u64,
 }
 
 #[derive(Debug)]
@@ -273,7 +279,17 @@ impl Site {
             listeners.insert(id, listener);
         }
         let folder = tempfile::tempdir().unwrap();
-        Self { keys, domain, membership, addresses, ports, listeners, folder, verifiers: 1 }
+        Self {
+            keys,
+            domain,
+            membership,
+            addresses,
+            ports,
+            listeners,
+            folder,
+            verifiers: 1,
+            scrub: 0,
+        }
     }
 
     pub fn data(&self, id: usize) -> PathBuf {
@@ -307,6 +323,7 @@ impl Site {
             listener,
             metrics: None,
             verifiers: self.verifiers,
+            scrub: self.scrub,
             outgoing: None,
             probe: Probe::default(),
         }

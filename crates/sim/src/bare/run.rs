@@ -213,7 +213,7 @@ where
             OrderOutput::Rollback(slot) => {
                 self.upper(node).executed = slot;
             }
-            OrderOutput::Judge { .. } | OrderOutput::Commit(_) => {}
+            OrderOutput::Judge { .. } | OrderOutput::Commit(_) | OrderOutput::Remind => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Heard, Held, Serving};
 use crate::adversary::Misconduct;
-use crate::event::NodeId;
+use crate::event::{Event, Fact, NodeId};
 use crate::linear::Operation;
 use crate::oracle::{Copies, States};
 use crate::papers::{Papers, guarded, place_liars, shape};
@@ -294,6 +294,9 @@ impl<'a, S: Serving> Run<'a, S> {
         self.moment += 1;
         let now = self.seeded.world.now();
         self.onlooker.asked(now, client, &input);
+        let node = self.seeded.world.client_node(client);
+        let note = Fact::Note(format!("asks #{id}: {input:?}").into());
+        self.seeded.world.note(&Event::Told(node, note));
         self.history.push(Operation { client, input, called: self.moment, returned: None });
         self.times.push(now);
         self.open.insert(client, id);

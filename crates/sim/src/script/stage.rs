@@ -9,6 +9,7 @@
 //! | `ask 0 propose a b` | the layer above a replica asks; the words are the system's |
 //! | `deliver 0->1 prepare`, `deliver *` | delivers what is under way now (of that kind), in the order of sending |
 //! | `drop 0->3 prepare`, `duplicate 0->1` | the same choice, lost or doubled |
+//! | `spoil c1->2 bundle` | the same choice, with the sender's signature made wrong, as by a sender that lies |
 //! | `partition 0 \| 1 2 3`, `cut 0->1`, `heal` | messages between the groups, or in one direction, are lost |
 //! | `crash 2`, `crash 2 keep=1`, `restart 2` | the unflushed writes are lost, but for the first few |
 //! | `disk hold`, `flush 2`, `disk auto` | writes wait for `flush`, or are flushed at once |
@@ -161,6 +162,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 world.lose(number, Loss::Script);
             }),
             ["duplicate", choice @ ..] => self.each(choice, World::duplicate),
+            ["spoil", choice @ ..] => self.each(choice, World::spoil),
             ["partition", groups @ ..] => self.partition(groups),
             ["cut", arrow] => self.cut(arrow),
             ["heal"] => self.act(World::heal),
@@ -221,7 +223,8 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                     }
                     Pending::Flush(node, life, mark) => self.flushes.push((node, life, mark)),
                     Pending::Chore(node, number) => world.finish(node, number),
-                    Pending::Packet(..) => {}
+                    // In scripts nothing takes time.
+                    Pending::Packet(..) | Pending::Serve(..) => {}
                 }
             }
             let own = world.letters().find(|letter| letter.from == letter.to);

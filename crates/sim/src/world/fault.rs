@@ -1,7 +1,7 @@
 //! What befalls nodes and wire: crashes, rot, wrong clocks, partitions, loss, lies.
 
 use super::{Body, Packet, Pending, System, World, each_host};
-use crate::adversary::{Adversary, Misconduct};
+use crate::adversary::{Adversary, Misconduct, Saying};
 use crate::event::{Event, Loss, NodeId};
 use std::time::Duration;
 use testudo_core::Peer;
@@ -21,6 +21,7 @@ impl<S: System> World<S> {
             // What it had told its upper layer went down with that.
             self.answers.retain(|(client, _)| *client != index);
         }
+        self.clear_desk(node);
         // Its word to itself was in its memory.
         self.wire.retain(|_, packet| !(packet.own.is_some() && packet.letter.from == node));
         self.record(&Event::Crashed { node, writes, held });
@@ -145,6 +146,22 @@ impl<S: System> World<S> {
         if let Some(adversary) = self.system.adversary(misconduct, me) {
             self.corrupt_by(node, adversary);
         }
+    }
+
+    /// The signature on a message under way is wrong, as a sender may make it for some of its receivers.
+    pub fn spoil(&mut self, number: u64) {
+        let Some(packet) = self.wire.get_mut(&number) else { return };
+        if let Some(frame) = packet.frame.spoilt().filter(|_| packet.own.is_none()) {
+            packet.frame = frame;
+            let from = packet.letter.from;
+            self.record(&Event::Lied(from, "spoils its signature"));
+        }
+    }
+
+    /// A node that lies says something of its own accord.
+    pub fn have_lie(&mut self, node: NodeId, saying: Saying<S::Message>) {
+        assert!(!self.is_correct(node), "only liars say what their automata do not");
+        self.say_falsely(node, saying);
     }
 
     /// Which peers talk to the second copies of twins from now on.

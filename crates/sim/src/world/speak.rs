@@ -3,7 +3,7 @@
 use super::{Frame, Packet, Pending, System, World, each_host};
 use crate::adversary::{Saying, Words};
 use crate::event::{Event, Letter, NodeId};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::codec::encode_bytes;
@@ -29,6 +29,7 @@ impl<S: System> World<S> {
             return;
         }
         let sealed = self.seal(node, message);
+        self.charge_for_saying(node, &sealed, peers.len());
         let frame = own_frame(node, &sealed);
         for peer in peers {
             self.post(node, peer, &frame, Some(&sealed), Duration::ZERO);
@@ -159,7 +160,12 @@ fn own_frame<M: Message>(from: NodeId, sealed: &Verified<M>) -> Rc<Frame<M>> {
         name: sealed.message().name(),
         digest: sealed.digest(),
     };
-    Rc::new(Frame { signed: sealed.signed(), letter, verified: RefCell::new(None) })
+    Rc::new(Frame {
+        signed: sealed.signed(),
+        letter,
+        verified: RefCell::new(None),
+        checks: Cell::new(0),
+    })
 }
 
 /// Of a frame that is handed on only the bytes are known: what is in them, whoever gets it verifies.
@@ -172,7 +178,7 @@ fn foreign_frame<M: Message>(from: NodeId, signed: Signed<M>) -> Rc<Frame<M>> {
         name: "handed on",
         digest: Digest::of_value(&signed),
     };
-    Rc::new(Frame { signed, letter, verified: RefCell::new(None) })
+    Rc::new(Frame { signed, letter, verified: RefCell::new(None), checks: Cell::new(0) })
 }
 
 /// Whether what a faulty node says is exactly what its automaton wanted to say.
@@ -187,4 +193,21 @@ fn is_truth<M: Message>(sayings: &[Saying<M>], to: Peer, message: &M) -> bool {
         && after.is_zero()
         && said.kind() == message.kind()
         && body(said) == body(message)
+}
+
+impl<M: Message> Frame<M> {
+    /// The same with another signature; none if it has none.
+    pub(super) fn spoilt(&self) -> Option<Rc<Self>> {
+        let mut header = vec![limits::FORMAT_VERSION];
+        self.signed.header().encode(&mut header);
+        let mut bytes = self.signed.to_bytes();
+        if bytes.get(header.len()..)?.starts_with(&Proof::Channel.to_bytes()) {
+            return None;
+        }
+        // The proof's own tag comes first.
+        *bytes.get_mut(header.len() + 1)? ^= 1;
+        let signed = Signed::from_bytes(&bytes).ok()?;
+        let (verified, checks) = (RefCell::new(None), Cell::new(0));
+        Some(Rc::new(Self { signed, letter: self.letter, verified, checks }))
+    }
 }

@@ -1,8 +1,10 @@
 //! One thing happens: a message arrives, a timer fires, a flush is through, somebody asks.
 
+use super::work::Counting;
 use super::{Body, Packet, Pending, System, World, each_host};
 use crate::event::{Event, Fact, Loss, NodeId};
 use crate::host::{Emission, Emissions, Finished};
+use std::cell::Cell;
 use std::rc::Rc;
 use testudo_core::{Context, Evidence, Protocol, Rejection, Rot, Time, Verified};
 
@@ -38,6 +40,11 @@ impl<S: System> World<S> {
     /// Delivers a message that is under way; false if there is none of that number. It is lost where its receiver is
     /// down or cut off.
     pub fn deliver(&mut self, number: u64) -> bool {
+        self.queue(number) || self.receive(number)
+    }
+
+    /// A message's turn has come.
+    pub(super) fn receive(&mut self, number: u64) -> bool {
         let Some(packet) = self.wire.remove(&number) else { return false };
         let letter = packet.letter;
         if self.cuts.contains(&(letter.from, letter.to)) {
@@ -45,7 +52,7 @@ impl<S: System> World<S> {
         } else if !self.is_up(letter.to) {
             self.record(&Event::Dropped(letter, Loss::Down));
         } else {
-            match self.verify(&packet) {
+            match self.verify(&packet).0 {
                 Err(why) => self.record(&Event::Rejected(letter, why.to_string().into())),
                 Ok(message) => {
                     self.record(&Event::Delivered(letter));
@@ -58,9 +65,13 @@ impl<S: System> World<S> {
 
     /// As production does, by [`testudo_core::Signed::verify`]; once for all receivers of one frame that know the same
     /// members.
-    fn verify(&self, packet: &Packet<S::Message>) -> Result<Verified<S::Message>, Rejection> {
+    /// With the number of signatures that each receiver checks for it.
+    pub(super) fn verify(
+        &self,
+        packet: &Packet<S::Message>,
+    ) -> (Result<Verified<S::Message>, Rejection>, u32) {
         if let Some(own) = &packet.own {
-            return Ok(own.clone());
+            return (Ok(own.clone()), 0);
         }
         let receiver = &self.nodes[packet.letter.to.index()].body;
         let (domain, membership) =
@@ -72,14 +83,17 @@ impl<S: System> World<S> {
             && let Some((by, result)) = &*known
             && Rc::ptr_eq(by, &membership)
         {
-            return result.clone();
+            return (result.clone(), packet.frame.checks.get());
         }
-        let context = Context { domain, membership: &membership, verifier: &self.keys };
+        let verifier = Counting { inner: &self.keys, checks: Cell::new(0) };
+        let context = Context { domain, membership: &membership, verifier: &verifier };
         let result = packet.frame.signed.clone().verify(via, &context);
+        let checks = verifier.checks.get();
         if is_direct {
             *known = Some((membership.clone(), result.clone()));
+            packet.frame.checks.set(checks);
         }
-        result
+        (result, checks)
     }
 
     fn hear(&mut self, node: NodeId, message: Verified<S::Message>) {
@@ -106,6 +120,7 @@ impl<S: System> World<S> {
         drive!(self, node, |host, out| host.fire(number, now, out), name => {
             if let Some(name) = name {
                 is_running = true;
+                self.charge(node, |costs| costs.step);
                 self.steps += 1;
                 self.record(&Event::Fired(node, name));
             }
@@ -228,6 +243,9 @@ impl<S: System> World<S> {
 
     fn tell(&mut self, node: NodeId, facts: Vec<Fact>) {
         for fact in facts {
+            if matches!(fact, Fact::Applied { .. }) {
+                self.charge(node, |costs| costs.bundle);
+            }
             if let Fact::Restored(_) = fact {
                 *self.restored.entry(node).or_default() += 1;
             }

@@ -128,14 +128,14 @@ impl ToLearners {
 /// State that is not what its head or its certificate says, or none at all.
 fn forge_state(answer: &StateAnswer, chance: &mut dyn Chance) -> StateAnswer {
     match answer {
-        StateAnswer::Head(certificate, head) => {
+        StateAnswer::Head(certificate, head, summaries) => {
             let mut head = *head;
             head.service = Digest::of(&head.service.0);
-            StateAnswer::Head(certificate.clone(), head)
+            StateAnswer::Head(certificate.clone(), head, summaries.clone())
         }
-        StateAnswer::Chunk { slot, chunk, .. } => {
+        StateAnswer::Nodes { slot, nodes, .. } => {
             let forged =
-                if chunk.is_empty() { None } else { upstream::other_chunk(answer, chance) };
+                if nodes.is_empty() { None } else { upstream::other_state(answer, chance) };
             forged.unwrap_or(StateAnswer::Gone(*slot))
         }
         StateAnswer::Gone(slot) => StateAnswer::Gone(*slot),
@@ -149,6 +149,8 @@ mod tests {
     use testudo_core::{Kind, Message as _, Protocol, Time, View};
     use testudo_replication::Tree;
     use testudo_sim::rng::Rng;
+    use testudo_state::Map;
+    use testudo_state::sync::Place;
 
     type Word = ReplicaMessage<<testudo_catalog::testudo_pbft::Pbft as Protocol>::Message>;
 
@@ -174,17 +176,15 @@ mod tests {
     /// One of each kind of word.
     fn words(slot: u64) -> Vec<Word> {
         let slot_ = Slot(slot);
-        let chunk = StateAnswer::Chunk {
-            slot: slot_,
-            tree: Tree::Service,
-            after: None,
-            chunk: [7; 20].into(),
-        };
+        let mut map = Map::new();
+        map.insert([7; 20], [slot as u8; 20].into());
+        let nodes = map.nodes(&[Place::root()], 1 << 10);
+        let nodes = StateAnswer::Nodes { slot: slot_, tree: Tree::Service, nodes };
         vec![
             feed(slot),
             Word::Voucher(voucher(slot)),
             Word::Claim(Claim { round: slot, slot: slot_ }),
-            Word::State(chunk),
+            Word::State(nodes),
         ]
     }
 

@@ -1,8 +1,8 @@
 //! What a replica executed last and whom it holds evidence against, kept for those who ask.
 
-use super::notice_health;
+use super::notices;
 use crate::logging::NOTICE;
-use crate::status::claim::{At, Caught, EXECUTED, at};
+use crate::status::claim::{Caught, EXECUTED, Healed, Shown, at};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ pub(super) struct History {
 struct Inner {
     executed: VecDeque<(u64, Digest, Digest)>,
     caught: BTreeSet<Caught>,
+    healed: Option<Healed>,
     /// When the folder of evidence had changed last, as far as it was read.
     read: Option<SystemTime>,
 }
@@ -49,18 +50,44 @@ impl History {
                 }
                 inner.executed.push_back((slot.0, chain, outcome));
             }
-            Event::Health(health) => notice_health(health),
+            // What it had executed before may have been wrong.
+            Event::Restored(_) => self.lock().executed.clear(),
+            Event::Healed { slot, fetched, differing } => {
+                notices::healed(slot, fetched, differing.as_ref());
+                let mut inner = self.lock();
+                let times = inner.healed.as_ref().map_or(0, |healed| healed.times) + 1;
+                inner.healed = Some(Healed {
+                    times,
+                    slot: slot.0,
+                    fetched_bytes: fetched.bytes,
+                    differing: differing.as_ref().map(|it| it.entries),
+                    first: differing.map(|it| it.to_string()),
+                });
+            }
+            Event::Halted { slot, first, own, others } => {
+                notices::halted(slot, first, own, &others);
+            }
+            Event::Health(health) => notices::health(health),
             other => tracing::debug!(?other, "event"),
         }
     }
 
-    /// What was executed last, and who was caught.
-    pub(super) fn show(&self) -> (Vec<At>, Vec<Caught>) {
+    /// What was executed last, who was caught, and how it healed.
+    pub(super) fn show(&self) -> Shown {
         let mut inner = self.lock();
         self.read_evidence(&mut inner);
         let executed =
             inner.executed.iter().map(|(slot, chain, outcome)| at(*slot, chain, outcome));
-        (executed.collect(), inner.caught.iter().cloned().collect())
+        Shown {
+            executed: executed.collect(),
+            caught: inner.caught.iter().cloned().collect(),
+            healed: inner.healed.clone(),
+        }
+    }
+
+    /// How often it has healed since its process began.
+    pub(super) fn healings(&self) -> u64 {
+        self.lock().healed.as_ref().map_or(0, |healed| healed.times)
     }
 
     /// How many sets of evidence are held, and against how many replicas.

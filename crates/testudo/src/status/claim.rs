@@ -54,6 +54,18 @@ pub(crate) struct Claim {
     pub(crate) bytes: u64,
     /// How it is: `well`, or `behind`, `diverged` or `halted` at a slot.
     pub(crate) health: Health,
+    /// What part it takes in ordering.
+    #[serde(default)]
+    pub(crate) standing: Standing,
+    /// Slots that it does not vote on, as its log has lost records of them.
+    #[serde(default)]
+    pub(crate) lost_slots: u64,
+    /// How far the transfer of a state is, if one is under way.
+    #[serde(default)]
+    pub(crate) transfer: Option<Transfer>,
+    /// How it healed last since its process began, if it did.
+    #[serde(default)]
+    pub(crate) healed: Option<Healed>,
     /// The slot of the last snapshot that was asked for or started from; 0 if none was.
     #[serde(default)]
     pub(crate) snapshot: u64,
@@ -73,6 +85,60 @@ pub(crate) struct At {
     pub(crate) digest: String,
 }
 
+/// What part a replica takes in ordering.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Standing {
+    /// It has started, and asks the others what it has said before it says anything.
+    Joining,
+    /// It votes.
+    #[default]
+    Voting,
+    /// It has said what it knows nothing of, or may have: it follows and serves, and never votes under its key.
+    Forgotten,
+    /// Its epoch has ended.
+    Stopped,
+}
+
+impl From<testudo_contracts::Standing> for Standing {
+    fn from(standing: testudo_contracts::Standing) -> Self {
+        match standing {
+            testudo_contracts::Standing::Joining => Self::Joining,
+            testudo_contracts::Standing::Voting => Self::Voting,
+            testudo_contracts::Standing::Forgotten => Self::Forgotten,
+            testudo_contracts::Standing::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// How far the transfer of a state is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Transfer {
+    /// The slot whose state is fetched; 0 while none is known.
+    pub(crate) target: u64,
+    /// Nodes of the state's trees that were fetched.
+    pub(crate) fetched_nodes: u64,
+    /// Their bytes.
+    pub(crate) fetched_bytes: u64,
+    /// Bytes of the whole state, those at hand among them.
+    pub(crate) bytes: u64,
+}
+
+/// How a replica has healed.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Healed {
+    /// How often, since its process began.
+    pub(crate) times: u64,
+    /// The slot of its state when it was well again, the last time.
+    pub(crate) slot: u64,
+    /// Bytes that it fetched for it.
+    pub(crate) fetched_bytes: u64,
+    /// How many entries of its own state had been wrong; absent if it was not wrong, but old.
+    pub(crate) differing: Option<u64>,
+    /// The first of them, in words.
+    pub(crate) first: Option<String>,
+}
+
 /// How a replica's disk is.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Disk {
@@ -82,6 +148,12 @@ pub(crate) struct Disk {
     pub(crate) records_lost: u64,
     /// Snapshots that were found damaged then, and not used.
     pub(crate) snapshots_lost: u64,
+    /// Records that were found rotten while the replica ran.
+    #[serde(default)]
+    pub(crate) records_rotten: u64,
+    /// Snapshots that were found rotten while the replica ran.
+    #[serde(default)]
+    pub(crate) snapshots_rotten: u64,
 }
 
 /// A disk whose flushes take so many milliseconds is slow.
@@ -95,7 +167,10 @@ impl Disk {
 
     /// Whether something on it could not be read back.
     pub(crate) const fn is_damaged(&self) -> bool {
-        self.records_lost > 0 || self.snapshots_lost > 0
+        self.records_lost > 0
+            || self.snapshots_lost > 0
+            || self.records_rotten > 0
+            || self.snapshots_rotten > 0
     }
 
     /// What is wrong with it, in a few words; empty if nothing is.
@@ -104,11 +179,16 @@ impl Disk {
         if self.is_slow() {
             words.push(format!("flushes take {:.0} ms", self.flush_ms));
         }
-        for (count, what) in [(self.records_lost, "record"), (self.snapshots_lost, "snapshot")] {
+        for (count, what, became) in [
+            (self.records_lost, "record", "lost"),
+            (self.snapshots_lost, "snapshot", "lost"),
+            (self.records_rotten, "record", "rotten"),
+            (self.snapshots_rotten, "snapshot", "rotten"),
+        ] {
             match count {
                 0 => {}
-                1 => words.push(format!("1 {what} was lost")),
-                _ => words.push(format!("{count} {what}s were lost")),
+                1 => words.push(format!("1 {what} was {became}")),
+                _ => words.push(format!("{count} {what}s were {became}")),
             }
         }
         words.join(", ")
@@ -127,6 +207,17 @@ pub(crate) enum Health {
     Diverged(u64),
     /// No digest of this slot can reach a quorum: it has stopped there.
     Halted(u64),
+}
+
+/// What is shown of a replica's past.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Shown {
+    /// What it executed last.
+    pub(crate) executed: Vec<At>,
+    /// Whom it holds evidence against.
+    pub(crate) caught: Vec<Caught>,
+    /// How it healed last.
+    pub(crate) healed: Option<Healed>,
 }
 
 /// Evidence against a replica.
@@ -165,8 +256,7 @@ impl Claim {
     pub(crate) fn of(
         cluster: &str,
         status: &replication::Status,
-        executed: Vec<At>,
-        caught: Vec<Caught>,
+        Shown { executed, caught, healed }: Shown,
     ) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -193,7 +283,17 @@ impl Claim {
                 replication::Health::Well => Health::Well,
                 replication::Health::Diverged(slot) => Health::Diverged(slot.0),
                 replication::Health::Halted(slot) => Health::Halted(slot.0),
+                replication::Health::Behind(slot) => Health::Behind(slot.0),
             },
+            standing: status.standing.into(),
+            lost_slots: status.lost_slots,
+            transfer: status.transfer.map(|progress| Transfer {
+                target: progress.target.0,
+                fetched_nodes: progress.fetched.nodes,
+                fetched_bytes: progress.fetched.bytes,
+                bytes: progress.bytes,
+            }),
+            healed,
             snapshot: status.snapshot.0,
             // The driver puts it in: the automaton knows of no disk.
             disk: Disk::default(),
@@ -216,6 +316,9 @@ impl Claim {
         }
         self.executed.sort_by_key(|at| at.slot);
         self.executed.dedup_by_key(|at| at.slot);
+        if let Some(first) = self.healed.as_mut().and_then(|healed| healed.first.as_mut()) {
+            *first = clean(first);
+        }
         self.disk.flush_ms = self.disk.flush_ms.clamp(0.0, 1e6);
         self.caught.truncate(4 * testudo_core::limits::REPLICAS);
         for caught in &mut self.caught {

@@ -1,6 +1,6 @@
 //! Claims beside what enough of them agree on.
 
-use super::claim::{At, Claim, Disk, Health};
+use super::claim::{At, Claim, Disk, Health, Standing};
 use super::gateway;
 use crate::cluster::Cluster;
 use crate::evidence::court::Court;
@@ -34,6 +34,11 @@ impl Row {
     /// Whether anything that is held against it holds.
     pub(crate) fn is_convicted(&self) -> bool {
         self.caught.values().any(|accusation| accusation.is_proved)
+    }
+
+    /// What part it takes in ordering, if it says.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.claim.as_ref().ok().map(|claim| claim.standing)
     }
 
     /// How its disk is, if it says.
@@ -309,12 +314,17 @@ fn accusations(
 
 fn verdict(rows: &[Row], split: Option<u64>, quorum: usize) -> Verdict {
     let serves = |row: &&Row| {
-        let is_well = row.claim.as_ref().is_ok_and(|claim| claim.health == Health::Well);
+        let is_well = row
+            .claim
+            .as_ref()
+            .is_ok_and(|claim| claim.health == Health::Well && claim.standing == Standing::Voting);
         is_well && !matches!(row.comparison, Comparison::Differs(_))
     };
     let serving = rows.iter().filter(serves).count();
     let agrees = |row: &Row| matches!(row.comparison, Comparison::Equal(_));
-    let spotless = rows.iter().all(|row| serves(&row) && agrees(row) && row.caught.is_empty());
+    let votes = |row: &Row| row.claim.as_ref().is_ok_and(|claim| claim.lost_slots == 0);
+    let spotless =
+        rows.iter().all(|row| serves(&row) && agrees(row) && votes(row) && row.caught.is_empty());
     match (serving >= quorum && split.is_none(), spotless) {
         (false, _) => Verdict::NoQuorum,
         (true, false) => Verdict::Amiss,

@@ -1,7 +1,7 @@
 //! The summary for people.
 
-use super::claim::{Claim, Disk, Health};
-use super::gateway::{self, Standing};
+use super::claim::{Claim, Disk, Health, Standing, Transfer};
+use super::gateway;
 use super::summary::{Accusation, Comparison, Row, Summary, Verdict};
 use crate::cluster::service::Bytes;
 use crate::words;
@@ -74,9 +74,11 @@ fn gateway_cells(row: &gateway::Row, lag: Option<String>) -> [String; 10] {
         }
     };
     let follows = match claim.standing {
-        Standing::Following(upstream) => format!("replica {upstream}"),
-        Standing::Fetching => "fetches the state".to_owned(),
-        Standing::Diverged(slot) => format!("DIVERGED at slot {slot}, and answers nothing"),
+        gateway::Standing::Following(upstream) => format!("replica {upstream}"),
+        gateway::Standing::Fetching => "fetches the state".to_owned(),
+        gateway::Standing::Diverged(slot) => {
+            format!("DIVERGED at slot {slot}, and answers nothing")
+        }
     };
     let store = claim.store.as_ref();
     let space = store.map(|store| {
@@ -156,10 +158,32 @@ fn health(claim: &Claim) -> String {
         Health::Diverged(slot) => format!("diverged at slot {slot}"),
         Health::Halted(slot) => format!("halted at slot {slot}"),
     };
-    match claim.disk.words().as_str() {
-        "" => health,
-        disk => format!("{health} (disk: {disk})"),
+    let mut notes = Vec::new();
+    match claim.standing {
+        Standing::Voting => {}
+        Standing::Joining => notes.push("joining".to_owned()),
+        Standing::Forgotten => notes.push("FORGOTTEN, does not vote".to_owned()),
+        Standing::Stopped => notes.push("its epoch has ended".to_owned()),
     }
+    if claim.lost_slots > 0 {
+        notes.push(format!("does not vote on {} slots that its log has lost", claim.lost_slots));
+    }
+    if let Some(transfer) = claim.transfer {
+        let Transfer { target, fetched_bytes, bytes, .. } = transfer;
+        notes.push(format!("fetched {fetched_bytes} bytes of a state of {bytes} at slot {target}"));
+    }
+    if let Some(healed) = &claim.healed {
+        let wrong = match healed.differing {
+            Some(entries) => format!(", {entries} entries had been wrong"),
+            None => String::new(),
+        };
+        notes.push(format!("healed at slot {}{wrong}", healed.slot));
+    }
+    let disk = claim.disk.words();
+    if !disk.is_empty() {
+        notes.push(format!("disk: {disk}"));
+    }
+    if notes.is_empty() { health } else { format!("{health} ({})", notes.join("; ")) }
 }
 
 fn agreed(summary: &Summary) -> [String; 9] {
@@ -210,9 +234,13 @@ fn sentences(summary: &Summary) -> String {
             "too far behind to compare",
             names(&|row| row.claim.is_ok() && row.comparison == Comparison::Unknown),
         ),
+        (
+            "that has forgotten what it promised, and only follows",
+            names(&|row| row.standing() == Some(Standing::Forgotten)),
+        ),
         ("whose disk is slow", names(&|row| row.disk().is_some_and(Disk::is_slow))),
         (
-            "that found damage on its disk when it started",
+            "that found damage on its disk since it started",
             names(&|row| row.disk().is_some_and(Disk::is_damaged)),
         ),
         ("caught lying", names(&|row| row.is_convicted())),

@@ -7,11 +7,27 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Flips one bit of a byte that is not zero, as near to the middle of what was written as there is one, and says which.
+/// Flips one bit in the middle of what was written to a file, and says of which byte.
 pub(crate) fn flip_in_the_middle(file: &Path) -> usize {
+    flip(file, |written| written / 2)
+}
+
+/// Flips one bit so many bytes before the end of what was written to a file, and says of which byte.
+pub(crate) fn flip_before_the_end(file: &Path, bytes: usize) -> usize {
+    flip(file, |written| written - bytes)
+}
+
+/// How many bytes of a file were written: the rest is zeros that were there before.
+pub(crate) fn written(file: &Path) -> usize {
+    let bytes = std::fs::read(file).expect("the file is read");
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+/// Flips a bit of the next byte that is not zero.
+fn flip(file: &Path, place: impl Fn(usize) -> usize) -> usize {
+    let end = written(file);
     let mut bytes = std::fs::read(file).expect("the file is read");
-    let written = bytes.iter().rposition(|byte| *byte != 0).expect("something was written") + 1;
-    let place = (written / 2..written).find(|place| bytes[*place] != 0).expect("there is one");
+    let place = (place(end)..end).find(|place| bytes[*place] != 0).expect("there is one");
     bytes[place] ^= 0x10;
     std::fs::write(file, bytes).expect("the file is written");
     place

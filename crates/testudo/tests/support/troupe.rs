@@ -155,12 +155,18 @@ impl Troupe {
         &self.actors[id].data
     }
 
-    /// Moves the data of a replica that does not run.
-    pub(crate) fn move_data(&mut self, id: usize, to: &Path) {
-        let actor = &mut self.actors[id];
+    /// Copies the data of a replica that does not run.
+    pub(crate) fn copy_data(&self, id: usize, to: &Path) {
+        let actor = &self.actors[id];
         assert!(actor.child.is_none(), "replica {id} runs");
         let copied = Command::new("cp").arg("-a").arg(&actor.data).arg(to).status();
         assert!(copied.expect("cp runs").success(), "{} is copied", actor.data.display());
+    }
+
+    /// Moves the data of a replica that does not run.
+    pub(crate) fn move_data(&mut self, id: usize, to: &Path) {
+        self.copy_data(id, to);
+        let actor = &mut self.actors[id];
         // There is never more than one copy of what a replica has promised.
         std::fs::remove_dir_all(&actor.data).expect("the first is removed");
         actor.data = to.to_owned();

@@ -1,6 +1,7 @@
 //! The rules with one of them broken. Whatever tests the protocol must find out each of these.
 #![allow(dead_code, unreachable_pub)]
 
+use std::time::Duration;
 use testudo_contracts::Batch;
 use testudo_core::Slot;
 use testudo_pbft::message::{Message, NewView, Testimony, ViewChange};
@@ -67,6 +68,16 @@ pub enum RepliesEarly {}
 impl Rules for RepliesEarly {
     fn is_committed(_: &Dissemination, voters: usize) -> bool {
         voters >= 1
+    }
+}
+
+/// No primary is ever too slow, as long as it orders everything in time.
+#[derive(Clone, Debug)]
+pub enum BearsEverything {}
+
+impl Rules for BearsEverything {
+    fn is_too_slow(_: Duration, _: Duration) -> bool {
+        false
     }
 }
 

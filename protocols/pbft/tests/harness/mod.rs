@@ -396,6 +396,7 @@ impl<R: Rules> Cluster<R> {
             }
             Effect::Output(OrderOutput::Behind(slot)) => node.behind.push(slot),
             Effect::Output(OrderOutput::View(view, _)) => node.views.push(view),
+            Effect::Output(OrderOutput::Remind) => {}
             Effect::Output(other) => panic!("{other:?} is not expected here"),
             Effect::Blame(evidence) => node.evidence.push(evidence),
             other => panic!("{other:?} passes no gate"),

@@ -26,8 +26,9 @@ struct Lease {
     renewed: Option<Duration>,
     /// When anybody asked last for a renewal that may have come to something.
     asked: Duration,
-    /// How many revocations may be under way, or done.
-    revoked: bool,
+    /// How many revocations were asked for and not answered: each may come to something at any time, however often the
+    /// lease ended by itself and was granted again meanwhile. Those of clients that crashed stay so for ever.
+    revocations: u32,
 }
 
 /// All leases of a run.
@@ -46,12 +47,16 @@ impl Leases {
             Ask::Grant(id, _) | Ask::KeepAlive(id) => {
                 self.leases.entry(*id).or_default().asked = at;
             }
-            Ask::Revoke(id) => self.leases.entry(*id).or_default().revoked = true,
+            Ask::Revoke(id) => self.leases.entry(*id).or_default().revocations += 1,
             _ => {}
         }
     }
 
     pub(crate) fn answered(&mut self, called: Duration, ask: &Ask, answer: &Answer) {
+        if let Ask::Revoke(id) = ask {
+            let lease = self.leases.entry(*id).or_default();
+            lease.revocations = lease.revocations.saturating_sub(1);
+        }
         let (Ask::Grant(id, _) | Ask::KeepAlive(id), What::Lives(1..)) = (ask, &answer.what) else {
             return;
         };
@@ -75,8 +80,7 @@ impl Leases {
             if !was_held || lease.is_held {
                 continue;
             }
-            // From here on a revocation would be of another lease under the same number, or it has been this one's.
-            if std::mem::take(&mut lease.revoked) {
+            if lease.revocations > 0 {
                 lease.renewed = None;
                 continue;
             }

@@ -1,9 +1,9 @@
 //! What liars and judges know of PBFT.
 
-use testudo_contracts::{Batch, Ordering as _};
+use testudo_contracts::Batch;
 use testudo_core::{Context, Digest, Evidence, Slot, View};
 use testudo_pbft::message::{Commit, Message, PrePrepare, Prepare, Slots};
-use testudo_pbft::{Pbft, Rules, Standing, safety};
+use testudo_pbft::{Pbft, Rules, safety};
 use testudo_sim::Chance;
 use testudo_sim::replicated::Knowledge;
 
@@ -38,10 +38,6 @@ impl<R: Rules> Knowledge<Pbft<R>> for LiesAboutViews {
 
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
         safety::is_convicted(evidence, context)
-    }
-
-    fn votes(order: &Pbft<R>) -> bool {
-        order.standing() == Standing::Voting && order.lost_slots() == 0
     }
 }
 
@@ -106,9 +102,5 @@ impl<R: Rules> Knowledge<Pbft<R>> for Lore {
 
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
         safety::is_convicted(evidence, context)
-    }
-
-    fn votes(order: &Pbft<R>) -> bool {
-        order.standing() == Standing::Voting && order.lost_slots() == 0
     }
 }

@@ -150,6 +150,8 @@ impl<R: Rules> Protocol for __Type__<R> {
             OrderInput::Propose(batch) => self.on_propose(batch, fx),
             OrderInput::Judged { view, slot, batch } => self.on_judged(view, slot, batch, fx),
             OrderInput::Waiting(waiting) => self.on_waiting(waiting, fx),
+            // Primaries are not measured here.
+            OrderInput::Backlog(_) => {}
             OrderInput::Stable(stable) => self.on_stable(stable, fx),
             OrderInput::Restored(stable) => self.on_restored(stable, fx),
             OrderInput::Stop => self.on_stop(fx),

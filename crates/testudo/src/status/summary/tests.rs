@@ -1,6 +1,6 @@
 use super::*;
 use crate::cluster::{Address, Replica};
-use crate::status::claim::{Caught, Disk};
+use crate::status::claim::{Caught, Disk, Healed, Transfer};
 use testudo_core::{ClusterId, PublicKey};
 
 fn cluster() -> Cluster {
@@ -45,6 +45,10 @@ fn claim(replica: u16, slots: std::ops::RangeInclusive<u64>) -> Claim {
         entries: 0,
         bytes: 0,
         health: Health::Well,
+        standing: Standing::Voting,
+        lost_slots: 0,
+        transfer: None,
+        healed: None,
         snapshot: 0,
         disk: Disk::default(),
         caught: Vec::new(),
@@ -142,17 +146,24 @@ fn the_table_holds_every_replica_and_what_is_agreed() {
 fn what_ails_a_replica_is_named() {
     let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
     claims[1].disk = Disk { flush_ms: 120.04, ..Disk::default() };
-    claims[2].disk = Disk { records_lost: 1, snapshots_lost: 2, flush_ms: 0.4 };
+    claims[2].disk =
+        Disk { records_lost: 1, snapshots_rotten: 2, flush_ms: 0.4, ..Disk::default() };
     claims[3].health = Health::Behind(9);
+    claims[3].transfer =
+        Some(Transfer { target: 9, fetched_bytes: 10, bytes: 40, fetched_nodes: 1 });
+    claims[0].standing = Standing::Forgotten;
+    claims[1].healed = Some(Healed { slot: 5, differing: Some(2), ..Healed::default() });
     let summary = judge(claims.into_iter().map(Ok).collect());
-    assert_eq!(summary.verdict, Verdict::Amiss);
+    assert_eq!(summary.verdict, Verdict::NoQuorum, "one does not vote, and one is behind");
     let text = crate::status::table::table(&summary);
     for what in [
-        "well (disk: flushes take 120 ms)",
-        "well (disk: 1 record was lost, 2 snapshots were lost)",
-        "behind at slot 9, fetches the state",
+        "well (FORGOTTEN, does not vote)",
+        "Replica that has forgotten what it promised, and only follows: 0.",
+        "well (healed at slot 5, 2 entries had been wrong; disk: flushes take 120 ms)",
+        "well (disk: 1 record was lost, 2 snapshots were rotten)",
+        "behind at slot 9, fetches the state (fetched 10 bytes of a state of 40 at slot 9)",
         "Replica whose disk is slow: 1.",
-        "Replica that found damage on its disk when it started: 2.",
+        "Replica that found damage on its disk since it started: 2.",
     ] {
         assert!(text.contains(what), "{what} is missing in\n{text}");
     }

@@ -90,6 +90,7 @@ impl<R: Rules> System for Above<R> {
                 Fact::Note(format!("asks v{view} s{slot} {name}, {freshness:?}").into())
             }
             OrderOutput::Behind(slot) => Fact::Note(format!("is behind s{slot}").into()),
+            OrderOutput::Remind => Fact::Note("reminds the primary".into()),
         });
     }
 
@@ -106,7 +107,10 @@ impl<R: Rules> System for Above<R> {
                 assert_eq!(before, None, "{slot:?} was executed twice in one life");
             }
             OrderOutput::Behind(slot) => self.behind.push(slot),
-            OrderOutput::Commit(_) | OrderOutput::Rollback(_) | OrderOutput::View(..) => {}
+            OrderOutput::Commit(_)
+            | OrderOutput::Rollback(_)
+            | OrderOutput::Remind
+            | OrderOutput::View(..) => {}
         }
         Vec::new()
     }
@@ -236,7 +240,7 @@ impl<R: Rules> Stage<R> {
                     self.world.flush(node, life, mark);
                 }
                 Pending::Chore(node, number) => self.world.finish(node, number),
-                Pending::Timer(..) => {}
+                Pending::Timer(..) | Pending::Serve(..) => {}
             }
         }
         self.world.audit();

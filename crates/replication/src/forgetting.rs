@@ -1,0 +1,190 @@
+//! The log stays short: with every snapshot, what an earlier one covers is forgotten.
+//!
+//! What is forgotten is what the last snapshot but one covers. Of that, what still matters is in the snapshot: the state, and
+//! all that the ordering remembers. What is not, is written again behind the snapshot's place in the log: bodies that still
+//! wait, and what this replica has said about checkpoints that are not stable. Bodies that were executed since the snapshot's
+//! slot are needed to execute them again at a start. Mostly they lie behind the last snapshot; where one does not, the log
+//! from it on stays for one snapshot longer.
+//!
+//! Laggards find decisions of the last two stretches of the log, and take the state where they need more. A bundle that was
+//! executed and forgotten may come again; then its session keeps it from having its effect twice, as ever.
+//!
+//! When something on the disk has rotted, a fresh snapshot is written as soon as there is a stable checkpoint that covers
+//! the place, and all that it covers is forgotten at once, the rot with it. Whatever was there is in memory still.
+
+use crate::message::Bundle;
+use crate::record::Record;
+use crate::replica::{Fx, Replica};
+use crate::snapshot::Snapshot;
+use crate::status::Health;
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use testudo_contracts::{Ordering, Service};
+use testudo_core::{Digest, Lost, Position, Rot, Signed, Slot};
+
+/// Bytes that an ordering writes for one slot, about, beside the batch. They count for when a snapshot is due.
+const SLOT_BYTES: u64 = 2048;
+
+/// Bytes of an entry beside its key and value, about.
+const ENTRY_BYTES: u64 = 16;
+
+/// When the next snapshot is due, and what goes with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshots {
+    /// The slot of the last that was asked for or started from.
+    pub(crate) slot: Slot,
+    /// Bytes that the log has taken for what was executed since, about.
+    logged: u64,
+    /// Where the log was when the last one was taken: that covers what lies before, and the next one lets go of it.
+    cut: Position,
+    /// What lies before this is let go of.
+    forgotten: Position,
+    /// The last record that is known to have rotted on the disk, until it is let go of.
+    rotten: Option<Position>,
+    /// Whether the next is to be written whatever it saves: the last has rotted, or its state is none of this replica's.
+    is_wanted: bool,
+}
+
+impl Snapshots {
+    /// A snapshot of this slot was started from, which covers the log before this position.
+    pub(crate) fn start_from(&mut self, slot: Slot, cut: Position) {
+        *self = Self { slot, cut, ..Self::default() };
+    }
+
+    /// The state was not executed from what the log has: a snapshot is due at once.
+    pub(crate) const fn demand(&mut self) {
+        (self.slot, self.is_wanted) = (Slot(0), true);
+    }
+
+    /// A slot with these bytes of bodies was executed.
+    pub(crate) const fn executed(&mut self, bytes: u64) {
+        self.logged = self.logged.saturating_add(bytes).saturating_add(SLOT_BYTES);
+    }
+}
+
+/// A body to be written again.
+type Rewrite = (Digest, Signed<Bundle>);
+
+/// What a snapshot that is taken now leaves to the log.
+struct Remainder {
+    /// Bodies that may be missing from the state although the log has had them.
+    pending: BTreeSet<Digest>,
+    /// Those of them that are to be written again.
+    rewrites: Vec<Rewrite>,
+    /// What lies before this can be let go of.
+    before: Position,
+}
+
+impl<O: Ordering, S: Service> Replica<O, S> {
+    /// The ordering knows of the stable checkpoint: has a snapshot of it written, if it saves enough of the log from being
+    /// executed again.
+    pub(crate) fn snapshot_if_due(&mut self, fx: &mut Fx<'_, O, S>) {
+        let Some(served) = self.serving.latest() else { return };
+        let slot = served.head.slot;
+        let maps = [served.state.system.map(), &served.state.map];
+        let size: u64 = maps.map(|map| map.bytes() + map.len() as u64 * ENTRY_BYTES).iter().sum();
+        let is_long = self.snapshots.logged > size.max(self.config.snapshot_bytes);
+        let is_due = slot > self.snapshots.slot && is_long;
+        let is_healing = slot >= self.snapshots.slot && self.snapshots.is_wanted;
+        // What has rotted goes as soon as it can.
+        let rids = |rotten| {
+            let remainder = self.remainder(slot, fx.position());
+            remainder.is_some_and(|remainder| rotten < remainder.before)
+        };
+        if is_due || is_healing || self.snapshots.rotten.is_some_and(rids) {
+            self.take_snapshot(fx);
+        }
+    }
+
+    /// Has a snapshot of the stable checkpoint written, and lets go of what need not stay in the log beside it.
+    fn take_snapshot(&mut self, fx: &mut Fx<'_, O, S>) {
+        let Some(served) = self.serving.latest().cloned() else { return };
+        // What is decided and not executed, as the state is wrong, is in the log alone.
+        if matches!(self.health, Health::Diverged(_)) {
+            return;
+        }
+        let (slot, cut) = (served.head.slot, fx.position());
+        let target = if self.snapshots.rotten.is_some() { cut } else { self.snapshots.cut };
+        let Some(Remainder { pending, rewrites, before }) = self.remainder(slot, target) else {
+            return;
+        };
+        // Before the snapshot in this list, and so durable before it is, and before anything is let go of.
+        for (digest, body) in rewrites {
+            let position = fx.persist(Record::Body(body));
+            self.written.insert(digest, position);
+        }
+        for said in self.checkpoints.said_above(slot) {
+            fx.persist(Record::Checkpointed(said));
+        }
+        if let Some(slot) = self.checkpoints.halted_at() {
+            fx.persist(Record::Halted(slot));
+        }
+        let order = self.order.snapshot(slot);
+        let (certificate, head, state) = (served.certificate, served.head, served.state);
+        let pending = Arc::new(pending);
+        fx.snapshot(Snapshot { order, certificate, head, logged: cut, pending, state });
+        self.forget(slot, before, fx);
+        let Snapshots { forgotten, rotten, .. } = self.snapshots;
+        let rotten = rotten.filter(|rotten| *rotten >= forgotten);
+        self.snapshots = Snapshots { slot, logged: 0, cut, forgotten, rotten, is_wanted: false };
+    }
+
+    /// What a snapshot of this slot leaves to the log, if everything before `target` is to be let go of that can be. None
+    /// if too much was executed since to say.
+    fn remainder(&self, slot: Slot, target: Position) -> Option<Remainder> {
+        let (mut pending, mut rewrites) = (BTreeSet::new(), Vec::new());
+        let place = |digest: &Digest| self.written.get(digest).copied();
+        let is_early = |digest: &Digest| place(digest).is_some_and(|position| position < target);
+        for (digest, body) in &self.bodies {
+            pending.insert(*digest);
+            if is_early(digest) {
+                rewrites.push((*digest, body.signed()));
+            }
+        }
+        // What is being read back must stay where it is.
+        let mut before = self.needed.iter().filter_map(place).fold(target, Position::min);
+        for later in slot.0 + 1..=self.state.slot.0 {
+            let executed = self.recent.get(Slot(later))?;
+            let digests = &executed.batch.bundles;
+            pending.extend(digests);
+            if self.snapshots.rotten.is_some() && executed.bodies.len() == digests.len() {
+                let bodies = digests.iter().copied().zip(executed.bodies.iter().cloned());
+                rewrites.extend(bodies.filter(|(digest, _)| is_early(digest)));
+            } else {
+                before = digests.iter().filter_map(place).fold(before, Position::min);
+            }
+        }
+        Some(Remainder { pending, rewrites, before })
+    }
+
+    /// Lets go of the log before this position, beside a snapshot of this slot, and of all that names places there.
+    fn forget(&mut self, slot: Slot, before: Position, fx: &mut Fx<'_, O, S>) {
+        if before <= self.snapshots.forgotten {
+            return;
+        }
+        self.snapshots.forgotten = before;
+        self.written.retain(|_, position| *position >= before);
+        self.budgets.lenders.retain(|position, _| *position >= before);
+        let bare = self.recent.forget(slot, |digest| self.written.contains_key(digest));
+        self.order.forget(before, bare);
+        fx.forget(before);
+    }
+
+    /// Something on the disk has rotted: sees to it that what is needed of it is there again, and that the rot goes.
+    pub(crate) fn write_anew(&mut self, rot: Rot, fx: &mut Fx<'_, O, S>) {
+        match rot {
+            Rot::Snapshot => self.snapshots.is_wanted = true,
+            Rot::Record(Lost { position, .. }) => {
+                self.snapshots.rotten = self.snapshots.rotten.max(Some(position));
+                let mut bodies = self.bodies.iter();
+                let lost = bodies.find(|(digest, _)| self.written.get(digest) == Some(&position));
+                if let Some((digest, body)) = lost {
+                    let again = fx.persist(Record::Body(body.signed()));
+                    self.written.insert(*digest, again);
+                }
+            }
+        }
+        self.snapshot_if_due(fx);
+    }
+}

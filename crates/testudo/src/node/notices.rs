@@ -1,0 +1,59 @@
+//! What an operator is told of a replica as it happens, whatever is logged.
+
+use crate::logging::NOTICE;
+use testudo_core::{Digest, ReplicaId, Slot};
+use testudo_replication::{Difference, Fetched, Health};
+
+/// What its health has become.
+pub(super) fn health(health: Health) {
+    match health {
+        Health::Well => tracing::info!(target: NOTICE, "is well again"),
+        Health::Behind(slot) => tracing::warn!(
+            target: NOTICE,
+            "is behind slot {slot}, which the others have decided; it fetches their state"
+        ),
+        Health::Diverged(slot) => tracing::warn!(
+            target: NOTICE,
+            "has a state after slot {slot} that is not what a quorum signed; its disk or memory may be failing; \
+             it fetches what is right"
+        ),
+        Health::Halted(slot) => tracing::warn!(
+            target: NOTICE,
+            "has stopped at slot {slot}: no digest of its state can reach a quorum any more"
+        ),
+    }
+}
+
+/// That it has healed, and what had been wrong.
+pub(super) fn healed(slot: Slot, fetched: Fetched, differing: Option<&Difference>) {
+    let Fetched { nodes, bytes } = fetched;
+    match differing {
+        None => tracing::info!(
+            target: NOTICE,
+            "has healed at slot {slot}: it was behind, and fetched {bytes} bytes in {nodes} pieces"
+        ),
+        Some(what) => tracing::warn!(
+            target: NOTICE,
+            "has healed at slot {slot}, and fetched {bytes} bytes in {nodes} pieces; its own state had entries that \
+             were not what a quorum signed: {what}"
+        ),
+    }
+}
+
+/// That it has stopped for good, and where results differ, as far as the others told.
+pub(super) fn halted(slot: Slot, first: Option<Slot>, own: Digest, others: &[(ReplicaId, Digest)]) {
+    let told: Vec<String> =
+        others.iter().map(|(id, outcome)| format!("replica {id} has {outcome:?}")).collect();
+    let told = if told.is_empty() { "nobody else told".to_owned() } else { told.join(", ") };
+    match first {
+        Some(first) => tracing::error!(
+            target: NOTICE,
+            "cannot go on after slot {slot}: results differ from slot {first} on; this replica has {own:?} there, {told}"
+        ),
+        None => tracing::error!(
+            target: NOTICE,
+            "cannot go on after slot {slot}: states differ though all results are the same; this replica has {own:?}, \
+             {told}"
+        ),
+    }
+}
