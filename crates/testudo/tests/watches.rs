@@ -27,7 +27,7 @@ const _: () = assert!(
             + 2 * testudo_core::limits::CHECKPOINT_INTERVAL
 );
 
-/// How often a gateway has asked for a state or a part of one.
+/// How often a gateway was given the head of a state, or a part of one.
 const STATE_PARTS: &str = "testudo_messages_heard_total{kind=\"state\"}";
 
 /// How long a replica is stopped: longer than a view lasts without progress.

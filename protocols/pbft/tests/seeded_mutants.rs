@@ -128,10 +128,11 @@ fn a_checkpoint_that_is_stable_at_f_votes() {
     convict(Replicated::<Pbft<HastyCheckpoints>, Lore>::default, SEEDS, &plan, &oracles);
 }
 
-/// A driver that takes rot for a write that never ended: the replica does not know that it has forgotten votes.
+/// A driver that takes rot for a write that never ended: the replica does not know that it has forgotten votes. Others tell
+/// it, if they hold them, and it does not get its vote back; one that knows what it has lost does.
 #[test]
 fn a_corrupt_record_that_is_truncated() {
-    let plan = harmful(&[(Harm::Record, 1_000)]);
+    let plan = Plan { heals: true, ..harmful(&[(Harm::Record, 1_000)]) };
     let oracles = ["justice", "agreement", "recovery", "total order", "liveness"];
     convict(|| Replicated::<Pbft, Lore>::over(Flaw::Truncates), SEEDS, &plan, &oracles);
 }
