@@ -50,7 +50,9 @@ impl SmallDisk {
             path(&place)
         );
         // It lives for as long as its standard input is held open.
-        let mut holder = Command::new("unshare")
+        // Where it is, whatever is on the PATH.
+        let mut holder = Command::new("/usr/bin/unshare")
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

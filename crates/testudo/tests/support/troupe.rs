@@ -159,8 +159,7 @@ impl Troupe {
     pub(crate) fn copy_data(&self, id: usize, to: &Path) {
         let actor = &self.actors[id];
         assert!(actor.child.is_none(), "replica {id} runs");
-        let copied = Command::new("cp").arg("-a").arg(&actor.data).arg(to).status();
-        assert!(copied.expect("cp runs").success(), "{} is copied", actor.data.display());
+        copy_folder(&actor.data, to).expect("its data is copied");
     }
 
     /// Moves the data of a replica that does not run.
@@ -260,4 +259,20 @@ fn may_lie(file: &Path, id: usize) {
     let text = text.replace(&place, &format!("{place}liar = \"{LIE}\"\n"));
     let text = text.replace("\nfaults = 1\n", "\nfaults = 1\ndemonstration = true\n");
     std::fs::write(file, text).expect("it is written");
+}
+
+/// Copies a folder with all that is in it. There are no links in it.
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
