@@ -34,7 +34,8 @@ async fn replicas_start_from_snapshots_and_hand_them_to_learners() {
     let client = cluster.client();
     let filled = fill(&cluster, &client).await;
     (0..4).for_each(|id| cluster.kill(id));
-    (0..4).for_each(|id| assert_eq!(cluster.snapshot_files(id).len(), 1, "the newest is kept"));
+    let kept = |id| cluster.snapshot_files(id).len();
+    assert!((0..4).all(|id| (1..=2).contains(&kept(id))), "the newest two are kept");
     (0..4).for_each(|id| cluster.restart(id));
     assert_eq!(lost_snapshots(&cluster), [0; 4]);
     assert_eq!(number(&client.submit(vec![1]).await.unwrap()), filled + 1);
@@ -46,20 +47,19 @@ async fn replicas_start_from_snapshots_and_hand_them_to_learners() {
 }
 
 #[tokio::test]
-async fn snapshots_that_rot_are_reported_and_the_log_stands_for_them() {
+async fn snapshots_that_rot_are_reported_and_older_ones_or_the_log_stand_for_them() {
     let mut cluster = Cluster::start_with_snapshots();
     let client = cluster.client();
     let filled = fill(&cluster, &client).await;
     (0..4).for_each(|id| cluster.kill(id));
-    for (id, place) in [(0, 2), (1, 3), (2, 5), (3, 100)] {
-        let file = &cluster.snapshot_files(id)[0];
-        let mut bytes = std::fs::read(file).unwrap();
-        let at = bytes.len() - 1 - bytes.len() / place;
-        bytes[at] ^= 0x10;
-        std::fs::write(file, bytes).unwrap();
-    }
+    let files = cluster.snapshot_files(2);
+    let file = files.iter().max().expect("there is one");
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = bytes.len() - 1 - bytes.len() / 5;
+    bytes[at] ^= 0x10;
+    std::fs::write(file, bytes).unwrap();
     (0..4).for_each(|id| cluster.restart(id));
-    assert_eq!(lost_snapshots(&cluster), [1; 4]);
+    assert_eq!(lost_snapshots(&cluster), [0, 0, 1, 0]);
     assert_eq!(number(&client.submit(vec![1]).await.unwrap()), filled + 1);
     assert_eq!(sum(&cluster.learner().read().await.unwrap()), filled + 1);
 }
