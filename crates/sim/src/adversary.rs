@@ -78,6 +78,8 @@ pub enum Misconduct {
     Corrupt,
     /// It says one thing to one half of its peers, and another to the other.
     Equivocate,
+    /// It tells everybody the same lie, whatever it speaks of.
+    Consistent,
     /// It says what it had said earlier instead.
     Stale,
     /// Anything of all that, and noise.
@@ -89,7 +91,7 @@ pub enum Misconduct {
 
 impl Misconduct {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Silent,
         Self::Slow,
         Self::Selective,
@@ -97,6 +99,7 @@ impl Misconduct {
         Self::Twins,
         Self::Corrupt,
         Self::Equivocate,
+        Self::Consistent,
         Self::Stale,
         Self::Random,
         Self::Upstream(None),
@@ -113,6 +116,7 @@ impl Misconduct {
             Self::Twins => "twins",
             Self::Corrupt => "corrupt",
             Self::Equivocate => "equivocate",
+            Self::Consistent => "consistent",
             Self::Stale => "stale",
             Self::Random => "random",
             Self::Upstream(None) => "upstream",
@@ -139,6 +143,7 @@ impl Misconduct {
             Self::Slow => return Some(Box::new(Slow)),
             Self::Selective => return Some(Box::new(Selective::default())),
             Self::Replay => return Some(Box::new(Replayer::new())),
+            Self::Consistent => return Some(Box::new(Consistent { tamper, last: None })),
             Self::Silent => Lie::Silent,
             Self::Corrupt | Self::Upstream(_) => Lie::Corrupt,
             Self::Equivocate => Lie::Equivocate,
@@ -174,6 +179,32 @@ impl<M: Message> Lying<M> {
         let (protocol, kind) = (message.protocol(), Kind(message.kind().0 ^ chance.below(2) as u8));
         let words = Words::Noise(protocol, kind, message.strength(), mangle(message, chance));
         Some(Saying { to, words, after: Duration::ZERO })
+    }
+}
+
+/// Tells everybody the same lie, so that nobody who compares what two have heard finds it out.
+struct Consistent<M> {
+    tamper: Tamper<M>,
+    /// What its node wanted to say last, and what it said instead.
+    last: Option<(Vec<u8>, M)>,
+}
+
+impl<M: Message> Adversary<M> for Consistent<M> {
+    fn name(&self) -> &'static str {
+        "consistent"
+    }
+    fn outgoing(&mut self, to: Peer, message: M, chance: &mut Rng) -> Vec<Saying<M>> {
+        let mut body = vec![message.protocol().0, message.kind().0];
+        message.encode_body(&mut body);
+        let lie = match &self.last {
+            Some((of, lie)) if *of == body => lie.clone(),
+            _ => {
+                let lie = (self.tamper)(&message, chance).unwrap_or(message);
+                self.last = Some((body, lie.clone()));
+                lie
+            }
+        };
+        vec![Saying::now(to, lie)]
     }
 }
 

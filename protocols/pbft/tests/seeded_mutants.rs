@@ -14,18 +14,16 @@ use testudo_sim::conformance::run_seed;
 use testudo_sim::replicated::{Knowledge, Replicated};
 use testudo_sim::{Climate, Flaw, Harm, Misconduct, Plan, Trouble, Weather};
 
-/// Where conviction is sought. The rarer a schedule is that shows a flaw, the later the first seed.
+/// Where conviction is sought.
 const SEEDS: Range<u64> = 0..200;
-const RARE: Range<u64> = 10..400;
 
 /// The first seed in which the mutant breaks one of these rules. The right protocol passes every seed up to it.
 fn convict<R: Rules, K: Knowledge<Pbft<R>> + Knowledge<Pbft>>(
     mutant: fn() -> Replicated<Pbft<R>, K>,
-    seeds: Range<u64>,
     plan: &Plan,
     oracles: &[&str],
 ) {
-    for seed in seeds.clone() {
+    for seed in SEEDS {
         let right = run_seed(Replicated::<Pbft, K>::default, seed, plan);
         assert!(right.is_clean(), "the right rules fail\n{right}");
         let report = run_seed(mutant, seed, plan);
@@ -34,7 +32,7 @@ fn convict<R: Rules, K: Knowledge<Pbft<R>> + Knowledge<Pbft>>(
         println!("seed {seed} convicts it: {found}");
         return;
     }
-    panic!("the seeds {seeds:?} do not convict it");
+    panic!("the seeds {SEEDS:?} do not convict it");
 }
 
 /// A network that loses so much that often one replica alone learns of a decision before its view ends.
@@ -48,37 +46,24 @@ fn lossy() -> Climate {
 #[test]
 fn a_quorum_one_short() {
     let plan = Plan::default().with_liar(Misconduct::Equivocate);
-    convict(
-        Replicated::<Pbft<ShortQuorum>, Lore>::default,
-        SEEDS,
-        &plan,
-        &["agreement", "honesty"],
-    );
+    convict(Replicated::<Pbft<ShortQuorum>, Lore>::default, &plan, &["agreement", "honesty"]);
 }
 
 /// Either others decide again, or whoever knows of the first decision refuses every view that forgets it.
 #[test]
 fn a_view_change_that_drops_a_prepared_certificate() {
     let plan = Plan { climate: Some(lossy()), ..Plan::default() };
-    convict(
-        Replicated::<Pbft<DropsPrepared>, Lore>::default,
-        SEEDS,
-        &plan,
-        &["agreement", "liveness"],
-    );
+    convict(Replicated::<Pbft<DropsPrepared>, Lore>::default, &plan, &["agreement", "liveness"]);
 }
 
-/// It takes two liars who tell the same to the same half, one of whom begins a view while somebody who is cut off alone
-/// knows of a decision (`mutants` has the trace of it). That is rare by chance.
+/// A liar begins a view with nothing where somebody who is cut off alone knows of a decision, and tells so to all
+/// (`mutants` has the trace of it).
 #[test]
 fn a_new_view_that_is_not_recomputed() {
-    let weather = Weather { lost_per_mille: 400, ..Weather::calm() };
-    let climate = Some(Climate { weather, ..lossy() });
-    let plan = Plan { f: 2, liars: vec![Misconduct::Equivocate; 2], climate, ..Plan::default() };
+    let plan = Plan { climate: Some(lossy()), ..Plan::default() };
     convict(
         Replicated::<Pbft<TrustsPrimary>, LiesAboutViews>::default,
-        RARE,
-        &plan,
+        &plan.with_liar(Misconduct::Consistent),
         &["agreement", "liveness"],
     );
 }
@@ -86,12 +71,7 @@ fn a_new_view_that_is_not_recomputed() {
 #[test]
 fn a_reply_before_commit() {
     let plan = Plan { climate: Some(lossy()), ..Plan::default() };
-    convict(
-        Replicated::<Pbft<RepliesEarly>, Lore>::default,
-        SEEDS,
-        &plan,
-        &["agreement", "honesty"],
-    );
+    convict(Replicated::<Pbft<RepliesEarly>, Lore>::default, &plan, &["agreement", "honesty"]);
 }
 
 /// A driver that says votes before they are on disk. Power fails everywhere at once, and what was acknowledged is gone; or
@@ -101,14 +81,14 @@ fn a_vote_before_it_is_durable() {
     let plan =
         Plan { troubles: vec![Trouble::Blackout, Trouble::Crash], ..Plan::default() }.beyond();
     let oracles = ["agreement", "linearizability", "ledger", "justice", "liveness"];
-    convict(|| Replicated::<Pbft, Lore>::over(Flaw::SaysEarly), SEEDS, &plan, &oracles);
+    convict(|| Replicated::<Pbft, Lore>::over(Flaw::SaysEarly), &plan, &oracles);
 }
 
 /// What a replica says again because it may have been lost is no offence.
 #[test]
 fn evidence_for_a_retransmission() {
     let plan = Plan { climate: Some(lossy()), ..Plan::default() };
-    convict(Replicated::<Pbft<BlamesRepetition>, Lore>::default, SEEDS, &plan, &["justice"]);
+    convict(Replicated::<Pbft<BlamesRepetition>, Lore>::default, &plan, &["justice"]);
 }
 
 /// Harm of these kinds, again and again.
@@ -125,7 +105,7 @@ fn harmful(harms: &[(Harm, u64)]) -> Plan {
 fn a_checkpoint_that_is_stable_at_f_votes() {
     let plan = harmful(&[(Harm::Memory, 1_000)]);
     let oracles = ["honesty", "equal states", "equal checkpoints", "recovery", "liveness"];
-    convict(Replicated::<Pbft<HastyCheckpoints>, Lore>::default, SEEDS, &plan, &oracles);
+    convict(Replicated::<Pbft<HastyCheckpoints>, Lore>::default, &plan, &oracles);
 }
 
 /// A driver that takes rot for a write that never ended: the replica does not know that it has forgotten votes. Others tell
@@ -134,7 +114,7 @@ fn a_checkpoint_that_is_stable_at_f_votes() {
 fn a_corrupt_record_that_is_truncated() {
     let plan = Plan { heals: true, ..harmful(&[(Harm::Record, 1_000)]) };
     let oracles = ["justice", "agreement", "recovery", "total order", "liveness"];
-    convict(|| Replicated::<Pbft, Lore>::over(Flaw::Truncates), SEEDS, &plan, &oracles);
+    convict(|| Replicated::<Pbft, Lore>::over(Flaw::Truncates), &plan, &oracles);
 }
 
 /// A driver that lets go of the log before the snapshot that stands for it is written: a crash between the two leaves
@@ -147,5 +127,5 @@ fn a_log_that_is_dropped_before_its_snapshot_is_durable() {
     let climate = Some(Climate { weather, troubles });
     let plan = Plan { climate, heals: true, operations: 400, ..Plan::default() }.beyond();
     let oracles = ["agreement", "recovery", "liveness", "total order", "linearizability", "ledger"];
-    convict(|| Replicated::<Pbft, Lore>::over(Flaw::ForgetsEarly), SEEDS, &plan, &oracles);
+    convict(|| Replicated::<Pbft, Lore>::over(Flaw::ForgetsEarly), &plan, &oracles);
 }
