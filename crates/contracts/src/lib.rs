@@ -14,7 +14,8 @@ pub mod service;
 
 pub use ordering::{
     Backlog, Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering,
-    ReplyRule, ReplyVote, StableCheckpoint, Standing, Verdict, Waiting,
+    ReplyRule, ReplyVote, StableCheckpoint, Standing, Verdict, Waiting, base_checkpoint,
+    check_stable,
 };
 pub use profile::{Family, Profile};
 pub use service::{Moment, Reading, Service, Store};

@@ -9,8 +9,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 use testudo_core::{
-    Certificate, Digest, Domain, Kind, Membership, Position, Protocol, ProtocolId, ReplicaId, Slot,
-    Statement, Time, View, limits, wire_enum, wire_struct,
+    Base, Certificate, Context, Digest, Domain, Effects, Evidence, Invalid, Kind, Membership, Past,
+    Peer, Position, Protocol, ProtocolId, ReplicaId, Slot, Statement, Time, View, limits,
+    wire_enum, wire_struct,
 };
 use testudo_quorum::Dissemination;
 
@@ -77,8 +78,28 @@ impl Statement for Checkpoint {
     const KIND: Kind = CHECKPOINT;
 }
 
-/// A checkpoint with a quorum's signatures.
+/// A checkpoint with a quorum's signatures; or the one that an epoch begins with, which needs none within the epoch.
 pub type StableCheckpoint = Certificate<Checkpoint>;
+
+/// The checkpoint that this epoch begins with, as its members show it to each other. None in the first one.
+#[must_use]
+pub fn base_checkpoint(membership: &Membership) -> Option<StableCheckpoint> {
+    let Base { slot, state } = membership.base;
+    (membership.base != Base::GENESIS).then(|| Certificate::new(Checkpoint { slot, state }))
+}
+
+/// Whether a checkpoint is to be believed: a quorum of the epoch has signed it, or the epoch begins with it.
+///
+/// # Errors
+/// When it is neither.
+pub fn check_stable(certificate: &StableCheckpoint, context: &Context<'_>) -> Result<(), Invalid> {
+    if base_checkpoint(context.membership).as_ref() == Some(certificate) {
+        return Ok(());
+    }
+    let quorums =
+        Dissemination::of(context.membership).ok_or(Invalid("this membership has no quorums"))?;
+    certificate.check(quorums.quorum(), context)
+}
 
 /// What an ordering is started with.
 #[derive(Clone, Debug)]
@@ -179,7 +200,7 @@ pub enum OrderInput {
     Stable(StableCheckpoint),
     /// The layer above has installed this state by transfer: nothing at or below it need be executed.
     Restored(StableCheckpoint),
-    /// The epoch has ended: order nothing more, and answer what others ask of what was decided.
+    /// The epoch has ended: sign nothing more, and answer what others ask of what was decided.
     Stop,
 }
 
@@ -254,6 +275,17 @@ pub trait Ordering:
     /// When a client may believe a reply.
     type Reply: ReplyRule;
 
+    /// Begins to order in an epoch that this replica has come to with all that it knew of the one before, and in which it has
+    /// said nothing yet, with any key. Every other beginning is [`Protocol::start`]'s.
+    fn begin(config: OrderConfig, me: Peer, fx: &mut Effects<'_, Self>) -> Self {
+        Self::start(config, me, Past::none(), fx)
+    }
+    /// Judges evidence as a third party: with the members' keys, and nobody's word.
+    #[must_use]
+    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
+        let _ = (evidence, context);
+        false
+    }
     /// The view that it is in, or is changing to.
     fn view(&self) -> View;
     /// The primary of that view.

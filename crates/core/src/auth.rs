@@ -15,7 +15,7 @@ use crate::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
 use crate::digest::Digest;
 use crate::fault::FaultModel;
 use crate::ids::{
-    ClusterId, Epoch, GroupId, Incarnation, Kind, Peer, ProtocolId, PublicKey, ReplicaId,
+    ClusterId, Epoch, GroupId, Incarnation, Kind, Peer, ProtocolId, PublicKey, ReplicaId, Slot,
 };
 use crate::limits;
 use alloc::sync::Arc;
@@ -34,6 +34,27 @@ pub struct Domain {
     pub epoch: Epoch,
 }
 crate::wire_struct!(Domain { cluster, group, epoch });
+
+impl Domain {
+    /// Where statements of this validity count when they are made here. What counts in every epoch bears the number of the
+    /// first, so that it stays what it is, digest and signature, when an epoch ends.
+    #[must_use]
+    pub const fn of(self, validity: Validity) -> Self {
+        match validity {
+            Validity::Epoch => self,
+            Validity::Group => Self { epoch: Epoch(0), ..self },
+        }
+    }
+}
+
+/// For how long a statement counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Validity {
+    /// In the epoch that it was made in, and never in another.
+    Epoch,
+    /// As long as the group lives: what clients ask for, and what leads from one epoch to the next.
+    Group,
+}
 
 /// What every frame, record and signed statement says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,6 +99,9 @@ pub enum Strength {
     Channel,
     /// It may be handed on or enter a certificate, so it bears a signature that a third party can check.
     Signature,
+    /// The same, with the sender's long-lived key instead of the one that it votes with: what a replica says that has no
+    /// voting key any more. A client has but one key.
+    Identity,
 }
 
 /// What binds a message to its sender.
@@ -94,6 +118,11 @@ crate::wire_enum!(Proof { 0 => Channel, 1 => Signature(signature) });
 pub trait Signer {
     /// A signature on `digest`. The same digest always gives the same signature.
     fn sign(&self, digest: &Digest) -> Signature;
+
+    /// A signature with the node's long-lived key. The same one, for nodes that have but one key.
+    fn certify(&self, digest: &Digest) -> Signature {
+        self.sign(digest)
+    }
 }
 
 /// Checks signatures by the one acceptance predicate (cofactored Ed25519 after ZIP-215 in production).
@@ -128,9 +157,31 @@ pub struct Membership {
     pub members: Vec<Member>,
     /// What this configuration claims to survive; checked against the bounds before it is used.
     pub model: FaultModel,
+    /// What it begins with: the state that the epoch before has ended in.
+    pub base: Base,
+}
+
+/// The state that an epoch begins with. Whoever knows the membership knows that it is right, so it needs no certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Base {
+    /// The last slot of the epoch before; 0 for the first epoch, which begins with the genesis.
+    pub slot: Slot,
+    /// The digest of the state after it.
+    pub state: Digest,
+}
+crate::wire_struct!(Base { slot, state });
+
+impl Base {
+    /// What the first epoch begins with.
+    pub const GENESIS: Self = Self { slot: Slot(0), state: Digest::ZERO };
 }
 
 impl Membership {
+    /// The configuration that a cluster begins with.
+    #[must_use]
+    pub const fn first(members: Vec<Member>, model: FaultModel) -> Self {
+        Self { epoch: Epoch(0), members, model, base: Base::GENESIS }
+    }
     /// n, the number of replicas.
     #[must_use]
     pub fn n(&self) -> usize {
@@ -150,6 +201,14 @@ impl Membership {
     pub fn key(&self, peer: Peer) -> Option<PublicKey> {
         match peer {
             Peer::Replica(id) => self.member(id).map(|member| member.voting),
+            Peer::Client(key) => Some(key),
+        }
+    }
+    /// The long-lived key of `peer`: a replica's identity, a client's own.
+    #[must_use]
+    pub fn identity(&self, peer: Peer) -> Option<PublicKey> {
+        match peer {
+            Peer::Replica(id) => self.member(id).map(|member| member.identity),
             Peer::Client(key) => Some(key),
         }
     }
@@ -192,6 +251,10 @@ pub trait Message: Clone + fmt::Debug + Sized {
     fn name(&self) -> &'static str;
     /// How strongly it must be bound to its sender.
     fn strength(&self) -> Strength;
+    /// For how long it counts.
+    fn validity(&self) -> Validity {
+        Validity::Epoch
+    }
     /// Appends its body, which the header's protocol and kind tell how to read.
     fn encode_body(&self, out: &mut Vec<u8>);
     /// Reads a body.
@@ -325,21 +388,32 @@ impl<M: Message> Signed<M> {
     /// # Errors
     /// When it is not to be believed, with the reason.
     pub fn verify(self, via: Peer, context: &Context<'_>) -> Result<Verified<M>, Rejection> {
-        if self.header.domain != context.domain {
+        let Domain { cluster, group, .. } = self.header.domain;
+        if (cluster, group) != (context.domain.cluster, context.domain.group) {
             return Err(Rejection::Domain);
         }
-        let key = context.membership.key(self.header.sender).ok_or(Rejection::Sender)?;
-        let digest = self.header.digest(&self.body);
         let message = self.read().map_err(Rejection::Malformed)?;
+        if self.header.domain != context.domain.of(message.validity()) {
+            return Err(Rejection::Domain);
+        }
+        let members = context.membership;
+        let key = match message.strength() {
+            Strength::Channel | Strength::Signature => members.key(self.header.sender),
+            Strength::Identity => members.identity(self.header.sender),
+        };
+        let key = key.ok_or(Rejection::Sender)?;
+        let digest = self.header.digest(&self.body);
         match (message.strength(), self.proof) {
             (Strength::Channel, Proof::Channel) if via == self.header.sender => {}
             (Strength::Channel, _) => return Err(Rejection::Sender),
-            (Strength::Signature, Proof::Signature(signature)) => {
+            (Strength::Signature | Strength::Identity, Proof::Signature(signature)) => {
                 if !context.verifier.check(&key, &digest, &signature) {
                     return Err(Rejection::Proof);
                 }
             }
-            (Strength::Signature, Proof::Channel) => return Err(Rejection::Proof),
+            (Strength::Signature | Strength::Identity, Proof::Channel) => {
+                return Err(Rejection::Proof);
+            }
         }
         message.validate(self.header.sender, context).map_err(Rejection::Invalid)?;
         Ok(Verified { message, digest, via, signed: self.rebind() })
@@ -405,6 +479,7 @@ impl<M: Message> Verified<M> {
     /// durable.
     #[must_use]
     pub fn seal(message: M, sender: Peer, domain: Domain, signer: &dyn Signer) -> Self {
+        let domain = domain.of(message.validity());
         let header = Header { domain, protocol: message.protocol(), kind: message.kind(), sender };
         let mut body = Vec::new();
         message.encode_body(&mut body);
@@ -412,6 +487,7 @@ impl<M: Message> Verified<M> {
         let proof = match message.strength() {
             Strength::Channel => Proof::Channel,
             Strength::Signature => Proof::Signature(signer.sign(&digest)),
+            Strength::Identity => Proof::Signature(signer.certify(&digest)),
         };
         let signed = Signed { header, body: body.into(), proof, message: PhantomData };
         Self { message, digest, via: sender, signed }

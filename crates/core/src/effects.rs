@@ -4,7 +4,7 @@
 //! *before it in this list* is durable; [`crate::gate::Gate`] holds it until then. The core never waits.
 
 use crate::auth::{Evidence, Membership};
-use crate::ids::{Peer, Position, Time};
+use crate::ids::{Epoch, Peer, Position, PublicKey, Time};
 use crate::protocol::{Promise, Protocol, Stamp};
 use alloc::vec::Vec;
 use core::fmt;
@@ -90,6 +90,16 @@ pub trait Host {
     fn choose(&mut self, bound: u32) -> u32;
     /// Fresh key material that no trace shows.
     fn secret(&mut self) -> [u8; 32];
+    /// Whether this node can sign with this voting key. One whose disk was wiped has lost those that were made on it.
+    fn holds(&self, voting: &PublicKey) -> bool {
+        let _ = voting;
+        true
+    }
+    /// A voting key that this node has made, stored beside its log, and never signed with: what it asks to come back
+    /// under. None where keys are given from outside.
+    fn candidate(&self) -> Option<PublicKey> {
+        None
+    }
     /// Runs `operation` and says whether it panicked. Without an unwinding runtime a panic is a crash.
     fn guard(&mut self, operation: &mut dyn FnMut()) -> Result<(), Panicked> {
         operation();
@@ -211,6 +221,18 @@ impl<'a, P: Protocol> Effects<'a, P> {
         self.host.secret()
     }
 
+    /// Whether this node can sign with this voting key.
+    #[must_use]
+    pub fn holds(&self, voting: &PublicKey) -> bool {
+        self.host.holds(voting)
+    }
+
+    /// A voting key of this node that it has never signed with.
+    #[must_use]
+    pub fn candidate(&self) -> Option<PublicKey> {
+        self.host.candidate()
+    }
+
     /// Runs an operation of a service that may panic.
     ///
     /// # Errors
@@ -233,7 +255,7 @@ impl<'a, P: Protocol> Effects<'a, P> {
             self.list.push(match effect {
                 Effect::Promise(promise) => Effect::Promise(promise),
                 Effect::Persist(position, record) => {
-                    Effect::Persist(position, (lift.record)(record))
+                    Effect::Persist(position, (lift.record)(lift.epoch, record))
                 }
                 Effect::Forget(before) => Effect::Forget(before),
                 Effect::Snapshot(snapshot) => Effect::Snapshot((lift.snapshot)(snapshot)),
@@ -259,8 +281,10 @@ impl<'a, P: Protocol> Effects<'a, P> {
 pub struct Lift<Q: Protocol, P: Protocol> {
     /// Messages.
     pub message: fn(Q::Message) -> P::Message,
+    /// The epoch that the inner automaton is in. Its records bear it, so that another epoch's does not take them for its own.
+    pub epoch: Epoch,
     /// Records.
-    pub record: fn(Q::Record) -> P::Record,
+    pub record: fn(Epoch, Q::Record) -> P::Record,
     /// Snapshots.
     pub snapshot: fn(Q::Snapshot) -> P::Snapshot,
     /// Timers.

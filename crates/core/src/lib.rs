@@ -24,8 +24,8 @@ pub mod protocol;
 pub mod tag;
 
 pub use auth::{
-    Certificate, Context, Domain, Evidence, Header, Invalid, Member, Membership, Message, Proof,
-    Rejection, Signature, Signed, Signer, Statement, Strength, Verified, Verifier,
+    Base, Certificate, Context, Domain, Evidence, Header, Invalid, Member, Membership, Message,
+    Proof, Rejection, Signature, Signed, Signer, Statement, Strength, Validity, Verified, Verifier,
 };
 pub use codec::{Decode, DecodeError, Encode, Reader};
 pub use digest::Digest;

@@ -35,6 +35,12 @@ pub const SESSION_REPLY_BYTES: usize = 8 << 20;
 /// Sessions that one client key may hold. A further one evicts that key's least recently used.
 pub const SESSIONS_PER_CLIENT: usize = 16;
 
+/// How often a replica may come back under a new voting key within [`READMISSION_PERIOD`] of agreed time.
+pub const READMISSIONS: usize = 4;
+
+/// See [`READMISSIONS`].
+pub const READMISSION_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Sessions in all. A further one evicts the least recently used.
 pub const SESSIONS: usize = 4096;
 

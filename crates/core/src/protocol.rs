@@ -86,12 +86,14 @@ pub trait Protocol: Sized {
 /// rests on them leaves.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Promise {
-    /// The highest view that the node has said anything in, or moved to.
+    /// The epoch that it takes part in.
+    pub epoch: Epoch,
+    /// The highest view of that epoch that the node has said anything in, or moved to.
     pub view: View,
     /// Under which voting key it speaks.
     pub incarnation: Incarnation,
 }
-crate::wire_struct!(Promise { view, incarnation });
+crate::wire_struct!(Promise { epoch, view, incarnation });
 
 /// What a node remembers when it starts. Empty at first boot.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@ extern crate alloc;
 use std::collections::BTreeMap;
 use testudo_core::digest::Hasher;
 use testudo_core::{
-    Certificate, ClusterId, Context, Decode, DecodeError, Digest, Domain, Encode, Epoch,
+    Base, Certificate, ClusterId, Context, Decode, DecodeError, Digest, Domain, Encode, Epoch,
     FaultModel, GroupId, Incarnation, Invalid, Kind, Member, Membership, Message, Peer, ProtocolId,
-    PublicKey, Rejection, ReplicaId, Signature, Signed, Signer, Statement, Strength, Verified,
-    Verifier, wire_struct,
+    PublicKey, Rejection, ReplicaId, Signature, Signed, Signer, Statement, Strength, Validity,
+    Verified, Verifier, wire_struct,
 };
 
 const PROTOCOL: ProtocolId = ProtocolId(9);
@@ -29,6 +29,8 @@ enum Word {
     Vote(Vote),
     Whisper(u64),
     Wrap(Signed<Word>),
+    /// Signed with the long-lived key, and good in every epoch.
+    Plea(u64),
 }
 
 impl Message for Word {
@@ -40,6 +42,7 @@ impl Message for Word {
             Self::Vote(_) => Kind(1),
             Self::Whisper(_) => Kind(2),
             Self::Wrap(_) => Kind(3),
+            Self::Plea(_) => Kind(4),
         }
     }
     fn name(&self) -> &'static str {
@@ -49,12 +52,19 @@ impl Message for Word {
         match self {
             Self::Vote(_) => Strength::Signature,
             Self::Whisper(_) | Self::Wrap(_) => Strength::Channel,
+            Self::Plea(_) => Strength::Identity,
+        }
+    }
+    fn validity(&self) -> Validity {
+        match self {
+            Self::Plea(_) => Validity::Group,
+            _ => Validity::Epoch,
         }
     }
     fn encode_body(&self, out: &mut Vec<u8>) {
         match self {
             Self::Vote(vote) => vote.encode(out),
-            Self::Whisper(value) => value.encode(out),
+            Self::Whisper(value) | Self::Plea(value) => value.encode(out),
             Self::Wrap(inner) => inner.encode(out),
         }
     }
@@ -63,6 +73,7 @@ impl Message for Word {
             (PROTOCOL, Kind(1)) => Vote::from_bytes(body).map(Self::Vote),
             (PROTOCOL, Kind(2)) => u64::from_bytes(body).map(Self::Whisper),
             (PROTOCOL, Kind(3)) => Signed::from_bytes(body).map(Self::Wrap),
+            (PROTOCOL, Kind(4)) => u64::from_bytes(body).map(Self::Plea),
             _ => Err(DecodeError::Unknown("kind")),
         }
     }
@@ -70,7 +81,7 @@ impl Message for Word {
         match self {
             Self::Vote(Vote { value: 13 }) => Err(Invalid("thirteen")),
             Self::Wrap(inner) => inner.verify_embedded(context).map(drop),
-            Self::Vote(_) | Self::Whisper(_) => Ok(()),
+            Self::Vote(_) | Self::Whisper(_) | Self::Plea(_) => Ok(()),
         }
     }
 }
@@ -94,11 +105,15 @@ impl Verifier for Hashes {
     }
 }
 
+/// A voting key. Its node's identity is another one.
 struct Key(PublicKey);
 
 impl Signer for Key {
     fn sign(&self, digest: &Digest) -> Signature {
         tag(&self.0, digest)
+    }
+    fn certify(&self, digest: &Digest) -> Signature {
+        tag(&PublicKey([self.0.0[0] + 199; 32]), digest)
     }
 }
 
@@ -120,6 +135,7 @@ fn membership() -> Membership {
         epoch: Epoch(3),
         members: (0..4).map(member).collect(),
         model: FaultModel::byzantine(1),
+        base: Base::GENESIS,
     }
 }
 
@@ -167,6 +183,43 @@ fn another_domain_counts_for_nothing() {
     for domain in foreign {
         let said = Verified::seal(Word::Whisper(7), replica(1), domain, &Key(voting(1)));
         assert_eq!(hear(travel(&said), replica(1)).err(), Some(Rejection::Domain));
+    }
+}
+
+/// What counts in every epoch is the same frame in each, digest and all; nothing else is carried over.
+#[test]
+fn what_outlives_epochs_says_so_by_its_kind() {
+    let later = Domain { epoch: Epoch(4), ..domain() };
+    let (membership, plea) = (membership(), say(1, Word::Plea(7)));
+    for domain in [domain(), later] {
+        let context = Context { domain, membership: &membership, verifier: &Hashes };
+        let heard = travel(&plea).verify(replica(3), &context).expect("good in every epoch");
+        assert_eq!(heard.digest(), plea.digest());
+    }
+    let vote = say(1, Word::Vote(Vote { value: 7 }));
+    let context = Context { domain: later, membership: &membership, verifier: &Hashes };
+    assert_eq!(travel(&vote).verify(replica(1), &context).err(), Some(Rejection::Domain));
+    let elsewhere = Domain { group: GroupId(9), ..domain() };
+    let foreign = Verified::seal(Word::Plea(7), replica(1), elsewhere, &Key(voting(1)));
+    assert_eq!(hear(travel(&foreign), replica(1)).err(), Some(Rejection::Domain));
+}
+
+/// A voting key does not certify, and a long-lived key does not vote.
+#[test]
+fn the_two_keys_of_a_replica_are_not_mistaken_for_each_other() {
+    struct Swapped;
+    impl Signer for Swapped {
+        fn sign(&self, digest: &Digest) -> Signature {
+            Key(voting(1)).certify(digest)
+        }
+        fn certify(&self, digest: &Digest) -> Signature {
+            Key(voting(1)).sign(digest)
+        }
+    }
+    for word in [Word::Plea(7), Word::Vote(Vote { value: 7 })] {
+        assert!(hear(travel(&say(1, word.clone())), replica(1)).is_ok());
+        let swapped = Verified::seal(word, replica(1), domain(), &Swapped);
+        assert_eq!(hear(travel(&swapped), replica(1)).err(), Some(Rejection::Proof));
     }
 }
 

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use testudo_core::{
     FaultModel, Incarnation, Member, Membership, PublicKey,
     fault::bounds::{Problem, check},
-    ids::Epoch,
 };
 use testudo_quorum::{Dissemination, Majority, intersect_in_correct, is_available};
 
@@ -100,7 +99,7 @@ fn membership(n: usize, model: FaultModel) -> Membership {
         voting: PublicKey([i; 32]),
         incarnation: Incarnation(0),
     };
-    Membership { epoch: Epoch(0), members: (0..n as u8).map(member).collect(), model }
+    Membership::first((0..n as u8).map(member).collect(), model)
 }
 
 #[test]

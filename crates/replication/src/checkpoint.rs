@@ -46,6 +46,9 @@ pub(crate) struct Checkpoints {
     own: BTreeMap<Slot, Own>,
     /// Signatures that came in, one for each replica and slot, for slots above the stable one.
     votes: BTreeMap<Slot, BTreeMap<ReplicaId, StableCheckpoint>>,
+    /// The last signature of each replica for a slot that is no checkpoint by the interval. It may be the last of the epoch,
+    /// which this replica does not know as long as it has not executed it.
+    odd: BTreeMap<ReplicaId, StableCheckpoint>,
     /// The log has lost the records of what was signed for these slots: nothing is signed for them any more.
     mute: BTreeSet<Slot>,
     /// The log has lost records of which it does not say what they were about: nothing is signed for slots up to this one, the
@@ -118,6 +121,23 @@ impl Checkpoints {
         self.told = self.told.max(slot);
     }
 
+    /// An epoch begins with this state. Signatures of the last one count no more.
+    pub(crate) fn begin_epoch(&mut self, base: StableCheckpoint) {
+        let slot = base.statement().slot;
+        self.pending.clear();
+        self.own.clear();
+        self.votes.clear();
+        self.odd.clear();
+        self.forget_up_to(slot);
+        self.stable = Some(base);
+        self.told = slot;
+    }
+
+    /// Nothing is signed for slots up to this one.
+    pub(crate) fn mute_up_to(&mut self, slot: Slot) {
+        self.mute_until = self.mute_until.max(slot);
+    }
+
     /// What is known of this slot and those before matters no more: it is stable.
     fn forget_up_to(&mut self, slot: Slot) {
         let above = slot.next();
@@ -127,6 +147,17 @@ impl Checkpoints {
         self.mute = self.mute.split_off(&above);
         if self.ahead_slot().is_some_and(|ahead| ahead <= slot) {
             self.ahead = None;
+        }
+    }
+
+    /// This slot is a checkpoint, whatever the interval: what others have signed of it counts.
+    fn take_odd(&mut self, slot: Slot) {
+        for (voter, signed) in core::mem::take(&mut self.odd) {
+            if signed.statement().slot == slot {
+                self.votes.entry(slot).or_default().entry(voter).or_insert(signed);
+            } else {
+                self.odd.insert(voter, signed);
+            }
         }
     }
 
@@ -191,9 +222,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// After a slot has executed: if a checkpoint is due there, the digest of a copy of the state is computed.
     pub(crate) fn checkpoint_if_due(&mut self, fx: &mut Fx<'_, O, S>) {
         let slot = self.state.slot;
-        if !slot.0.is_multiple_of(self.config.checkpoint_interval.max(1)) {
+        let is_regular = slot.0.is_multiple_of(self.config.checkpoint_interval.max(1));
+        if !is_regular && self.epochs.end() != Some(slot) {
             return;
         }
+        self.checkpoints.take_odd(slot);
         let ahead = self.checkpoints.ahead_slot();
         // While the past is executed again only what may still be compared is worth hashing. It is hashed at once, so
         // that nobody is told anything before this replica knows whether it is well.
@@ -234,7 +267,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// Says the newest checkpoint, again while it is not stable: the others may not have heard.
     pub(crate) fn say_checkpoint_again(&mut self, fx: &mut Fx<'_, O, S>) {
-        let takes_part = self.order.standing() == Standing::Voting;
+        let takes_part = match self.order.standing() {
+            Standing::Voting => true,
+            Standing::Stopped => self.epochs.signs_the_end(self.epoch()),
+            Standing::Joining | Standing::Forgotten => false,
+        };
         let Some((slot, own)) = self.checkpoints.own.last_key_value() else { return };
         if self.health == Health::Well && own.may_say && takes_part {
             let checkpoint = Checkpoint { slot: *slot, state: own.state };
@@ -279,11 +316,15 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         let reached = self.state.slot.max(self.order.executed());
         let horizon = reached.0.saturating_add(self.config.window).saturating_add(interval);
-        if !slot.0.is_multiple_of(interval) || slot.0 > horizon {
+        if slot.0 > horizon {
             return;
         }
         let mut signed = StableCheckpoint::new(checkpoint.clone());
-        if signed.add(vote) {
+        if !slot.0.is_multiple_of(interval) && self.epochs.end() != Some(slot) {
+            if signed.add(vote) {
+                self.checkpoints.odd.insert(voter, signed);
+            }
+        } else if signed.add(vote) {
             // The first word counts; a correct replica never has another.
             let votes = self.checkpoints.votes.entry(slot).or_default();
             votes.entry(voter).or_insert(signed);
@@ -332,6 +373,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if own.state == state {
             self.healing.go_right();
             fx.output(Event::Stable(Checkpoint { slot, state }));
+            if self.epochs.end() == Some(slot)
+                && let Some(certificate) = self.checkpoints.stable.clone()
+            {
+                self.succeed(certificate, fx);
+            }
         } else {
             self.fall_ill(Health::Diverged(slot), fx);
         }

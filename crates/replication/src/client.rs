@@ -4,6 +4,7 @@
 
 use crate::asking::{Alarm, Asked, Asker};
 use crate::message::{ReplicaMessage, Reply, ReplyBody};
+use crate::succession::Succession;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -160,12 +161,22 @@ impl<O: Ordering> Protocol for Client<O> {
         if let (ReplicaMessage::Reply(reply), Some(replica)) =
             (message.message(), message.replica())
         {
-            self.on_reply(replica, reply, fx);
+            // It may have been verified before the epoch ended that it belongs to.
+            if message.header().domain.epoch == self.config.membership.epoch {
+                self.on_reply(replica, reply, fx);
+            }
+        } else if let ReplicaMessage::Succession(succession) = message.message() {
+            self.on_succession(succession, fx);
         }
     }
 
     fn on_timer(&mut self, ClientTimer::Resend: ClientTimer, fx: &mut Fx<'_, O>) {
         let asked = self.asker.tick();
+        if !asked.bundles.is_empty() {
+            // Nobody may answer any more as the epoch is over that this client is in.
+            // EAGER: a client writes no log; it asks.
+            fx.send_eager(Target::Replicas, ReplicaMessage::Hello(self.config.membership.epoch));
+        }
         self.carry_out(asked, fx);
     }
 }
@@ -184,6 +195,23 @@ impl<O: Ordering> Client<O> {
             Alarm::Set(after) => fx.set_timer(ClientTimer::Resend, after),
             Alarm::Cancel => fx.cancel_timer(ClientTimer::Resend),
         }
+    }
+
+    /// Somebody shows how the epoch has ended. It was verified with its members. Bundles are what they were; what replicas
+    /// have said of them does not add up with what they say from now on.
+    fn on_succession(&mut self, succession: &Succession, fx: &mut Fx<'_, O>) {
+        let Ok(next) = succession.membership(&self.config.membership) else { return };
+        fx.members(next.clone());
+        self.config.domain.epoch = next.epoch;
+        self.config.membership = next;
+        self.replies.clear();
+        for bundle in self.asker.outstanding().map(|(_, bundle)| bundle.clone()) {
+            // EAGER: a client writes no log; what it asks for is in its signature.
+            fx.send_eager(Target::Replicas, ReplicaMessage::Bundle(bundle));
+        }
+        // There may be another epoch after it.
+        // EAGER: a client writes no log; it asks.
+        fx.send_eager(Target::Replicas, ReplicaMessage::Hello(self.config.membership.epoch));
     }
 
     fn on_reply(&mut self, replica: ReplicaId, reply: &Reply, fx: &mut Fx<'_, O>) {

@@ -72,7 +72,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// wish has a number that no arrival has, and another after each slot.
     pub(crate) fn oldest_wish(&self) -> Waiting {
         // What waits at one that is behind may have been executed long ago.
-        if matches!(self.health, Health::Behind(_)) {
+        if matches!(self.health, Health::Behind(_)) || self.is_between_epochs() {
             return Waiting::Nothing;
         }
         match self.waiting.waiting() {

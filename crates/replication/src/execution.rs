@@ -1,13 +1,14 @@
 //! What is decided executes: in the order of slots, each once, as soon as all bodies are here.
 
 use crate::executor::Decided;
+use crate::message::Bundle;
 use crate::recent::Executed;
 use crate::record::Record;
 use crate::replica::{Fx, Replica};
 use crate::status::{Event, Health};
 use alloc::vec::Vec;
-use testudo_contracts::{Batch, Ordering, Service};
-use testudo_core::{Digest, Peer, Slot};
+use testudo_contracts::{Batch, Moment, Ordering, Service};
+use testudo_core::{Digest, Peer, ReplicaId, Slot, Verified};
 
 impl<O: Ordering, S: Service> Replica<O, S> {
     /// Whether this bundle was executed: its body was written once, and let go.
@@ -20,7 +21,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// Executes decided batches in the order of their slots, as far as all bodies are here.
     pub(crate) fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
         while let Some((_, batch)) = self.decided.front() {
-            if matches!(self.health, Health::Halted(_) | Health::Diverged(_)) {
+            let is_ill = matches!(self.health, Health::Halted(_) | Health::Diverged(_));
+            if is_ill || self.is_between_epochs() {
                 return;
             }
             let lacking: Vec<Digest> =
@@ -55,7 +57,14 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let (mut applied, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
         for digest in &batch.bundles {
             let body = self.bodies.remove(digest).expect("execute: every body is here");
-            let Peer::Client(client) = body.sender() else { continue };
+            let client = match body.sender() {
+                Peer::Client(client) => client,
+                Peer::Replica(replica) => {
+                    self.administer(replica, digest, &body, &moment);
+                    bodies.push(body.signed());
+                    continue;
+                }
+            };
             let decided = Decided { client, digest: *digest, bundle: body.message() };
             let before = self.state.outcome;
             let remembered =
@@ -86,6 +95,22 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.tell_followers(slot, fx);
         fx.output(Event::Executed { slot, batch, applied, chain, outcome });
         self.compare_wrong(fx);
+        self.end_if_over();
         self.checkpoint_if_due(fx);
+    }
+
+    /// Executes what a replica asks for.
+    fn administer(
+        &mut self,
+        replica: ReplicaId,
+        digest: &Digest,
+        body: &Verified<Bundle>,
+        moment: &Moment,
+    ) {
+        self.state.administer(replica, body.message(), moment);
+        self.waiting.leave(digest);
+        self.extra.let_go(digest);
+        self.healing.executed(digest);
+        self.repeated.remove(digest);
     }
 }

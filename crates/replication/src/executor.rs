@@ -8,7 +8,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use testudo_contracts::{Batch, Moment, Service};
-use testudo_core::{Digest, Panicked, PublicKey, Slot, Time, limits};
+use testudo_core::{
+    Digest, Encode as _, Membership, Panicked, Peer, PublicKey, ReplicaId, Slot, Time, limits,
+};
 use testudo_state::{Import, Map, Overlay};
 
 /// Everything that replicas must agree on. The digest of its [`Head`] is what checkpoints sign. A clone costs nothing.
@@ -38,6 +40,9 @@ impl fmt::Debug for Replicated {
 
 /// What a service did by itself is hashed under this word, which no reply's encoding begins with.
 const ADVANCE: &[u8] = b"advance";
+
+/// A change of the members is hashed under this word.
+const MEMBERS: &[u8] = b"members";
 
 /// How an operation of the service is run so that its panic harms nobody.
 pub type Guard<'a> = &'a mut dyn FnMut(&mut dyn FnMut()) -> Result<(), Panicked>;
@@ -83,7 +88,11 @@ pub struct Decided<'a> {
 impl Replicated {
     /// The state that everything starts from.
     #[must_use]
-    pub fn genesis<S: Service>(service: &S, clients: &BTreeSet<PublicKey>) -> Self {
+    pub fn genesis<S: Service>(
+        service: &S,
+        clients: &BTreeSet<PublicKey>,
+        membership: &Membership,
+    ) -> Self {
         let mut map = Map::new();
         let mut overlay = Overlay::new(&mut map);
         service.genesis(&mut overlay);
@@ -94,7 +103,7 @@ impl Replicated {
             outcome: Digest::ZERO,
             time: Time(0),
             version: S::VERSION,
-            system: System::genesis(clients),
+            system: System::genesis(clients, membership),
             map,
         }
     }
@@ -213,6 +222,8 @@ impl Replicated {
             (refuse(&ReplyBody::NotAdmitted), false)
         } else {
             match &bundle.request {
+                // Whoever checked it has seen to it that no client asks for that.
+                Request::Readmit(_) => (refuse(&ReplyBody::NotAdmitted), false),
                 Request::Register { nonce } => {
                     self.system.register(client, *nonce, digest, moment.slot)
                 }
@@ -237,6 +248,27 @@ impl Replicated {
         remembered
     }
 
+    /// Executes what a replica asks for, of the slot that [`Replicated::begin`] began. It may end the epoch.
+    pub fn administer(&mut self, replica: ReplicaId, bundle: &Bundle, moment: &Moment) {
+        let Request::Readmit(readmission) = &bundle.request else { return };
+        if self.system.readmit(replica, readmission, moment.time).is_ok() {
+            let item = Digest::of_parts(&[MEMBERS, &readmission.to_bytes()]);
+            self.outcome = link(self.outcome, moment.slot, item);
+        }
+    }
+
+    /// Whether this bundle is worth a slot: its client is admitted, or what its replica asks for would be granted now.
+    #[must_use]
+    pub fn admits(&self, sender: Peer, bundle: &Bundle) -> bool {
+        match (sender, &bundle.request) {
+            (Peer::Client(client), _) => self.system.admits(client),
+            (Peer::Replica(replica), Request::Readmit(readmission)) => {
+                self.system.may_readmit(replica, readmission, self.time).is_ok()
+            }
+            (Peer::Replica(_), _) => false,
+        }
+    }
+
     /// What a bundle of this client came to, if it was executed and its session still knows.
     #[must_use]
     pub fn remembered(
@@ -255,6 +287,7 @@ impl Replicated {
                     Admission::Execute | Admission::Refuse(_) => None,
                 }
             }
+            Request::Readmit(_) => None,
         }
     }
 

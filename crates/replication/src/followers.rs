@@ -16,6 +16,7 @@ use crate::record::Timer;
 use crate::replica::{Fx, Replica};
 use crate::status::Health;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use testudo_contracts::{Ordering, Service};
 use testudo_core::{Peer, PublicKey, Slot, limits};
 
@@ -42,6 +43,11 @@ impl Followers {
     /// Whether this client follows.
     pub(crate) fn contains(&self, client: PublicKey) -> bool {
         self.known.contains_key(&client)
+    }
+
+    /// Who follows.
+    pub(crate) fn clients(&self) -> Vec<PublicKey> {
+        self.known.keys().copied().collect()
     }
 
     /// How many follow.
@@ -181,7 +187,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     pub(crate) fn on_claim_ask(&mut self, from: Peer, round: u64, fx: &mut Fx<'_, O, S>) {
         // What it may have helped to decide a replica knows whatever its state is. One that has halted would have readers
         // wait for what will never come.
+        // Between two epochs it does not know what it has voted for in the next.
         if matches!(self.health, Health::Halted(_))
+            || self.is_between_epochs()
             || !self.may_be_told(from)
             || !self.budgets.may_ask_for_claim(from)
         {

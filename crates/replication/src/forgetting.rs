@@ -101,7 +101,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     fn take_snapshot(&mut self, fx: &mut Fx<'_, O, S>) {
         let Some(served) = self.serving.latest().cloned() else { return };
         // What is decided and not executed, as the state is wrong, is in the log alone.
-        if matches!(self.health, Health::Diverged(_)) {
+        if matches!(self.health, Health::Diverged(_)) || self.is_between_epochs() {
             return;
         }
         let (slot, cut) = (served.head.slot, fx.position());
@@ -123,7 +123,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let order = self.order.snapshot(slot);
         let (certificate, head, state) = (served.certificate, served.head, served.state);
         let pending = Arc::new(pending);
-        fx.snapshot(Snapshot { order, certificate, head, logged: cut, pending, state });
+        let (epoch, logged) = (self.epoch(), cut);
+        let successions = self.epochs.successions(epoch);
+        let snapshot =
+            Snapshot { order, epoch, successions, certificate, head, logged, pending, state };
+        fx.snapshot(snapshot);
         self.forget(slot, before, fx);
         let Snapshots { forgotten, rotten, .. } = self.snapshots;
         let rotten = rotten.filter(|rotten| *rotten >= forgotten);

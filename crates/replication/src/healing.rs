@@ -92,6 +92,17 @@ impl Healing {
         self.setbacks = 0;
     }
 
+    /// An epoch begins: nobody is asked any more for what only its beginning can be held against, and what was to be executed
+    /// again is void.
+    pub(crate) fn begin_epoch(&mut self) {
+        self.transfer = None;
+        self.restored = None;
+        self.goal = Slot(0);
+        self.settled.clear();
+        self.again.clear();
+        self.covered = Slot(0);
+    }
+
     /// How far the transfer is, if there is one.
     pub(crate) fn progress(&self) -> Option<Progress> {
         self.transfer.as_ref().map(Transfer::progress)
@@ -114,6 +125,7 @@ fn fate_of(system: &System, body: &Verified<Bundle>) -> Fate {
         return Fate::Done;
     }
     match body.message().request {
+        Request::Readmit(_) => Fate::Done,
         Request::Register { nonce } if system.opening(client, nonce).is_some() => Fate::Done,
         Request::Register { .. } => Fate::Unknown,
         // Its session may be opened in a slot that executes yet.
@@ -213,6 +225,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     fn begin_transfer(&mut self, local: (Map, Map), rest: u32, fx: &mut Fx<'_, O, S>) {
         let least = match self.health {
+            // What was executed on it is void: nothing is to be executed again.
+            Health::Diverged(_) if self.is_between_epochs() => self.config.membership.base.slot,
             // Every slot after the state that is taken up must be there to be executed again.
             Health::Diverged(_) => {
                 let known = self.recent.first().map_or(self.state.slot, Slot::previous);
@@ -325,7 +339,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    fn recover(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn recover(&mut self, fx: &mut Fx<'_, O, S>) {
         self.healing.transfer = None;
         if self.health != Health::Well {
             self.health = Health::Well;
@@ -344,7 +358,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             // It has come as far by itself meanwhile.
             return self.notice_recovery(fx);
         }
-        let again = if is_wrong { self.recent.after(slot, own) } else { Some(Vec::new()) };
+        let goes_back = is_wrong && !self.is_between_epochs();
+        let again = if goes_back { self.recent.after(slot, own) } else { Some(Vec::new()) };
         let Some(again) = again else { return self.heal(fx) };
         fx.persist(Record::Stable(certificate.clone()));
         self.checkpoints.restart_from(certificate.clone());
@@ -362,7 +377,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         self.settle_bodies();
         self.healing.generation += 1;
-        self.healing.restored = Some(certificate);
+        self.healing.restored = Some(certificate.clone());
         self.healing.fetched = fetched;
         self.snapshots.demand();
         fx.output(Event::Restored(slot));
@@ -371,6 +386,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
         self.compare_wrong(fx);
         self.recover(fx);
+        self.end_if_over();
+        if self.epochs.end() == Some(slot) {
+            self.succeed(certificate, fx);
+        }
     }
 
     /// A body of a slot that executes again.

@@ -45,11 +45,22 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         from_client: bool,
         fx: &mut Fx<'_, O, S>,
     ) {
-        let (digest, Peer::Client(client)) = (bundle.digest(), bundle.sender()) else { return };
-        if from_client && self.answer_from_memory(client, &bundle, fx) {
+        let (digest, sender) = (bundle.digest(), bundle.sender());
+        if let Peer::Client(client) = sender
+            && from_client
+            && self.answer_from_memory(client, &bundle, fx)
+        {
             return;
         }
-        if self.is_executed(&digest) || !self.state.system.admits(client) {
+        let is_needed = self.needed.contains(&digest) || self.judgements.lacks(&digest);
+        let is_welcome = match sender {
+            Peer::Client(client) => self.state.system.admits(client),
+            // Whatever is proposed or decided is taken, as others may have a newer state.
+            Peer::Replica(_) => is_needed || self.state.admits(sender, bundle.message()),
+        };
+        // What a replica asks for it is charged for like a client.
+        let Some(client) = self.config.membership.identity(sender) else { return };
+        if self.is_executed(&digest) || !is_welcome {
             return;
         }
         if self.bodies.contains_key(&digest) {

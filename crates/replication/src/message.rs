@@ -1,16 +1,18 @@
 //! What replicas and clients say to each other, beside the ordering's own messages.
 
 use crate::feed::{Claim, Feed, Follow, PLACES, StateAnswer, StateAsk, Voucher};
+use crate::succession::Succession;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use testudo_contracts::ordering::{CHECKPOINT, REPLICATION};
-use testudo_contracts::{Checkpoint, StableCheckpoint};
+use testudo_contracts::{Checkpoint, StableCheckpoint, check_stable};
 use testudo_core::{
-    Context, Decode, DecodeError, Digest, Encode, Header, Invalid, Kind, Message, Peer, ProtocolId,
-    ReplicaId, Signed, Slot, Strength, View, limits, wire_enum, wire_struct,
+    Context, Decode, DecodeError, Digest, Encode, Epoch, Header, Incarnation, Invalid, Kind,
+    Message, Peer, ProtocolId, PublicKey, ReplicaId, Signed, Slot, Strength, Validity, View,
+    limits, wire_enum, wire_struct,
 };
-use testudo_quorum::Dissemination;
 
 const BUNDLE: Kind = Kind(2);
 const REPLY: Kind = Kind(3);
@@ -24,6 +26,8 @@ const CLAIM_ASK: Kind = Kind(10);
 const CLAIM: Kind = Kind(11);
 const STATE_ASK: Kind = Kind(12);
 const STATE: Kind = Kind(13);
+const HELLO: Kind = Kind(14);
+const SUCCESSION: Kind = Kind(15);
 
 /// What a client asks for in one signature.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,11 +47,27 @@ pub enum Request {
         /// and when it has executed so has all that was decided before it was asked for.
         operations: Vec<Arc<[u8]>>,
     },
+    /// A replica that does not know any more what it has promised asks to come back under a new voting key.
+    Readmit(Readmission),
 }
 wire_enum!(Request {
     0 => Register { nonce },
     1 => Operations { session, sequence, operations },
+    2 => Readmit(readmission),
 });
+
+/// What a replica asks for that has lost its promises. It is good in the present epoch only: with each readmission another
+/// one begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Readmission {
+    /// The epoch in which it asks.
+    pub epoch: Epoch,
+    /// How often it will have come back, this time included.
+    pub incarnation: Incarnation,
+    /// The key that it will vote with. Nobody has ever voted with it.
+    pub voting: PublicKey,
+}
+wire_struct!(Readmission { epoch, incarnation, voting });
 
 /// A client's request as it is signed, sent to all replicas, and ordered by its digest.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,6 +86,9 @@ impl fmt::Debug for Bundle {
             Request::Operations { session, sequence, operations } => {
                 write!(f, "Bundle({session}.{sequence}, {} operations)", operations.len())
             }
+            Request::Readmit(Readmission { incarnation, .. }) => {
+                write!(f, "Bundle(readmit as {incarnation:?})")
+            }
         }
     }
 }
@@ -76,13 +99,14 @@ impl Bundle {
     pub const fn sequence(&self) -> Option<u64> {
         match self.request {
             Request::Operations { sequence, .. } => Some(sequence),
-            Request::Register { .. } => None,
+            Request::Register { .. } | Request::Readmit(_) => None,
         }
     }
 
     /// The digest that it is ordered by when `client` signs it: that of its statement, so it binds the client too.
     #[must_use]
     pub fn digest(&self, client: Peer, domain: testudo_core::Domain) -> Digest {
+        let domain = domain.of(self.validity());
         let header = Header { domain, protocol: REPLICATION, kind: BUNDLE, sender: client };
         header.digest(&self.to_bytes())
     }
@@ -99,7 +123,16 @@ impl Message for Bundle {
         "bundle"
     }
     fn strength(&self) -> Strength {
-        Strength::Signature
+        match self.request {
+            Request::Register { .. } | Request::Operations { .. } => Strength::Signature,
+            Request::Readmit(_) => Strength::Identity,
+        }
+    }
+    fn validity(&self) -> Validity {
+        match self.request {
+            Request::Register { .. } | Request::Operations { .. } => Validity::Group,
+            Request::Readmit(_) => Validity::Epoch,
+        }
     }
     fn encode_body(&self, out: &mut Vec<u8>) {
         self.encode(out);
@@ -110,11 +143,22 @@ impl Message for Bundle {
             _ => Err(DecodeError::Unknown("kind")),
         }
     }
-    fn validate(&self, sender: Peer, _: &Context<'_>) -> Result<(), Invalid> {
-        if sender.replica().is_some() {
-            return Err(Invalid("a replica asks as a client"));
-        }
-        let Request::Operations { operations, .. } = &self.request else { return Ok(()) };
+    fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid> {
+        let operations = match (&self.request, sender) {
+            (Request::Readmit(_), Peer::Client(_)) => {
+                return Err(Invalid("a client asks as a replica"));
+            }
+            (Request::Readmit(readmission), Peer::Replica(_)) => {
+                return if readmission.epoch == context.domain.epoch {
+                    Ok(())
+                } else {
+                    Err(Invalid("a readmission is asked for in another epoch"))
+                };
+            }
+            (_, Peer::Replica(_)) => return Err(Invalid("a replica asks as a client")),
+            (Request::Register { .. }, Peer::Client(_)) => return Ok(()),
+            (Request::Operations { operations, .. }, Peer::Client(_)) => operations,
+        };
         let bytes: usize = operations.iter().map(|operation| operation.len()).sum();
         if operations.len() > limits::BUNDLE_OPERATIONS {
             Err(Invalid("a bundle has too many operations"))
@@ -197,6 +241,10 @@ pub enum ReplicaMessage<M> {
     StateAsk(StateAsk),
     /// Certified state.
     State(StateAnswer),
+    /// "This is my epoch": if it is over, show me what came after it.
+    Hello(Epoch),
+    /// The end of an epoch, and who orders in the next one. It proves itself to whoever knows who ordered in the first.
+    Succession(Box<Succession>),
 }
 
 impl<M: Message> Message for ReplicaMessage<M> {
@@ -223,6 +271,8 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Claim(_) => CLAIM,
             Self::StateAsk(_) => STATE_ASK,
             Self::State(_) => STATE,
+            Self::Hello(_) => HELLO,
+            Self::Succession(_) => SUCCESSION,
         }
     }
 
@@ -242,14 +292,26 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Claim(_) => "claim",
             Self::StateAsk(_) => "state ask",
             Self::State(_) => "state",
+            Self::Hello(_) => "hello",
+            Self::Succession(_) => "succession",
         }
     }
 
     fn strength(&self) -> Strength {
         match self {
             Self::Order(message) => message.strength(),
-            Self::Checkpoint(_) | Self::Bundle(_) => Strength::Signature,
+            Self::Checkpoint(_) => Strength::Signature,
+            Self::Bundle(bundle) => bundle.strength(),
             _ => Strength::Channel,
+        }
+    }
+
+    fn validity(&self) -> Validity {
+        match self {
+            Self::Order(message) => message.validity(),
+            Self::Bundle(bundle) => bundle.validity(),
+            Self::Hello(_) | Self::Succession(_) => Validity::Group,
+            _ => Validity::Epoch,
         }
     }
 
@@ -269,6 +331,8 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Claim(body) => body.encode(out),
             Self::StateAsk(body) => body.encode(out),
             Self::State(body) => body.encode(out),
+            Self::Hello(epoch) => epoch.encode(out),
+            Self::Succession(succession) => succession.encode(out),
         }
     }
 
@@ -290,6 +354,8 @@ impl<M: Message> Message for ReplicaMessage<M> {
             CLAIM => Decode::from_bytes(body).map(Self::Claim),
             STATE_ASK => Decode::from_bytes(body).map(Self::StateAsk),
             STATE => Decode::from_bytes(body).map(Self::State),
+            HELLO => Decode::from_bytes(body).map(Self::Hello),
+            SUCCESSION => Succession::from_bytes(body).map(Box::new).map(Self::Succession),
             _ => Err(DecodeError::Unknown("kind")),
         }
     }
@@ -305,7 +371,11 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Checkpoint(_) | Self::Reply(_) | Self::Voucher(_) | Self::Claim(_) => {
                 from_replica()
             }
-            Self::Follow(_) | Self::ClaimAsk(_) => Ok(()),
+            Self::Follow(_) | Self::ClaimAsk(_) | Self::Hello(_) => Ok(()),
+            Self::Succession(succession) => {
+                from_replica()?;
+                succession.check(context).map(drop)
+            }
             Self::StateAsk(StateAsk::Nodes { places, .. }) => at_most(places.len(), PLACES),
             Self::StateAsk(StateAsk::Head | StateAsk::Certificate) => Ok(()),
             Self::Feed(feed) => {
@@ -314,7 +384,7 @@ impl<M: Message> Message for ReplicaMessage<M> {
             }
             Self::State(StateAnswer::Head(certificate, head, _)) => {
                 from_replica()?;
-                is_stable(certificate, context)?;
+                check_stable(certificate, context)?;
                 let checkpoint = certificate.statement();
                 if (head.slot, head.digest()) == (checkpoint.slot, checkpoint.state) {
                     Ok(())
@@ -342,17 +412,10 @@ impl<M: Message> Message for ReplicaMessage<M> {
             }
             Self::Stable(certificate) => {
                 from_replica()?;
-                is_stable(certificate, context)
+                check_stable(certificate, context)
             }
         }
     }
-}
-
-/// Whether a checkpoint's certificate has a quorum's signatures.
-fn is_stable(certificate: &StableCheckpoint, context: &Context<'_>) -> Result<(), Invalid> {
-    let quorums =
-        Dissemination::of(context.membership).ok_or(Invalid("this membership has no quorums"))?;
-    certificate.check(quorums.quorum(), context)
 }
 
 fn at_most(count: usize, limit: usize) -> Result<(), Invalid> {

@@ -3,20 +3,22 @@
 use crate::executor::Replicated;
 use crate::message::Bundle;
 use crate::snapshot::Snapshot;
-use alloc::collections::BTreeSet;
+use crate::succession::Succession;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, Ordering, StableCheckpoint};
 use testudo_core::{
-    Decode, DecodeError, Digest, Encode, Lost, Past, Position, Reader, Signed, Slot, Tag, Tagged,
-    Verified,
+    Decode, DecodeError, Digest, Encode, Epoch, Lost, Past, Position, Promise, Reader, Signed,
+    Slot, Tag, Tagged, Verified,
 };
 
 /// What must survive a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record<R> {
-    /// The ordering's own.
-    Order(R),
+    /// The ordering's own, in this epoch.
+    Order(Epoch, R),
     /// A client's bundle that this replica may vote for.
     Body(Signed<Bundle>),
     /// A checkpoint that this replica signed. No slot's digest is ever signed twice.
@@ -25,6 +27,8 @@ pub enum Record<R> {
     Stable(StableCheckpoint),
     /// No digest of this slot can reach a quorum: nothing is executed after it.
     Halted(Slot),
+    /// An epoch is over, and this replica goes on in the next one.
+    Succession(Box<Succession>),
     /// What is kept of a body at a start when the snapshot says that it was executed: its bundle's digest. It is never
     /// written.
     Executed(Digest),
@@ -33,11 +37,13 @@ pub enum Record<R> {
 impl<R: Tagged> Tagged for Record<R> {
     fn tag(&self) -> Tag {
         match self {
-            Self::Order(record) => record.tag(),
+            Self::Order(_, record) => record.tag(),
             Self::Body(_) | Self::Executed(_) => Tag::Body,
             Self::Checkpointed(checkpoint) => Tag::Checkpointed(checkpoint.slot),
             Self::Stable(certificate) => Tag::Stable(certificate.statement().slot),
             Self::Halted(slot) => Tag::Halted(*slot),
+            // Others show it again.
+            Self::Succession(_) => Tag::Body,
         }
     }
 }
@@ -45,8 +51,9 @@ impl<R: Tagged> Tagged for Record<R> {
 impl<R: Encode> Encode for Record<R> {
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Order(record) => {
+            Self::Order(epoch, record) => {
                 out.push(0);
+                epoch.encode(out);
                 record.encode(out);
             }
             Self::Body(body) => {
@@ -65,6 +72,10 @@ impl<R: Encode> Encode for Record<R> {
                 out.push(4);
                 slot.encode(out);
             }
+            Self::Succession(succession) => {
+                out.push(5);
+                succession.encode(out);
+            }
             Self::Executed(_) => unreachable!("a record that is never written"),
         }
     }
@@ -73,11 +84,12 @@ impl<R: Encode> Encode for Record<R> {
 impl<R: Decode> Decode for Record<R> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match u8::decode(reader)? {
-            0 => Self::Order(R::decode(reader)?),
+            0 => Self::Order(Epoch::decode(reader)?, R::decode(reader)?),
             1 => Self::Body(Signed::decode(reader)?),
             2 => Self::Checkpointed(Checkpoint::decode(reader)?),
             3 => Self::Stable(StableCheckpoint::decode(reader)?),
             4 => Self::Halted(Slot::decode(reader)?),
+            5 => Self::Succession(Box::new(Succession::decode(reader)?)),
             _ => return Err(DecodeError::Unknown("record")),
         })
     }
@@ -102,6 +114,8 @@ pub enum Timer<T> {
     Budget,
     /// Go on healing: ask again for what is missing.
     Heal,
+    /// See whether the epoch is over without this replica.
+    Epoch,
 }
 
 /// What this layer starts from, of a snapshot.
@@ -115,7 +129,7 @@ pub(crate) struct Start {
 }
 
 /// The records of one layer.
-type Records<R> = Vec<(Position, R)>;
+pub(crate) type Records<R> = Vec<(Position, R)>;
 
 /// What is held of a record beside this snapshot.
 pub(crate) fn keep<O: Ordering>(
@@ -126,8 +140,12 @@ pub(crate) fn keep<O: Ordering>(
 ) -> Option<Record<O::Record>> {
     let snapshot = snapshot.filter(|snapshot| snapshot.head.version == version);
     Some(match record {
-        Record::Order(record) => {
-            Record::Order(O::keep(snapshot.map(|snapshot| &snapshot.order), position, record)?)
+        Record::Order(epoch, record) => {
+            let start = snapshot.map_or(Epoch(0), |snapshot| snapshot.epoch);
+            let order = snapshot.map(|snapshot| &snapshot.order).filter(|_| epoch == start);
+            // Of an epoch that was over when the snapshot was taken nothing matters.
+            let is_over = epoch < start;
+            Record::Order(epoch, O::keep(order, position, record).filter(|_| !is_over)?)
         }
         Record::Body(body) => {
             let digest = Verified::replay(body.clone()).ok()?.digest();
@@ -138,12 +156,26 @@ pub(crate) fn keep<O: Ordering>(
     })
 }
 
-/// The ordering's part of the past, this layer's own records, and what it starts from. A snapshot of another version of
-/// the service is none. If the log has not all that it stands for, then something is lost.
-pub(crate) fn split<R, P>(
-    past: Past<Snapshot<P>, Record<R>>,
-    version: u32,
-) -> (Past<P, R>, Records<Record<R>>, Option<Start>) {
+/// A past, sorted by whose it is.
+pub(crate) struct Parts<P, R> {
+    /// What the snapshot says of the ordering, and the epoch that it is of: the one that the replica starts in.
+    pub(crate) order: Option<P>,
+    pub(crate) epoch: Epoch,
+    /// What the ordering wrote in each epoch.
+    pub(crate) records: BTreeMap<Epoch, Records<R>>,
+    /// What led from epoch to epoch, as the snapshot and then the log tell it.
+    pub(crate) successions: Vec<Succession>,
+    /// This layer's own records, but for the successions.
+    pub(crate) own: Records<Record<R>>,
+    /// What this layer starts from.
+    pub(crate) start: Option<Start>,
+    pub(crate) promise: Option<Promise>,
+    pub(crate) lost: Vec<Lost>,
+}
+
+/// Sorts a past. A snapshot of another version of the service is none. If the log has not all that it stands for, then
+/// something is lost.
+pub(crate) fn split<R, P>(past: Past<Snapshot<P>, Record<R>>, version: u32) -> Parts<P, R> {
     let Past { promise, snapshot, records, mut lost } = past;
     let has_snapshot = snapshot.is_some();
     let snapshot = snapshot.filter(|snapshot| snapshot.head.version == version);
@@ -152,18 +184,34 @@ pub(crate) fn split<R, P>(
         let end = records.last().map_or(Position(0), |(last, _)| last.next());
         lost.push(Lost { position: end, tag: None });
     }
-    let (mut start, mut order) = (None, None);
+    let mut parts = Parts {
+        order: None,
+        epoch: Epoch(0),
+        records: BTreeMap::new(),
+        successions: Vec::new(),
+        own: Vec::new(),
+        start: None,
+        promise,
+        lost,
+    };
     if let Some(snapshot) = snapshot {
         let Snapshot { certificate, state, logged, pending, .. } = snapshot;
-        start = Some(Start { certificate, state, logged, pending });
-        order = Some(snapshot.order);
+        parts.start = Some(Start { certificate, state, logged, pending });
+        parts.successions = snapshot.successions.to_vec();
+        (parts.order, parts.epoch) = (Some(snapshot.order), snapshot.epoch);
     }
-    let (mut inner, mut own) = (Vec::new(), Vec::new());
     for (position, record) in records {
         match record {
-            Record::Order(record) => inner.push((position, record)),
-            record => own.push((position, record)),
+            Record::Order(epoch, record) => {
+                parts.records.entry(epoch).or_default().push((position, record));
+            }
+            Record::Succession(succession) => {
+                if succession.from.0 == parts.successions.len() as u64 {
+                    parts.successions.push(*succession);
+                }
+            }
+            record => parts.own.push((position, record)),
         }
     }
-    (Past { promise, snapshot: order, records: inner, lost }, own, start)
+    parts
 }

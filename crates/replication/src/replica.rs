@@ -3,6 +3,7 @@
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
 use crate::due::Due;
+use crate::epochs::{Epochs, last_of};
 use crate::executor::Replicated;
 use crate::followers::Followers;
 use crate::forgetting::Snapshots;
@@ -11,7 +12,7 @@ use crate::intake::Extra;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
 use crate::recent::Recent;
-use crate::record::{Record, Start, Timer, keep, split};
+use crate::record::{Parts, Record, Start, Timer, keep, split};
 use crate::serving::Serving;
 use crate::snapshot::Snapshot;
 use crate::status::{Event, Health, Status};
@@ -26,8 +27,8 @@ use testudo_contracts::{
     Batch, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service, Waiting,
 };
 use testudo_core::{
-    Digest, Done, Effects, Lift, Past, Peer, Position, Protocol, PublicKey, ReplicaId, Rot, Slot,
-    Verified, View, limits,
+    Digest, Done, Effects, Epoch, Lift, Message as _, Past, Peer, Position, Protocol, PublicKey,
+    ReplicaId, Rot, Slot, Validity, Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
 
@@ -47,6 +48,7 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) me: ReplicaId,
     pub(crate) config: OrderConfig,
     pub(crate) quorums: Dissemination,
+    pub(crate) epochs: Epochs<O::Record>,
     pub(crate) order: O,
     pub(crate) service: S,
     pub(crate) state: Replicated,
@@ -67,9 +69,9 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) health: Health,
     pub(crate) healing: Healing,
     /// The view whose first fresh batch this replica has proposed as its primary.
-    opened_view: Option<View>,
+    pub(crate) opened_view: Option<View>,
     /// What the ordering was told last.
-    told: Waiting,
+    pub(crate) told: Waiting,
     /// The oldest of the backlog that it was told last.
     pub(crate) told_backlog: Option<u64>,
     /// Up to where the primary was just handed what waits, until the ordering is told.
@@ -101,8 +103,10 @@ impl<O: Ordering, S: Service> fmt::Debug for Replica<O, S> {
 
 pub(crate) type Fx<'a, O, S> = Effects<'a, Replica<O, S>>;
 
-fn lift<O: Ordering, S: Service>() -> Lift<O, Replica<O, S>> {
+/// How what the ordering of this epoch wants becomes what the replica wants.
+pub(crate) fn lift<O: Ordering, S: Service>(epoch: Epoch) -> Lift<O, Replica<O, S>> {
     Lift {
+        epoch,
         message: ReplicaMessage::Order,
         record: Record::Order,
         snapshot: |_| panic!("an ordering leaves snapshots to the layer above"),
@@ -143,17 +147,30 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         let id = me.replica().expect("start: a replica's name is a replica's");
         let quorums = Dissemination::of(&config.order.membership)
             .expect("start: the membership was checked against its bound");
-        let lost = past.lost.clone();
-        let (inner, own, start) = split(past, S::VERSION);
-        let (order, outputs) = fx.nest(&lift(), |fx| O::start(config.order.clone(), me, inner, fx));
-        let end = Slot(order.known().0.saturating_add(config.order.window));
+        let Config { mut order, clients, service } = config;
+        let genesis = Replicated::genesis(&service, &clients, &order.membership);
+        let Parts { order: snapshot, epoch, records, successions, own, start, promise, lost } =
+            split(past, S::VERSION);
+        let known = successions.get(..epoch.0 as usize).unwrap_or_default();
+        order.membership = last_of(&order.membership, known);
+        order.domain.epoch = order.membership.epoch;
+        if order.membership.epoch > Epoch(0) {
+            fx.members(order.membership.clone());
+        }
+        let has_past = start.is_some() || !records.is_empty() || !lost.is_empty();
+        let mut epochs = Epochs::start_in(epoch, successions, records, (promise, has_past), &lost);
+        let (config, inner) = (order, epochs.past(epoch, snapshot));
+        let lift = lift(epoch);
+        let (order, outputs) = fx.nest(&lift, |fx| O::start(config.clone(), me, inner, fx));
+        let end = Slot(order.known().0.saturating_add(config.window));
         let checkpoints = Checkpoints::new(&lost, end);
         let mut replica = Self {
             me: id,
             quorums,
+            epochs,
             order,
-            state: Replicated::genesis(&config.service, &config.clients),
-            service: config.service,
+            state: genesis,
+            service,
             bodies: BTreeMap::new(),
             written: BTreeMap::new(),
             waiting: WaitingRoom::default(),
@@ -179,14 +196,20 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             repeated: BTreeSet::new(),
             extra: Extra::default(),
             budgets: Budgets::default(),
-            config: config.order,
+            config,
         };
         let covered = start.as_ref().map(|start| (start.logged, start.pending.clone()));
         replica.take_up(start);
         replica.remember(own, covered.as_ref());
         replica.settle(outputs, fx);
+        replica.catch_up_with_epochs(fx);
+        replica.settle(Vec::new(), fx);
         replica.replaying = false;
         replica.let_in_the_unexecuted();
+        if has_past {
+            replica.say_hello(fx);
+        }
+        replica.watch_epoch(fx);
         replica.heal(fx);
         replica.plan_due(fx);
         replica.settle(Vec::new(), fx);
@@ -198,12 +221,25 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     }
 
     fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O, S>) {
+        // It may have been verified, or said, before the epoch ended that it belongs to.
+        let said_in = message.header().domain.epoch;
+        if message.message().validity() == Validity::Epoch && said_in != self.epoch() {
+            return;
+        }
+        if let Some(from) = message.replica().filter(|from| *from != self.me)
+            && message.message().validity() == Validity::Epoch
+        {
+            self.epochs.hear(from);
+        }
         let message = match message.narrow(|message| match message {
             ReplicaMessage::Order(inner) => Ok(inner),
             other => Err(other),
         }) {
+            // The ordering of an epoch that is over has nothing to say in the next one, and hears nothing of it.
+            Ok(_) if self.epochs.awaits(said_in) => return,
             Ok(inner) => {
-                let ((), outputs) = fx.nest(&lift(), |fx| self.order.on_message(inner, fx));
+                let lift = lift(said_in);
+                let ((), outputs) = fx.nest(&lift, |fx| self.order.on_message(inner, fx));
                 return self.settle(outputs, fx);
             }
             Err(message) => message,
@@ -246,13 +282,22 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             ReplicaMessage::Follow(follow) => self.on_follow(message.sender(), follow, fx),
             ReplicaMessage::ClaimAsk(round) => self.on_claim_ask(message.sender(), *round, fx),
             ReplicaMessage::StateAsk(ask) => self.on_state_ask(message.sender(), ask, fx),
+            ReplicaMessage::Hello(epoch) => self.on_hello(message.sender(), *epoch, fx),
+            ReplicaMessage::Succession(succession) => self.on_succession(succession, fx),
         }
         self.settle(Vec::new(), fx);
     }
 
     fn on_timer(&mut self, timer: Self::Timer, fx: &mut Fx<'_, O, S>) {
         let outputs = match timer {
-            Timer::Order(timer) => fx.nest(&lift(), |fx| self.order.on_timer(timer, fx)).1,
+            Timer::Order(_) if self.epochs.awaits(self.epoch()) => Vec::new(),
+            Timer::Order(timer) => {
+                fx.nest(&lift(self.epoch()), |fx| self.order.on_timer(timer, fx)).1
+            }
+            Timer::Epoch => {
+                self.on_epoch_timer(fx);
+                Vec::new()
+            }
             Timer::Relay => {
                 self.relay(fx);
                 Vec::new()
@@ -288,8 +333,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S>) {
         let Done { stamp, output } = done;
         let outputs = match output {
+            Worked::Order(_) if stamp.epoch != self.epoch() => Vec::new(),
             Worked::Order(output) => {
-                fx.nest(&lift(), |fx| self.order.on_work(Done { stamp, output }, fx)).1
+                let lift = lift(self.epoch());
+                fx.nest(&lift, |fx| self.order.on_work(Done { stamp, output }, fx)).1
             }
             // A state that another has taken the place of is nobody's.
             _ if stamp != self.stamp() => Vec::new(),
@@ -311,9 +358,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 
     fn on_recalled(&mut self, position: Position, record: Self::Record, fx: &mut Fx<'_, O, S>) {
         match record {
-            Record::Order(record) => {
+            Record::Order(epoch, _) if epoch != self.epoch() || self.epochs.awaits(epoch) => {}
+            Record::Order(epoch, record) => {
                 let ((), outputs) =
-                    fx.nest(&lift(), |fx| self.order.on_recalled(position, record, fx));
+                    fx.nest(&lift(epoch), |fx| self.order.on_recalled(position, record, fx));
                 self.settle(outputs, fx);
             }
             Record::Body(body) => {
@@ -323,6 +371,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
             Record::Checkpointed(_)
             | Record::Stable(_)
             | Record::Halted(_)
+            | Record::Succession(_)
             | Record::Executed(_) => {}
         }
     }
@@ -334,6 +383,10 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 
     fn invariants(&self) {
         self.order.invariants();
+        assert_eq!(self.config.domain.epoch, self.epoch(), "speaks in another epoch");
+        if self.is_between_epochs() {
+            return;
+        }
         assert!(self.state.slot <= self.order.executed(), "executed more than was decided");
         assert_eq!(
             self.state.slot.0 + self.decided.len() as u64,
@@ -372,7 +425,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     ) {
         for (position, record) in own {
             match record {
-                Record::Order(_) => {}
+                Record::Order(..) | Record::Succession(_) => {}
                 Record::Body(signed) => {
                     if let Ok(body) = Verified::replay(signed) {
                         let digest = body.digest();
@@ -394,11 +447,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// After the past has executed again: what it left unexecuted waits, in the order in which it was written.
-    fn let_in_the_unexecuted(&mut self) {
+    pub(crate) fn let_in_the_unexecuted(&mut self) {
         let mut left: Vec<_> = self.bodies.values().collect();
         left.sort_unstable_by_key(|body| self.written.get(&body.digest()));
         for body in left {
-            if let Peer::Client(client) = body.sender() {
+            if let Some(client) = self.config.membership.identity(body.sender()) {
                 self.waiting.enter(body.digest(), client);
             }
         }
@@ -414,9 +467,17 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.execute_decided(fx);
             self.notice_recovery(fx);
             self.look_at_standing(fx);
+            if self.replaying && self.epochs.end().is_some() {
+                self.go_on_as_before(fx);
+            }
+            if let Some(begun) = self.begin_epoch(fx) {
+                outputs.extend(begun);
+                continue;
+            }
             let Some(input) = self.next_input(fx) else { return };
             let is_stable = matches!(input, OrderInput::Stable(_) | OrderInput::Restored(_));
-            let ((), more) = fx.nest(&lift(), |fx| self.order.on_input(input, fx));
+            let lift = lift(self.epoch());
+            let ((), more) = fx.nest(&lift, |fx| self.order.on_input(input, fx));
             outputs.extend(more);
             if is_stable && !matches!(self.health, Health::Diverged(_)) {
                 self.snapshot_if_due(fx);
@@ -425,6 +486,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     fn on_output(&mut self, output: OrderOutput, fx: &mut Fx<'_, O, S>) {
+        if self.is_between_epochs() {
+            return;
+        }
         match output {
             OrderOutput::Judge { view, slot, batch, freshness } => {
                 self.judge(view, slot, batch, freshness, fx);
@@ -452,6 +516,12 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// The next thing that the ordering ought to be told, if there is one.
     fn next_input(&mut self, fx: &mut Fx<'_, O, S>) -> Option<OrderInput> {
+        if self.epochs.take_stop(self.order.standing()) {
+            return Some(OrderInput::Stop);
+        }
+        if self.is_between_epochs() {
+            return None;
+        }
         if let Some(certificate) = self.healing.restored.take() {
             return Some(OrderInput::Restored(certificate));
         }
@@ -507,7 +577,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     pub fn status(&self) -> Status {
         Status {
             id: self.me,
-            epoch: self.config.domain.epoch,
+            epoch: self.epoch(),
             view: self.order.view(),
             primary: self.order.primary(),
             changing_view: self.order.is_changing_view(),
@@ -526,6 +596,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             transfer: self.healing.progress(),
             standing: self.order.standing(),
             lost_slots: self.order.lost_slots(),
+            incarnation: self.incarnation(),
+            comeback: self.epochs.comeback(),
         }
     }
 

@@ -82,6 +82,14 @@ impl Serving {
         self.drop_unheld();
     }
 
+    /// An epoch begins, with this state if it is there. What the members of the last one have signed convinces nobody now.
+    pub(crate) fn begin_epoch(&mut self, base: Option<StableCheckpoint>, state: &Replicated) {
+        *self = Self::default();
+        if let Some(base) = base {
+            self.serve(base, state.head(), state.clone());
+        }
+    }
+
     /// The newest stable one.
     pub(crate) fn latest(&self) -> Option<&Served> {
         self.stable.values().next_back()

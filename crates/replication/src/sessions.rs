@@ -14,6 +14,8 @@
 //! - `s` number: the session;
 //! - `u` use: the number of the session that was used last then, the least recently used first.
 //!
+//! Two more kinds say who orders ([`crate::members`]).
+//!
 //! Numbers in keys are big-endian, so that their order is the map's. What cannot be read is as if it were not there:
 //! nobody but this module writes here, and what is transferred is what a quorum has signed.
 
@@ -24,7 +26,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 use testudo_contracts::{Reading, Store};
 use testudo_core::{
-    Decode, DecodeError, Digest, Encode, PublicKey, Reader, Slot, limits, wire_struct,
+    Decode, DecodeError, Digest, Encode, Membership, PublicKey, Reader, Slot, limits, wire_struct,
 };
 use testudo_state::Map;
 
@@ -116,10 +118,11 @@ impl From<Map> for System {
 }
 
 impl System {
-    /// The state that everything starts from: these keys are admitted, and no session is open.
+    /// The state that everything starts from: these order, these keys are admitted, and no session is open.
     #[must_use]
-    pub fn genesis(clients: &BTreeSet<PublicKey>) -> Self {
+    pub fn genesis(clients: &BTreeSet<PublicKey>, membership: &Membership) -> Self {
         let mut system = Self::from(Map::new());
+        system.found(membership);
         for client in clients {
             system.map.put(&key(b'a', &client.0, &[]), Arc::from([]));
         }
@@ -303,12 +306,16 @@ impl System {
         self.read(&key(b's', &[], &[number]))
     }
 
-    fn read<T: Decode>(&self, key: &[u8]) -> Option<T> {
+    pub(crate) fn read<T: Decode>(&self, key: &[u8]) -> Option<T> {
         Reading::get(&self.map, key).and_then(|value| T::from_bytes(&value).ok())
     }
 
-    fn write(&mut self, key: &[u8], value: &impl Encode) {
-        self.map.put(key, value.to_bytes().into());
+    pub(crate) fn write(&mut self, key: &[u8], value: &impl Encode) {
+        self.put(key, value.to_bytes().into());
+    }
+
+    pub(crate) fn put(&mut self, key: &[u8], value: Arc<[u8]>) {
+        self.map.put(key, value);
     }
 
     /// Visits the entries whose keys begin like this, in ascending order, until `visit` says false.
@@ -320,7 +327,7 @@ impl System {
 }
 
 /// A key: its kind, a client's key if it has one, and numbers in the order of the map.
-fn key(kind: u8, client: &[u8], numbers: &[u64]) -> Vec<u8> {
+pub(crate) fn key(kind: u8, client: &[u8], numbers: &[u64]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + client.len() + 8 * numbers.len());
     key.push(kind);
     key.extend_from_slice(client);

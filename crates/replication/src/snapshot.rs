@@ -11,19 +11,24 @@
 
 use crate::executor::Replicated;
 use crate::feed::Head;
+use crate::succession::Succession;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use testudo_contracts::StableCheckpoint;
-use testudo_core::{Decode, DecodeError, Digest, Encode, Position, Reader, Slot, limits};
+use testudo_core::{Decode, DecodeError, Digest, Encode, Epoch, Position, Reader, Slot, limits};
 use testudo_state::{Import, Map};
 
 /// The state of a stable checkpoint, and what a replica needs to go on from it. `P` is the ordering's part.
 #[derive(Clone)]
 pub struct Snapshot<P> {
-    /// What the ordering remembers.
+    /// What the ordering remembers of its epoch.
     pub(crate) order: P,
+    /// That epoch.
+    pub(crate) epoch: Epoch,
+    /// What led to it from the first.
+    pub(crate) successions: Arc<Vec<Succession>>,
     /// What certifies the head.
     pub(crate) certificate: StableCheckpoint,
     pub(crate) head: Head,
@@ -58,6 +63,8 @@ impl<P: Encode> Snapshot<P> {
     fn preface(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.order.encode(&mut out);
+        self.epoch.encode(&mut out);
+        self.successions.encode(&mut out);
         self.certificate.encode(&mut out);
         self.head.encode(&mut out);
         self.logged.encode(&mut out);
@@ -118,6 +125,12 @@ impl<P: Decode> Decode for Snapshot<P> {
         let preface = next().ok_or(DecodeError::Truncated)?;
         let mut reader = Reader::new(&preface);
         let order = P::decode(&mut reader)?;
+        let epoch = Epoch::decode(&mut reader)?;
+        let successions = Vec::<Succession>::decode(&mut reader)?;
+        if successions.len() as u64 != epoch.0 {
+            return Err(DecodeError::Unknown("number of successions"));
+        }
+        let successions = Arc::new(successions);
         let certificate = StableCheckpoint::decode(&mut reader)?;
         let head = Head::decode(&mut reader)?;
         let logged = Position::decode(&mut reader)?;
@@ -134,7 +147,7 @@ impl<P: Decode> Decode for Snapshot<P> {
         let (system, service) = (read_entries(next)?, read_entries(next)?);
         let state = Replicated::from_parts(&head, system, service)
             .ok_or(DecodeError::Unknown("state with the digests of its head"))?;
-        Ok(Self { order, certificate, head, logged, pending, state })
+        Ok(Self { order, epoch, successions, certificate, head, logged, pending, state })
     }
 }
 

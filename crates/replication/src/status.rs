@@ -1,11 +1,12 @@
 //! What a replica tells its driver, and what it shows of itself.
 
 use crate::executor::Difference;
+use crate::members::Refusal;
 use crate::transfer::{Fetched, Progress};
 use alloc::vec::Vec;
 use core::time::Duration;
 use testudo_contracts::{Batch, Checkpoint, Standing};
-use testudo_core::{Digest, Epoch, ReplicaId, Slot, Time, View, wire_enum};
+use testudo_core::{Digest, Epoch, Incarnation, ReplicaId, Slot, Time, View, wire_enum};
 
 /// How a replica is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +23,28 @@ pub enum Health {
     Behind(Slot),
 }
 wire_enum!(Health { 0 => Well, 1 => Diverged(slot), 2 => Halted(slot), 3 => Behind(slot) });
+
+/// What a replica does to get its vote back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Comeback {
+    /// It votes, or has only just started.
+    NotNeeded,
+    /// It has lost its promises, and fetches what it must know first.
+    Follows,
+    /// It asks to be let in as this incarnation.
+    Asks(Incarnation),
+    /// It would be refused.
+    Refused(Refusal),
+    /// It has no voting key to come back under.
+    NoKey,
+}
+wire_enum!(Comeback {
+    0 => NotNeeded,
+    1 => Follows,
+    2 => Asks(incarnation),
+    3 => Refused(refusal),
+    4 => NoKey,
+});
 
 /// What a replica tells its driver.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +76,15 @@ pub enum Event {
         /// How far its clock was from this replica's.
         off: Duration,
     },
+    /// An epoch has begun, and this replica orders in it, or follows.
+    Epoch {
+        /// The epoch.
+        epoch: Epoch,
+        /// How often each member has come back so far.
+        incarnations: Vec<Incarnation>,
+    },
+    /// What it does to get its vote back has changed.
+    Comeback(Comeback),
     /// Its health changed.
     Health(Health),
     /// It has taken up the certified state of this slot. What it executes next is the slot after it, whatever it had
@@ -126,4 +158,8 @@ pub struct Status {
     pub standing: Standing,
     /// Slots above the last stable checkpoint that it does not vote on, as its log has lost records of them.
     pub lost_slots: u64,
+    /// How often it has come back under a new voting key.
+    pub incarnation: Incarnation,
+    /// What it does to get its vote back, if it has lost it.
+    pub comeback: Comeback,
 }

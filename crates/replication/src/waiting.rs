@@ -144,6 +144,12 @@ impl WaitingRoom {
         clients.into_iter().for_each(|client| self.begin_to_wait(client));
     }
 
+    /// An epoch begins: proposals of the one before are void.
+    pub fn begin_epoch(&mut self) {
+        self.guests.values_mut().for_each(|guest| guest.proposed = None);
+        self.enter_view(View(0));
+    }
+
     fn begin_to_wait(&mut self, client: PublicKey) {
         if !self.unserved.contains_key(&client) {
             self.moment += 1;

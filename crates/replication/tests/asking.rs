@@ -14,11 +14,7 @@ const RESEND: Duration = Duration::from_millis(100);
 fn asker() -> Asker {
     let key = PublicKey([1; 32]);
     let member = Member { identity: key, voting: key, incarnation: Incarnation(0) };
-    let membership = Membership {
-        epoch: Domain::default().epoch,
-        members: vec![member; 4],
-        model: FaultModel::byzantine(1),
-    };
+    let membership = Membership::first(vec![member; 4], FaultModel::byzantine(1));
     Asker::new(ME, Domain::default(), &membership, RESEND, 3, ReplicaId(0))
 }
 
@@ -40,7 +36,7 @@ fn open() -> Asker {
 fn operations(bundle: &Bundle) -> usize {
     match &bundle.request {
         Request::Operations { operations, .. } => operations.len(),
-        Request::Register { .. } => panic!("an opening"),
+        Request::Register { .. } | Request::Readmit(_) => panic!("an opening"),
     }
 }
 

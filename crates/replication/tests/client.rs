@@ -50,6 +50,8 @@ impl Stage {
                 Effect::Output(ClientOutput::Answer { ticket, outcome, .. }) => {
                     self.answers.push((ticket, outcome));
                 }
+                // It asks whether the epoch is over whenever it says something again.
+                Effect::SendEager(_, ReplicaMessage::Hello(_)) => {}
                 Effect::SetTimer(..) | Effect::CancelTimer(_) => {}
                 other => panic!("a client does not {other:?}"),
             }
@@ -233,7 +235,7 @@ fn what_comes_while_a_bundle_is_out_gathers_into_the_next() {
     let first = stage.last();
     let operations = |stage: &Stage| match stage.last().request {
         Request::Operations { operations, .. } => operations.len(),
-        Request::Register { .. } => panic!("the session is open"),
+        Request::Register { .. } | Request::Readmit(_) => panic!("the session is open"),
     };
     assert_eq!(operations(&stage), 1);
     stage.agree(&first, 3, &results(&["1"]));

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use testudo_contracts::{Batch, Moment, Service, Store};
-use testudo_core::{Decode, Digest, Panicked, PublicKey, ReplicaId, Slot, Time, limits};
+use testudo_core::{
+    Decode, Digest, FaultModel, Membership, Panicked, PublicKey, ReplicaId, Slot, Time, limits,
+};
 use testudo_replication::executor::Decided;
 use testudo_replication::sessions::System;
 use testudo_replication::{Bundle, Replicated, ReplyBody, Request};
@@ -47,6 +49,11 @@ impl Service for Tape {
 
 const CLIENT: PublicKey = PublicKey([1; 32]);
 
+/// Whoever orders has nothing to do with it here.
+fn members() -> Membership {
+    Membership::first(Vec::new(), FaultModel::byzantine(0))
+}
+
 fn guard(run: &mut dyn FnMut()) -> Result<(), Panicked> {
     std::panic::set_hook(Box::new(|_| {}));
     let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|_| Panicked);
@@ -74,7 +81,7 @@ fn results(results: &[&[u8]]) -> ReplyBody {
 }
 
 fn with_session() -> Replicated {
-    let mut state = Replicated::genesis(&Tape, &BTreeSet::from([CLIENT]));
+    let mut state = Replicated::genesis(&Tape, &BTreeSet::from([CLIENT]), &members());
     assert_eq!(
         execute(&mut state, 1, CLIENT, Request::Register { nonce: 5 }),
         ReplyBody::Registered(1)
@@ -120,7 +127,7 @@ fn a_stranger_changes_nothing() {
 
 #[test]
 fn agreed_time_never_falls_and_gaps_are_not_counted() {
-    let mut state = Replicated::genesis(&Tape, &BTreeSet::new());
+    let mut state = Replicated::genesis(&Tape, &BTreeSet::new(), &members());
     let batch =
         |time, gap_not_counted| Batch { bundles: vec![], time: Time(time), gap_not_counted };
     let first = state.begin(&Tape, Slot(1), &batch(1000, false), &mut guard);
@@ -153,8 +160,8 @@ fn the_digest_covers_everything() {
     vary(&mut |state| state.outcome = Digest::of(b"other results"));
     vary(&mut |state| state.time = Time(77));
     vary(&mut |state| state.version = 77);
-    vary(&mut |state| state.system = System::genesis(&BTreeSet::new()));
-    vary(&mut |state| state.system = System::genesis(&BTreeSet::from([CLIENT])));
+    vary(&mut |state| state.system = System::genesis(&BTreeSet::new(), &members()));
+    vary(&mut |state| state.system = System::genesis(&BTreeSet::from([CLIENT]), &members()));
     vary(&mut |state| drop(state.map.insert(Arc::from(&b"k"[..]), Arc::from(&b"v"[..]))));
     let distinct: BTreeSet<_> = digests.iter().collect();
     assert_eq!(distinct.len(), digests.len());
@@ -163,7 +170,7 @@ fn the_digest_covers_everything() {
 #[test]
 fn what_time_brings_happens_before_operations_and_is_linked() {
     let batch = |time| Batch { bundles: vec![], time: Time(time), gap_not_counted: false };
-    let mut state = Replicated::genesis(&Tape, &BTreeSet::new());
+    let mut state = Replicated::genesis(&Tape, &BTreeSet::new(), &members());
     state.begin(&Tape, Slot(1), &batch(1000), &mut guard);
     let (outcome, map) = (state.outcome, state.map.digest());
     state.begin(&Tape, Slot(2), &batch(1050), &mut guard);
@@ -182,7 +189,7 @@ fn what_time_brings_happens_before_operations_and_is_linked() {
 #[test]
 fn what_time_brings_is_undone_when_it_panics() {
     let batch = |time| Batch { bundles: vec![], time: Time(time), gap_not_counted: false };
-    let mut state = Replicated::genesis(&Tape, &BTreeSet::new());
+    let mut state = Replicated::genesis(&Tape, &BTreeSet::new(), &members());
     state.begin(&Tape, Slot(1), &batch(1000), &mut guard);
     let (outcome, map) = (state.outcome, state.map.digest());
     let moment = state.begin(&Tape, Slot(2), &batch(3000), &mut guard);

@@ -42,7 +42,7 @@ fn is_body(record: &Record) -> bool {
 }
 
 fn is_decision(record: &Record) -> bool {
-    matches!(record, Record::Order(Order::Decided(_)))
+    matches!(record, Record::Order(_, Order::Decided(_)))
 }
 
 #[test]

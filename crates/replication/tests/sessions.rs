@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use testudo_core::{Digest, PublicKey, Slot, limits};
+use testudo_core::{Digest, FaultModel, Membership, PublicKey, Slot, limits};
 use testudo_replication::ReplyBody;
 use testudo_replication::sessions::{Admission, Remembered, System};
 
 fn nobody() -> System {
-    System::genesis(&BTreeSet::new())
+    System::genesis(&BTreeSet::new(), &Membership::first(Vec::new(), FaultModel::byzantine(0)))
 }
 
 fn client(name: u8) -> PublicKey {

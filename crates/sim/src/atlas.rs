@@ -184,7 +184,12 @@ impl Ailment {
                 now.is_log_whole && has_started && condition.stable >= self.horizon
             }
             Harm::Snapshot => now.is_snapshot_whole,
-            Harm::Memory => now.is_memory_settled && (has_started || now.restored > self.restored),
+            // One that was merely behind takes over what it has in common with the right state, and what has rotted with
+            // it: the next checkpoint of its own shows that.
+            Harm::Memory => {
+                let is_restored = now.restored > self.restored && condition.stable >= self.horizon;
+                now.is_memory_settled && (has_started || is_restored)
+            }
         }
     }
 }

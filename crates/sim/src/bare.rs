@@ -17,7 +17,7 @@ use std::marker::PhantomData;
 use testudo_contracts::{
     Backlog, Batch, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Waiting,
 };
-use testudo_core::{Digest, Domain, Epoch, FaultModel, Membership, ReplicaId, Time};
+use testudo_core::{Digest, Domain, FaultModel, Membership, ReplicaId, Time};
 
 /// The name that a request bears in a world of bare orderings: its bundle's digest.
 #[must_use]
@@ -52,8 +52,7 @@ impl<O> Bare<O> {
 
     /// Slots between two checkpoints.
     fn interval(&self) -> u64 {
-        let membership =
-            Membership { epoch: Epoch(0), members: Vec::new(), model: FaultModel::byzantine(0) };
+        let membership = Membership::first(Vec::new(), FaultModel::byzantine(0));
         let mut config = OrderConfig::new(Domain::default(), membership);
         (self.settings)(&mut config);
         config.checkpoint_interval.max(1)

@@ -5,7 +5,8 @@
 
 use std::fmt;
 use testudo_core::{
-    Done, Effects, Lift, Past, Peer, Position, Protocol, Rot, Tag, Tagged, Verified, Work as Task,
+    Done, Effects, Epoch, Lift, Past, Peer, Position, Protocol, Rot, Tag, Tagged, Verified,
+    Work as Task,
 };
 
 /// Either of two things: of configurations, inputs, outputs, names of timers.
@@ -60,7 +61,8 @@ macro_rules! lift {
     ($of:ident) => {
         Lift {
             message: std::convert::identity,
-            record: Either::$of,
+            epoch: Epoch(0),
+            record: |_, record| Either::$of(record),
             snapshot: Either::$of,
             timer: Either::$of,
             work: Either::$of,

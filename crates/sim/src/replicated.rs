@@ -23,8 +23,8 @@ use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, S
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
     Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Health, Learner,
-    LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Replica, ReplicaMessage, Reply,
-    ReplyBody, Request, Standing, StateAnswer, StateAsk, Status, Voucher,
+    LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Readmission, Replica,
+    ReplicaMessage, Reply, ReplyBody, Request, Standing, StateAnswer, StateAsk, Status, Voucher,
 };
 
 /// What a protocol's own tests know of it, for its liars and its judges.
@@ -179,6 +179,8 @@ where
             }
             Event::Implausible { .. }
             | Event::Health(_)
+            | Event::Epoch { .. }
+            | Event::Comeback(_)
             | Event::Healed { .. }
             | Event::Halted { .. } => {
                 facts.push(Fact::Note(format!("{output:?}").into()));
@@ -461,6 +463,11 @@ where
                 format!("{} nodes of {tree:?} of {slot:?}", places.len())
             }
             ReplicaMessage::State(answer) => show_state(answer),
+            ReplicaMessage::Hello(epoch) => format!("in {epoch:?}"),
+            ReplicaMessage::Succession(succession) => {
+                let Checkpoint { slot, .. } = succession.certificate.statement();
+                format!("{:?} ended with {slot:?}", succession.from)
+            }
         }
     }
 
@@ -500,5 +507,6 @@ fn show_request<W: Hosted>(request: &Request) -> String {
             let operations: Vec<String> = operations.iter().map(|bytes| W::show(bytes)).collect();
             format!("#{sequence} {}", operations.join(", "))
         }
+        Request::Readmit(Readmission { incarnation, .. }) => format!("readmit as {incarnation:?}"),
     }
 }

@@ -312,7 +312,7 @@ impl<S: System> World<S> {
             group: GroupId(0),
             ..Domain::default()
         };
-        let membership = Rc::new(Membership { epoch: domain.epoch, members, model: shape.model });
+        let membership = Rc::new(Membership::first(members, shape.model));
         let setup = Setup {
             domain,
             membership,

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 use testudo_core::{
-    Context, DecodeError, Done, Effects, Incarnation, Invalid, Kind, Message, Past, Peer, Position,
-    Promise, Protocol, ProtocolId, ReplicaId, Stamp, Strength, Verified, View, Work,
+    Context, DecodeError, Done, Effects, Invalid, Kind, Message, Past, Peer, Position, Promise,
+    Protocol, ProtocolId, ReplicaId, Stamp, Strength, Verified, View, Work,
 };
 use testudo_sim::{Event, Fact, NoClient, NodeId, Observer, Pending, Setup, Shape, System, World};
 
@@ -86,7 +86,7 @@ impl Protocol for Scribe {
     fn on_input(&mut self, ask: Ask, fx: &mut Effects<'_, Self>) {
         match ask {
             Ask::Promise(view) => {
-                fx.promise(Promise { view: View(view), incarnation: Incarnation(0) });
+                fx.promise(Promise { view: View(view), ..Promise::default() });
             }
             Ask::Persist(record) => {
                 fx.persist(record);

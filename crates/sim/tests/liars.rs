@@ -106,14 +106,8 @@ fn only_the_key_signs() {
 #[test]
 fn a_tampered_frame_does_not_verify() {
     let mut keys = SimKeys::new(1);
-    let (writer, membership) = (
-        keys.mint(),
-        Membership {
-            epoch: Domain::default().epoch,
-            members: Vec::new(),
-            model: FaultModel::byzantine(0),
-        },
-    );
+    let (writer, membership) =
+        (keys.mint(), Membership::first(Vec::new(), FaultModel::byzantine(0)));
     let me = Peer::Client(writer.public());
     let tag = common::Tag { number: 1, writer: writer.public() };
     let value = common::Value { key: "k".into(), tag, text: "text".into() };

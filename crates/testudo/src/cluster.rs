@@ -216,11 +216,10 @@ impl Cluster {
             voting: replica.voting,
             incarnation: Incarnation(0),
         };
-        Ok(Membership {
-            epoch: Epoch(0),
-            members: self.replicas.iter().map(member).collect(),
-            model: self.model(profile.faults),
-        })
+        Ok(Membership::first(
+            self.replicas.iter().map(member).collect(),
+            self.model(profile.faults),
+        ))
     }
 
     /// The keys that are admitted from the beginning: part of what every replica and gateway starts from.

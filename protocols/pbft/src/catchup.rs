@@ -76,6 +76,11 @@ pub(crate) struct CatchUp {
 }
 
 impl CatchUp {
+    /// Everybody is known to have decided up to here: the epoch begins with it.
+    pub(crate) fn from(base: Slot) -> Self {
+        Self { known: base, ..Self::default() }
+    }
+
     fn budget(&mut self, peer: ReplicaId) -> &mut Budget {
         self.budgets.entry(peer).or_insert(Budget::FULL)
     }

@@ -53,11 +53,12 @@ use pace::Pace;
 pub use testudo_contracts::Standing;
 use testudo_contracts::{
     Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
+    base_checkpoint,
 };
 use testudo_core::fault::{Authentication, FaultKind, Timing};
 use testudo_core::{
-    Effects, Membership, NoWork, Past, Peer, Position, Protocol, ReplicaId, Slot, Verified, View,
-    limits,
+    Context, Effects, Evidence, Membership, NoWork, Past, Peer, Position, Protocol, ReplicaId,
+    Slot, Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
 use view_change::Patience;
@@ -271,6 +272,12 @@ impl<R: Rules> Ordering for Pbft<R> {
     const PROFILE: Profile = PROFILE;
     type Reply = Reply;
 
+    fn begin(config: OrderConfig, me: Peer, fx: &mut Effects<'_, Self>) -> Self {
+        Self::new(config, me).open(fx)
+    }
+    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
+        safety::is_convicted(evidence, context)
+    }
     fn view(&self) -> View {
         self.view
     }
@@ -340,7 +347,11 @@ impl<R: Rules> Pbft<R> {
         let system = system.expect("a membership is checked against the bounds before it is used");
         let me = me.replica().filter(|me| config.membership.member(*me).is_some());
         let me = me.expect("only members order");
-        let log = Log::new(config.window.clamp(1, limits::WINDOW));
+        let mut log = Log::new(config.window.clamp(1, limits::WINDOW));
+        log.stable = base_checkpoint(&config.membership);
+        let base = log.low();
+        let decisions = Decisions { executed: base, ..Decisions::default() };
+        let catchup = CatchUp::from(base);
         Self {
             config,
             me,
@@ -352,16 +363,16 @@ impl<R: Rules> Pbft<R> {
             heard: BTreeMap::new(),
             view: View(0),
             installed: None,
-            first_fresh: Slot(1),
-            next: Slot(1),
+            first_fresh: base.next(),
+            next: base.next(),
             own_change: None,
             changes: BTreeMap::new(),
             announced: false,
             patience: Patience::new(),
             pace: Pace::default(),
             log,
-            decisions: Decisions::default(),
-            catchup: CatchUp::default(),
+            decisions,
+            catchup,
             blamed: BTreeSet::new(),
             rules: PhantomData,
         }
@@ -410,5 +421,6 @@ impl<R: Rules> Pbft<R> {
         self.pace.leave_view();
         self.joining = None;
         self.stop_view_timer(fx);
+        fx.cancel_timer(Timer::Pace);
     }
 }

@@ -13,7 +13,7 @@ pub use crate::testimony::{Inquiry, Nonce, Testimony};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use testudo_contracts::{Batch, StableCheckpoint};
+use testudo_contracts::{Batch, StableCheckpoint, check_stable};
 use testudo_core::{
     Certificate, Context, Decode, DecodeError, Digest, Domain, Encode, Header, Invalid, Kind,
     Membership, Peer, Proof, ProtocolId, ReplicaId, Signature, Slot, Statement, Strength, Verified,
@@ -499,7 +499,7 @@ impl ViewChange {
         self.lost.validate(base)?;
         if let Some(stable) = &self.stable {
             slot_counts(base)?;
-            stable.check(system(context)?.quorum(), context)?;
+            check_stable(stable, context)?;
         }
         self.prepared.iter().try_for_each(|prepared| prepared.validate(context))
     }

@@ -238,6 +238,7 @@ impl<R: Rules> Pbft<R> {
         }
         let mut kept = memory.recollect(self.decisions.executed);
         (kept.is_blank, kept.promised) = (is_blank, kept.promised.max(promised));
+        kept.low = kept.low.max(self.log.low());
         kept.window = self.log.window;
         kept.loss = R::lost(&damage, &kept);
         self.lost = kept.loss.slots.clone();
@@ -252,7 +253,9 @@ impl<R: Rules> Pbft<R> {
         self.execute(fx);
         let last = self.decisions.ready.keys().next_back().copied().unwrap_or_default();
         self.learn(self.decisions.executed.max(self.log.low()).max(last), fx);
-        if was_forgotten || !is_sound {
+        if !self.has_key(fx) {
+            self.standing = Standing::Forgotten;
+        } else if was_forgotten || !is_sound {
             self.have_forgotten(fx);
         } else {
             self.knock(kept, fx);
@@ -264,11 +267,33 @@ impl<R: Rules> Pbft<R> {
         self
     }
 
+    /// An epoch begins that it comes to as a voter. It has said nothing in it, so there is nobody to ask what.
+    pub(crate) fn open(mut self, fx: &mut Effects<'_, Self>) -> Self {
+        self.promise(fx);
+        if self.has_key(fx) {
+            self.standing = Standing::Voting;
+            self.has_joined = true;
+            self.watch_primary(fx);
+            self.begin_turn(fx);
+        } else {
+            self.standing = Standing::Forgotten;
+        }
+        fx.set_timer(Timer::Resend, self.config.resend);
+        self
+    }
+
+    /// Whether this node can sign as the member that it is. The key of one that was wiped since it came back under it was
+    /// wiped too.
+    fn has_key(&self, fx: &Effects<'_, Self>) -> bool {
+        self.config.membership.member(self.me).is_some_and(|member| fx.holds(&member.voting))
+    }
+
     /// Makes the state of what was remembered. False when the log is not what was written.
     fn take_up(&mut self, promised: View, memory: Memory, kept: &mut Recollection) -> bool {
         let lost = memory.lost.ranges().iter();
         lost.for_each(|(first, last)| self.lost.insert(*first, *last));
-        self.log.stable = memory.stable;
+        let base = self.log.stable.take();
+        self.log.stable = memory.stable.or(base);
         let low = self.log.low();
         for (slot, committed) in memory.decided {
             if slot > self.decisions.executed {

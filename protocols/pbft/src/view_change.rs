@@ -110,7 +110,8 @@ impl<R: Rules> Pbft<R> {
 
     pub(crate) fn promise(&self, fx: &mut Effects<'_, Self>) {
         let incarnation = self.config.membership.member(self.me).map(|member| member.incarnation);
-        fx.promise(Promise { view: self.view, incarnation: incarnation.unwrap_or_default() });
+        let (epoch, incarnation) = (self.config.domain.epoch, incarnation.unwrap_or_default());
+        fx.promise(Promise { epoch, view: self.view, incarnation });
     }
 
     /// Gives the present view up for a higher one.

@@ -71,11 +71,10 @@ impl Cluster {
         let client_key = SigningKey::generate().unwrap();
         let learner_key = SigningKey::generate().unwrap();
         let domain = Domain { cluster: ClusterId([9; 16]), group: GroupId(0), epoch: Epoch(0) };
-        let membership = Membership {
-            epoch: Epoch(0),
-            members: keys.iter().map(NodeKey::member).collect(),
-            model: FaultModel::byzantine(((n - 1) / 3) as u16),
-        };
+        let membership = Membership::first(
+            keys.iter().map(NodeKey::member).collect(),
+            FaultModel::byzantine(((n - 1) / 3) as u16),
+        );
         let listeners: Vec<_> =
             keys.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<u16> =

@@ -18,6 +18,7 @@
 //! It writes no log: what it knows it can learn again.
 
 mod comparing;
+mod epochs;
 mod following;
 mod pending;
 pub(crate) mod reads;
@@ -29,6 +30,7 @@ use crate::asking::{Alarm, Asked, Asker, Outcome};
 use crate::client::NoRecord;
 use crate::executor::{Difference, Replicated};
 use crate::feed::Follow;
+use crate::hearing::Hearing;
 use crate::message::{ReplicaMessage, Reply, ReplyBody};
 use crate::transfer::{Fetched, Transfer};
 use crate::work::{Work, Worked};
@@ -45,8 +47,8 @@ use reads::{Overdue, Reads};
 use rules::{Rules, Standard};
 use testudo_contracts::{Ordering, Service};
 use testudo_core::{
-    Digest, Domain, Done, Effects, Membership, NoWork, Past, Peer, Protocol, PublicKey, ReplicaId,
-    Slot, Target, Time, Verified, View,
+    Digest, Domain, Done, Effects, Membership, Message as _, NoWork, Past, Peer, Protocol,
+    PublicKey, ReplicaId, Slot, Target, Time, Validity, Verified, View,
 };
 use testudo_quorum::Dissemination;
 use testudo_state::Map;
@@ -166,6 +168,10 @@ pub struct Learner<O, S, R = Standard> {
     config: LearnerConfig<S>,
     quorums: Dissemination,
     asker: Asker,
+    /// What everything starts from.
+    genesis: Replicated,
+    /// Who was heard of in its epoch.
+    hearing: Hearing,
     /// Its own copy, executed as far as its slot.
     copy: Replicated,
     /// The slot up to which the copy is known to be right. Invariant: verified ≤ copy.slot.
@@ -243,11 +249,13 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
         let upstream = ReplicaId(fx.choose(n) as u16);
         let asker =
             Asker::new(me, config.domain, &config.membership, config.resend, number(0), upstream);
-        let copy = Replicated::genesis(&config.service, &config.clients);
+        let copy = Replicated::genesis(&config.service, &config.clients, &config.membership);
         let mut learner = Self {
             key,
             quorums,
             asker,
+            genesis: copy.clone(),
+            hearing: Hearing::default(),
             verified: copy.slot,
             shown: copy.slot,
             unshown: Vec::new(),
@@ -294,6 +302,13 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
 
     fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O, S, R>) {
         let Some(from) = message.replica() else { return };
+        if message.message().validity() == Validity::Epoch {
+            // It may have been verified before the epoch ended that it belongs to.
+            if message.header().domain.epoch != self.config.membership.epoch {
+                return;
+            }
+            self.hearing.hear(from);
+        }
         match message.message() {
             ReplicaMessage::Feed(_) => self.on_feed(from, &message, fx),
             ReplicaMessage::Voucher(voucher) => self.on_voucher(from, voucher, fx),
@@ -316,13 +331,15 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             }
             ReplicaMessage::State(answer) => self.on_state(from, answer, fx),
             ReplicaMessage::Reply(reply) => self.on_reply(from, reply, fx),
+            ReplicaMessage::Succession(succession) => self.on_succession(succession, fx),
             ReplicaMessage::Order(_)
             | ReplicaMessage::Checkpoint(_)
             | ReplicaMessage::Bundle(_)
             | ReplicaMessage::Fetch(_)
             | ReplicaMessage::Follow(_)
             | ReplicaMessage::ClaimAsk(_)
-            | ReplicaMessage::StateAsk(_) => {}
+            | ReplicaMessage::StateAsk(_)
+            | ReplicaMessage::Hello(_) => {}
         }
     }
 
@@ -500,6 +517,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     }
 
     fn on_tick(&mut self, fx: &mut Fx<'_, O, S, R>) {
+        self.look_at_epoch(fx);
         self.leave_useless_upstream(fx);
         self.follow(fx);
         self.fetch_bodies(fx);

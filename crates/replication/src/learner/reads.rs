@@ -74,6 +74,17 @@ impl Reads {
         Some(self.round)
     }
 
+    /// What was claimed so far counts no more: the open round is to be asked for again, under another number.
+    pub(crate) fn begin_again(&mut self) -> Option<u64> {
+        self.claims.clear();
+        self.ticks = 0;
+        if self.asked.is_empty() {
+            return None;
+        }
+        self.round = self.round.wrapping_add(1);
+        Some(self.round)
+    }
+
     /// A replica claims. Each of its answers within a round is as good as another, so the lowest binds.
     pub(crate) fn claim(&mut self, replica: ReplicaId, round: u64, slot: Slot) {
         if round == self.round && !self.asked.is_empty() {

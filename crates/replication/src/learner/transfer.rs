@@ -102,7 +102,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
             // No checkpoint was ever stable, so everything that was decided can still be told.
             Taken::Nothing => {
                 self.transfer = None;
-                let genesis = Replicated::genesis(&self.config.service, &self.config.clients);
+                let genesis = self.genesis.clone();
                 self.install(genesis, fx);
             }
         }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::{Moment, OrderConfig, Reading, Service, Store};
 use testudo_core::{
-    Context, Digest, Domain, Done, Effect, Effects, Epoch, FaultModel, Host, Incarnation, Lost,
-    Member, Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, ReplicaId,
-    Rot, Signature, Signed, Signer, Slot, Tagged as _, Target, Time, Verified, Verifier, Work as _,
+    Context, Digest, Domain, Done, Effect, Effects, FaultModel, Host, Incarnation, Lost, Member,
+    Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, ReplicaId, Rot,
+    Signature, Signed, Signer, Slot, Tagged as _, Target, Time, Verified, Verifier, Work as _,
 };
 use testudo_pbft::Pbft;
 use testudo_replication::{
@@ -208,7 +208,7 @@ impl Cluster {
             Member { identity: key, voting: key, incarnation: Incarnation(0) }
         };
         let members = (0..4).map(member).collect();
-        let membership = Membership { epoch: Epoch(0), members, model: FaultModel::byzantine(1) };
+        let membership = Membership::first(members, FaultModel::byzantine(1));
         let order = OrderConfig {
             checkpoint_interval: interval,
             window: 2 * interval,

@@ -1,8 +1,7 @@
 //! What a test hands an automaton that it plays everything around: no time, no chance, no signatures.
 
 use testudo_core::{
-    Digest, Domain, FaultModel, Host, Incarnation, Member, Membership, PublicKey, Signature,
-    Signer, Time,
+    Digest, FaultModel, Host, Incarnation, Member, Membership, PublicKey, Signature, Signer, Time,
 };
 
 /// Knows no time and no chance.
@@ -33,9 +32,5 @@ impl Signer for Nobody {
 pub(crate) fn membership() -> Membership {
     let key = PublicKey([1; 32]);
     let member = Member { identity: key, voting: key, incarnation: Incarnation(0) };
-    Membership {
-        epoch: Domain::default().epoch,
-        members: vec![member; 4],
-        model: FaultModel::byzantine(1),
-    }
+    Membership::first(vec![member; 4], FaultModel::byzantine(1))
 }

@@ -5,7 +5,7 @@ use crate::disk::FsDisk;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use testudo_core::{Incarnation, Rot, Slot, View};
+use testudo_core::{Epoch, Incarnation, Rot, Slot, View};
 use testudo_wal::{Disk, DiskError, DiskErrorKind, DiskFile};
 
 type Opened = Result<(DurableStorage<Arc<FsDisk>>, Recovered), StorageError>;
@@ -27,7 +27,7 @@ fn flip(path: &Path, what: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-const PROMISE: Promise = Promise { view: View(7), incarnation: Incarnation(1) };
+const PROMISE: Promise = Promise { epoch: Epoch(2), view: View(7), incarnation: Incarnation(1) };
 
 /// Three records of which the first is forgotten, a promise and a snapshot.
 fn filled() -> tempfile::TempDir {

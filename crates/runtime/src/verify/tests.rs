@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::task::{Context as TaskContext, Poll, Waker};
 use testudo_core::fault::FaultModel;
-use testudo_core::{Domain, Encode, Epoch, Incarnation, Member, Membership, ReplicaId};
+use testudo_core::{Domain, Encode, Incarnation, Member, Membership, ReplicaId};
 use testudo_keys::Ed25519Verifier;
 
 /// An inbox whose room a test sets.
@@ -41,11 +41,7 @@ fn fixture() -> Fixture {
         voting: key(id).public(),
         incarnation: Incarnation(0),
     };
-    let membership = Membership {
-        epoch: Epoch(0),
-        members: (0..4).map(member).collect(),
-        model: FaultModel::byzantine(1),
-    };
+    let membership = Membership::first((0..4).map(member).collect(), FaultModel::byzantine(1));
     let scope = Arc::new(CurrentScope::new(Scope { domain: Domain::default(), membership }));
     let sink = Arc::new(Counter { room: Mutex::default(), delivered: Mutex::default() });
     let metrics = Arc::new(Metrics::new());

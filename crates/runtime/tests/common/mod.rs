@@ -264,11 +264,10 @@ impl Site {
         let mut cluster = [0; 16];
         cluster.copy_from_slice(&keys[0].identity.public().0[..16]);
         let domain = Domain { cluster: ClusterId(cluster), group: GroupId(0), epoch: Epoch(0) };
-        let membership = Membership {
-            epoch: Epoch(0),
-            members: keys.iter().map(NodeKey::member).collect(),
-            model: FaultModel::byzantine(((n - 1) / 3) as u16),
-        };
+        let membership = Membership::first(
+            keys.iter().map(NodeKey::member).collect(),
+            FaultModel::byzantine(((n - 1) / 3) as u16),
+        );
         let mut listeners = BTreeMap::new();
         let (mut addresses, mut ports) = (Addresses::new(), Vec::new());
         for (id, key) in keys.iter().enumerate() {

@@ -91,6 +91,7 @@ impl<S: System> World<S> {
             let proof = match strength {
                 Strength::Channel => Proof::Channel,
                 Strength::Signature => Proof::Signature(host.signer.sign(&header.digest(body))),
+                Strength::Identity => Proof::Signature(host.signer.certify(&header.digest(body))),
             };
             let mut frame = vec![limits::FORMAT_VERSION];
             header.encode(&mut frame);

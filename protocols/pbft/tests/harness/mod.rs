@@ -13,8 +13,8 @@ use testudo_contracts::{
 use testudo_core::fault::FaultModel;
 use testudo_core::gate::Gate;
 use testudo_core::{
-    Certificate, Context, Digest, Domain, Effect, Effects, Epoch, Evidence, Host, Incarnation,
-    Lost, Member, Membership, Message as _, Past, Peer, Position, Promise, Protocol, PublicKey,
+    Certificate, Context, Digest, Domain, Effect, Effects, Evidence, Host, Incarnation, Lost,
+    Member, Membership, Message as _, Past, Peer, Position, Promise, Protocol, PublicKey,
     ReplicaId, Signature, Signed, Signer, Slot, Statement, Tagged as _, Target, Time, Verified,
     Verifier, View,
 };
@@ -73,7 +73,7 @@ pub fn membership(n: u16, f: u16) -> Membership {
         incarnation: Incarnation(0),
     };
     let members = (0..n).map(member).collect();
-    Membership { epoch: Epoch(0), members, model: FaultModel::byzantine(f) }
+    Membership::first(members, FaultModel::byzantine(f))
 }
 
 pub fn batch(name: &str) -> Batch {

@@ -81,7 +81,8 @@ impl<R: Rules> __Type__<R> {
     /// Nothing is said in a view before this is durable.
     pub(crate) fn promise(&self, fx: &mut Effects<'_, Self>) {
         let incarnation = self.config.membership.member(self.me).map(|member| member.incarnation);
-        fx.promise(Promise { view: self.view, incarnation: incarnation.unwrap_or_default() });
+        let (epoch, incarnation) = (self.config.domain.epoch, incarnation.unwrap_or_default());
+        fx.promise(Promise { epoch, view: self.view, incarnation });
     }
 
     /// Repeats what was voted for in earlier views. What was only proposed there is void: the layer above proposes it

@@ -231,7 +231,7 @@ fn a_snapshot_stands_for_records() {
     let snapshot = stage.replica().snapshot(stage.replica().executed());
     assert_eq!(Snapshot::from_bytes(&snapshot.to_bytes()), Ok(snapshot.clone()));
     let (_, _, membership) = cluster(1);
-    let promise = Some(Promise { view: View(3), incarnation: Incarnation(0) });
+    let promise = Some(Promise { view: View(3), ..Promise::default() });
     let past = Past { promise, snapshot: Some(snapshot), ..Past::none() };
     let (replica, effects) = by_hand(membership, past);
     assert_eq!((replica.view(), replica.executed()), (View(4), Slot(2)));
@@ -303,7 +303,7 @@ fn cluster(n: u16) -> (Rc<SimKeys>, SimSigner, Membership) {
         incarnation: Incarnation(0),
     });
     let model = FaultModel::byzantine(0);
-    let membership = Membership { epoch: Epoch(0), members: members.collect(), model };
+    let membership = Membership::first(members.collect(), model);
     (Rc::new(keys), signers[0].clone(), membership)
 }
 
