@@ -1,10 +1,11 @@
 //! The log stays short: with every snapshot, what an earlier one covers is forgotten.
 //!
-//! What is forgotten is what the last snapshot but one covers. Of that, what still matters is in the snapshot: the state, and
-//! all that the ordering remembers. What is not, is written again behind the snapshot's place in the log: bodies that still
-//! wait, and what this replica has said about checkpoints that are not stable. Bodies that were executed since the snapshot's
-//! slot are needed to execute them again at a start. Mostly they lie behind the last snapshot; where one does not, the log
-//! from it on stays for one snapshot longer.
+//! What is forgotten is what neither the last snapshot nor the one before it needs: all replicas may find at once that the
+//! last one cannot be read, and what none of them has in its log any more nobody can lend. What still matters is in the
+//! snapshot: the state, and all that the ordering remembers. What is not, is written again behind the snapshot's place in the
+//! log: bodies that have waited since before the last one, and what this replica has said about checkpoints that are not
+//! stable. Other bodies before that place that its state has not executed, as they wait or were executed after its slot, are
+//! needed beside it: the log from the first of them on stays as long as the snapshot.
 //!
 //! Laggards find decisions of the last two stretches of the log, and take the state where they need more. A bundle that was
 //! executed and forgotten may come again; then its session keeps it from having its effect twice, as ever.
@@ -36,8 +37,10 @@ pub(crate) struct Snapshots {
     pub(crate) slot: Slot,
     /// Bytes that the log has taken for what was executed since, about.
     logged: u64,
-    /// Where the log was when the last one was taken: that covers what lies before, and the next one lets go of it.
+    /// Where the log was when the last one was taken.
     cut: Position,
+    /// The first record that a start from the last one needs. Invariant: at most `cut`.
+    needed: Position,
     /// What lies before this is let go of.
     forgotten: Position,
     /// The last record that is known to have rotted on the disk, until it is let go of.
@@ -49,7 +52,12 @@ pub(crate) struct Snapshots {
 impl Snapshots {
     /// A snapshot of this slot was started from, which covers the log before this position.
     pub(crate) fn start_from(&mut self, slot: Slot, cut: Position) {
-        *self = Self { slot, cut, ..Self::default() };
+        *self = Self { slot, cut, needed: cut, ..Self::default() };
+    }
+
+    /// The body that lies there is needed beside the snapshot that was started from.
+    pub(crate) fn need(&mut self, position: Position) {
+        self.needed = self.needed.min(position);
     }
 
     /// The state was not executed from what the log has: a snapshot is due at once.
@@ -72,6 +80,8 @@ struct Remainder {
     pending: BTreeSet<Digest>,
     /// Those of them that are to be written again.
     rewrites: Vec<Rewrite>,
+    /// The first record that a start from it needs.
+    needed: Position,
     /// What lies before this can be let go of.
     before: Position,
 }
@@ -105,8 +115,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             return;
         }
         let (slot, cut) = (served.head.slot, fx.position());
-        let target = if self.snapshots.rotten.is_some() { cut } else { self.snapshots.cut };
-        let Some(Remainder { pending, rewrites, before }) = self.remainder(slot, target) else {
+        let Some(Remainder { pending, rewrites, needed, before }) = self.remainder(slot, cut)
+        else {
             return;
         };
         // Before the snapshot in this list, and so durable before it is, and before anything is let go of.
@@ -131,35 +141,41 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.forget(slot, before, fx);
         let Snapshots { forgotten, rotten, .. } = self.snapshots;
         let rotten = rotten.filter(|rotten| *rotten >= forgotten);
-        self.snapshots = Snapshots { slot, logged: 0, cut, forgotten, rotten, is_wanted: false };
+        self.snapshots =
+            Snapshots { slot, logged: 0, cut, needed, forgotten, rotten, is_wanted: false };
     }
 
-    /// What a snapshot of this slot leaves to the log, if everything before `target` is to be let go of that can be. None
-    /// if too much was executed since to say.
-    fn remainder(&self, slot: Slot, target: Position) -> Option<Remainder> {
+    /// What a snapshot of this slot that is taken here leaves to the log. What has rotted is let go of with all before it,
+    /// even if the last snapshot needs that. None if too much was executed since the slot to say.
+    fn remainder(&self, slot: Slot, cut: Position) -> Option<Remainder> {
+        let is_rotten = self.snapshots.rotten.is_some();
+        let target = if is_rotten { cut } else { self.snapshots.cut };
         let (mut pending, mut rewrites) = (BTreeSet::new(), Vec::new());
         let place = |digest: &Digest| self.written.get(digest).copied();
         let is_early = |digest: &Digest| place(digest).is_some_and(|position| position < target);
+        // What is being read back must stay where it is.
+        let mut needed = self.needed.iter().filter_map(place).fold(cut, Position::min);
         for (digest, body) in &self.bodies {
             pending.insert(*digest);
             if is_early(digest) {
                 rewrites.push((*digest, body.signed()));
+            } else {
+                needed = place(digest).map_or(needed, |position| needed.min(position));
             }
         }
-        // What is being read back must stay where it is.
-        let mut before = self.needed.iter().filter_map(place).fold(target, Position::min);
         for later in slot.0 + 1..=self.state.slot.0 {
             let executed = self.recent.get(Slot(later))?;
             let digests = &executed.batch.bundles;
             pending.extend(digests);
-            if self.snapshots.rotten.is_some() && executed.bodies.len() == digests.len() {
+            if is_rotten && executed.bodies.len() == digests.len() {
                 let bodies = digests.iter().copied().zip(executed.bodies.iter().cloned());
                 rewrites.extend(bodies.filter(|(digest, _)| is_early(digest)));
             } else {
-                before = digests.iter().filter_map(place).fold(before, Position::min);
+                needed = digests.iter().filter_map(place).fold(needed, Position::min);
             }
         }
-        Some(Remainder { pending, rewrites, before })
+        let before = if is_rotten { needed } else { needed.min(self.snapshots.needed) };
+        Some(Remainder { pending, rewrites, needed, before })
     }
 
     /// Lets go of the log before this position, beside a snapshot of this slot, and of all that names places there.

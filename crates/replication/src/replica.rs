@@ -434,6 +434,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                             position < *logged && !pending.contains(&digest)
                         });
                         if !is_covered {
+                            self.snapshots.need(position);
                             self.bodies.insert(digest, body);
                         }
                     }

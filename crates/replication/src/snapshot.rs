@@ -4,10 +4,11 @@
 //! head says, and the head is what the certificate says. One that does not is as good as none.
 //!
 //! It covers the log up to where that was when it was taken. Records that it covers are harmless: the ordering's only
-//! repeat what it says, and of the bodies before [`Snapshot::logged`] those that it does not name were executed. What the
-//! last snapshot but one covers is forgotten: so two stretches of the log lie on the disk, the one since the last snapshot,
-//! and the one before that, for laggards who lack decisions and for a start at which the last snapshot cannot be read.
-//! What lies before that and still matters is in the snapshot, or is written again (`forgetting`).
+//! repeat what it says, and of the bodies before [`Snapshot::logged`] those that it does not name were executed. What neither
+//! the last snapshot nor the one before it needs is forgotten: so two stretches of the log lie on the disk, the one since the
+//! last snapshot, and the one before that, for laggards who lack decisions and for a start at which the last snapshot cannot
+//! be read; and a little more, from the first body on that the older snapshot names and has not executed. What lies before
+//! that and still matters is in the snapshot, or is written again (`forgetting`).
 
 use crate::executor::Replicated;
 use crate::feed::Head;

@@ -194,3 +194,62 @@ fn what_is_forgotten_has_no_effect_twice() {
         assert_eq!(cluster.replica(id).status().waiting, 0);
     }
 }
+
+/// Five checkpoints, each of which is stable, and its snapshot taken, only when so many later slots are executed, as states
+/// are hashed while the order goes on; and perhaps when another bundle waits everywhere, to be ordered after that. The last
+/// slot.
+fn with_late_snapshots(cluster: &mut Cluster, session: u64, late: u64, waits: bool) -> u64 {
+    let mut sequence = 1;
+    for checkpoint in 1..6 {
+        cluster.holds_work = true;
+        let end = 4 * checkpoint + late;
+        put(cluster, session, sequence..end);
+        sequence = end;
+        if waits {
+            cluster.drop = Box::new(|letter| {
+                let is_own = letter.from == Peer::Replica(letter.to);
+                !is_own && matches!(letter.message, ReplicaMessage::Order(_))
+            });
+            put(cluster, session, sequence..sequence + 1);
+            sequence += 1;
+            cluster.drop = Box::new(|_| false);
+        }
+        cluster.holds_work = false;
+        (0..4).for_each(|id| cluster.work(id));
+        (0..6).for_each(|_| cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend)));
+    }
+    cluster.check(sequence);
+    sequence
+}
+
+/// What the older snapshots need must not be forgotten: nobody could lend it.
+#[test]
+fn when_every_newest_snapshot_rots_the_older_ones_and_the_log_stand_for_them() {
+    for (late, waits) in [(0, false), (1, false), (3, false), (0, true), (2, true)] {
+        let (mut cluster, session) = snapshotting();
+        let slot = with_late_snapshots(&mut cluster, session, late, waits);
+        let head = cluster.replica(0).state().head();
+        // After a start from an older one, the next ones stand in for each other again.
+        for round in 0..2 {
+            for id in 0..4 {
+                cluster.stop(id);
+                let newest = snapshot_slot(&cluster, id.into());
+                let disk = &mut cluster.nodes[usize::from(id)].disk;
+                let older = disk.older.take().expect("the last two are kept");
+                assert!(older.slot().0 < newest || round > 0);
+                let has_later_bodies = !format!("{older:?}").contains(", 0 pending");
+                assert!(has_later_bodies == (late > 0 || waits) || round > 0, "{older:?}");
+                assert!(disk.forgotten > Position(0), "there is less of the log than there was");
+                disk.snapshot = Some(older);
+            }
+            (0..4).for_each(|id| cluster.start(id));
+            cluster.run();
+            (0..10).for_each(|_| cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend)));
+            cluster.check(slot);
+            assert_eq!(cluster.replica(0).state().head(), head, "{late} {waits}");
+        }
+        put(&mut cluster, session, slot..slot + 10);
+        (0..10).for_each(|_| cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend)));
+        cluster.check(slot + 10);
+    }
+}

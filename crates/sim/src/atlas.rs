@@ -17,7 +17,7 @@
 //! | **old disk image** | nothing: the disk looks whole | the same | the same |
 //! | one **lost superblock copy** | it is written anew at the start | nothing | not at all |
 //! | **lost superblock**, **wiped disk** | that it has forgotten, once the others have told it what it had said | it follows and serves, and does not vote | until it has its vote back |
-//! | **rotten snapshot** | at the next start, or when a scrub comes by | nothing, until it starts: then it executes the log, or has the state transferred | until a new snapshot is durable and it is well |
+//! | **rotten snapshot** | at the next start, or when a scrub comes by | nothing, until it starts: then it executes the log from the one before it, or has the state transferred where that cannot be read either | until a new snapshot is durable and it is well |
 //! | **rotten memory** | at the next checkpoint that is stable | its results and its digest may be wrong; from the checkpoint on it says nothing of its state | until the state is the others' again |
 //! | a liar | | anything | for ever |
 //!
@@ -45,7 +45,7 @@ pub enum Harm {
     LostWrite,
     /// A write went to the place of another record.
     Misdirected,
-    /// The snapshot cannot be read any more.
+    /// The newest snapshot cannot be read any more.
     Snapshot,
     /// A value of the service's state becomes another one.
     Memory,

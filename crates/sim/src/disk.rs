@@ -24,7 +24,10 @@ pub struct Disk<P: Protocol> {
     /// The two copies of the superblock, each as far as it can be read.
     copies: [Option<Promise>; 2],
     records: BTreeMap<Position, P::Record>,
+    /// The newest snapshot, as far as it can be read.
     snapshot: Option<P::Snapshot>,
+    /// The one before it, likewise.
+    older: Option<P::Snapshot>,
     /// Records that were durable and rotted, with their tags where those are left.
     lost: BTreeMap<Position, Option<Tag>>,
     /// Writes that a flush acknowledged and that never reached the disk. Nobody knows yet.
@@ -54,6 +57,7 @@ impl<P: Protocol> Default for Disk<P> {
             copies: [None; 2],
             records: BTreeMap::new(),
             snapshot: None,
+            older: None,
             lost: BTreeMap::new(),
             unwritten: BTreeSet::new(),
             is_snapshot_rotten: false,
@@ -123,7 +127,8 @@ impl<P: Protocol> Disk<P> {
         // Snapshots may finish in any order; an older one must not replace a newer one.
         if number > self.finished {
             self.finished = number;
-            self.snapshot = Some(snapshot);
+            // The last two are kept, whether or not they can be read.
+            self.older = self.snapshot.replace(snapshot);
             self.is_snapshot_rotten = false;
             self.known.1 = false;
             self.apply_forgets();
@@ -179,7 +184,7 @@ impl<P: Protocol> Disk<P> {
 
     /// What the node finds when it starts, and the position that its next record gets.
     pub(crate) fn past(&self) -> (Past<P::Snapshot, P::Record>, Position) {
-        let snapshot = self.snapshot.as_ref();
+        let snapshot = self.snapshot.as_ref().or(self.older.as_ref());
         let records = self.records.iter().filter_map(|(position, record)| {
             Some((*position, P::keep(snapshot, *position, record.clone())?))
         });
@@ -190,7 +195,7 @@ impl<P: Protocol> Disk<P> {
         }
         let past = Past {
             promise: self.promise(),
-            snapshot: self.snapshot.clone(),
+            snapshot: snapshot.cloned(),
             records: records.collect(),
             lost,
         };

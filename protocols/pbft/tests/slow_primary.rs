@@ -95,7 +95,8 @@ fn one_that_delays_one_backup_gains_little() {
     }
 }
 
-/// Networks and disks that are slow, uneven or irregular, with nobody at fault: the rule ends few views and soon none.
+/// Networks and disks that are slow, uneven or irregular, with nobody at fault: the rule ends few views and soon none. Where
+/// messages are lost it ends more of them, as what is lost waits until it is said again.
 #[test]
 fn correct_primaries_are_not_given_up_again_and_again() {
     let far = Weather { latency: millis(60), jitter: millis(20), ..Weather::calm() };
@@ -112,7 +113,8 @@ fn correct_primaries_are_not_given_up_again_and_again() {
             let (right, views) = undisturbed::<Standard>(seed, weather);
             let (bare, _) = undisturbed::<BearsEverything>(seed, weather);
             println!("{name}, seed {seed}: {views:?}, {right} puts, {bare} without the rule");
-            assert!(views <= View(2), "{name}, seed {seed}: {views:?}");
+            let most = if weather.lost_per_mille > 0 { View(3) } else { View(2) };
+            assert!(views <= most, "{name}, seed {seed}: {views:?}");
             assert!(5 * right >= 4 * bare, "{name}, seed {seed}: {right} puts, {bare} without");
         }
     }

@@ -14,6 +14,7 @@ pub(super) struct Image<P: Protocol> {
     copies: [Option<Promise>; 2],
     records: BTreeMap<Position, P::Record>,
     snapshot: Option<P::Snapshot>,
+    older: Option<P::Snapshot>,
     lost: BTreeMap<Position, Option<Tag>>,
     unwritten: BTreeSet<Position>,
     end: Position,
@@ -76,9 +77,9 @@ impl<P: Protocol> Disk<P> {
         from != onto && self.records.contains_key(&onto) && self.lose(from) && self.rot(onto, false)
     }
 
-    /// The snapshot rots. True if there was one.
+    /// The newest snapshot that can be read rots. True if there was one.
     pub(crate) fn rot_snapshot(&mut self) -> bool {
-        let is_there = self.snapshot.take().is_some();
+        let is_there = self.snapshot.take().or_else(|| self.older.take()).is_some();
         if is_there {
             (self.is_snapshot_rotten, self.known.1) = (true, false);
         }
@@ -102,6 +103,7 @@ impl<P: Protocol> Disk<P> {
             copies: self.copies,
             records: self.records.clone(),
             snapshot: self.snapshot.clone(),
+            older: self.older.clone(),
             lost: self.lost.clone(),
             unwritten: self.unwritten.clone(),
             end: self.end,
@@ -112,8 +114,9 @@ impl<P: Protocol> Disk<P> {
     /// Puts back what was kept. True if something was.
     pub(crate) fn restore_image(&mut self) -> bool {
         let Some(image) = self.image.take() else { return false };
-        let Image { copies, records, snapshot, lost, unwritten, end, floor } = *image;
-        *self = Self { copies, records, snapshot, lost, unwritten, end, floor, ..Self::default() };
+        let Image { copies, records, snapshot, older, lost, unwritten, end, floor } = *image;
+        let fresh = Self::default();
+        *self = Self { copies, records, snapshot, older, lost, unwritten, end, floor, ..fresh };
         true
     }
 

@@ -71,7 +71,7 @@ impl<S: System> World<S> {
         self.note_harm(node, Harm::Misdirected, happened)
     }
 
-    /// A node's snapshot rots.
+    /// A node's newest snapshot that can be read rots.
     pub fn rot_snapshot(&mut self, node: NodeId) -> bool {
         let rotted = on_disk!(self, node, disk => disk.rot_snapshot());
         self.note_harm(node, Harm::Snapshot, rotted)
@@ -134,7 +134,11 @@ impl<S: System> World<S> {
                 let from = *rng.pick(&positions);
                 self.misdirect(node, from, onto)
             }),
-            Harm::Snapshot => self.rot_snapshot(node),
+            // Every second time the one before it, too.
+            Harm::Snapshot => {
+                let count = 1 + rng.below(2);
+                (0..count).fold(false, |rotted, _| self.rot_snapshot(node) | rotted)
+            }
             Harm::Memory => self.rot_memory(node, rng.next()),
             // The other one as well would be worse than that.
             Harm::SuperblockCopy if !on_disk!(self, node, disk => disk.has_both_copies()) => false,
