@@ -47,6 +47,7 @@ mod replica;
 mod serving;
 pub mod sessions;
 mod snapshot;
+mod start;
 mod status;
 pub mod succession;
 pub mod transfer;
