@@ -159,6 +159,8 @@ pub struct Membership {
     pub model: FaultModel,
     /// What it begins with: the state that the epoch before has ended in.
     pub base: Base,
+    /// Who belonged to the epoch before, and no further: by their keys a statement of that epoch still convicts.
+    pub before: Option<Arc<Membership>>,
 }
 
 /// The state that an epoch begins with. Whoever knows the membership knows that it is right, so it needs no certificate.
@@ -179,8 +181,15 @@ impl Base {
 impl Membership {
     /// The configuration that a cluster begins with.
     #[must_use]
-    pub const fn first(members: Vec<Member>, model: FaultModel) -> Self {
-        Self { epoch: Epoch(0), members, model, base: Base::GENESIS }
+    pub fn first(members: Vec<Member>, model: FaultModel) -> Self {
+        Self { epoch: Epoch(0), members, model, base: Base::GENESIS, before: None }
+    }
+    /// The configuration that follows it.
+    #[must_use]
+    pub fn next(&self, members: Vec<Member>, base: Base) -> Self {
+        let before = Self { before: None, ..self.clone() };
+        let (epoch, model) = (self.epoch.next(), self.model);
+        Self { epoch, members, model, base, before: Some(Arc::new(before)) }
     }
     /// n, the number of replicas.
     #[must_use]
@@ -223,6 +232,16 @@ pub struct Context<'a> {
     pub membership: &'a Membership,
     /// The acceptance predicate.
     pub verifier: &'a dyn Verifier,
+}
+
+impl<'a> Context<'a> {
+    /// The same of the epoch before, if there was one: what was said then counts for nothing but against who said it.
+    #[must_use]
+    pub fn before(&self) -> Option<Self> {
+        let membership: &'a Membership = self.membership.before.as_deref()?;
+        let domain = Domain { epoch: membership.epoch, ..self.domain };
+        Some(Self { domain, membership, ..*self })
+    }
 }
 
 impl fmt::Debug for Context<'_> {
@@ -268,6 +287,12 @@ pub trait Message: Clone + fmt::Debug + Sized {
     /// # Errors
     /// When it is not what its kind promises.
     fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid>;
+    /// Judges evidence as a third party: with the members' keys, and nobody's word. A function of its arguments alone.
+    #[must_use]
+    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
+        let _ = (evidence, context);
+        false
+    }
 }
 
 /// A statement that may enter certificates: one kind of signed message, on its own.

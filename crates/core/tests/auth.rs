@@ -136,6 +136,7 @@ fn membership() -> Membership {
         members: (0..4).map(member).collect(),
         model: FaultModel::byzantine(1),
         base: Base::GENESIS,
+        before: None,
     }
 }
 

@@ -22,6 +22,7 @@
 
 extern crate alloc;
 
+mod accusing;
 pub mod asking;
 mod budget;
 mod checkpoint;

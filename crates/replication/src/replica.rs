@@ -1,5 +1,6 @@
 //! The replica: an ordering below, a service above, and what joins them.
 
+use crate::accusing::Accusations;
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
 use crate::due::Due;
@@ -92,6 +93,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) extra: Extra,
     /// What peers may cost.
     pub(crate) budgets: Budgets,
+    /// What it can prove against others.
+    pub(crate) accusations: Accusations,
 }
 
 impl<O: Ordering, S: Service> fmt::Debug for Replica<O, S> {
@@ -346,6 +349,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.execute_decided(fx);
             self.notice_recovery(fx);
             self.look_at_standing(fx);
+            self.accuse(fx);
             if self.replaying && self.epochs.end().is_some() {
                 self.go_on_as_before(fx);
             }

@@ -3,6 +3,7 @@
 //! It executes its past again, through the epochs that its log knows of. Nobody is told anything meanwhile. Only when the
 //! past is over is it known what waits, what it lacks, and whether it is well.
 
+use crate::accusing::Accusations;
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
 use crate::due::Due;
@@ -123,6 +124,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             repeated: BTreeSet::new(),
             extra: Extra::default(),
             budgets: Budgets::default(),
+            accusations: Accusations::default(),
             config,
         }
     }
