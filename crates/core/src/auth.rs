@@ -41,6 +41,7 @@ impl Domain {
     pub const fn of(self, validity: Validity) -> Self {
         match validity {
             Validity::Epoch => self,
+            Validity::Of(epoch) => Self { epoch, ..self },
             Validity::Group => Self { epoch: Epoch(0), ..self },
         }
     }
@@ -51,6 +52,8 @@ impl Domain {
 pub enum Validity {
     /// In the epoch that it was made in, and never in another.
     Epoch,
+    /// In this epoch, whenever it was made: for whoever is still there.
+    Of(Epoch),
     /// As long as the group lives: what clients ask for, and what leads from one epoch to the next.
     Group,
 }
@@ -213,6 +216,8 @@ pub trait Statement: Encode + Decode + Clone + Eq + fmt::Debug {
     const PROTOCOL: ProtocolId;
     /// The kind of message that says it; that message's body is this statement's encoding.
     const KIND: Kind;
+    /// With which of a replica's keys it is signed.
+    const STRENGTH: Strength = Strength::Signature;
 }
 
 /// Why a frame was not believed.
@@ -330,7 +335,9 @@ impl<M: Message> Signed<M> {
             return Err(Rejection::Domain);
         }
         let message = self.read().map_err(Rejection::Malformed)?;
-        if self.header.domain != context.domain.of(message.validity()) {
+        let validity = message.validity();
+        let is_over = matches!(validity, Validity::Of(epoch) if epoch != context.domain.epoch);
+        if is_over || self.header.domain != context.domain.of(validity) {
             return Err(Rejection::Domain);
         }
         let members = context.membership;
