@@ -47,6 +47,8 @@ pub(crate) struct Epochs<R> {
     is_stopped: bool,
     /// Whether it took part till then.
     has_voted: bool,
+    /// Whether there was an earlier life, as far as the disk tells. It may have been in later epochs than this one knows.
+    has_past: bool,
     /// What the ordering wrote in epochs that were not reached yet.
     later: BTreeMap<Epoch, Records<R>>,
     /// What the superblock said at the start.
@@ -88,6 +90,7 @@ impl<R> Epochs<R> {
             is_stopping: promise.is_some_and(|promise| promise.epoch > epoch),
             is_stopped: false,
             has_voted: false,
+            has_past: has_past || promise.is_some(),
             later,
             promise,
             lost,
@@ -144,6 +147,18 @@ impl<R> Epochs<R> {
             self.has_voted = standing == Standing::Voting;
         }
         is_due
+    }
+
+    /// Whether it may have signed something in this epoch of which the log says nothing. What is lost is of epochs that the
+    /// superblock knows of.
+    fn may_have_lost(&self, epoch: Epoch) -> bool {
+        let is_known = self.promise.is_none_or(|promise| promise.epoch >= epoch);
+        is_known && self.lost.iter().any(|lost| lost.tag.is_none())
+    }
+
+    /// It goes on under a key that it has never signed with.
+    fn renew(&mut self) {
+        (self.promise, self.lost) = (None, Vec::new());
     }
 
     /// What the ordering of this epoch is started with, given the promise; none if it has promised nothing there yet.
@@ -225,6 +240,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             fx.persist(Record::Succession(Box::new(succession.clone())));
             Arc::make_mut(&mut self.epochs.successions).push(succession);
         }
+        let voting = next.member(self.me).map(|member| member.voting);
+        if voting.is_some() && voting == fx.candidate() {
+            // Nobody has ever signed with the key that it has come back under, so nothing that it has forgotten matters.
+            self.epochs.renew();
+        }
         fx.members(next.clone());
         self.config.domain.epoch = next.epoch;
         self.config.membership = next;
@@ -268,7 +288,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let (config, me) = (self.config.clone(), Peer::Replica(self.me));
         let past = self.epochs.past(epoch, None);
         let is_new = past.promise.is_none() && past.records.is_empty() && past.lost.is_empty();
-        let goes_on = self.epochs.has_voted && is_new;
+        // Whoever has started from an old disk may have been here before, and asks.
+        let goes_on = self.epochs.has_voted && is_new && !self.epochs.has_past;
         let (order, outputs) = fx.nest(&crate::replica::lift(epoch), |fx| {
             if goes_on { O::begin(config, me, fx) } else { O::start(config, me, past, fx) }
         });
@@ -285,13 +306,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// What waits, waits to be proposed in another epoch. What replicas asked for in the last one is over.
     fn enter_epoch(&mut self) {
-        let (is_old, epoch) = (|body: &Verified<Bundle>| body.replica().is_some(), self.epoch());
-        let over: Vec<Digest> = self
-            .bodies
-            .iter()
-            .filter(|(_, body)| is_old(body) && body.header().domain.epoch < epoch)
-            .map(|(digest, _)| *digest)
-            .collect();
+        let epoch = self.epoch();
+        let is_over = |body: &Verified<Bundle>| match &body.message().request {
+            Request::Readmit(readmission) => readmission.epoch < epoch,
+            Request::Register { .. } | Request::Operations { .. } => false,
+        };
+        let over = self.bodies.iter().filter(|(_, body)| is_over(body));
+        let over: Vec<Digest> = over.map(|(digest, _)| *digest).collect();
         for digest in over {
             self.bodies.remove(&digest);
             self.waiting.leave(&digest);
@@ -306,8 +327,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if !self.replaying {
             self.let_in_the_unexecuted();
         }
-        let vague = self.epochs.lost.iter().any(|lost| lost.tag.is_none());
-        if vague {
+        if self.epochs.may_have_lost(epoch) {
             let end = self.order.known().0.saturating_add(self.config.window);
             self.checkpoints.mute_up_to(Slot(end));
         }

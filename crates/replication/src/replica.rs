@@ -480,6 +480,12 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
+    /// Whether it signs no checkpoint for a while, as its log may have lost what it has signed.
+    #[must_use]
+    pub fn is_mute(&self) -> bool {
+        self.checkpoints.is_mute_after(self.checkpoints.stable_slot())
+    }
+
     /// The ordering below.
     pub const fn order(&self) -> &O {
         &self.order
