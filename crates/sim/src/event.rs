@@ -8,7 +8,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
-use testudo_core::{Digest, Peer, ReplicaId, Slot, View};
+use testudo_core::{Digest, Epoch, Peer, ReplicaId, Slot, View};
 
 use crate::atlas::Harm;
 use crate::rng::mix;
@@ -74,6 +74,8 @@ pub enum Fact {
         /// The digest.
         state: Digest,
     },
+    /// A replica's ordering has begun this epoch, in which so many replicas are there under another voting key than at first.
+    Epoch(Epoch, usize),
     /// A view was installed.
     View(View, ReplicaId),
     /// A learner shows the state after a slot.
