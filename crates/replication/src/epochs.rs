@@ -139,9 +139,12 @@ impl<R> Epochs<R> {
         self.hearing.hear(from);
     }
 
-    /// Takes what the ordering is to be told: that its epoch is over.
-    pub(crate) fn take_stop(&mut self, standing: Standing) -> bool {
-        let is_due = self.is_stopping && !self.is_stopped;
+    /// Takes what the ordering is to be told: that its epoch is over. After a start it first finds out what it has said: as
+    /// long as nobody is in the next epoch all must sign the state that this one has ended with, and perhaps all have started.
+    pub(crate) fn take_stop(&mut self, standing: Standing, epoch: Epoch) -> bool {
+        let has_ended_here = self.end.is_some() && self.ordered == epoch;
+        let is_early = standing == Standing::Joining && has_ended_here;
+        let is_due = self.is_stopping && !self.is_stopped && !is_early;
         if is_due {
             self.is_stopped = true;
             self.has_voted = standing == Standing::Voting;

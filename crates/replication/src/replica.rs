@@ -395,7 +395,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// The next thing that the ordering ought to be told, if there is one.
     fn next_input(&mut self, fx: &mut Fx<'_, O, S>) -> Option<OrderInput> {
-        if self.epochs.take_stop(self.order.standing()) {
+        if self.epochs.take_stop(self.order.standing(), self.epoch()) {
             return Some(OrderInput::Stop);
         }
         if self.is_between_epochs() {
