@@ -150,8 +150,8 @@ pub struct Findings {
     pub condition: Option<Condition>,
     /// How often it has been started.
     pub life: u32,
-    /// How often a state was transferred to it.
-    pub restored: u64,
+    /// How often another state has taken the place of one that it had found wrong.
+    pub mended: u64,
     /// Whether no record is missing in its log.
     pub is_log_whole: bool,
     /// Whether a snapshot of it can be read, or it needs none.
@@ -167,8 +167,8 @@ pub struct Ailment {
     pub harm: Harm,
     /// The life in which it happened, or that ended with it.
     pub life: u32,
-    /// How many states had been transferred to it.
-    pub restored: u64,
+    /// How often another state had taken the place of its wrong one.
+    pub mended: u64,
     /// The highest slot that anybody can have voted on by then.
     pub horizon: Slot,
 }
@@ -192,10 +192,10 @@ impl Ailment {
             }
             Harm::Snapshot => now.is_snapshot_whole,
             // One that was merely behind takes over what it has in common with the right state, and what has rotted with
-            // it: the next checkpoint of its own shows that.
+            // it. It is mended once it has found that it is wrong.
             Harm::Memory => {
-                let is_restored = now.restored > self.restored && condition.stable >= self.horizon;
-                now.is_memory_settled && (has_started || is_restored)
+                let is_mended = now.mended > self.mended && condition.stable >= self.horizon;
+                now.is_memory_settled && (has_started || is_mended)
             }
         }
     }

@@ -65,6 +65,8 @@ pub enum Fact {
     Committed(Slot),
     /// What was executed after this slot is undone.
     RolledBack(Slot),
+    /// A replica has found that its state after this slot is wrong.
+    Wrong(Slot),
     /// The state after this slot was installed by transfer.
     Restored(Slot),
     /// The digest of all replicated state after a slot.

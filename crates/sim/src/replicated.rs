@@ -181,6 +181,7 @@ where
             Event::Healed { slot, differing: Some(differing), .. } => {
                 facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
             }
+            Event::Health(Health::Diverged(slot)) => facts.push(Fact::Wrong(*slot)),
             Event::Implausible { .. }
             | Event::Health(_)
             | Event::Comeback(_)

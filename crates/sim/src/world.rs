@@ -268,8 +268,10 @@ pub struct World<S: System> {
     began: u64,
     nodes: Vec<Node<S>>,
     lives: Vec<u32>,
-    /// How many states were transferred to each replica.
-    restored: BTreeMap<NodeId, u64>,
+    /// Replicas that have found their state wrong, and have no other yet.
+    wrong: BTreeSet<NodeId>,
+    /// How often another state has taken the place of each replica's wrong one.
+    mended: BTreeMap<NodeId, u64>,
     addresses: BTreeMap<Peer, Vec<NodeId>>,
     /// For the two copies of a twin: the peers that the second one talks to.
     second_side: BTreeSet<Peer>,
@@ -340,7 +342,8 @@ impl<S: System> World<S> {
             began: 1_700_000_000_000,
             nodes: Vec::new(),
             lives: Vec::new(),
-            restored: BTreeMap::new(),
+            wrong: BTreeSet::new(),
+            mended: BTreeMap::new(),
             addresses: BTreeMap::new(),
             second_side: BTreeSet::new(),
             wire: BTreeMap::new(),

@@ -279,8 +279,8 @@ impl<S: System> Seeded<S> {
     fn reckon(&mut self, node: NodeId, harm: Harm) {
         let conditions = self.world.replicas().filter_map(|node| self.world.condition(node));
         let horizon = conditions.map(|condition| condition.horizon).max().unwrap_or_default();
-        let Findings { life, restored, .. } = self.world.findings(node);
-        self.ailments.push((node, Ailment { harm, life, restored, horizon }));
+        let Findings { life, mended, .. } = self.world.findings(node);
+        self.ailments.push((node, Ailment { harm, life, mended, horizon }));
     }
 
     /// Whether a replica's memory has come to harm, and its state has not been replaced since.

@@ -245,8 +245,12 @@ impl<S: System> World<S> {
             if matches!(fact, Fact::Applied { .. }) {
                 self.charge(node, |costs| costs.bundle);
             }
-            if let Fact::Restored(_) = fact {
-                *self.restored.entry(node).or_default() += 1;
+            match fact {
+                Fact::Wrong(_) => drop(self.wrong.insert(node)),
+                Fact::Restored(_) if self.wrong.remove(&node) => {
+                    *self.mended.entry(node).or_default() += 1;
+                }
+                _ => {}
             }
             self.record(&Event::Told(node, fact));
         }
