@@ -169,12 +169,8 @@ impl<R> Epochs<R> {
         let records = self.later.remove(&epoch).unwrap_or_default();
         let mut past = Past { promise: None, snapshot: order, records, lost: Vec::new() };
         match self.promise {
-            // It is over: what was promised in it matters no more, but what was decided does.
-            Some(promise) if promise.epoch > epoch => {
-                past.promise = Some(Promise { epoch, ..Promise::default() });
-                past.lost.clone_from(&self.lost);
-            }
-            Some(promise) if promise.epoch == epoch => {
+            // If it is over, what was promised in it matters no more, but what was decided does.
+            Some(promise) if promise.epoch >= epoch => {
                 past.promise = Some(promise);
                 past.lost.clone_from(&self.lost);
             }
@@ -302,8 +298,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.epochs.is_stopping = self.epochs.promise.is_some_and(|said| said.epoch > epoch);
         self.epochs.is_stopped = false;
         self.enter_epoch();
-        let incarnations = self.config.membership.members.iter().map(|one| one.incarnation);
-        fx.output(Event::Epoch { epoch, incarnations: incarnations.collect() });
+        fx.output(Event::epoch_of(&self.config.membership));
         Some(outputs)
     }
 
