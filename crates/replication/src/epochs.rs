@@ -31,7 +31,7 @@ use testudo_contracts::{
 };
 use testudo_core::{
     Certificate, Digest, Epoch, Incarnation, Lost, Membership, Past, Peer, Position, Promise,
-    ReplicaId, Slot, Target, Time, Verified, View,
+    ReplicaId, Slot, Target, Time, Verified,
 };
 
 /// Where the replica is among epochs.
@@ -188,14 +188,8 @@ impl<R> Epochs<R> {
         let records = self.later.remove(&epoch).unwrap_or_default();
         let mut past = Past { promise: None, snapshot: order, records, lost: Vec::new() };
         match self.promise {
-            // It is over: what was promised in it matters no more, but what was decided does. No view is beyond the last,
-            // so nothing is promised in it again.
-            Some(promise) if promise.epoch > epoch => {
-                let view = View(u64::MAX);
-                past.promise = Some(Promise { epoch, view, ..promise });
-                past.lost.clone_from(&self.lost);
-            }
-            Some(promise) if promise.epoch == epoch => {
+            // If it is over, what was promised in it matters no more, but what was decided does.
+            Some(promise) if promise.epoch >= epoch => {
                 past.promise = Some(promise);
                 past.lost.clone_from(&self.lost);
             }
@@ -358,8 +352,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.healing.restored = self.checkpoints.certificate().cloned();
         }
         self.enter_epoch();
-        let incarnations = self.config.membership.members.iter().map(|one| one.incarnation);
-        fx.output(Event::Epoch { epoch, incarnations: incarnations.collect() });
+        fx.output(Event::epoch_of(&self.config.membership));
         Some(outputs)
     }
 

@@ -114,7 +114,11 @@ impl<P: Protocol> Disk<P> {
                     self.end = position.next();
                     self.records.insert(position, record);
                 }
-                Write::Promise(promise) => self.copies = [Some(promise); 2],
+                Write::Promise(promise) => {
+                    let before = self.copies[0].max(self.copies[1]);
+                    assert!(before <= Some(promise), "{before:?} is taken back for {promise:?}");
+                    self.copies = [Some(promise); 2];
+                }
             }
         }
         self.flushed += count as u64;
