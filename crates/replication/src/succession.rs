@@ -44,7 +44,7 @@ impl Succession {
     /// When it does not say so of the epoch of these members.
     pub fn membership(&self, before: &Membership) -> Result<Membership, Invalid> {
         if self.from != before.epoch {
-            return Err(Invalid("it is about another epoch"));
+            return Err(Invalid::EPOCH);
         }
         let Checkpoint { slot, state } = *self.certificate.statement();
         if (self.head.slot, self.head.digest()) != (slot, state) {
