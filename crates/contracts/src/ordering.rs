@@ -280,11 +280,9 @@ pub trait Ordering:
     fn begin(config: OrderConfig, me: Peer, fx: &mut Effects<'_, Self>) -> Self {
         Self::start(config, me, Past::none(), fx)
     }
-    /// Judges evidence as a third party: with the members' keys, and nobody's word.
-    #[must_use]
-    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
-        let _ = (evidence, context);
-        false
+    /// Takes the evidence that it has handed to its driver since this was asked last: the layer above may have it ordered.
+    fn take_accusations(&mut self) -> Vec<Evidence> {
+        Vec::new()
     }
     /// The view that it is in, or is changing to.
     fn view(&self) -> View;

@@ -137,6 +137,7 @@ fn membership() -> Membership {
         members: (0..4).map(member).collect(),
         model: FaultModel::byzantine(1),
         base: Base::GENESIS,
+        before: None,
     }
 }
 

@@ -364,6 +364,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.say_hello(fx);
         }
         self.ask_to_come_back(fx);
+        self.accuse_again(fx);
         self.watch_epoch(fx);
     }
 

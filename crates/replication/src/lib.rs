@@ -22,6 +22,7 @@
 
 extern crate alloc;
 
+mod accusing;
 pub mod asking;
 mod budget;
 mod checkpoint;
@@ -47,6 +48,7 @@ mod replica;
 mod serving;
 pub mod sessions;
 mod snapshot;
+mod start;
 mod status;
 pub mod succession;
 pub mod transfer;

@@ -9,8 +9,8 @@ use core::fmt;
 use testudo_contracts::ordering::{CHECKPOINT, REPLICATION};
 use testudo_contracts::{Checkpoint, StableCheckpoint, check_stable};
 use testudo_core::{
-    Context, Decode, DecodeError, Digest, Encode, Epoch, Header, Incarnation, Invalid, Kind,
-    Message, Peer, ProtocolId, PublicKey, ReplicaId, Signed, Slot, Strength, Validity, View,
+    Context, Decode, DecodeError, Digest, Encode, Epoch, Evidence, Header, Incarnation, Invalid,
+    Kind, Message, Peer, ProtocolId, PublicKey, ReplicaId, Signed, Slot, Strength, Validity, View,
     limits, wire_enum, wire_struct,
 };
 
@@ -49,11 +49,14 @@ pub enum Request {
     },
     /// A replica that does not know any more what it has promised asks to come back under a new voting key.
     Readmit(Readmission),
+    /// A replica shows what another has signed that no correct one signs: that one never comes back.
+    Convict(Evidence),
 }
 wire_enum!(Request {
     0 => Register { nonce },
     1 => Operations { session, sequence, operations },
     2 => Readmit(readmission),
+    3 => Convict(evidence),
 });
 
 /// What a replica asks for that has lost its promises. It is good in the present epoch only: with each readmission another
@@ -89,6 +92,7 @@ impl fmt::Debug for Bundle {
             Request::Readmit(Readmission { incarnation, .. }) => {
                 write!(f, "Bundle(readmit as {incarnation:?})")
             }
+            Request::Convict(Evidence { accused, .. }) => write!(f, "Bundle(convict {accused:?})"),
         }
     }
 }
@@ -99,7 +103,7 @@ impl Bundle {
     pub const fn sequence(&self) -> Option<u64> {
         match self.request {
             Request::Operations { sequence, .. } => Some(sequence),
-            Request::Register { .. } | Request::Readmit(_) => None,
+            Request::Register { .. } | Request::Readmit(_) | Request::Convict(_) => None,
         }
     }
 
@@ -125,13 +129,13 @@ impl Message for Bundle {
     fn strength(&self) -> Strength {
         match self.request {
             Request::Register { .. } | Request::Operations { .. } => Strength::Signature,
-            Request::Readmit(_) => Strength::Identity,
+            Request::Readmit(_) | Request::Convict(_) => Strength::Identity,
         }
     }
     fn validity(&self) -> Validity {
         match self.request {
             Request::Register { .. } | Request::Operations { .. } => Validity::Group,
-            Request::Readmit(_) => Validity::Epoch,
+            Request::Readmit(_) | Request::Convict(_) => Validity::Epoch,
         }
     }
     fn encode_body(&self, out: &mut Vec<u8>) {
@@ -145,9 +149,16 @@ impl Message for Bundle {
     }
     fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid> {
         let operations = match (&self.request, sender) {
-            (Request::Readmit(_), Peer::Client(_)) => {
+            (Request::Readmit(_) | Request::Convict(_), Peer::Client(_)) => {
                 return Err(Invalid("a client asks as a replica"));
             }
+            // Whether the evidence convicts, the protocol says that it is about (`check_bundle`).
+            (Request::Convict(_), Peer::Replica(_))
+                if self.to_bytes().len() > limits::BUNDLE_BYTES =>
+            {
+                return Err(Invalid("a bundle has too many bytes"));
+            }
+            (Request::Convict(_), Peer::Replica(_)) => return Ok(()),
             (Request::Readmit(readmission), Peer::Replica(_)) => {
                 return if readmission.epoch == context.domain.epoch {
                     Ok(())
@@ -367,7 +378,10 @@ impl<M: Message> Message for ReplicaMessage<M> {
         };
         match self {
             Self::Order(message) => message.validate(sender, context),
-            Self::Bundle(bundle) => bundle.validate(sender, context),
+            Self::Bundle(bundle) => {
+                bundle.validate(sender, context)?;
+                check_bundle::<M>(bundle, context)
+            }
             Self::Checkpoint(_) | Self::Reply(_) | Self::Voucher(_) | Self::Claim(_) => {
                 from_replica()
             }
@@ -380,7 +394,7 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::StateAsk(StateAsk::Head | StateAsk::Certificate) => Ok(()),
             Self::Feed(feed) => {
                 from_replica()?;
-                feed.validate(context)
+                feed.validate::<M>(context)
             }
             Self::State(StateAnswer::Head(certificate, head, _)) => {
                 from_replica()?;
@@ -408,7 +422,7 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Bodies(bodies) => {
                 from_replica()?;
                 at_most(bodies.len(), limits::FETCH_ITEMS)?;
-                bodies.iter().try_for_each(|body| body.verify_embedded(context).map(drop))
+                bodies.iter().try_for_each(|body| check_body::<M>(body, context))
             }
             Self::Stable(certificate) => {
                 from_replica()?;
@@ -416,6 +430,26 @@ impl<M: Message> Message for ReplicaMessage<M> {
             }
         }
     }
+}
+
+/// Whether what a bundle says beyond its own form holds: one that accuses somebody holds evidence, of this epoch or of the
+/// one before. Orderings say `M`.
+fn check_bundle<M: Message>(bundle: &Bundle, context: &Context<'_>) -> Result<(), Invalid> {
+    let Request::Convict(evidence) = &bundle.request else { return Ok(()) };
+    let convicts = |context: &Context<'_>| M::is_convicted(evidence, context);
+    if convicts(context) || context.before().as_ref().is_some_and(convicts) {
+        Ok(())
+    } else {
+        Err(Invalid("what is shown against a replica is no evidence"))
+    }
+}
+
+/// Checks a body that another message embeds.
+pub(crate) fn check_body<M: Message>(
+    body: &Signed<Bundle>,
+    context: &Context<'_>,
+) -> Result<(), Invalid> {
+    check_bundle::<M>(&body.verify_embedded(context)?, context)
 }
 
 fn at_most(count: usize, limit: usize) -> Result<(), Invalid> {

@@ -1,9 +1,10 @@
 //! The replica: an ordering below, a service above, and what joins them.
 
+use crate::accusing::Accusations;
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
 use crate::due::Due;
-use crate::epochs::{Epochs, last_of};
+use crate::epochs::Epochs;
 use crate::executor::Replicated;
 use crate::followers::Followers;
 use crate::forgetting::Snapshots;
@@ -12,14 +13,13 @@ use crate::intake::Extra;
 use crate::judge::Judgements;
 use crate::message::{Bundle, ReplicaMessage};
 use crate::recent::Recent;
-use crate::record::{Parts, Record, Start, Timer, keep, split};
+use crate::record::{Record, Timer, keep};
 use crate::serving::Serving;
 use crate::snapshot::Snapshot;
 use crate::status::{Event, Health, Status};
 use crate::waiting::WaitingRoom;
 use crate::work::{Work, Worked};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::fmt;
@@ -93,6 +93,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) extra: Extra,
     /// What peers may cost.
     pub(crate) budgets: Budgets,
+    /// What it can prove against others.
+    pub(crate) accusations: Accusations,
 }
 
 impl<O: Ordering, S: Service> fmt::Debug for Replica<O, S> {
@@ -143,77 +145,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         past: Past<Self::Snapshot, Self::Record>,
         fx: &mut Fx<'_, O, S>,
     ) -> Self {
-        const { assert!(!O::PROFILE.speculative, "replication does not roll back") };
-        let id = me.replica().expect("start: a replica's name is a replica's");
-        let quorums = Dissemination::of(&config.order.membership)
-            .expect("start: the membership was checked against its bound");
-        let Config { mut order, clients, service } = config;
-        let genesis = Replicated::genesis(&service, &clients, &order.membership);
-        let Parts { order: snapshot, epoch, records, successions, own, start, promise, lost } =
-            split(past, S::VERSION);
-        let known = successions.get(..epoch.0 as usize).unwrap_or_default();
-        order.membership = last_of(&order.membership, known);
-        order.domain.epoch = order.membership.epoch;
-        if order.membership.epoch > Epoch(0) {
-            fx.members(order.membership.clone());
-        }
-        let has_past = start.is_some() || !records.is_empty() || !lost.is_empty();
-        let mut epochs = Epochs::start_in(epoch, successions, records, (promise, has_past), &lost);
-        let (config, inner) = (order, epochs.past(epoch, snapshot));
-        let lift = lift(epoch);
-        let (order, outputs) = fx.nest(&lift, |fx| O::start(config.clone(), me, inner, fx));
-        let end = Slot(order.known().0.saturating_add(config.window));
-        let checkpoints = Checkpoints::new(&lost, end);
-        let mut replica = Self {
-            me: id,
-            quorums,
-            epochs,
-            order,
-            state: genesis,
-            service,
-            bodies: BTreeMap::new(),
-            written: BTreeMap::new(),
-            waiting: WaitingRoom::default(),
-            judgements: Judgements::default(),
-            decided: VecDeque::new(),
-            checkpoints,
-            serving: Serving::default(),
-            recent: Recent::default(),
-            followers: Followers::default(),
-            snapshots: Snapshots::default(),
-            health: Health::Well,
-            healing: Healing::default(),
-            opened_view: None,
-            told: Waiting::Nothing,
-            told_backlog: None,
-            handed_over: None,
-            due: Due::default(),
-            relay_mark: 0,
-            relaying: false,
-            replaying: true,
-            asked: id,
-            needed: BTreeSet::new(),
-            repeated: BTreeSet::new(),
-            extra: Extra::default(),
-            budgets: Budgets::default(),
-            config,
-        };
-        let covered = start.as_ref().map(|start| (start.logged, start.pending.clone()));
-        replica.take_up(start);
-        replica.remember(own, covered.as_ref());
-        replica.settle(outputs, fx);
-        replica.catch_up_with_epochs(fx);
-        replica.settle(Vec::new(), fx);
-        replica.replaying = false;
-        replica.let_in_the_unexecuted();
-        if has_past {
-            replica.say_hello(fx);
-        }
-        replica.watch_epoch(fx);
-        replica.heal(fx);
-        replica.plan_due(fx);
-        replica.settle(Vec::new(), fx);
-        replica
+        Self::begin(config, me, past, fx)
     }
 
     fn on_input(&mut self, input: Infallible, _: &mut Fx<'_, O, S>) {
@@ -407,57 +339,6 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 }
 
 impl<O: Ordering, S: Service> Replica<O, S> {
-    /// Takes up the state of a snapshot.
-    fn take_up(&mut self, start: Option<Start>) {
-        let Some(Start { certificate, state, logged, .. }) = start else { return };
-        let head = state.head();
-        self.snapshots.start_from(head.slot, logged);
-        self.state = state.clone();
-        self.checkpoints.start_from(certificate.clone());
-        self.serving.serve(certificate, head, state);
-    }
-
-    /// Takes up this layer's own records, before anything of the past executes.
-    fn remember(
-        &mut self,
-        own: Vec<(Position, Record<O::Record>)>,
-        covered: Option<&(Position, Arc<BTreeSet<Digest>>)>,
-    ) {
-        for (position, record) in own {
-            match record {
-                Record::Order(..) | Record::Succession(_) => {}
-                Record::Body(signed) => {
-                    if let Ok(body) = Verified::replay(signed) {
-                        let digest = body.digest();
-                        self.written.insert(digest, position);
-                        let is_covered = covered.is_some_and(|(logged, pending)| {
-                            position < *logged && !pending.contains(&digest)
-                        });
-                        if !is_covered {
-                            self.snapshots.need(position);
-                            self.bodies.insert(digest, body);
-                        }
-                    }
-                }
-                Record::Executed(digest) => drop(self.written.insert(digest, position)),
-                Record::Checkpointed(checkpoint) => self.checkpoints.said(&checkpoint),
-                Record::Stable(certificate) => self.checkpoints.stable_before(certificate),
-                Record::Halted(slot) => self.checkpoints.halted(slot),
-            }
-        }
-    }
-
-    /// After the past has executed again: what it left unexecuted waits, in the order in which it was written.
-    pub(crate) fn let_in_the_unexecuted(&mut self) {
-        let mut left: Vec<_> = self.bodies.values().collect();
-        left.sort_unstable_by_key(|body| self.written.get(&body.digest()));
-        for body in left {
-            if let Some(client) = self.config.membership.identity(body.sender()) {
-                self.waiting.enter(body.digest(), client);
-            }
-        }
-    }
-
     /// Carries out what the ordering said, tells it what that leads to, and so on until there is nothing left to say.
     pub(crate) fn settle(&mut self, outputs: Vec<OrderOutput>, fx: &mut Fx<'_, O, S>) {
         let mut outputs = VecDeque::from(outputs);
@@ -468,6 +349,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.execute_decided(fx);
             self.notice_recovery(fx);
             self.look_at_standing(fx);
+            self.accuse(fx);
             if self.replaying && self.epochs.end().is_some() {
                 self.go_on_as_before(fx);
             }

@@ -508,5 +508,6 @@ fn show_request<W: Hosted>(request: &Request) -> String {
             format!("#{sequence} {}", operations.join(", "))
         }
         Request::Readmit(Readmission { incarnation, .. }) => format!("readmit as {incarnation:?}"),
+        Request::Convict(evidence) => format!("convict {:?}", evidence.accused),
     }
 }

@@ -44,6 +44,7 @@ pub use recovery::{Record, Snapshot};
 pub use safety::{Rules, Standard};
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use catchup::CatchUp;
 use core::marker::PhantomData;
 use joining::{Joining, LastWords};
@@ -57,8 +58,8 @@ use testudo_contracts::{
 };
 use testudo_core::fault::{Authentication, FaultKind, Timing};
 use testudo_core::{
-    Context, Effects, Evidence, Membership, NoWork, Past, Peer, Position, Protocol, ReplicaId,
-    Slot, Verified, View, limits,
+    Effects, Evidence, Membership, NoWork, Past, Peer, Position, Protocol, ReplicaId, Slot,
+    Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
 use view_change::Patience;
@@ -136,6 +137,8 @@ pub struct Pbft<R: Rules = Standard> {
     catchup: CatchUp,
     /// Whom it has blamed for what. At most n times the number of offences.
     blamed: BTreeSet<(ReplicaId, &'static str)>,
+    /// What the layer above has not taken of it.
+    accusations: Vec<Evidence>,
     rules: PhantomData<fn() -> R>,
 }
 
@@ -275,8 +278,8 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn begin(config: OrderConfig, me: Peer, fx: &mut Effects<'_, Self>) -> Self {
         Self::new(config, me).open(fx)
     }
-    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
-        safety::is_convicted(evidence, context)
+    fn take_accusations(&mut self) -> Vec<Evidence> {
+        core::mem::take(&mut self.accusations)
     }
     fn view(&self) -> View {
         self.view
@@ -374,6 +377,7 @@ impl<R: Rules> Pbft<R> {
             decisions,
             catchup,
             blamed: BTreeSet::new(),
+            accusations: Vec::new(),
             rules: PhantomData,
         }
     }

@@ -126,7 +126,10 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
             let (client, bundle) = match self.pending.body(digest) {
                 Some(body) => match body.sender() {
                     Peer::Client(client) => (client, body.message()),
-                    Peer::Replica(_) => continue,
+                    Peer::Replica(replica) => {
+                        self.copy.administer(replica, body.message(), &moment);
+                        continue;
+                    }
                 },
                 None => match self.asker.owns(digest) {
                     Some(bundle) => (self.key, bundle),
