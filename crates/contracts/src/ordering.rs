@@ -280,6 +280,12 @@ pub trait Ordering:
     fn begin(config: OrderConfig, me: Peer, fx: &mut Effects<'_, Self>) -> Self {
         Self::start(config, me, Past::none(), fx)
     }
+    /// What it holds certificates for that may have been decided after [`Ordering::executed`], and is not known to be: the
+    /// slots from there on without a gap, each with the batch of its highest view. Whatever was decided, so many hold a
+    /// certificate for it as make a quorum.
+    fn undecided(&self) -> Vec<(Slot, Batch)> {
+        Vec::new()
+    }
     /// Takes the evidence that it has handed to its driver since this was asked last: the layer above may have it ordered.
     fn take_accusations(&mut self) -> Vec<Evidence> {
         Vec::new()

@@ -41,6 +41,7 @@ impl Domain {
     pub const fn of(self, validity: Validity) -> Self {
         match validity {
             Validity::Epoch => self,
+            Validity::Of(epoch) => Self { epoch, ..self },
             Validity::Group => Self { epoch: Epoch(0), ..self },
         }
     }
@@ -51,6 +52,8 @@ impl Domain {
 pub enum Validity {
     /// In the epoch that it was made in, and never in another.
     Epoch,
+    /// In this epoch, whenever it was made: for whoever is still there.
+    Of(Epoch),
     /// As long as the group lives: what clients ask for, and what leads from one epoch to the next.
     Group,
 }
@@ -166,12 +169,6 @@ impl fmt::Debug for Context<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Invalid(pub &'static str);
 
-impl Invalid {
-    /// It counts in every epoch, and leads on from another one than this: it comes too early or too late, and nobody is to
-    /// blame for that. Whoever verifies it rejects it as [`Rejection::Domain`].
-    pub const EPOCH: Self = Self("it is about another epoch");
-}
-
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
@@ -219,6 +216,8 @@ pub trait Statement: Encode + Decode + Clone + Eq + fmt::Debug {
     const PROTOCOL: ProtocolId;
     /// The kind of message that says it; that message's body is this statement's encoding.
     const KIND: Kind;
+    /// With which of a replica's keys it is signed.
+    const STRENGTH: Strength = Strength::Signature;
 }
 
 /// Why a frame was not believed.
@@ -336,7 +335,9 @@ impl<M: Message> Signed<M> {
             return Err(Rejection::Domain);
         }
         let message = self.read().map_err(Rejection::Malformed)?;
-        if self.header.domain != context.domain.of(message.validity()) {
+        let validity = message.validity();
+        let is_over = matches!(validity, Validity::Of(epoch) if epoch != context.domain.epoch);
+        if is_over || self.header.domain != context.domain.of(validity) {
             return Err(Rejection::Domain);
         }
         let members = context.membership;
@@ -358,11 +359,8 @@ impl<M: Message> Signed<M> {
                 return Err(Rejection::Proof);
             }
         }
-        match message.validate(self.header.sender, context) {
-            Ok(()) => Ok(Verified { message, digest, via, signed: self.rebind() }),
-            Err(Invalid::EPOCH) => Err(Rejection::Domain),
-            Err(invalid) => Err(Rejection::Invalid(invalid)),
-        }
+        message.validate(self.header.sender, context).map_err(Rejection::Invalid)?;
+        Ok(Verified { message, digest, via, signed: self.rebind() })
     }
 
     /// Verifies a signed message that another embeds, for that one's [`Message::validate`], and shows what it says.

@@ -221,10 +221,10 @@ impl<'a, P: Protocol> Effects<'a, P> {
         self.host.secret()
     }
 
-    /// Whether this node can sign with this voting key.
+    /// Whether this node can sign with this voting key. So it can with its candidate, as soon as the membership names it.
     #[must_use]
     pub fn holds(&self, voting: &PublicKey) -> bool {
-        self.host.holds(voting)
+        self.host.holds(voting) || self.host.candidate().as_ref() == Some(voting)
     }
 
     /// A voting key of this node that it has never signed with.

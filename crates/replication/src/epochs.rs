@@ -12,9 +12,12 @@
 //! One that has lost its promises ([`Standing::Forgotten`]) is a witness until it comes back under a new voting key. It asks
 //! for that by itself, once its state is as good as the others'.
 
+use crate::decree::Decree;
+use crate::executor::Replicated;
 use crate::hearing::Hearing;
 use crate::judge::Judgements;
 use crate::message::{Bundle, Readmission, ReplicaMessage, Request};
+use crate::recent::Recent;
 use crate::record::{Record, Records, Timer};
 use crate::replica::{Fx, Replica};
 use crate::status::{Comeback, Event, Health};
@@ -27,8 +30,8 @@ use testudo_contracts::{
     OrderOutput, Ordering, Service, StableCheckpoint, Standing, Waiting, base_checkpoint,
 };
 use testudo_core::{
-    Digest, Epoch, Incarnation, Lost, Membership, Past, Peer, Position, Promise, ReplicaId, Slot,
-    Target, Time, Verified, View,
+    Certificate, Digest, Epoch, Incarnation, Lost, Membership, Past, Peer, Position, Promise,
+    ReplicaId, Slot, Target, Time, Verified, View,
 };
 
 /// Where the replica is among epochs.
@@ -233,6 +236,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// These order from now on. Their ordering begins here once the state is there that the epoch begins with.
     fn adopt(&mut self, succession: Succession, next: Membership, fx: &mut Fx<'_, O, S>) {
+        let planned = self.planned(&succession, fx);
         let index = succession.from.0 as usize;
         if self.epochs.successions.get(index).is_none() {
             fx.persist(Record::Succession(Box::new(succession.clone())));
@@ -244,7 +248,18 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.config.membership = next;
         self.epochs.is_stopping = true;
         self.epochs.hearing = Hearing::default();
+        if !self.replaying {
+            // There may be another epoch after it.
+            self.say_hello(fx);
+        }
         self.void_decided();
+        if let Some(state) = planned {
+            self.state = state;
+            self.recent = Recent::default();
+            self.settle_bodies();
+            self.healing.generation += 1;
+            self.snapshots.demand();
+        }
         let Some(base) = base_checkpoint(&self.config.membership) else { return };
         let slot = base.statement().slot;
         let is_there = self.state.slot == slot && self.state.digest() == base.statement().state;
@@ -281,6 +296,24 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// What led from the first epoch to this one: it shows who ordered then to whoever knows who did at first.
     pub fn lineage(&self, epoch: Epoch) -> &[Succession] {
         self.epochs.lineage(epoch)
+    }
+
+    /// The state that a decree says the next epoch begins with, if it is this replica's own that was meant.
+    fn planned(&self, succession: &Succession, fx: &mut Fx<'_, O, S>) -> Option<Replicated> {
+        let decree = succession.decree()?;
+        let plan = self.plan(&decree.returning, &mut |run| fx.guard(run)).ok()?;
+        (plan.decree == *decree).then_some(plan.state)
+    }
+
+    /// People have decided that the epoch is over. Does nothing if they meant another epoch, or another state than this
+    /// replica has.
+    pub(crate) fn obey(&mut self, decree: Certificate<Decree>, fx: &mut Fx<'_, O, S>) {
+        let succession = Succession::decreed(decree);
+        if let Ok(next) = succession.membership(&self.config.membership)
+            && self.planned(&succession, fx).is_some()
+        {
+            self.adopt(succession, next, fx);
+        }
     }
 
     /// Whether the state is there that the epoch begins with, and its ordering is not.
@@ -363,8 +396,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// Somebody says in which epoch it is. Whoever is behind is shown how that one ended.
+    /// Somebody says in which epoch it is. Whoever is behind is shown how that one ended; whoever is ahead is asked.
     pub(crate) fn on_hello(&mut self, from: Peer, epoch: Epoch, fx: &mut Fx<'_, O, S>) {
+        if epoch > self.epoch() && from.replica().is_some() && self.budgets.may_ask(from) {
+            self.keep_budget(fx);
+            // EAGER: a question promises nothing.
+            fx.send_eager(from, ReplicaMessage::Hello(self.epoch()));
+        }
         let Some(succession) = self.epochs.successions.get(epoch.0 as usize) else { return };
         if epoch < self.epoch() && self.may_be_told(from) && self.budgets.may_ask(from) {
             let succession = Box::new(succession.clone());

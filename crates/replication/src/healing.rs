@@ -403,7 +403,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// What the new state has executed is done: it waits no more. What is decided after it will be executed; all else
     /// waits on.
-    fn settle_bodies(&mut self) {
+    pub(crate) fn settle_bodies(&mut self) {
         self.healing.settled.clear();
         self.repeated.clear();
         let decided: BTreeSet<Digest> =

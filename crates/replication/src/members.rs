@@ -20,8 +20,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use testudo_contracts::Reading;
 use testudo_core::{
-    Base, Decode as _, Epoch, Member, Membership, Reader, ReplicaId, Time, limits, wire_enum,
-    wire_struct,
+    Decode as _, Epoch, Member, Membership, Reader, ReplicaId, Time, limits, wire_enum, wire_struct,
 };
 
 /// A member, and what became of it.
@@ -95,12 +94,6 @@ impl Configuration {
             is_convicted: false,
         };
         Self { epoch: membership.epoch, members: membership.members.iter().map(register).collect() }
-    }
-
-    /// The membership of the epoch that begins with this, after the one before.
-    #[must_use]
-    pub fn after(&self, before: &Membership, base: Base) -> Membership {
-        before.next(self.members.iter().map(|one| one.member.clone()).collect(), base)
     }
 
     fn registered(&self, id: ReplicaId) -> Option<&Registered> {
@@ -184,6 +177,24 @@ impl System {
             self.write(MEMBERS, &configuration);
         }
         is_new
+    }
+
+    /// Makes these the members, as people have decided. The next epoch begins. False if a key among them was another's
+    /// before; then the state is of no use.
+    pub(crate) fn decree(&mut self, members: &[Member]) -> bool {
+        let mut configuration = self.configuration();
+        let mut is_right = configuration.members.len() == members.len();
+        for (one, next) in configuration.members.iter_mut().zip(members) {
+            if one.member != *next {
+                let entry = key(b'k', &next.voting.0, &[]);
+                is_right &= Reading::get(self.map(), &entry).is_none();
+                self.put(&entry, Arc::from([]));
+                one.member = next.clone();
+            }
+        }
+        configuration.epoch = configuration.epoch.next();
+        self.write(MEMBERS, &configuration);
+        is_right
     }
 
     /// Readmits a replica: the next epoch begins after this slot.

@@ -321,7 +321,8 @@ impl<M: Message> Message for ReplicaMessage<M> {
         match self {
             Self::Order(message) => message.validity(),
             Self::Bundle(bundle) => bundle.validity(),
-            Self::Hello(_) | Self::Succession(_) => Validity::Group,
+            Self::Hello(_) => Validity::Group,
+            Self::Succession(succession) => Validity::Of(succession.from),
             _ => Validity::Epoch,
         }
     }

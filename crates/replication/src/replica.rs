@@ -3,6 +3,7 @@
 use crate::accusing::Accusations;
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
+use crate::decree::Decree;
 use crate::due::Due;
 use crate::epochs::Epochs;
 use crate::executor::Replicated;
@@ -27,8 +28,8 @@ use testudo_contracts::{
     Batch, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service, Waiting,
 };
 use testudo_core::{
-    Digest, Done, Effects, Epoch, Lift, Message as _, Past, Peer, Position, Protocol, PublicKey,
-    ReplicaId, Rot, Slot, Validity, Verified, View, limits,
+    Certificate, Digest, Done, Effects, Epoch, Lift, Message as _, Past, Peer, Position, Protocol,
+    PublicKey, ReplicaId, Rot, Slot, Validity, Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
 
@@ -41,6 +42,9 @@ pub struct Config<S> {
     pub clients: BTreeSet<PublicKey>,
     /// What is replicated.
     pub service: S,
+    /// What people have decided after more had lost their promises than the cluster survives. Whoever hands it in has
+    /// checked its signatures; one that is not about this replica's epoch, or not about its state, does nothing.
+    pub decree: Option<Certificate<Decree>>,
 }
 
 /// State machine replication over one ordering and one service.
@@ -154,12 +158,12 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 
     fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O, S>) {
         // It may have been verified, or said, before the epoch ended that it belongs to.
-        let said_in = message.header().domain.epoch;
-        if message.message().validity() == Validity::Epoch && said_in != self.epoch() {
+        let (said_in, validity) = (message.header().domain.epoch, message.message().validity());
+        if validity != Validity::Group && said_in != self.epoch() {
             return;
         }
         if let Some(from) = message.replica().filter(|from| *from != self.me)
-            && message.message().validity() == Validity::Epoch
+            && validity == Validity::Epoch
         {
             self.epochs.hear(from);
         }

@@ -134,7 +134,8 @@ where
             snapshot_bytes: 0,
             ..OrderConfig::new(setup.domain, (*setup.membership).clone())
         };
-        Config { order, clients: setup.clients.iter().copied().collect(), service }
+        let clients = setup.clients.iter().copied().collect();
+        Config { order, clients, service, decree: None }
     }
 
     fn client_config(
@@ -465,8 +466,7 @@ where
             ReplicaMessage::State(answer) => show_state(answer),
             ReplicaMessage::Hello(epoch) => format!("in {epoch:?}"),
             ReplicaMessage::Succession(succession) => {
-                let Checkpoint { slot, .. } = succession.certificate.statement();
-                format!("{:?} ended with {slot:?}", succession.from)
+                format!("{:?} ended with {:?}", succession.from, succession.slot())
             }
         }
     }

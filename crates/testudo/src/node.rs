@@ -168,7 +168,8 @@ impl Run<'_> {
             probe: probe::<O>(cluster.id.to_string(), history.clone(), lie),
         };
         let order = OrderConfig::new(cluster.domain(), membership);
-        let automaton = Config { order, clients, service: Kv::new(cluster.service) };
+        let service = Kv::new(cluster.service);
+        let automaton = Config { order, clients, service, decree: None };
         let outputs = move |event| history.take(event);
         Ok(node::start::<Replica<O, Kv>>(config, automaton, outputs)?)
     }

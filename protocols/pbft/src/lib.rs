@@ -53,7 +53,7 @@ use message::{Attested, NewView, Slots, ViewChange, primary_of};
 use pace::Pace;
 pub use testudo_contracts::Standing;
 use testudo_contracts::{
-    Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
+    Batch, Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
     base_checkpoint,
 };
 use testudo_core::fault::{Authentication, FaultKind, Timing};
@@ -277,6 +277,15 @@ impl<R: Rules> Ordering for Pbft<R> {
 
     fn begin(config: OrderConfig, me: Peer, fx: &mut Effects<'_, Self>) -> Self {
         Self::new(config, me).open(fx)
+    }
+    fn undecided(&self) -> Vec<(Slot, Batch)> {
+        let executed = self.decisions.executed;
+        let entries = self.log.entries.range(executed.next()..).zip(executed.0 + 1..);
+        let held = entries.map_while(|((slot, entry), next)| {
+            let prepared = entry.prepared.as_ref().filter(|_| slot.0 == next)?;
+            Some((*slot, prepared.batch.clone()))
+        });
+        held.collect()
     }
     fn take_accusations(&mut self) -> Vec<Evidence> {
         core::mem::take(&mut self.accusations)

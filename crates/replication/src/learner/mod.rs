@@ -302,11 +302,13 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
 
     fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O, S, R>) {
         let Some(from) = message.replica() else { return };
-        if message.message().validity() == Validity::Epoch {
-            // It may have been verified before the epoch ended that it belongs to.
-            if message.header().domain.epoch != self.config.membership.epoch {
-                return;
-            }
+        let validity = message.message().validity();
+        // It may have been verified before the epoch ended that it belongs to.
+        let said_in = message.header().domain.epoch;
+        if validity != Validity::Group && said_in != self.config.membership.epoch {
+            return;
+        }
+        if validity == Validity::Epoch {
             self.hearing.hear(from);
         }
         match message.message() {
