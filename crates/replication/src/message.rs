@@ -9,9 +9,9 @@ use core::fmt;
 use testudo_contracts::ordering::{CHECKPOINT, REPLICATION};
 use testudo_contracts::{Checkpoint, StableCheckpoint, check_stable};
 use testudo_core::{
-    Context, Decode, DecodeError, Digest, Encode, Epoch, Evidence, Header, Incarnation, Invalid,
-    Kind, Message, Peer, ProtocolId, PublicKey, ReplicaId, Signed, Slot, Strength, Validity, View,
-    limits, wire_enum, wire_struct,
+    Context, Decode, DecodeError, Digest, Domain, Encode, Epoch, Evidence, Header, Incarnation,
+    Invalid, Kind, Message, Peer, ProtocolId, PublicKey, ReplicaId, Signed, Slot, Strength,
+    Validity, View, limits, wire_enum, wire_struct,
 };
 
 const BUNDLE: Kind = Kind(2);
@@ -445,11 +445,18 @@ fn check_bundle<M: Message>(bundle: &Bundle, context: &Context<'_>) -> Result<()
     }
 }
 
-/// Checks a body that another message embeds.
+/// Checks a body that another message embeds. What a replica has asked for in an epoch that is over is history: whoever
+/// executes that is shown what was decided then. It is proved by the key that a member keeps for life. Whether it was granted
+/// rightly was judged by those who decided, so nobody may have it decided now.
 pub(crate) fn check_body<M: Message>(
     body: &Signed<Bundle>,
     context: &Context<'_>,
 ) -> Result<(), Invalid> {
+    let Header { domain, sender, .. } = *body.header();
+    if sender.replica().is_some() && domain.epoch < context.domain.epoch {
+        let domain = Domain { epoch: domain.epoch, ..context.domain };
+        return body.verify_embedded(&Context { domain, ..*context }).map(drop);
+    }
     check_bundle::<M>(&body.verify_embedded(context)?, context)
 }
 
