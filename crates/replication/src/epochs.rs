@@ -31,7 +31,7 @@ use testudo_contracts::{
 };
 use testudo_core::{
     Certificate, Digest, Epoch, Incarnation, Lost, Membership, Past, Peer, Position, Promise,
-    ReplicaId, Slot, Target, Time, Verified,
+    ReplicaId, Slot, Target, Time, Verified, View,
 };
 
 /// Where the replica is among epochs.
@@ -137,6 +137,19 @@ impl<R> Epochs<R> {
         self.ordered < epoch
     }
 
+    /// What led from the first epoch to this one, as far as it is known.
+    pub(crate) fn lineage(&self, epoch: Epoch) -> &[Succession] {
+        let count = usize::try_from(epoch.0).unwrap_or(usize::MAX).min(self.successions.len());
+        &self.successions[..count]
+    }
+
+    /// It orders under a key from now on that was never signed with. That has promised nothing but this, and nothing of what it
+    /// has said is lost, whatever those before it had said.
+    fn be_reborn(&mut self, promise: Promise) {
+        self.promise = Some(promise);
+        self.lost.clear();
+    }
+
     /// What led to the present epoch.
     pub(crate) fn successions(&self, epoch: Epoch) -> Arc<Vec<Succession>> {
         let known = self.successions.get(..epoch.0 as usize).unwrap_or_default();
@@ -176,11 +189,6 @@ impl<R> Epochs<R> {
     fn may_have_lost(&self, epoch: Epoch) -> bool {
         let is_known = self.promise.is_none_or(|promise| promise.epoch >= epoch);
         is_known && self.lost.iter().any(|lost| lost.tag.is_none())
-    }
-
-    /// It goes on under a key that it has never signed with.
-    fn renew(&mut self) {
-        (self.promise, self.lost) = (None, Vec::new());
     }
 
     /// What the ordering of this epoch is started with, given the promise; none if it has promised nothing there yet.
@@ -259,11 +267,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             fx.persist(Record::Succession(Box::new(succession.clone())));
             Arc::make_mut(&mut self.epochs.successions).push(succession);
         }
-        let voting = next.member(self.me).map(|member| member.voting);
-        if voting.is_some() && voting == fx.candidate() {
-            // Nobody has ever signed with the key that it has come back under, so nothing that it has forgotten matters.
-            self.epochs.renew();
-        }
+        self.come_back(&next, fx);
         fx.members(next.clone());
         self.config.domain.epoch = next.epoch;
         self.config.membership = next;
@@ -299,6 +303,24 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.health = Health::Well;
             self.fall_ill(Health::Diverged(slot), fx);
         }
+    }
+
+    /// If these members name the key that this replica has asked to come back under, it has forgotten nothing any more.
+    fn come_back(&mut self, next: &Membership, fx: &mut Fx<'_, O, S>) {
+        let Some(member) = next.member(self.me) else { return };
+        if fx.candidate() == Some(member.voting) {
+            let (epoch, incarnation) = (next.epoch, member.incarnation);
+            let promise = Promise { epoch, view: View(0), incarnation };
+            self.epochs.be_reborn(promise);
+            self.checkpoints.sign_anew();
+            // Before anything is signed with the key: a replica that has lost its promises knows by this that it has one again.
+            fx.promise(promise);
+        }
+    }
+
+    /// What led from the first epoch to this one: it shows who ordered then to whoever knows who did at first.
+    pub fn lineage(&self, epoch: Epoch) -> &[Succession] {
+        self.epochs.lineage(epoch)
     }
 
     /// The state that a decree says the next epoch begins with, if it is this replica's own that was meant.
