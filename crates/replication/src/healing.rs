@@ -125,7 +125,7 @@ fn fate_of(system: &System, body: &Verified<Bundle>) -> Fate {
         return Fate::Done;
     }
     match body.message().request {
-        Request::Readmit(_) | Request::Convict(_) => Fate::Done,
+        Request::Readmit(..) | Request::Convict(_) => Fate::Done,
         Request::Register { nonce } if system.opening(client, nonce).is_some() => Fate::Done,
         Request::Register { .. } => Fate::Unknown,
         // Its session may be opened in a slot that executes yet.

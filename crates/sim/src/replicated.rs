@@ -511,7 +511,9 @@ fn show_request<W: Hosted>(request: &Request) -> String {
             let operations: Vec<String> = operations.iter().map(|bytes| W::show(bytes)).collect();
             format!("#{sequence} {}", operations.join(", "))
         }
-        Request::Readmit(Readmission { incarnation, .. }) => format!("readmit as {incarnation:?}"),
+        Request::Readmit(Readmission { incarnation, .. }, _) => {
+            format!("readmit as {incarnation:?}")
+        }
         Request::Convict(evidence) => format!("convict {:?}", evidence.accused),
     }
 }
