@@ -28,6 +28,10 @@ pub enum Flaw {
     ForgetsEarly,
     /// It takes a record that has rotted for one that was never written whole, and the log for ending there.
     Truncates,
+    /// It believes whoever signs with a key that the sender has voted with once.
+    AcceptsOldKeys,
+    /// It takes what was said in an earlier epoch for said in its own.
+    IgnoresEpochs,
 }
 
 /// Where what a node says counts, and who the members are there. Members may change between the moment at which something

@@ -36,6 +36,12 @@ impl SimKeys {
         self.secrets.insert(public, secret);
         SimSigner { public, secret: Rc::new(secret) }
     }
+
+    /// The signer with this key, for what no node could do.
+    pub(crate) fn signer(&self, key: &PublicKey) -> Option<SimSigner> {
+        let secret = Rc::new(*self.secrets.get(key)?);
+        Some(SimSigner { public: *key, secret })
+    }
 }
 
 fn hash(secret: &Secret, digest: &Digest) -> Signature {
