@@ -150,12 +150,15 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// The same of the epoch before, if there was one: what was said then counts for nothing but against who said it.
+    /// The same in this epoch or an earlier one: what was said then counts for nothing any more but against who said it.
     #[must_use]
-    pub fn before(&self) -> Option<Self> {
-        let membership: &'a Membership = self.membership.before.as_deref()?;
-        let domain = Domain { epoch: membership.epoch, ..self.domain };
-        Some(Self { domain, membership, ..*self })
+    pub fn at(&self, epoch: Epoch) -> Option<Self> {
+        let mut membership: &'a Membership = self.membership;
+        while membership.epoch > epoch {
+            membership = membership.before.as_deref()?;
+        }
+        let domain = Domain { epoch, ..self.domain };
+        (membership.epoch == epoch).then_some(Self { domain, membership, ..*self })
     }
 }
 

@@ -46,10 +46,6 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         fx: &mut Fx<'_, O, S>,
     ) {
         let (digest, sender) = (bundle.digest(), bundle.sender());
-        if bundle.replica().is_some() && bundle.header().domain.epoch != self.epoch() {
-            // History, which was not judged as what is decided now must be.
-            return;
-        }
         if let Peer::Client(client) = sender
             && from_client
             && self.answer_from_memory(client, &bundle, fx)

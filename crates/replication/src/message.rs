@@ -9,9 +9,9 @@ use core::fmt;
 use testudo_contracts::ordering::{CHECKPOINT, REPLICATION};
 use testudo_contracts::{Checkpoint, StableCheckpoint, check_stable};
 use testudo_core::{
-    Context, Decode, DecodeError, Digest, Domain, Encode, Epoch, Evidence, Header, Incarnation,
-    Invalid, Kind, Message, Peer, ProtocolId, PublicKey, ReplicaId, Signed, Slot, Strength,
-    Validity, View, limits, wire_enum, wire_struct,
+    Context, Decode, DecodeError, Digest, Encode, Epoch, Evidence, Header, Incarnation, Invalid,
+    Kind, Message, Peer, ProtocolId, PublicKey, ReplicaId, Signed, Slot, Strength, Validity, View,
+    limits, wire_enum, wire_struct,
 };
 
 const BUNDLE: Kind = Kind(2);
@@ -133,10 +133,9 @@ impl Message for Bundle {
         }
     }
     fn validity(&self) -> Validity {
-        match self.request {
-            Request::Register { .. } | Request::Operations { .. } => Validity::Group,
-            Request::Readmit(_) | Request::Convict(_) => Validity::Epoch,
-        }
+        // Whoever executes an old slot must be able to verify what is in it. A readmission names its epoch itself, and has no
+        // effect in another; evidence convicts by the keys of its own.
+        Validity::Group
     }
     fn encode_body(&self, out: &mut Vec<u8>) {
         self.encode(out);
@@ -147,25 +146,18 @@ impl Message for Bundle {
             _ => Err(DecodeError::Unknown("kind")),
         }
     }
-    fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid> {
+    fn validate(&self, sender: Peer, _: &Context<'_>) -> Result<(), Invalid> {
         let operations = match (&self.request, sender) {
             (Request::Readmit(_) | Request::Convict(_), Peer::Client(_)) => {
                 return Err(Invalid("a client asks as a replica"));
             }
             // Whether the evidence convicts, the protocol says that it is about (`check_bundle`).
             (Request::Convict(_), Peer::Replica(_))
-                if self.to_bytes().len() > limits::BUNDLE_BYTES =>
+                if self.to_bytes().len() > limits::EVIDENCE_BYTES =>
             {
-                return Err(Invalid("a bundle has too many bytes"));
+                return Err(Invalid("evidence has too many bytes"));
             }
-            (Request::Convict(_), Peer::Replica(_)) => return Ok(()),
-            (Request::Readmit(readmission), Peer::Replica(_)) => {
-                return if readmission.epoch == context.domain.epoch {
-                    Ok(())
-                } else {
-                    Err(Invalid("a readmission is asked for in another epoch"))
-                };
-            }
+            (Request::Convict(_) | Request::Readmit(_), Peer::Replica(_)) => return Ok(()),
             (_, Peer::Replica(_)) => return Err(Invalid("a replica asks as a client")),
             (Request::Register { .. }, Peer::Client(_)) => return Ok(()),
             (Request::Operations { operations, .. }, Peer::Client(_)) => operations,
@@ -433,30 +425,26 @@ impl<M: Message> Message for ReplicaMessage<M> {
     }
 }
 
-/// Whether what a bundle says beyond its own form holds: one that accuses somebody holds evidence, of this epoch or of the
-/// one before. Orderings say `M`.
+/// Whether what a bundle says beyond its own form holds: one that accuses somebody holds evidence, of this epoch or an
+/// earlier one. Orderings say `M`.
 fn check_bundle<M: Message>(bundle: &Bundle, context: &Context<'_>) -> Result<(), Invalid> {
     let Request::Convict(evidence) = &bundle.request else { return Ok(()) };
-    let convicts = |context: &Context<'_>| M::is_convicted(evidence, context);
-    if convicts(context) || context.before().as_ref().is_some_and(convicts) {
+    // Statements count in the epoch that they bear, and so they convict by its keys, whenever they come to light.
+    let first = evidence.statements.first().and_then(|frame| Signed::<M>::from_bytes(frame).ok());
+    let epoch = first.map(|signed| signed.header().domain.epoch);
+    let then = epoch.and_then(|epoch| context.at(epoch));
+    if then.is_some_and(|context| M::is_convicted(evidence, &context)) {
         Ok(())
     } else {
         Err(Invalid("what is shown against a replica is no evidence"))
     }
 }
 
-/// Checks a body that another message embeds. What a replica has asked for in an epoch that is over is history: whoever
-/// executes that is shown what was decided then. It is proved by the key that a member keeps for life. Whether it was granted
-/// rightly was judged by those who decided, so nobody may have it decided now.
+/// Checks a body that another message embeds.
 pub(crate) fn check_body<M: Message>(
     body: &Signed<Bundle>,
     context: &Context<'_>,
 ) -> Result<(), Invalid> {
-    let Header { domain, sender, .. } = *body.header();
-    if sender.replica().is_some() && domain.epoch < context.domain.epoch {
-        let domain = Domain { epoch: domain.epoch, ..context.domain };
-        return body.verify_embedded(&Context { domain, ..*context }).map(drop);
-    }
     check_bundle::<M>(&body.verify_embedded(context)?, context)
 }
 

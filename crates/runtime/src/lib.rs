@@ -40,6 +40,7 @@ pub mod metrics;
 mod net;
 pub mod node;
 mod past;
+mod ports;
 mod scrub;
 pub mod storage;
 mod sync;

@@ -174,13 +174,17 @@ where
                 facts.push(Fact::Checkpoint { slot: *slot, state: *state });
             }
             Event::View(view, primary) => facts.push(Fact::View(*view, *primary)),
+            Event::Epoch { epoch, incarnations } => {
+                let returned = incarnations.iter().filter(|one| one.0 > 0).count();
+                facts.push(Fact::Epoch(*epoch, returned));
+            }
             Event::Restored(slot) => facts.push(Fact::Restored(*slot)),
             Event::Healed { slot, differing: Some(differing), .. } => {
                 facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
             }
+            Event::Health(Health::Diverged(slot)) => facts.push(Fact::Wrong(*slot)),
             Event::Implausible { .. }
             | Event::Health(_)
-            | Event::Epoch { .. }
             | Event::Comeback(_)
             | Event::Healed { .. }
             | Event::Halted { .. } => {
@@ -222,7 +226,7 @@ where
         let Status { stable, health, .. } = replica.status();
         let stable = stable.map_or(Slot(0), |checkpoint| checkpoint.slot);
         Condition {
-            votes: votes(replica.order()),
+            votes: votes(replica.order()) && !replica.is_mute(),
             is_well: health == Health::Well,
             stable,
             horizon: Slot(replica.order().stable().max(stable).0 + 2 * self.interval),

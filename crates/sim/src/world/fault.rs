@@ -16,6 +16,7 @@ impl<S: System> World<S> {
         let (writes, held) =
             each_host!(&mut self.nodes[node.index()].body, host => host.crash(keep));
         self.system.crashed(node);
+        self.wrong.remove(&node);
         if let Body::Client(index, _) = self.nodes[node.index()].body {
             self.system.client_crashed(index);
             // What it had told its upper layer went down with that.
