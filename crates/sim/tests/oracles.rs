@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use testudo_contracts::{Moment, Service, Store};
-use testudo_core::{Digest, Encode, Peer, PublicKey, ReplicaId, Slot, Time, View};
+use testudo_core::{Digest, Encode, Epoch, Peer, PublicKey, ReplicaId, Slot, Time, View};
 use testudo_replication::Published;
 use testudo_sim::linear::Operation;
 use testudo_sim::memory::{Rot, Unsound};
@@ -195,7 +195,7 @@ fn copies_convict(shown: &[(u64, &str)]) -> bool {
     copies.held(Slot(2), &state("2"));
     shown.iter().any(|(slot, value)| {
         let (slot, state) = (Slot(*slot), state(value));
-        copies.published(0, &Published { slot, time: Time(0), view: View(0), state }).is_some()
+        copies.published(0, &Published { slot, time: Time(0), epoch: Epoch(0), view: View(0), state }).is_some()
     })
 }
 

@@ -7,6 +7,7 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use support::hosts::Client;
 use support::troupe::{Role, Troupe};
 use support::workload::Workload;
 use support::{Cluster, alone, eventually, folder, path, said, testudo};
@@ -111,8 +112,11 @@ fn wipe(folder: &Path) {
 fn wiped_replicas_get_their_votes_back_one_after_the_other() {
     let _alone = alone();
     let mut stage = Stage::start();
+    let client = Client::new(&stage.troupe.etcd);
+    let term = || eventually("a term is shown", || client.term().ok());
     stage.round("one is wiped", |troupe, workload| {
         answers(workload, MEANWHILE);
+        assert_eq!(term() >> 32, 0);
         assert_eq!(troupe.end(3, "KILL"), None);
         wipe(troupe.data(3));
         answers(workload, MEANWHILE);
@@ -135,9 +139,11 @@ fn wiped_replicas_get_their_votes_back_one_after_the_other() {
         troupe.begin(third, Role::Honest);
         troupe.healed(third);
     });
+    eventually("the term goes on", || (term() >> 32 == 2).then_some(()));
     // Somebody who has only the cluster file, which names the members of the first epoch, is served all the same.
     stage.troupe.begin_gateway();
     stage.round("a fresh gateway", answers_a_few);
+    eventually("it knows how far the cluster is", || (term() >> 32 == 2).then_some(()));
     stage.end();
 }
 

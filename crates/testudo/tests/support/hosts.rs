@@ -164,6 +164,13 @@ impl Client {
         run(async { client(&self.0).put(put).await }).map(drop)
     }
 
+    /// What the gateway shows as the Raft term.
+    pub(crate) fn term(&self) -> Result<u64, tonic::Status> {
+        let request = pb::RangeRequest { key: "term".into(), ..Default::default() };
+        let told = run(async { client(&self.0).range(request).await })?.into_inner();
+        Ok(told.header.map_or(0, |header| header.raft_term))
+    }
+
     pub(crate) fn delete(&self, key: &str) -> Result<(), tonic::Status> {
         let request = pb::DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() };
         run(async { client(&self.0).delete_range(request).await }).map(drop)
