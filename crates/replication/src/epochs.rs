@@ -382,7 +382,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     fn enter_epoch(&mut self) {
         let epoch = self.epoch();
         let is_over = |body: &Verified<Bundle>| match &body.message().request {
-            Request::Readmit(readmission) => readmission.epoch < epoch,
+            Request::Readmit(readmission, _) => readmission.epoch < epoch,
             _ => false,
         };
         let over = self.bodies.iter().filter(|(_, body)| is_over(body));
@@ -475,7 +475,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             && let Some(voting) = fx.candidate()
         {
             let readmission = Readmission { epoch: self.epoch(), incarnation, voting };
-            let bundle = Bundle { replier: self.me, request: Request::Readmit(readmission) };
+            let Some(proof) = fx.vouch(&readmission.digest(self.me, self.config.domain)) else {
+                return;
+            };
+            let request = Request::Readmit(readmission, proof);
+            let bundle = Bundle { replier: self.me, request };
             // EAGER: what it asks for is signed with its long-lived key, and promises nothing of its votes.
             fx.send_eager(Target::Others, ReplicaMessage::Bundle(bundle));
         }

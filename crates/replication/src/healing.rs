@@ -125,7 +125,7 @@ fn fate_of(system: &System, body: &Verified<Bundle>) -> Fate {
         return Fate::Done;
     }
     match body.message().request {
-        Request::Readmit(_) | Request::Convict(_) => Fate::Done,
+        Request::Readmit(..) | Request::Convict(_) => Fate::Done,
         Request::Register { nonce } if system.opening(client, nonce).is_some() => Fate::Done,
         Request::Register { .. } => Fate::Unknown,
         // Its session may be opened in a slot that executes yet.
@@ -165,12 +165,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let (since, periods) = self.healing.starved;
         let periods = if since == slot { periods + 1 } else { 1 };
         self.healing.starved = (slot, periods);
-        // There is a state that covers the slot.
-        if periods >= STARVED
-            && let Some(ahead) = self.checkpoints.ahead_slot()
-        {
+        // There is a state that covers the slot, or others are asked for one: they may have let go of what that covers.
+        if periods >= STARVED {
             self.healing.starved = (slot, 0);
-            self.on_behind(ahead, fx);
+            let goal = self.checkpoints.ahead_slot().unwrap_or_else(|| self.order.known());
+            self.on_behind(goal, fx);
         }
     }
 

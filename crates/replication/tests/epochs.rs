@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::{Cluster, Key, Tape, Timer, client, public};
+use cluster::{Cluster, Key, Tape, Timer, client, hash, public};
 use testudo_contracts::Standing;
 use testudo_core::{
     Certificate, Domain, Epoch, Evidence, Incarnation, Peer, PublicKey, ReplicaId, Slot, Verified,
@@ -301,7 +301,9 @@ fn only_a_replica_itself_asks_to_come_back() {
         voting: PublicKey([9; 32]),
     };
     let ask = |from: Peer, key: &Key, epoch: u64| {
-        let request = Request::Readmit(readmission(epoch));
+        let asked = readmission(epoch);
+        let proof = hash(&asked.voting, &asked.digest(ReplicaId(3), context.domain));
+        let request = Request::Readmit(asked, proof);
         let bundle = ReplicaMessage::Bundle(Bundle { replier: ReplicaId(0), request });
         let sealed: Verified<cluster::Message> = Verified::seal(bundle, from, context.domain, key);
         sealed.signed().verify(from, &context).is_ok()
@@ -309,6 +311,7 @@ fn only_a_replica_itself_asks_to_come_back() {
     let (three, two) = (Peer::Replica(ReplicaId(3)), Peer::Replica(ReplicaId(2)));
     assert!(ask(three, &Key::of(three), 0));
     assert!(!ask(three, &Key::of(two), 0), "another's key");
+    assert!(!ask(two, &Key::of(two), 0), "a key that another has shown to be its own");
     assert!(
         ask(three, &Key::of(three), 1),
         "in another epoch it is heard, and refused when it executes"

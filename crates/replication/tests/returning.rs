@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::{Cluster, Key, Tape, Timer, public};
+use cluster::{Cluster, Key, Tape, Timer, hash, public};
 use testudo_contracts::{Batch, Standing};
 use testudo_core::{
     Digest, Domain, Epoch, Evidence, Incarnation, Lost, Peer, Position, ReplicaId, Signed, Slot,
@@ -93,13 +93,12 @@ fn asked(id: u16, epoch: u64, request: Request) -> Signed<Bundle> {
     Verified::seal(bundle, peer, domain, &Key::of(peer)).signed()
 }
 
+/// Replica 3 asks to come back.
 fn readmission(epoch: u64) -> Request {
-    let (epoch, incarnation) = (Epoch(epoch), Incarnation(1));
-    Request::Readmit(Readmission {
-        epoch,
-        incarnation,
-        voting: public(Peer::Client(cluster::client(9))),
-    })
+    let voting = public(Peer::Client(cluster::client(9)));
+    let asked = Readmission { epoch: Epoch(epoch), incarnation: Incarnation(1), voting };
+    let proof = hash(&voting, &asked.digest(ReplicaId(3), Domain::default()));
+    Request::Readmit(asked, proof)
 }
 
 fn unfounded(accused: u16) -> Request {

@@ -36,6 +36,12 @@ impl SimKeys {
         self.secrets.insert(public, secret);
         SimSigner { public, secret: Rc::new(secret) }
     }
+
+    /// The signer with this key, for what no node could do.
+    pub(crate) fn signer(&self, key: &PublicKey) -> Option<SimSigner> {
+        let secret = Rc::new(*self.secrets.get(key)?);
+        Some(SimSigner { public: *key, secret })
+    }
 }
 
 fn hash(secret: &Secret, digest: &Digest) -> Signature {
@@ -119,6 +125,11 @@ impl Purse {
     /// The key that it would come back under.
     pub(crate) fn candidate(&self) -> Option<PublicKey> {
         self.candidate.as_ref().map(SimSigner::public)
+    }
+
+    /// The candidate's signature.
+    pub(crate) fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.candidate.as_ref().map(|key| key.sign(digest))
     }
 
     /// Makes a candidate if there is none.

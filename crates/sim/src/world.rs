@@ -6,6 +6,7 @@
 //! starts (a message under way, a timer that runs, a flush) is handed to the scheduler as [`Pending`].
 
 mod fault;
+mod flawed;
 mod harm;
 mod speak;
 mod stated;
@@ -570,6 +571,12 @@ impl<S: System> World<S> {
     pub fn message(&self, number: u64) -> Option<S::Message> {
         let packet = self.wire.get(&number)?;
         Verified::replay(packet.frame.signed.clone()).ok().map(Verified::into_message)
+    }
+
+    /// The frame of a message under way.
+    #[must_use]
+    pub fn frame(&self, number: u64) -> Option<Signed<S::Message>> {
+        self.wire.get(&number).map(|packet| packet.frame.signed.clone())
     }
 
     /// Whether a message under way is a node's word to itself.

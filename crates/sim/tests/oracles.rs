@@ -195,7 +195,9 @@ fn copies_convict(shown: &[(u64, &str)]) -> bool {
     copies.held(Slot(2), &state("2"));
     shown.iter().any(|(slot, value)| {
         let (slot, state) = (Slot(*slot), state(value));
-        copies.published(0, &Published { slot, time: Time(0), epoch: Epoch(0), view: View(0), state }).is_some()
+        copies
+            .published(0, &Published { slot, time: Time(0), epoch: Epoch(0), view: View(0), state })
+            .is_some()
     })
 }
 

@@ -38,7 +38,7 @@ impl Oracle for Honesty {
     }
     fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
         let Event::Rejected(letter, why) = event else { return Ok(()) };
-        // A node that is an epoch ahead or behind refuses rightly, also to be shown once more what led there.
+        // A node that is an epoch ahead or behind refuses rightly, also to be shown what leads on from an epoch that it has not reached.
         let is_other_epoch = **why == *Rejection::Domain.to_string()
             || **why == *Rejection::Invalid(Invalid(ELSEWHERE)).to_string();
         if is_other_epoch

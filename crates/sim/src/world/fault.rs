@@ -149,6 +149,11 @@ impl<S: System> World<S> {
         }
     }
 
+    /// From now on a node may say what its automaton does not, and does so when it is told to.
+    pub fn suborn(&mut self, node: NodeId) {
+        self.nodes[node.index()].is_correct = false;
+    }
+
     /// The signature on a message under way is wrong, as a sender may make it for some of its receivers.
     pub fn spoil(&mut self, number: u64) {
         let Some(packet) = self.wire.get_mut(&number) else { return };

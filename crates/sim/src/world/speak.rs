@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::codec::encode_bytes;
 use testudo_core::{
-    Decode, Digest, Encode, Header, Message, Peer, Proof, Signed, Signer, Strength, Target,
-    Verified, limits,
+    Decode, Digest, Encode, Header, Message, Peer, Proof, ReplicaId, Signed, Signer, Strength,
+    Target, Verified, limits,
 };
 
 impl<S: System> World<S> {
@@ -68,6 +68,9 @@ impl<S: System> World<S> {
                 let frame = foreign_frame(node, signed);
                 self.post(node, saying.to, &frame, None, saying.after);
             }
+            Words::Stolen(message) => {
+                self.say_stolen(node, saying.to, &message, saying.after, place);
+            }
             Words::Noise(protocol, kind, strength, body) => {
                 let header = Header {
                     domain: place.domain,
@@ -79,6 +82,29 @@ impl<S: System> World<S> {
                     let frame = foreign_frame(node, signed);
                     self.post(node, saying.to, &frame, None, saying.after);
                 }
+            }
+        }
+    }
+
+    /// Says something as each replica that has come back, under the voting key that it had at first.
+    fn say_stolen(
+        &mut self,
+        node: NodeId,
+        to: Peer,
+        message: &S::Message,
+        after: Duration,
+        place: &Place,
+    ) {
+        let first = self.setup.membership.clone();
+        let old = first.members.iter().zip(&place.membership.members).enumerate();
+        let retired = old.filter(|(_, (then, now))| then.voting != now.voting);
+        for (index, (then, _)) in retired {
+            let victim = Peer::Replica(ReplicaId(index as u16));
+            let Some(stolen) = self.keys.signer(&then.voting) else { continue };
+            if victim != self.nodes[node.index()].peer {
+                let sealed = Verified::seal(message.clone(), victim, place.domain, &stolen);
+                let frame = foreign_frame(node, sealed.signed());
+                self.post(node, to, &frame, None, after);
             }
         }
     }
