@@ -113,8 +113,13 @@ where
         let is_lost = loaded == Loaded::Lost;
         let known = essentials(loaded)?;
         // Before the log is opened, which begins one where there is none.
-        let amnesia = amnesia(known, is_lost, has_log(&disk)?, had_data);
+        let has_log = has_log(&disk)?;
+        let amnesia = amnesia(known, is_lost, has_log, had_data);
         let mut essentials = known.unwrap_or_default();
+        if !has_log {
+            // Positions begin anew, and what is written from now on matters.
+            essentials.forgotten = Position(0);
+        }
         if let Some(what) = amnesia {
             tracing::error!(
                 "{what}: this replica has forgotten what it said; it follows the others, and votes again only under a new \
@@ -127,8 +132,12 @@ where
                 .store(&essentials.framed())
                 .map_err(|error| StorageError::caused("write the superblock", error))?;
         }
-        let forgotten = essentials.forgotten;
         let (log, found) = Self::open_log(&disk, identity)?;
+        if essentials.amnesia.is_some() {
+            // Nobody knows what lies before the records that are left. That is said as long as it matters, and no longer.
+            essentials.forgotten = essentials.forgotten.max(Position(found.first));
+        }
+        let forgotten = essentials.forgotten;
         let mut lost = lost(&found, forgotten);
         // Without a promise nothing that was said is known, whatever is written from now on.
         if essentials.amnesia.is_some() {
