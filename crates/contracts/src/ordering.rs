@@ -280,11 +280,15 @@ pub trait Ordering:
     fn begin(config: OrderConfig, me: Peer, fx: &mut Effects<'_, Self>) -> Self {
         Self::start(config, me, Past::none(), fx)
     }
-    /// Judges evidence as a third party: with the members' keys, and nobody's word.
-    #[must_use]
-    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
-        let _ = (evidence, context);
-        false
+    /// What it holds certificates for that may have been decided after [`Ordering::executed`], and is not known to be: the
+    /// slots from there on without a gap, each with the batch of its highest view. Whatever was decided, so many hold a
+    /// certificate for it as make a quorum.
+    fn undecided(&self) -> Vec<(Slot, Batch)> {
+        Vec::new()
+    }
+    /// Takes the evidence that it has handed to its driver since this was asked last: the layer above may have it ordered.
+    fn take_accusations(&mut self) -> Vec<Evidence> {
+        Vec::new()
     }
     /// The view that it is in, or is changing to.
     fn view(&self) -> View;

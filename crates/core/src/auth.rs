@@ -8,15 +8,14 @@
 //! epoch, protocol, kind and sender. So no statement counts in a place where it was not made.
 
 mod certificate;
+mod membership;
 
 pub use certificate::{Certificate, Evidence};
+pub use membership::{Base, Member, Membership};
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
 use crate::digest::Digest;
-use crate::fault::FaultModel;
-use crate::ids::{
-    ClusterId, Epoch, GroupId, Incarnation, Kind, Peer, ProtocolId, PublicKey, ReplicaId, Slot,
-};
+use crate::ids::{ClusterId, Epoch, GroupId, Kind, Peer, ProtocolId, PublicKey, ReplicaId};
 use crate::limits;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -42,6 +41,7 @@ impl Domain {
     pub const fn of(self, validity: Validity) -> Self {
         match validity {
             Validity::Epoch => self,
+            Validity::Of(epoch) => Self { epoch, ..self },
             Validity::Group => Self { epoch: Epoch(0), ..self },
         }
     }
@@ -52,6 +52,8 @@ impl Domain {
 pub enum Validity {
     /// In the epoch that it was made in, and never in another.
     Epoch,
+    /// In this epoch, whenever it was made: for whoever is still there.
+    Of(Epoch),
     /// As long as the group lives: what clients ask for, and what leads from one epoch to the next.
     Group,
 }
@@ -136,84 +138,6 @@ pub trait Verifier {
     }
 }
 
-/// A replica as its cluster knows it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Member {
-    /// Its long-lived key, which its channels are pinned to and which evidence follows.
-    pub identity: PublicKey,
-    /// The key that its statements are signed with in this incarnation.
-    pub voting: PublicKey,
-    /// How often it has come back under a new voting key.
-    pub incarnation: Incarnation,
-}
-crate::wire_struct!(Member { identity, voting, incarnation });
-
-/// One configuration: who belongs to it, and what it claims to survive. Replica i is the i-th member.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Membership {
-    /// The configuration's number.
-    pub epoch: Epoch,
-    /// The replicas, by id.
-    pub members: Vec<Member>,
-    /// What this configuration claims to survive; checked against the bounds before it is used.
-    pub model: FaultModel,
-    /// What it begins with: the state that the epoch before has ended in.
-    pub base: Base,
-}
-
-/// The state that an epoch begins with. Whoever knows the membership knows that it is right, so it needs no certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Base {
-    /// The last slot of the epoch before; 0 for the first epoch, which begins with the genesis.
-    pub slot: Slot,
-    /// The digest of the state after it.
-    pub state: Digest,
-}
-crate::wire_struct!(Base { slot, state });
-
-impl Base {
-    /// What the first epoch begins with.
-    pub const GENESIS: Self = Self { slot: Slot(0), state: Digest::ZERO };
-}
-
-impl Membership {
-    /// The configuration that a cluster begins with.
-    #[must_use]
-    pub const fn first(members: Vec<Member>, model: FaultModel) -> Self {
-        Self { epoch: Epoch(0), members, model, base: Base::GENESIS }
-    }
-    /// n, the number of replicas.
-    #[must_use]
-    pub fn n(&self) -> usize {
-        self.members.len()
-    }
-    /// The ids 0..n.
-    pub fn replicas(&self) -> impl DoubleEndedIterator<Item = ReplicaId> + use<> {
-        (0..self.members.len()).map(|i| ReplicaId(i as u16))
-    }
-    /// The member with that id.
-    #[must_use]
-    pub fn member(&self, id: ReplicaId) -> Option<&Member> {
-        self.members.get(usize::from(id.0))
-    }
-    /// The key that `peer` signs with: a replica's voting key, a client's own.
-    #[must_use]
-    pub fn key(&self, peer: Peer) -> Option<PublicKey> {
-        match peer {
-            Peer::Replica(id) => self.member(id).map(|member| member.voting),
-            Peer::Client(key) => Some(key),
-        }
-    }
-    /// The long-lived key of `peer`: a replica's identity, a client's own.
-    #[must_use]
-    pub fn identity(&self, peer: Peer) -> Option<PublicKey> {
-        match peer {
-            Peer::Replica(id) => self.member(id).map(|member| member.identity),
-            Peer::Client(key) => Some(key),
-        }
-    }
-}
-
 /// What verification is a function of, beside the message: the domain, its members and their keys.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -223,6 +147,19 @@ pub struct Context<'a> {
     pub membership: &'a Membership,
     /// The acceptance predicate.
     pub verifier: &'a dyn Verifier,
+}
+
+impl<'a> Context<'a> {
+    /// The same in this epoch or an earlier one: what was said then counts for nothing any more but against who said it.
+    #[must_use]
+    pub fn at(&self, epoch: Epoch) -> Option<Self> {
+        let mut membership: &'a Membership = self.membership;
+        while membership.epoch > epoch {
+            membership = membership.before.as_deref()?;
+        }
+        let domain = Domain { epoch, ..self.domain };
+        (membership.epoch == epoch).then_some(Self { domain, membership, ..*self })
+    }
 }
 
 impl fmt::Debug for Context<'_> {
@@ -268,6 +205,12 @@ pub trait Message: Clone + fmt::Debug + Sized {
     /// # Errors
     /// When it is not what its kind promises.
     fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid>;
+    /// Judges evidence as a third party: with the members' keys, and nobody's word. A function of its arguments alone.
+    #[must_use]
+    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
+        let _ = (evidence, context);
+        false
+    }
 }
 
 /// A statement that may enter certificates: one kind of signed message, on its own.
@@ -276,6 +219,8 @@ pub trait Statement: Encode + Decode + Clone + Eq + fmt::Debug {
     const PROTOCOL: ProtocolId;
     /// The kind of message that says it; that message's body is this statement's encoding.
     const KIND: Kind;
+    /// With which of a replica's keys it is signed.
+    const STRENGTH: Strength = Strength::Signature;
 }
 
 /// Why a frame was not believed.
@@ -393,7 +338,9 @@ impl<M: Message> Signed<M> {
             return Err(Rejection::Domain);
         }
         let message = self.read().map_err(Rejection::Malformed)?;
-        if self.header.domain != context.domain.of(message.validity()) {
+        let validity = message.validity();
+        let is_over = matches!(validity, Validity::Of(epoch) if epoch != context.domain.epoch);
+        if is_over || self.header.domain != context.domain.of(validity) {
             return Err(Rejection::Domain);
         }
         let members = context.membership;

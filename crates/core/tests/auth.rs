@@ -58,6 +58,7 @@ impl Message for Word {
     fn validity(&self) -> Validity {
         match self {
             Self::Plea(_) => Validity::Group,
+            Self::Whisper(epoch @ 100..) => Validity::Of(Epoch(epoch - 100)),
             _ => Validity::Epoch,
         }
     }
@@ -136,6 +137,7 @@ fn membership() -> Membership {
         members: (0..4).map(member).collect(),
         model: FaultModel::byzantine(1),
         base: Base::GENESIS,
+        before: None,
     }
 }
 
@@ -202,6 +204,20 @@ fn what_outlives_epochs_says_so_by_its_kind() {
     let elsewhere = Domain { group: GroupId(9), ..domain() };
     let foreign = Verified::seal(Word::Plea(7), replica(1), elsewhere, &Key(voting(1)));
     assert_eq!(hear(travel(&foreign), replica(1)).err(), Some(Rejection::Domain));
+}
+
+/// What is said of an epoch that is over is for those who are still there, and bears its number.
+#[test]
+fn what_is_said_of_an_epoch_is_heard_in_that_epoch_alone() {
+    let (membership, later) = (membership(), Domain { epoch: Epoch(9), ..domain() });
+    let said = Verified::seal(Word::Whisper(103), replica(1), later, &Key(voting(1)));
+    assert_eq!(said.header().domain, domain());
+    assert!(hear(travel(&said), replica(1)).is_ok());
+    let context = Context { domain: later, membership: &membership, verifier: &Hashes };
+    assert_eq!(travel(&said).verify(replica(1), &context).err(), Some(Rejection::Domain));
+    // One that bears another number than it speaks of is nobody's.
+    let twisted = Verified::seal(Word::Whisper(7), replica(1), later, &Key(voting(1)));
+    assert_eq!(hear(travel(&twisted), replica(1)).err(), Some(Rejection::Domain));
 }
 
 /// A voting key does not certify, and a long-lived key does not vote.

@@ -158,15 +158,14 @@ impl<O: Ordering> Protocol for Client<O> {
     }
 
     fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O>) {
-        if let (ReplicaMessage::Reply(reply), Some(replica)) =
-            (message.message(), message.replica())
-        {
-            // It may have been verified before the epoch ended that it belongs to.
-            if message.header().domain.epoch == self.config.membership.epoch {
-                self.on_reply(replica, reply, fx);
-            }
-        } else if let ReplicaMessage::Succession(succession) = message.message() {
-            self.on_succession(succession, fx);
+        // It may have been verified before the epoch ended that it belongs to.
+        if message.header().domain.epoch != self.config.membership.epoch {
+            return;
+        }
+        match (message.message(), message.replica()) {
+            (ReplicaMessage::Reply(reply), Some(replica)) => self.on_reply(replica, reply, fx),
+            (ReplicaMessage::Succession(succession), _) => self.on_succession(succession, fx),
+            _ => {}
         }
     }
 

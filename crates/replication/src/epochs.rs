@@ -12,9 +12,12 @@
 //! One that has lost its promises ([`Standing::Forgotten`]) is a witness until it comes back under a new voting key. It asks
 //! for that by itself, once its state is as good as the others'.
 
+use crate::decree::Decree;
+use crate::executor::Replicated;
 use crate::hearing::Hearing;
 use crate::judge::Judgements;
 use crate::message::{Bundle, Readmission, ReplicaMessage, Request};
+use crate::recent::Recent;
 use crate::record::{Record, Records, Timer};
 use crate::replica::{Fx, Replica};
 use crate::status::{Comeback, Event, Health};
@@ -27,8 +30,8 @@ use testudo_contracts::{
     OrderOutput, Ordering, Service, StableCheckpoint, Standing, Waiting, base_checkpoint,
 };
 use testudo_core::{
-    Digest, Epoch, Incarnation, Lost, Membership, Past, Peer, Position, Promise, ReplicaId, Slot,
-    Target, Time, Verified,
+    Certificate, Digest, Epoch, Incarnation, Lost, Membership, Past, Peer, Position, Promise,
+    ReplicaId, Slot, Target, Time, Verified, View,
 };
 
 /// Where the replica is among epochs.
@@ -99,6 +102,21 @@ impl<R> Epochs<R> {
         }
     }
 
+    /// The state is one from before the last slot: that is executed again.
+    pub(crate) const fn reopen(&mut self) {
+        self.end = None;
+    }
+
+    /// Whether the ordering was told that its epoch is over: what it decides after that is void.
+    pub(crate) const fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// The epoch of the ordering.
+    pub(crate) const fn ordered(&self) -> Epoch {
+        self.ordered
+    }
+
     /// The slot that has ended the epoch.
     pub(crate) const fn end(&self) -> Option<Slot> {
         self.end
@@ -117,6 +135,19 @@ impl<R> Epochs<R> {
     /// Whether the ordering of this epoch has not begun.
     pub(crate) fn awaits(&self, epoch: Epoch) -> bool {
         self.ordered < epoch
+    }
+
+    /// What led from the first epoch to this one, as far as it is known.
+    pub(crate) fn lineage(&self, epoch: Epoch) -> &[Succession] {
+        let count = usize::try_from(epoch.0).unwrap_or(usize::MAX).min(self.successions.len());
+        &self.successions[..count]
+    }
+
+    /// It orders under a key from now on that was never signed with. That has promised nothing but this, and nothing of what it
+    /// has said is lost, whatever those before it had said.
+    fn be_reborn(&mut self, promise: Promise) {
+        self.promise = Some(promise);
+        self.lost.clear();
     }
 
     /// What led to the present epoch.
@@ -142,7 +173,8 @@ impl<R> Epochs<R> {
     /// Takes what the ordering is to be told: that its epoch is over. After a start it first finds out what it has said: as
     /// long as nobody is in the next epoch all must sign the state that this one has ended with, and perhaps all have started.
     pub(crate) fn take_stop(&mut self, standing: Standing, epoch: Epoch) -> bool {
-        let has_ended_here = self.end.is_some() && self.ordered == epoch;
+        let is_beyond = self.promise.is_some_and(|promise| promise.epoch > epoch);
+        let has_ended_here = self.end.is_some() && self.ordered == epoch && !is_beyond;
         let is_early = standing == Standing::Joining && has_ended_here;
         let is_due = self.is_stopping && !self.is_stopped && !is_early;
         if is_due {
@@ -157,11 +189,6 @@ impl<R> Epochs<R> {
     fn may_have_lost(&self, epoch: Epoch) -> bool {
         let is_known = self.promise.is_none_or(|promise| promise.epoch >= epoch);
         is_known && self.lost.iter().any(|lost| lost.tag.is_none())
-    }
-
-    /// It goes on under a key that it has never signed with.
-    fn renew(&mut self) {
-        (self.promise, self.lost) = (None, Vec::new());
     }
 
     /// What the ordering of this epoch is started with, given the promise; none if it has promised nothing there yet.
@@ -238,22 +265,30 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// These order from now on. Their ordering begins here once the state is there that the epoch begins with.
     fn adopt(&mut self, succession: Succession, next: Membership, fx: &mut Fx<'_, O, S>) {
+        let planned = self.planned(&succession, fx);
         let index = succession.from.0 as usize;
         if self.epochs.successions.get(index).is_none() {
             fx.persist(Record::Succession(Box::new(succession.clone())));
             Arc::make_mut(&mut self.epochs.successions).push(succession);
         }
-        let voting = next.member(self.me).map(|member| member.voting);
-        if voting.is_some() && voting == fx.candidate() {
-            // Nobody has ever signed with the key that it has come back under, so nothing that it has forgotten matters.
-            self.epochs.renew();
-        }
+        self.come_back(&next, fx);
         fx.members(next.clone());
         self.config.domain.epoch = next.epoch;
         self.config.membership = next;
         self.epochs.is_stopping = true;
         self.epochs.hearing = Hearing::default();
+        if !self.replaying {
+            // There may be another epoch after it.
+            self.say_hello(fx);
+        }
         self.void_decided();
+        if let Some(state) = planned {
+            self.state = state;
+            self.recent = Recent::default();
+            self.settle_bodies();
+            self.healing.generation += 1;
+            self.snapshots.demand();
+        }
         let Some(base) = base_checkpoint(&self.config.membership) else { return };
         let slot = base.statement().slot;
         let is_there = self.state.slot == slot && self.state.digest() == base.statement().state;
@@ -271,6 +306,42 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             // It went on where all others have ended, or has ended otherwise: nothing of it is right.
             self.health = Health::Well;
             self.fall_ill(Health::Diverged(slot), fx);
+        }
+    }
+
+    /// If these members name the key that this replica has asked to come back under, it has forgotten nothing any more.
+    fn come_back(&mut self, next: &Membership, fx: &mut Fx<'_, O, S>) {
+        let Some(member) = next.member(self.me) else { return };
+        if fx.candidate() == Some(member.voting) {
+            let (epoch, incarnation) = (next.epoch, member.incarnation);
+            let promise = Promise { epoch, view: View(0), incarnation };
+            self.epochs.be_reborn(promise);
+            self.checkpoints.sign_anew();
+            // Before anything is signed with the key: a replica that has lost its promises knows by this that it has one again.
+            fx.promise(promise);
+        }
+    }
+
+    /// What led from the first epoch to this one: it shows who ordered then to whoever knows who did at first.
+    pub fn lineage(&self, epoch: Epoch) -> &[Succession] {
+        self.epochs.lineage(epoch)
+    }
+
+    /// The state that a decree says the next epoch begins with, if it is this replica's own that was meant.
+    fn planned(&self, succession: &Succession, fx: &mut Fx<'_, O, S>) -> Option<Replicated> {
+        let decree = succession.decree()?;
+        let plan = self.plan(&decree.returning, &mut |run| fx.guard(run)).ok()?;
+        (plan.decree == *decree).then_some(plan.state)
+    }
+
+    /// People have decided that the epoch is over. Does nothing if they meant another epoch, or another state than this
+    /// replica has.
+    pub(crate) fn obey(&mut self, decree: Certificate<Decree>, fx: &mut Fx<'_, O, S>) {
+        let succession = Succession::decreed(decree);
+        if let Ok(next) = succession.membership(&self.config.membership)
+            && self.planned(&succession, fx).is_some()
+        {
+            self.adopt(succession, next, fx);
         }
     }
 
@@ -301,6 +372,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.epochs.end = None;
         self.epochs.is_stopping = self.epochs.promise.is_some_and(|said| said.epoch > epoch);
         self.epochs.is_stopped = false;
+        let base = self.config.membership.base.slot;
+        if self.state.slot > base && self.healing.restored.is_none() {
+            // It begins with a later state than all others, which the ordering must know of.
+            self.healing.restored = self.checkpoints.certificate().cloned();
+        }
         self.enter_epoch();
         fx.output(Event::epoch_of(&self.config.membership));
         Some(outputs)
@@ -310,8 +386,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     fn enter_epoch(&mut self) {
         let epoch = self.epoch();
         let is_over = |body: &Verified<Bundle>| match &body.message().request {
-            Request::Readmit(readmission) => readmission.epoch < epoch,
-            Request::Register { .. } | Request::Operations { .. } => false,
+            Request::Readmit(readmission, _) => readmission.epoch < epoch,
+            _ => false,
         };
         let over = self.bodies.iter().filter(|(_, body)| is_over(body));
         let over: Vec<Digest> = over.map(|(digest, _)| *digest).collect();
@@ -353,8 +429,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// Somebody says in which epoch it is. Whoever is behind is shown how that one ended.
+    /// Somebody says in which epoch it is. Whoever is behind is shown how that one ended; whoever is ahead is asked.
     pub(crate) fn on_hello(&mut self, from: Peer, epoch: Epoch, fx: &mut Fx<'_, O, S>) {
+        if epoch > self.epoch() && from.replica().is_some() && self.budgets.may_ask(from) {
+            self.keep_budget(fx);
+            // EAGER: a question promises nothing.
+            fx.send_eager(from, ReplicaMessage::Hello(self.epoch()));
+        }
         let Some(succession) = self.epochs.successions.get(epoch.0 as usize) else { return };
         if epoch < self.epoch() && self.may_be_told(from) && self.budgets.may_ask(from) {
             let succession = Box::new(succession.clone());
@@ -386,6 +467,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.say_hello(fx);
         }
         self.ask_to_come_back(fx);
+        self.accuse_again(fx);
         self.watch_epoch(fx);
     }
 
@@ -397,7 +479,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             && let Some(voting) = fx.candidate()
         {
             let readmission = Readmission { epoch: self.epoch(), incarnation, voting };
-            let bundle = Bundle { replier: self.me, request: Request::Readmit(readmission) };
+            let Some(proof) = fx.vouch(&readmission.digest(self.me, self.config.domain)) else {
+                return;
+            };
+            let request = Request::Readmit(readmission, proof);
+            let bundle = Bundle { replier: self.me, request };
             // EAGER: what it asks for is signed with its long-lived key, and promises nothing of its votes.
             fx.send_eager(Target::Others, ReplicaMessage::Bundle(bundle));
         }
@@ -414,7 +500,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         else {
             return Comeback::NoKey;
         };
-        if self.health != Health::Well || self.state.slot < self.order.known() {
+        if self.health != Health::Well
+            || self.state.slot.0 + self.config.checkpoint_interval < self.order.known().0
+        {
             return Comeback::Follows;
         }
         let incarnation = member.incarnation.next();

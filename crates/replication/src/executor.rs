@@ -223,7 +223,9 @@ impl Replicated {
         } else {
             match &bundle.request {
                 // Whoever checked it has seen to it that no client asks for that.
-                Request::Readmit(_) => (refuse(&ReplyBody::NotAdmitted), false),
+                Request::Readmit(..) | Request::Convict(_) => {
+                    (refuse(&ReplyBody::NotAdmitted), false)
+                }
                 Request::Register { nonce } => {
                     self.system.register(client, *nonce, digest, moment.slot)
                 }
@@ -250,9 +252,15 @@ impl Replicated {
 
     /// Executes what a replica asks for, of the slot that [`Replicated::begin`] began. It may end the epoch.
     pub fn administer(&mut self, replica: ReplicaId, bundle: &Bundle, moment: &Moment) {
-        let Request::Readmit(readmission) = &bundle.request else { return };
-        if self.system.readmit(replica, readmission, moment.time).is_ok() {
-            let item = Digest::of_parts(&[MEMBERS, &readmission.to_bytes()]);
+        let has_effect = match &bundle.request {
+            Request::Readmit(readmission, _) => {
+                self.system.readmit(replica, readmission, moment.time).is_ok()
+            }
+            Request::Convict(evidence) => self.system.convict(evidence.accused),
+            Request::Register { .. } | Request::Operations { .. } => false,
+        };
+        if has_effect {
+            let item = Digest::of_parts(&[MEMBERS, &bundle.request.to_bytes()]);
             self.outcome = link(self.outcome, moment.slot, item);
         }
     }
@@ -262,8 +270,11 @@ impl Replicated {
     pub fn admits(&self, sender: Peer, bundle: &Bundle) -> bool {
         match (sender, &bundle.request) {
             (Peer::Client(client), _) => self.system.admits(client),
-            (Peer::Replica(replica), Request::Readmit(readmission)) => {
+            (Peer::Replica(replica), Request::Readmit(readmission, _)) => {
                 self.system.may_readmit(replica, readmission, self.time).is_ok()
+            }
+            (Peer::Replica(_), Request::Convict(evidence)) => {
+                !self.system.is_convicted(evidence.accused)
             }
             (Peer::Replica(_), _) => false,
         }
@@ -287,7 +298,7 @@ impl Replicated {
                     Admission::Execute | Admission::Refuse(_) => None,
                 }
             }
-            Request::Readmit(_) => None,
+            Request::Readmit(..) | Request::Convict(_) => None,
         }
     }
 

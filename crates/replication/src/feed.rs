@@ -4,11 +4,11 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, StableCheckpoint};
 use testudo_core::{
-    Context, Decode, DecodeError, Digest, Encode, Invalid, Reader, Signed, Slot, Time, View,
-    limits, wire_enum, wire_struct,
+    Context, Decode, DecodeError, Digest, Encode, Invalid, Message, Reader, Signed, Slot, Time,
+    View, limits, wire_enum, wire_struct,
 };
 
-use crate::message::Bundle;
+use crate::message::{Bundle, check_body};
 use testudo_state::sync::{Node, Place, Summary};
 
 /// "In this epoch I have finally executed this slot." The chains bind every slot before it, too, so that a voucher
@@ -57,11 +57,11 @@ wire_struct!(Feed { voucher, batch, bodies });
 
 impl Feed {
     /// Checks the bodies' signatures and the limits.
-    pub(crate) fn validate(&self, context: &Context<'_>) -> Result<(), Invalid> {
+    pub(crate) fn validate<M: Message>(&self, context: &Context<'_>) -> Result<(), Invalid> {
         if !self.batch.is_well_formed() || self.bodies.len() > limits::BATCH_BUNDLES {
             return Err(Invalid("a decided slot is malformed"));
         }
-        self.bodies.iter().try_for_each(|body| body.verify_embedded(context).map(drop))
+        self.bodies.iter().try_for_each(|body| check_body::<M>(body, context))
     }
 }
 

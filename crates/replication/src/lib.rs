@@ -22,10 +22,12 @@
 
 extern crate alloc;
 
+mod accusing;
 pub mod asking;
 mod budget;
 mod checkpoint;
 pub mod client;
+pub mod decree;
 mod due;
 mod epochs;
 mod execution;
@@ -56,6 +58,7 @@ mod work;
 
 pub use asking::{Alarm, Asked, Asker, Outcome};
 pub use client::{Client, ClientConfig, ClientInput, ClientOutput};
+pub use decree::{Decree, Plan, Returning, Unplanned};
 pub use executor::{Difference, Replicated};
 pub use feed::{Claim, Feed, Follow, Head, StateAnswer, StateAsk, Summaries, Tree, Voucher};
 pub use learner::{
@@ -67,6 +70,6 @@ pub use record::{Record, Timer};
 pub use replica::{Config, Replica};
 pub use snapshot::Snapshot;
 pub use status::{Comeback, Event, Health, Status};
-pub use succession::Succession;
+pub use succession::{Ground, Succession};
 pub use transfer::{Fetched, Progress, Transfer};
 pub use work::{Stretch, Work, Worked};

@@ -20,8 +20,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use testudo_contracts::Reading;
 use testudo_core::{
-    Base, Decode as _, Epoch, Member, Membership, Reader, ReplicaId, Time, limits, wire_enum,
-    wire_struct,
+    Decode as _, Epoch, Member, Membership, Reader, ReplicaId, Time, limits, wire_enum, wire_struct,
 };
 
 /// A member, and what became of it.
@@ -31,8 +30,10 @@ pub struct Registered {
     pub member: Member,
     /// When it came back of late, in agreed time: at most [`limits::READMISSIONS`].
     pub returns: Vec<Time>,
+    /// Whether it was shown to have signed what no correct replica signs. That is never forgotten.
+    pub is_convicted: bool,
 }
-wire_struct!(Registered { member, returns });
+wire_struct!(Registered { member, returns, is_convicted });
 
 /// An epoch and its members.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -57,6 +58,8 @@ pub enum Refusal {
     UsedKey,
     /// It has come back too often of late. It may again at this time.
     Ration(Time),
+    /// It is convicted of having lied.
+    Convicted,
 }
 
 wire_enum!(Refusal {
@@ -65,6 +68,7 @@ wire_enum!(Refusal {
     2 => Incarnation,
     3 => UsedKey,
     4 => Ration(until),
+    5 => Convicted,
 });
 
 impl fmt::Display for Refusal {
@@ -75,6 +79,7 @@ impl fmt::Display for Refusal {
             Self::Incarnation => "it has come back since, or counts wrongly",
             Self::UsedKey => "the key was used before",
             Self::Ration(_) => "it has come back too often of late",
+            Self::Convicted => "it is convicted of having lied",
         })
     }
 }
@@ -83,15 +88,12 @@ impl Configuration {
     /// What a cluster begins with.
     #[must_use]
     pub fn first(membership: &Membership) -> Self {
-        let register = |member: &Member| Registered { member: member.clone(), returns: Vec::new() };
+        let register = |member: &Member| Registered {
+            member: member.clone(),
+            returns: Vec::new(),
+            is_convicted: false,
+        };
         Self { epoch: membership.epoch, members: membership.members.iter().map(register).collect() }
-    }
-
-    /// The membership of the epoch that begins with this, after the one before.
-    #[must_use]
-    pub fn after(&self, before: &Membership, base: Base) -> Membership {
-        let members = self.members.iter().map(|one| one.member.clone()).collect();
-        Membership { epoch: self.epoch, members, model: before.model, base }
     }
 
     fn registered(&self, id: ReplicaId) -> Option<&Registered> {
@@ -139,8 +141,11 @@ impl System {
         if asked.epoch != configuration.epoch {
             return Err(Refusal::Epoch);
         }
-        let Registered { member, returns } =
+        let Registered { member, returns, is_convicted } =
             configuration.registered(id).ok_or(Refusal::Stranger)?;
+        if *is_convicted {
+            return Err(Refusal::Convicted);
+        }
         if asked.incarnation != member.incarnation.next() {
             return Err(Refusal::Incarnation);
         }
@@ -155,6 +160,41 @@ impl System {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether this replica is convicted of having lied.
+    #[must_use]
+    pub fn is_convicted(&self, id: ReplicaId) -> bool {
+        self.configuration().registered(id).is_some_and(|one| one.is_convicted)
+    }
+
+    /// Convicts a replica. False if there was nothing to change.
+    pub fn convict(&mut self, id: ReplicaId) -> bool {
+        let mut configuration = self.configuration();
+        let Some(one) = configuration.members.get_mut(usize::from(id.0)) else { return false };
+        let is_new = !core::mem::replace(&mut one.is_convicted, true);
+        if is_new {
+            self.write(MEMBERS, &configuration);
+        }
+        is_new
+    }
+
+    /// Makes these the members, as people have decided. The next epoch begins. False if a key among them was another's
+    /// before; then the state is of no use.
+    pub(crate) fn decree(&mut self, members: &[Member]) -> bool {
+        let mut configuration = self.configuration();
+        let mut is_right = configuration.members.len() == members.len();
+        for (one, next) in configuration.members.iter_mut().zip(members) {
+            if one.member != *next {
+                let entry = key(b'k', &next.voting.0, &[]);
+                is_right &= Reading::get(self.map(), &entry).is_none();
+                self.put(&entry, Arc::from([]));
+                one.member = next.clone();
+            }
+        }
+        configuration.epoch = configuration.epoch.next();
+        self.write(MEMBERS, &configuration);
+        is_right
     }
 
     /// Readmits a replica: the next epoch begins after this slot.

@@ -9,9 +9,9 @@ use core::fmt;
 use testudo_contracts::ordering::{CHECKPOINT, REPLICATION};
 use testudo_contracts::{Checkpoint, StableCheckpoint, check_stable};
 use testudo_core::{
-    Context, Decode, DecodeError, Digest, Encode, Epoch, Header, Incarnation, Invalid, Kind,
-    Message, Peer, ProtocolId, PublicKey, ReplicaId, Signed, Slot, Strength, Validity, View,
-    limits, wire_enum, wire_struct,
+    Context, Decode, DecodeError, Digest, Domain, Encode, Epoch, Evidence, Header, Incarnation,
+    Invalid, Kind, Message, Peer, ProtocolId, PublicKey, ReplicaId, Signature, Signed, Slot,
+    Strength, Validity, View, limits, wire_enum, wire_struct,
 };
 
 const BUNDLE: Kind = Kind(2);
@@ -48,12 +48,16 @@ pub enum Request {
         operations: Vec<Arc<[u8]>>,
     },
     /// A replica that does not know any more what it has promised asks to come back under a new voting key.
-    Readmit(Readmission),
+    /// The signature is that key's, on what is asked: nobody names a key that is another's.
+    Readmit(Readmission, Signature),
+    /// A replica shows what another has signed that no correct one signs: that one never comes back.
+    Convict(Evidence),
 }
 wire_enum!(Request {
     0 => Register { nonce },
     1 => Operations { session, sequence, operations },
-    2 => Readmit(readmission),
+    2 => Readmit(readmission, proof),
+    3 => Convict(evidence),
 });
 
 /// What a replica asks for that has lost its promises. It is good in the present epoch only: with each readmission another
@@ -68,6 +72,15 @@ pub struct Readmission {
     pub voting: PublicKey,
 }
 wire_struct!(Readmission { epoch, incarnation, voting });
+
+impl Readmission {
+    /// What the new voting key signs when this replica of this group asks.
+    #[must_use]
+    pub fn digest(&self, replica: ReplicaId, domain: Domain) -> Digest {
+        let domain = domain.of(Validity::Group).to_bytes();
+        Digest::of_parts(&[b"testudo readmission", &domain, &replica.to_bytes(), &self.to_bytes()])
+    }
+}
 
 /// A client's request as it is signed, sent to all replicas, and ordered by its digest.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,9 +99,10 @@ impl fmt::Debug for Bundle {
             Request::Operations { session, sequence, operations } => {
                 write!(f, "Bundle({session}.{sequence}, {} operations)", operations.len())
             }
-            Request::Readmit(Readmission { incarnation, .. }) => {
+            Request::Readmit(Readmission { incarnation, .. }, _) => {
                 write!(f, "Bundle(readmit as {incarnation:?})")
             }
+            Request::Convict(Evidence { accused, .. }) => write!(f, "Bundle(convict {accused:?})"),
         }
     }
 }
@@ -99,13 +113,13 @@ impl Bundle {
     pub const fn sequence(&self) -> Option<u64> {
         match self.request {
             Request::Operations { sequence, .. } => Some(sequence),
-            Request::Register { .. } | Request::Readmit(_) => None,
+            Request::Register { .. } | Request::Readmit(..) | Request::Convict(_) => None,
         }
     }
 
     /// The digest that it is ordered by when `client` signs it: that of its statement, so it binds the client too.
     #[must_use]
-    pub fn digest(&self, client: Peer, domain: testudo_core::Domain) -> Digest {
+    pub fn digest(&self, client: Peer, domain: Domain) -> Digest {
         let domain = domain.of(self.validity());
         let header = Header { domain, protocol: REPLICATION, kind: BUNDLE, sender: client };
         header.digest(&self.to_bytes())
@@ -125,12 +139,12 @@ impl Message for Bundle {
     fn strength(&self) -> Strength {
         match self.request {
             Request::Register { .. } | Request::Operations { .. } => Strength::Signature,
-            Request::Readmit(_) => Strength::Identity,
+            Request::Readmit(..) | Request::Convict(_) => Strength::Identity,
         }
     }
     fn validity(&self) -> Validity {
         // Whoever executes an old slot must be able to verify what is in it. A readmission names its epoch itself, and has no
-        // effect in another.
+        // effect in another; evidence convicts by the keys of its own.
         Validity::Group
     }
     fn encode_body(&self, out: &mut Vec<u8>) {
@@ -142,12 +156,26 @@ impl Message for Bundle {
             _ => Err(DecodeError::Unknown("kind")),
         }
     }
-    fn validate(&self, sender: Peer, _: &Context<'_>) -> Result<(), Invalid> {
+    fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid> {
         let operations = match (&self.request, sender) {
-            (Request::Readmit(_), Peer::Client(_)) => {
+            (Request::Readmit(..) | Request::Convict(_), Peer::Client(_)) => {
                 return Err(Invalid("a client asks as a replica"));
             }
-            (Request::Readmit(_), Peer::Replica(_)) => return Ok(()),
+            // Whether the evidence convicts, the protocol says that it is about (`check_bundle`).
+            (Request::Convict(_), Peer::Replica(_))
+                if self.to_bytes().len() > limits::EVIDENCE_BYTES =>
+            {
+                return Err(Invalid("evidence has too many bytes"));
+            }
+            (Request::Convict(_), Peer::Replica(_)) => return Ok(()),
+            (Request::Readmit(asked, proof), Peer::Replica(replica)) => {
+                let digest = asked.digest(replica, context.domain);
+                return if context.verifier.check(&asked.voting, &digest, proof) {
+                    Ok(())
+                } else {
+                    Err(Invalid("who asks to come back has not the key"))
+                };
+            }
             (_, Peer::Replica(_)) => return Err(Invalid("a replica asks as a client")),
             (Request::Register { .. }, Peer::Client(_)) => return Ok(()),
             (Request::Operations { operations, .. }, Peer::Client(_)) => operations,
@@ -303,7 +331,8 @@ impl<M: Message> Message for ReplicaMessage<M> {
         match self {
             Self::Order(message) => message.validity(),
             Self::Bundle(bundle) => bundle.validity(),
-            Self::Hello(_) | Self::Succession(_) => Validity::Group,
+            Self::Hello(_) => Validity::Group,
+            Self::Succession(succession) => Validity::Of(succession.from),
             _ => Validity::Epoch,
         }
     }
@@ -360,7 +389,10 @@ impl<M: Message> Message for ReplicaMessage<M> {
         };
         match self {
             Self::Order(message) => message.validate(sender, context),
-            Self::Bundle(bundle) => bundle.validate(sender, context),
+            Self::Bundle(bundle) => {
+                bundle.validate(sender, context)?;
+                check_bundle::<M>(bundle, context)
+            }
             Self::Checkpoint(_) | Self::Reply(_) | Self::Voucher(_) | Self::Claim(_) => {
                 from_replica()
             }
@@ -375,7 +407,7 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::StateAsk(StateAsk::Head | StateAsk::Certificate) => Ok(()),
             Self::Feed(feed) => {
                 from_replica()?;
-                feed.validate(context)
+                feed.validate::<M>(context)
             }
             Self::State(StateAnswer::Head(certificate, head, _)) => {
                 from_replica()?;
@@ -403,7 +435,7 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Bodies(bodies) => {
                 from_replica()?;
                 at_most(bodies.len(), limits::FETCH_ITEMS)?;
-                bodies.iter().try_for_each(|body| body.verify_embedded(context).map(drop))
+                bodies.iter().try_for_each(|body| check_body::<M>(body, context))
             }
             Self::Stable(certificate) => {
                 from_replica()?;
@@ -411,6 +443,29 @@ impl<M: Message> Message for ReplicaMessage<M> {
             }
         }
     }
+}
+
+/// Whether what a bundle says beyond its own form holds: one that accuses somebody holds evidence, of this epoch or an
+/// earlier one. Orderings say `M`.
+fn check_bundle<M: Message>(bundle: &Bundle, context: &Context<'_>) -> Result<(), Invalid> {
+    let Request::Convict(evidence) = &bundle.request else { return Ok(()) };
+    // Statements count in the epoch that they bear, and so they convict by its keys, whenever they come to light.
+    let first = evidence.statements.first().and_then(|frame| Signed::<M>::from_bytes(frame).ok());
+    let epoch = first.map(|signed| signed.header().domain.epoch);
+    let then = epoch.and_then(|epoch| context.at(epoch));
+    if then.is_some_and(|context| M::is_convicted(evidence, &context)) {
+        Ok(())
+    } else {
+        Err(Invalid("what is shown against a replica is no evidence"))
+    }
+}
+
+/// Checks a body that another message embeds.
+pub(crate) fn check_body<M: Message>(
+    body: &Signed<Bundle>,
+    context: &Context<'_>,
+) -> Result<(), Invalid> {
+    check_bundle::<M>(&body.verify_embedded(context)?, context)
 }
 
 fn at_most(count: usize, limit: usize) -> Result<(), Invalid> {

@@ -1,7 +1,9 @@
 //! The replica: an ordering below, a service above, and what joins them.
 
+use crate::accusing::Accusations;
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
+use crate::decree::Decree;
 use crate::due::Due;
 use crate::epochs::Epochs;
 use crate::executor::Replicated;
@@ -26,8 +28,8 @@ use testudo_contracts::{
     Batch, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service, Waiting,
 };
 use testudo_core::{
-    Digest, Done, Effects, Epoch, Lift, Message as _, Past, Peer, Position, Protocol, PublicKey,
-    ReplicaId, Rot, Slot, Validity, Verified, View, limits,
+    Certificate, Digest, Done, Effects, Epoch, Lift, Message as _, Past, Peer, Position, Protocol,
+    PublicKey, ReplicaId, Rot, Slot, Validity, Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
 
@@ -40,6 +42,9 @@ pub struct Config<S> {
     pub clients: BTreeSet<PublicKey>,
     /// What is replicated.
     pub service: S,
+    /// What people have decided after more had lost their promises than the cluster survives. Whoever hands it in has
+    /// checked its signatures; one that is not about this replica's epoch, or not about its state, does nothing.
+    pub decree: Option<Certificate<Decree>>,
 }
 
 /// State machine replication over one ordering and one service.
@@ -92,6 +97,8 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) extra: Extra,
     /// What peers may cost.
     pub(crate) budgets: Budgets,
+    /// What it can prove against others.
+    pub(crate) accusations: Accusations,
 }
 
 impl<O: Ordering, S: Service> fmt::Debug for Replica<O, S> {
@@ -151,12 +158,12 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
 
     fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O, S>) {
         // It may have been verified, or said, before the epoch ended that it belongs to.
-        let said_in = message.header().domain.epoch;
-        if message.message().validity() == Validity::Epoch && said_in != self.epoch() {
+        let (said_in, validity) = (message.header().domain.epoch, message.message().validity());
+        if validity != Validity::Group && said_in != self.epoch() {
             return;
         }
         if let Some(from) = message.replica().filter(|from| *from != self.me)
-            && message.message().validity() == Validity::Epoch
+            && validity == Validity::Epoch
         {
             self.epochs.hear(from);
         }
@@ -313,7 +320,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     fn invariants(&self) {
         self.order.invariants();
         assert_eq!(self.config.domain.epoch, self.epoch(), "speaks in another epoch");
-        if self.is_between_epochs() {
+        if self.is_between_epochs() || self.epochs.is_stopped() {
             return;
         }
         assert!(self.state.slot <= self.order.executed(), "executed more than was decided");
@@ -346,6 +353,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             self.execute_decided(fx);
             self.notice_recovery(fx);
             self.look_at_standing(fx);
+            self.accuse(fx);
             if self.replaying && self.epochs.end().is_some() {
                 self.go_on_as_before(fx);
             }
@@ -355,7 +363,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             let Some(input) = self.next_input(fx) else { return };
             let is_stable = matches!(input, OrderInput::Stable(_) | OrderInput::Restored(_));
-            let lift = lift(self.epoch());
+            let lift = lift(self.epochs.ordered());
             let ((), more) = fx.nest(&lift, |fx| self.order.on_input(input, fx));
             outputs.extend(more);
             if is_stable && !matches!(self.health, Health::Diverged(_)) {
@@ -365,7 +373,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     fn on_output(&mut self, output: OrderOutput, fx: &mut Fx<'_, O, S>) {
-        if self.is_between_epochs() {
+        if self.is_between_epochs() || self.epochs.is_stopped() {
             return;
         }
         match output {
@@ -374,6 +382,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             OrderOutput::Execute { slot, batch, mode } => {
                 assert_eq!(mode, Mode::Final, "an ordering that does not speculate speculates");
+                // The state that the epoch was begun with may be a later one.
+                if slot <= self.state.slot {
+                    return;
+                }
                 let unwritten = |digest: &&Digest| !self.written.contains_key(*digest);
                 self.needed.extend(batch.bundles.iter().filter(unwritten));
                 if matches!(self.health, Health::Diverged(_)) {

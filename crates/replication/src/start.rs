@@ -3,8 +3,10 @@
 //! It executes its past again, through the epochs that its log knows of. Nobody is told anything meanwhile. Only when the
 //! past is over is it known what waits, what it lacks, and whether it is well.
 
+use crate::accusing::Accusations;
 use crate::budget::Budgets;
 use crate::checkpoint::Checkpoints;
+use crate::decree::Decree;
 use crate::due::Due;
 use crate::epochs::{Epochs, last_of};
 use crate::executor::Replicated;
@@ -24,7 +26,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use testudo_contracts::{OrderConfig, OrderOutput, Ordering, Service, Waiting};
-use testudo_core::{Digest, Epoch, Past, Peer, Position, ReplicaId, Slot, Verified};
+use testudo_core::{Certificate, Digest, Epoch, Past, Peer, Position, ReplicaId, Slot, Verified};
 use testudo_quorum::Dissemination;
 
 /// What a replica finds of its earlier lives.
@@ -52,7 +54,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let id = me.replica().expect("start: a replica's name is a replica's");
         let quorums = Dissemination::of(&config.order.membership)
             .expect("start: the membership was checked against its bound");
-        let Config { order: mut config, clients, service } = config;
+        let Config { order: mut config, clients, service, decree } = config;
         let genesis = Replicated::genesis(&service, &clients, &config.membership);
         let Parts { order: snapshot, epoch, records, successions, own, start, promise, lost } =
             split(past, S::VERSION);
@@ -74,7 +76,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let covered = start.as_ref().map(|start| (start.logged, start.pending.clone()));
         replica.take_up(start);
         replica.remember(own, covered.as_ref());
-        replica.live_again(outputs, fx);
+        replica.live_again(outputs, decree, fx);
         if has_past {
             replica.say_hello(fx);
         }
@@ -124,15 +126,25 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             repeated: BTreeSet::new(),
             extra: Extra::default(),
             budgets: Budgets::default(),
+            accusations: Accusations::default(),
             config,
         }
     }
 
-    /// Executes the past again.
-    fn live_again(&mut self, outputs: Vec<OrderOutput>, fx: &mut Fx<'_, O, S>) {
+    /// Executes the past again, and what people have decided.
+    fn live_again(
+        &mut self,
+        outputs: Vec<OrderOutput>,
+        decree: Option<Certificate<Decree>>,
+        fx: &mut Fx<'_, O, S>,
+    ) {
         self.settle(outputs, fx);
         self.catch_up_with_epochs(fx);
         self.settle(Vec::new(), fx);
+        if let Some(decree) = decree {
+            self.obey(decree, fx);
+            self.settle(Vec::new(), fx);
+        }
         self.replaying = false;
         self.let_in_the_unexecuted();
     }

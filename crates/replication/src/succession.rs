@@ -6,13 +6,20 @@
 //! and that holds the members. Whoever knows the members of the first epoch, and nothing else, is led by such proofs from
 //! each epoch to the next, whoever shows them.
 //!
-//! In the new epoch the same state needs no certificate: it is in the membership as its [`Base`].
+//! Where no quorum is left that could sign anything, people decide instead ([`Decree`]).
+//!
+//! In the new epoch its first state needs no certificate: it is in the membership as its [`Base`].
 
+use crate::decree::Decree;
 use crate::executor::Replicated;
 use crate::feed::Head;
 use crate::members::{Configuration, MEMBERS};
+use alloc::vec::Vec;
 use testudo_contracts::{Checkpoint, StableCheckpoint};
-use testudo_core::{Base, Context, Decode as _, Epoch, Invalid, Membership, wire_struct};
+use testudo_core::{
+    Base, Certificate, Context, Decode as _, Epoch, Invalid, Member, Membership, wire_enum,
+    wire_struct,
+};
 use testudo_quorum::Dissemination;
 use testudo_state::RangeProof;
 
@@ -21,21 +28,61 @@ use testudo_state::RangeProof;
 pub struct Succession {
     /// The epoch that is over.
     pub from: Epoch,
-    /// What its members have signed of the state after its last slot.
-    pub certificate: StableCheckpoint,
-    /// The head of that state.
-    pub head: Head,
-    /// That the members are among its sessions.
-    pub members: RangeProof,
+    /// What proves it.
+    pub ground: Ground,
 }
-wire_struct!(Succession { from, certificate, head, members });
+wire_struct!(Succession { from, ground });
+
+/// Why an epoch is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ground {
+    /// An operation was executed that changes the members.
+    Executed {
+        /// What the members have signed of the state after the slot.
+        certificate: StableCheckpoint,
+        /// The head of that state.
+        head: Head,
+        /// That the next members are among its sessions.
+        members: RangeProof,
+    },
+    /// Those who run the replicas have decided so.
+    Decreed(Certificate<Decree>),
+}
+wire_enum!(Ground {
+    0 => Executed { certificate, head, members },
+    1 => Decreed(certificate),
+});
 
 impl Succession {
     /// The proof that this state has ended its epoch, if its certificate is one.
     #[must_use]
     pub fn of(from: Epoch, certificate: StableCheckpoint, state: &Replicated) -> Self {
-        let members = state.system.map().prove_key(MEMBERS);
-        Self { from, certificate, head: state.head(), members }
+        let (head, members) = (state.head(), state.system.map().prove_key(MEMBERS));
+        Self { from, ground: Ground::Executed { certificate, head, members } }
+    }
+
+    /// What a decree leads to.
+    #[must_use]
+    pub const fn decreed(certificate: Certificate<Decree>) -> Self {
+        Self { from: certificate.statement().from, ground: Ground::Decreed(certificate) }
+    }
+
+    /// The decree, if it is one.
+    #[must_use]
+    pub const fn decree(&self) -> Option<&Decree> {
+        match &self.ground {
+            Ground::Decreed(certificate) => Some(certificate.statement()),
+            Ground::Executed { .. } => None,
+        }
+    }
+
+    /// The last slot of the epoch.
+    #[must_use]
+    pub const fn slot(&self) -> testudo_core::Slot {
+        match &self.ground {
+            Ground::Decreed(certificate) => certificate.statement().base.slot,
+            Ground::Executed { certificate, .. } => certificate.statement().slot,
+        }
     }
 
     /// Who orders next, if those before have signed this as it says.
@@ -46,18 +93,19 @@ impl Succession {
         if self.from != before.epoch {
             return Err(Invalid("it is about another epoch"));
         }
-        let Checkpoint { slot, state } = *self.certificate.statement();
-        if (self.head.slot, self.head.digest()) != (slot, state) {
-            return Err(Invalid("a head is not what its certificate says"));
-        }
-        let entry = self.members.verify_key(&self.head.system, MEMBERS);
-        let entry = entry.map_err(|_| Invalid("a proof of the members proves nothing"))?;
-        let configuration = entry.and_then(|entry| Configuration::from_bytes(entry).ok());
-        let configuration = configuration.ok_or(Invalid("a state names no members"))?;
-        if configuration.epoch != self.from.next() {
-            return Err(Invalid("a state does not end its epoch"));
-        }
-        let next = configuration.after(before, Base { slot, state });
+        let (members, base) = match &self.ground {
+            Ground::Executed { certificate, head, members } => {
+                executed(self.from, certificate.statement(), head, members)?
+            }
+            Ground::Decreed(certificate) => {
+                let decree = certificate.statement();
+                if decree.from != self.from || decree.base == Base::GENESIS {
+                    return Err(Invalid("a decree is about another epoch"));
+                }
+                (decree.members(&before.members)?, decree.base)
+            }
+        };
+        let next = before.next(members, base);
         if next.n() != before.n() || Dissemination::of(&next).is_none() {
             return Err(Invalid("the members of the next epoch are too few or too many"));
         }
@@ -72,7 +120,31 @@ impl Succession {
         let quorums = Dissemination::of(context.membership)
             .ok_or(Invalid("this membership has no quorums"))?;
         let next = self.membership(context.membership)?;
-        self.certificate.check(quorums.quorum(), context)?;
+        match &self.ground {
+            Ground::Executed { certificate, .. } => certificate.check(quorums.quorum(), context)?,
+            Ground::Decreed(certificate) => certificate.check(quorums.quorum(), context)?,
+        }
         Ok(next)
     }
+}
+
+/// The members that a state names, and that state, if it ends its epoch.
+fn executed(
+    from: Epoch,
+    checkpoint: &Checkpoint,
+    head: &Head,
+    members: &RangeProof,
+) -> Result<(Vec<Member>, Base), Invalid> {
+    let Checkpoint { slot, state } = *checkpoint;
+    if (head.slot, head.digest()) != (slot, state) {
+        return Err(Invalid("a head is not what its certificate says"));
+    }
+    let entry = members.verify_key(&head.system, MEMBERS);
+    let entry = entry.map_err(|_| Invalid("a proof of the members proves nothing"))?;
+    let configuration = entry.and_then(|entry| Configuration::from_bytes(entry).ok());
+    let configuration = configuration.ok_or(Invalid("a state names no members"))?;
+    if configuration.epoch != from.next() {
+        return Err(Invalid("a state does not end its epoch"));
+    }
+    Ok((configuration.members.into_iter().map(|one| one.member).collect(), Base { slot, state }))
 }

@@ -36,7 +36,9 @@ fn open() -> Asker {
 fn operations(bundle: &Bundle) -> usize {
     match &bundle.request {
         Request::Operations { operations, .. } => operations.len(),
-        Request::Register { .. } | Request::Readmit(_) => panic!("an opening"),
+        Request::Register { .. } | Request::Readmit(..) | Request::Convict(_) => {
+            panic!("an opening")
+        }
     }
 }
 

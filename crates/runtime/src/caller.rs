@@ -7,14 +7,16 @@
 //! happens, and what is frequent and light never.
 
 use crate::carrier::{CurrentScope, Scope, SharedVerifier};
-use crate::host::{Driven, Event, Fatal, Host, Ports};
+use crate::host::{Driven, Event, Fatal, Host};
 use crate::http::look;
 use crate::inbox::Inbox;
 use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::net::{Addresses, Carriage, Network};
+use crate::ports::Ports;
 use crate::storage::Recovered;
 use crate::verify::Verification;
+use crate::voice::Keys;
 use crate::work::Workers;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,13 +93,15 @@ pub fn call<P: Driven + Send>(
         scope,
         carrier: Arc::new(Carriage(network.clone())),
         signer: Arc::new(config.key),
+        keys: Keys::Client,
         outgoing: None,
         disk: None,
         workers: Workers::new(inbox.clone(), &config.name),
         outputs: Box::new(outputs),
-        evidence: Box::new(|evidence| {
+        evidence: Box::new(|evidence, _| {
             tracing::error!(accused = %evidence.accused, offence = evidence.offence, "a replica is convicted");
         }),
+        lineage: Box::new(|_, _| Vec::new()),
         metrics: metrics.clone(),
     };
     let host = Host::<P>::start(protocol, Recovered::default(), ports)?;

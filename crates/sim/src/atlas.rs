@@ -193,10 +193,7 @@ impl Ailment {
             Harm::Snapshot => now.is_snapshot_whole,
             // One that was merely behind takes over what it has in common with the right state, and what has rotted with
             // it. It is mended once it has found that it is wrong.
-            Harm::Memory => {
-                let is_mended = now.mended > self.mended && condition.stable >= self.horizon;
-                now.is_memory_settled && (has_started || is_mended)
-            }
+            Harm::Memory => now.is_memory_settled && (has_started || now.mended > self.mended),
         }
     }
 }

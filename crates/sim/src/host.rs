@@ -15,8 +15,8 @@ use std::sync::Once;
 use std::time::Duration;
 use testudo_core::gate::Gate;
 use testudo_core::{
-    Domain, Done, Effect, Effects, Evidence, Host as Hand, Membership, Panicked, Peer, Position,
-    Protocol, PublicKey, Rot, Stamp, Target, Time, Verified, Work,
+    Digest, Domain, Done, Effect, Effects, Evidence, Host as Hand, Membership, Panicked, Peer,
+    Position, Protocol, PublicKey, Rot, Signature, Stamp, Target, Time, Verified, Work,
 };
 
 /// A driver that breaks its promise to the automaton, for oracles to convict.
@@ -139,6 +139,9 @@ impl Hand for InHand<'_> {
     }
     fn candidate(&self) -> Option<PublicKey> {
         self.purse.candidate()
+    }
+    fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.purse.vouch(digest)
     }
     fn guard(&mut self, operation: &mut dyn FnMut()) -> Result<(), Panicked> {
         quietly(|| catch_unwind(AssertUnwindSafe(operation))).map_err(|_| Panicked)

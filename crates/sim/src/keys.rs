@@ -127,6 +127,11 @@ impl Purse {
         self.candidate.as_ref().map(SimSigner::public)
     }
 
+    /// The candidate's signature.
+    pub(crate) fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.candidate.as_ref().map(|key| key.sign(digest))
+    }
+
     /// Makes a candidate if there is none.
     pub(crate) fn refill(&mut self, ring: &mut Keyring) {
         if self.candidate.is_none() {

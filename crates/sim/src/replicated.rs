@@ -134,7 +134,8 @@ where
             snapshot_bytes: 0,
             ..OrderConfig::new(setup.domain, (*setup.membership).clone())
         };
-        Config { order, clients: setup.clients.iter().copied().collect(), service }
+        let clients = setup.clients.iter().copied().collect();
+        Config { order, clients, service, decree: None }
     }
 
     fn client_config(
@@ -469,8 +470,7 @@ where
             ReplicaMessage::State(answer) => show_state(answer),
             ReplicaMessage::Hello(epoch) => format!("in {epoch:?}"),
             ReplicaMessage::Succession(succession) => {
-                let Checkpoint { slot, .. } = succession.certificate.statement();
-                format!("{:?} ended with {slot:?}", succession.from)
+                format!("{:?} ended with {:?}", succession.from, succession.slot())
             }
         }
     }
@@ -530,6 +530,9 @@ fn show_request<W: Hosted>(request: &Request) -> String {
             let operations: Vec<String> = operations.iter().map(|bytes| W::show(bytes)).collect();
             format!("#{sequence} {}", operations.join(", "))
         }
-        Request::Readmit(Readmission { incarnation, .. }) => format!("readmit as {incarnation:?}"),
+        Request::Readmit(Readmission { incarnation, .. }, _) => {
+            format!("readmit as {incarnation:?}")
+        }
+        Request::Convict(evidence) => format!("convict {:?}", evidence.accused),
     }
 }

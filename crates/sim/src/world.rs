@@ -359,21 +359,32 @@ impl<S: System> World<S> {
             rng: Rng::split(seed, "adversary", 0),
             load: None,
         };
+        world.populate(&rings, &clients, &shape.twins, seed);
+        world
+    }
+
+    /// Adds everybody who has these keys.
+    fn populate(
+        &mut self,
+        rings: &[Keyring],
+        clients: &[SimSigner],
+        twins: &[ReplicaId],
+        seed: u64,
+    ) {
         for (index, ring) in rings.iter().enumerate() {
-            world.add_replica(ReplicaId(index as u16), ring.clone(), seed);
+            self.add_replica(ReplicaId(index as u16), ring.clone(), seed);
         }
         for (index, signer) in clients.iter().enumerate() {
             let peer = Peer::Client(signer.public());
             let rng = Rng::split(seed, "client", index as u64);
-            let host = world.host(peer, Keyring::single(signer), rng);
-            world.add(Body::Client(index, host), peer);
+            let host = self.host(peer, Keyring::single(signer), rng);
+            self.add(Body::Client(index, host), peer);
         }
-        for id in &shape.twins {
+        for id in twins {
             if let Some(ring) = rings.get(usize::from(id.0)) {
-                world.add_twin(*id, ring.clone(), seed);
+                self.add_twin(*id, ring.clone(), seed);
             }
         }
-        world
     }
 
     fn host<P: Protocol>(&self, peer: Peer, ring: Keyring, rng: Rng) -> Host<P> {

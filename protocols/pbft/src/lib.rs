@@ -44,6 +44,7 @@ pub use recovery::{Record, Snapshot};
 pub use safety::{Rules, Standard};
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use catchup::CatchUp;
 use core::marker::PhantomData;
 use joining::{Joining, LastWords};
@@ -52,13 +53,13 @@ use message::{Attested, NewView, Slots, ViewChange, primary_of};
 use pace::Pace;
 pub use testudo_contracts::Standing;
 use testudo_contracts::{
-    Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
+    Batch, Family, OrderConfig, OrderInput, OrderOutput, Ordering, Profile, StableCheckpoint,
     base_checkpoint,
 };
 use testudo_core::fault::{Authentication, FaultKind, Timing};
 use testudo_core::{
-    Context, Effects, Evidence, Membership, NoWork, Past, Peer, Position, Protocol, ReplicaId,
-    Slot, Verified, View, limits,
+    Effects, Evidence, Membership, NoWork, Past, Peer, Position, Protocol, ReplicaId, Slot,
+    Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
 use view_change::Patience;
@@ -136,6 +137,8 @@ pub struct Pbft<R: Rules = Standard> {
     catchup: CatchUp,
     /// Whom it has blamed for what. At most n times the number of offences.
     blamed: BTreeSet<(ReplicaId, &'static str)>,
+    /// What the layer above has not taken of it.
+    accusations: Vec<Evidence>,
     rules: PhantomData<fn() -> R>,
 }
 
@@ -275,8 +278,17 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn begin(config: OrderConfig, me: Peer, fx: &mut Effects<'_, Self>) -> Self {
         Self::new(config, me).open(fx)
     }
-    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
-        safety::is_convicted(evidence, context)
+    fn undecided(&self) -> Vec<(Slot, Batch)> {
+        let executed = self.decisions.executed;
+        let entries = self.log.entries.range(executed.next()..).zip(executed.0 + 1..);
+        let held = entries.map_while(|((slot, entry), next)| {
+            let prepared = entry.prepared.as_ref().filter(|_| slot.0 == next)?;
+            Some((*slot, prepared.batch.clone()))
+        });
+        held.collect()
+    }
+    fn take_accusations(&mut self) -> Vec<Evidence> {
+        core::mem::take(&mut self.accusations)
     }
     fn view(&self) -> View {
         self.view
@@ -374,6 +386,7 @@ impl<R: Rules> Pbft<R> {
             decisions,
             catchup,
             blamed: BTreeSet::new(),
+            accusations: Vec::new(),
             rules: PhantomData,
         }
     }

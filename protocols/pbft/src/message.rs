@@ -15,9 +15,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, StableCheckpoint, check_stable};
 use testudo_core::{
-    Certificate, Context, Decode, DecodeError, Digest, Domain, Encode, Header, Invalid, Kind,
-    Membership, Peer, Proof, ProtocolId, ReplicaId, Signature, Slot, Statement, Strength, Verified,
-    View, limits, wire_struct,
+    Certificate, Context, Decode, DecodeError, Digest, Domain, Encode, Evidence, Header, Invalid,
+    Kind, Membership, Peer, Proof, ProtocolId, ReplicaId, Signature, Slot, Statement, Strength,
+    Verified, View, limits, wire_struct,
 };
 use testudo_quorum::Dissemination;
 
@@ -342,6 +342,10 @@ impl testudo_core::Message for Message {
             TESTIMONY => Self::Testimony(Box::new(Decode::from_bytes(body)?)),
             _ => return Err(DecodeError::Unknown("kind")),
         })
+    }
+
+    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
+        crate::safety::is_convicted(evidence, context)
     }
 
     fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid> {

@@ -235,7 +235,9 @@ impl<R: Rules> Pbft<R> {
     ) {
         if self.blamed.insert((accused, offence)) {
             let offence = offence.to_string();
-            fx.blame(Evidence { accused, protocol: crate::PBFT, offence, statements });
+            let evidence = Evidence { accused, protocol: crate::PBFT, offence, statements };
+            self.accusations.push(evidence.clone());
+            fx.blame(evidence);
         }
     }
 }

@@ -124,7 +124,12 @@ impl Cluster {
             outgoing: None,
             probe: Probe::default(),
         };
-        let protocol = Config { order: self.order.clone(), clients: self.admitted(), service: Sum };
+        let protocol = Config {
+            order: self.order.clone(),
+            clients: self.admitted(),
+            service: Sum,
+            decree: None,
+        };
         node::start(config, protocol, |_| ()).unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! What convinces somebody who trusts no replica alone: a quorum's signatures, or a liar's own.
 
-use super::{Context, Header, Invalid, Signature, Statement, Verified};
+use super::{Context, Header, Invalid, Signature, Statement, Strength, Verified};
 use crate::ids::{Peer, ProtocolId, ReplicaId};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -85,8 +85,11 @@ impl<T: Statement> Certificate<T> {
         let mut items = Vec::with_capacity(self.proofs.len());
         for (replica, signature) in &self.proofs {
             let sender = Peer::Replica(*replica);
-            let key =
-                context.membership.key(sender).ok_or(Invalid("a certificate names a stranger"))?;
+            let key = match T::STRENGTH {
+                Strength::Identity => context.membership.identity(sender),
+                Strength::Channel | Strength::Signature => context.membership.key(sender),
+            };
+            let key = key.ok_or(Invalid("a certificate names a stranger"))?;
             let header =
                 Header { domain: context.domain, protocol: T::PROTOCOL, kind: T::KIND, sender };
             items.push((key, header.digest(&body), *signature));

@@ -6,11 +6,12 @@
 
 use super::rules::Rules;
 use super::{Fx, Learner};
+use crate::decree::Decree;
 use crate::hearing::Hearing;
 use crate::message::ReplicaMessage;
 use crate::succession::Succession;
 use testudo_contracts::{Ordering, Service};
-use testudo_core::Target;
+use testudo_core::{Target, View};
 
 impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// Somebody shows how the epoch has ended. It was verified with its members.
@@ -26,11 +27,31 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.unlinked.clear();
         self.patience = super::Patience::default();
         self.hearing = Hearing::default();
+        // Views are counted anew.
+        self.view = View(0);
+        if let Some(decree) = succession.decree() {
+            self.obey(decree, fx);
+        }
         // There may be another epoch after it.
         self.say_hello(fx);
         self.follow(fx);
         let round = self.reads.begin_again();
         self.ask_for_claims(round, fx);
+    }
+
+    /// The epoch begins with a state that no slot led to. It differs from the one that the learner has by its members at
+    /// least, so it is taken up like any state that nobody can tell the way to.
+    fn obey(&mut self, decree: &Decree, fx: &mut Fx<'_, O, S, R>) {
+        let is_near = self.copy.slot == decree.base.slot && self.verified == self.copy.slot;
+        let mut copy = self.copy.clone();
+        let is_there = is_near
+            && copy.system.decree(&self.config.membership.members)
+            && copy.digest() == decree.base.state;
+        if is_there {
+            self.copy = copy;
+        } else if self.transfer.is_none() {
+            self.begin_transfer(fx);
+        }
     }
 
     /// Asks whether its epoch is over, if too few have said anything in it of late.

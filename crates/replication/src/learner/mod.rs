@@ -47,7 +47,7 @@ use reads::{Overdue, Reads};
 use rules::{Rules, Standard};
 use testudo_contracts::{Ordering, Service};
 use testudo_core::{
-    Digest, Domain, Done, Effects, Membership, Message as _, NoWork, Past, Peer, Protocol,
+    Digest, Domain, Done, Effects, Epoch, Membership, Message as _, NoWork, Past, Peer, Protocol,
     PublicKey, ReplicaId, Slot, Target, Time, Validity, Verified, View,
 };
 use testudo_quorum::Dissemination;
@@ -96,7 +96,9 @@ pub struct Published {
     pub slot: Slot,
     /// Agreed time after it.
     pub time: Time,
-    /// The highest view that the replicas are known to be in.
+    /// The epoch that the replicas are known to be in. It never falls.
+    pub epoch: Epoch,
+    /// The highest view of that epoch that they are known to be in.
     pub view: View,
     /// The service's state: an O(1) clone.
     pub state: Map,
@@ -125,7 +127,7 @@ pub enum LearnerOutput {
         ticket: u64,
         /// What its operation came to.
         outcome: Outcome,
-        /// The highest view that the replicas are known to be in.
+        /// The highest view of their epoch that the replicas are known to be in.
         view: View,
     },
     /// The state published last covers what this ticket asked for.
@@ -302,11 +304,13 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
 
     fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O, S, R>) {
         let Some(from) = message.replica() else { return };
-        if message.message().validity() == Validity::Epoch {
-            // It may have been verified before the epoch ended that it belongs to.
-            if message.header().domain.epoch != self.config.membership.epoch {
-                return;
-            }
+        let validity = message.message().validity();
+        // It may have been verified before the epoch ended that it belongs to.
+        let said_in = message.header().domain.epoch;
+        if validity != Validity::Group && said_in != self.config.membership.epoch {
+            return;
+        }
+        if validity == Validity::Epoch {
             self.hearing.hear(from);
         }
         match message.message() {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use testudo_contracts::{Moment, OrderConfig, Reading, Service, Store};
 use testudo_core::{
     Context, Digest, Domain, Done, Effect, Effects, FaultModel, Host, Incarnation, Lost, Member,
-    Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, ReplicaId, Rot,
-    Signature, Signed, Signer, Slot, Tagged as _, Target, Time, Verified, Verifier, Work as _,
+    Membership, Panicked, Past, Peer, Position, Promise, Protocol, PublicKey, Rejection, ReplicaId,
+    Rot, Signature, Signed, Signer, Slot, Tagged as _, Target, Time, Verified, Verifier, Work as _,
 };
 use testudo_pbft::Pbft;
 use testudo_replication::{
@@ -89,16 +89,28 @@ pub type Timer = <Node as Protocol>::Timer;
 type Fx<'a> = Effects<'a, Node>;
 
 /// A signature is a hash that the public key is enough to make, but nobody here makes another's.
-pub struct Key(pub Peer);
+pub struct Key {
+    /// What statements are signed with.
+    pub voting: PublicKey,
+    /// What is signed in one's own name.
+    pub identity: PublicKey,
+}
 
-fn public(peer: Peer) -> PublicKey {
+impl Key {
+    /// The key of a client, or of a replica that never came back.
+    pub fn of(peer: Peer) -> Self {
+        Self { voting: public(peer), identity: public(peer) }
+    }
+}
+
+pub fn public(peer: Peer) -> PublicKey {
     match peer {
         Peer::Replica(id) => PublicKey(Digest::of_value(&id).0),
         Peer::Client(key) => key,
     }
 }
 
-fn hash(key: &PublicKey, digest: &Digest) -> Signature {
+pub fn hash(key: &PublicKey, digest: &Digest) -> Signature {
     let half = Digest::of_parts(&[&key.0, &digest.0]).0;
     let mut signature = [0; 64];
     signature[..32].copy_from_slice(&half);
@@ -107,7 +119,10 @@ fn hash(key: &PublicKey, digest: &Digest) -> Signature {
 
 impl Signer for Key {
     fn sign(&self, digest: &Digest) -> Signature {
-        hash(&public(self.0), digest)
+        hash(&self.voting, digest)
+    }
+    fn certify(&self, digest: &Digest) -> Signature {
+        hash(&self.identity, digest)
     }
 }
 
@@ -118,10 +133,19 @@ impl Verifier for Checker {
     }
 }
 
-struct InHand(Time);
+struct InHand(Time, Keys);
 impl Host for InHand {
     fn clock(&self) -> Time {
         self.0
+    }
+    fn holds(&self, voting: &PublicKey) -> bool {
+        self.1.held.contains(voting)
+    }
+    fn candidate(&self) -> Option<PublicKey> {
+        self.1.candidate
+    }
+    fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.1.candidate.map(|key| hash(&key, digest))
     }
     fn choose(&mut self, _: u32) -> u32 {
         0
@@ -159,8 +183,36 @@ pub struct Disk {
     pub lost: Vec<Lost>,
 }
 
-#[derive(Default)]
+/// The voting keys of a replica: the first from outside, the others made on its disk.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    pub held: BTreeSet<PublicKey>,
+    pub candidate: Option<PublicKey>,
+    made: u8,
+}
+
+impl Keys {
+    fn new(id: u16, made: u8) -> Self {
+        let first = public(Peer::Replica(ReplicaId(id)));
+        let candidate = Digest::of_parts(&[b"candidate", &[id as u8, made]]).0;
+        let held = BTreeSet::from([first]);
+        Self { held, candidate: Some(PublicKey(candidate)), made }
+    }
+
+    /// The membership names these keys.
+    fn use_candidate(&mut self, id: u16, voting: PublicKey) {
+        if self.candidate == Some(voting) {
+            self.held.insert(voting);
+            self.made += 1;
+            self.candidate = Self::new(id, self.made).candidate;
+        }
+    }
+}
+
 pub struct Machine {
+    /// Who orders, as far as it knows.
+    pub membership: Membership,
+    pub keys: Keys,
     pub replica: Option<Node>,
     pub disk: Disk,
     next: Position,
@@ -216,9 +268,9 @@ impl Cluster {
         };
         let clients = BTreeSet::from([client(1), client(2), client(3)]);
         let mut cluster = Self {
-            config: Config { order, clients, service: services[0] },
+            config: Config { order, clients, service: services[0], decree: None },
             services,
-            nodes: (0..4).map(|_| Machine::default()).collect(),
+            nodes: Vec::new(),
             wire: VecDeque::new(),
             heard: Vec::new(),
             drop: Box::new(|_| false),
@@ -228,14 +280,42 @@ impl Cluster {
             writes: Box::new(|_, _| {}),
             chores: VecDeque::new(),
         };
+        for id in 0..4 {
+            let membership = cluster.config.order.membership.clone();
+            cluster.nodes.push(Machine {
+                membership,
+                keys: Keys::new(id, 0),
+                replica: None,
+                disk: Disk::default(),
+                next: Position(0),
+                timers: BTreeMap::new(),
+                events: Vec::new(),
+                work: Vec::new(),
+            });
+        }
         (0..4).for_each(|id| cluster.start(id));
         cluster.run();
         cluster
     }
 
     pub fn context(&self) -> Context<'_> {
-        let order = &self.config.order;
-        Context { domain: order.domain, membership: &order.membership, verifier: &Checker }
+        self.context_of(0)
+    }
+
+    /// What a replica verifies with.
+    pub fn context_of(&self, id: u16) -> Context<'_> {
+        let membership = &self.nodes[usize::from(id)].membership;
+        let domain = Domain { epoch: membership.epoch, ..Domain::default() };
+        Context { domain, membership, verifier: &Checker }
+    }
+
+    /// A replica that is stopped loses its disk, and all keys that were made on it.
+    pub fn wipe(&mut self, id: u16) {
+        let node = &mut self.nodes[usize::from(id)];
+        assert!(node.replica.is_none(), "it runs");
+        node.disk = Disk::default();
+        node.next = Position(0);
+        node.keys = Keys::new(id, node.keys.made + 1);
     }
 
     /// Starts a replica from its disk.
@@ -243,6 +323,7 @@ impl Cluster {
         let (mut config, now) = (self.config.clone(), self.now);
         config.service = self.services[usize::from(id)];
         let node = &mut self.nodes[usize::from(id)];
+        node.membership = config.order.membership.clone();
         let Disk { promise, records, snapshot, forgotten, mut lost, .. } = node.disk.clone();
         if forgotten > snapshot.as_ref().map_or(Position(0), Node::covered) {
             lost.push(Lost { position: node.next, tag: None });
@@ -254,7 +335,7 @@ impl Cluster {
         let records = kept.collect();
         let past = Past { promise, snapshot, records, lost };
         let mut list = Vec::new();
-        let mut hand = InHand(Time(now));
+        let mut hand = InHand(Time(now), node.keys.clone());
         let mut fx = Effects::new(&mut list, &mut node.next, &mut hand);
         let replica = Node::start(config, Peer::Replica(ReplicaId(id)), past, &mut fx);
         replica.invariants();
@@ -311,7 +392,7 @@ impl Cluster {
     fn step(&mut self, id: u16, act: impl FnOnce(&mut Node, &mut Fx<'_>)) {
         let node = &mut self.nodes[usize::from(id)];
         let Some(replica) = &mut node.replica else { return };
-        let (mut list, mut hand) = (Vec::new(), InHand(Time(self.now)));
+        let (mut list, mut hand) = (Vec::new(), InHand(Time(self.now), node.keys.clone()));
         act(replica, &mut Effects::new(&mut list, &mut node.next, &mut hand));
         replica.invariants();
         self.carry_out(id, list);
@@ -348,14 +429,29 @@ impl Cluster {
                 Effect::Send(to, message) | Effect::SendEager(to, message) => {
                     self.post(Peer::Replica(ReplicaId(id)), to, message);
                 }
+                Effect::Members(members) => {
+                    if let Some(member) = members.member(ReplicaId(id)) {
+                        node.keys.use_candidate(id, member.voting);
+                    }
+                    node.membership = members;
+                }
                 other => panic!("{other:?} is not expected here"),
             }
         }
     }
 
+    /// Where somebody speaks, and what it signs with.
+    fn seal_of(&self, from: Peer) -> (Domain, Key) {
+        let Peer::Replica(id) = from else { return (Domain::default(), Key::of(from)) };
+        let context = self.context_of(id.0);
+        let voting = context.membership.key(from).expect("a member");
+        (context.domain, Key { voting, ..Key::of(from) })
+    }
+
     /// Puts a message on the wire.
     pub fn post(&mut self, from: Peer, to: Target, message: Message) {
-        let sealed = Verified::seal(message.clone(), from, Domain::default(), &Key(from));
+        let (domain, key) = self.seal_of(from);
+        let sealed = Verified::seal(message.clone(), from, domain, &key);
         let to: Vec<u16> = match to {
             Target::Peer(Peer::Client(key)) => {
                 if let Peer::Replica(replica) = from {
@@ -383,8 +479,8 @@ impl Cluster {
                 });
             } else if let Some(mut letter) = self.wire.pop_front() {
                 if let Some(message) = (self.twist)(&letter) {
-                    let key = Key(letter.from);
-                    let sealed = Verified::seal(message, letter.from, Domain::default(), &key);
+                    let (domain, key) = self.seal_of(letter.from);
+                    let sealed = Verified::seal(message, letter.from, domain, &key);
                     (letter.message, letter.signed) = (sealed.message().clone(), sealed.signed());
                 }
                 if !(self.drop)(&letter) {
@@ -398,8 +494,10 @@ impl Cluster {
     }
 
     fn deliver(&mut self, letter: &Letter) {
-        match letter.signed.clone().verify(letter.from, &self.context()) {
+        match letter.signed.clone().verify(letter.from, &self.context_of(letter.to.0)) {
             Ok(message) => self.step(letter.to.0, |node, fx| node.on_message(message, fx)),
+            // It is of another epoch.
+            Err(Rejection::Domain) => {}
             Err(rejection) => panic!("{letter:?} is refused: {rejection:?}"),
         }
     }

@@ -69,7 +69,7 @@ impl<S: System> World<S> {
                 self.post(node, saying.to, &frame, None, saying.after);
             }
             Words::Stolen(message) => {
-                self.say_stolen(node, saying.to, &message, saying.after, place)
+                self.say_stolen(node, saying.to, &message, saying.after, place);
             }
             Words::Noise(protocol, kind, strength, body) => {
                 let header = Header {

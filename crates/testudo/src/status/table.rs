@@ -1,6 +1,6 @@
 //! The summary for people.
 
-use super::claim::{Claim, Disk, Health, Standing, Transfer};
+use super::claim::{Claim, Comeback, Disk, Health, Standing, Transfer};
 use super::gateway;
 use super::summary::{Accusation, Comparison, Row, Summary, Verdict};
 use crate::cluster::service::Bytes;
@@ -17,6 +17,7 @@ pub(super) fn table(summary: &Summary) -> String {
     table.load_style(presets::NOTHING).set_header([
         "replica",
         "address",
+        "epoch",
         "view",
         "role",
         "slot",
@@ -102,7 +103,7 @@ fn gateway_cells(row: &gateway::Row, lag: Option<String>) -> [String; 10] {
     ]
 }
 
-fn cells(row: &Row) -> [String; 9] {
+fn cells(row: &Row) -> [String; 10] {
     let id = row.id.to_string();
     let caught: Vec<String> = row
         .caught
@@ -118,11 +119,23 @@ fn cells(row: &Row) -> [String; 9] {
         Err(why) => {
             let none = || "-".to_owned();
             let health = format!("unreachable: {why}");
-            [id, row.address.clone(), none(), none(), none(), none(), none(), health, caught]
+            [
+                id,
+                row.address.clone(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                health,
+                caught,
+            ]
         }
         Ok(claim) => [
             id,
             row.address.clone(),
+            claim.epoch.to_string(),
             claim.view.to_string(),
             role(claim).into(),
             claim.slot.to_string(),
@@ -162,8 +175,13 @@ fn health(claim: &Claim) -> String {
     match claim.standing {
         Standing::Voting => {}
         Standing::Joining => notes.push("joining".to_owned()),
-        Standing::Forgotten => notes.push("FORGOTTEN, does not vote".to_owned()),
+        Standing::Forgotten => notes.push(forgotten(claim)),
         Standing::Stopped => notes.push("its epoch has ended".to_owned()),
+    }
+    match claim.incarnation {
+        0 => {}
+        1 => notes.push("came back once".to_owned()),
+        times => notes.push(format!("came back {times} times")),
     }
     if claim.lost_slots > 0 {
         notes.push(format!("does not vote on {} slots that its log has lost", claim.lost_slots));
@@ -186,7 +204,16 @@ fn health(claim: &Claim) -> String {
     if notes.is_empty() { health } else { format!("{health} ({})", notes.join("; ")) }
 }
 
-fn agreed(summary: &Summary) -> [String; 9] {
+/// What one does that has forgotten what it said.
+fn forgotten(claim: &Claim) -> String {
+    let does = match &claim.comeback {
+        Comeback::NotNeeded => Comeback::Follows.words(claim.time),
+        comeback => comeback.words(claim.time),
+    };
+    format!("FORGOTTEN, does not vote: {does}")
+}
+
+fn agreed(summary: &Summary) -> [String; 10] {
     let agreed = &summary.agreed;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let short = |digest: &str| digest.chars().take(DIGITS).collect::<String>();
@@ -194,6 +221,7 @@ fn agreed(summary: &Summary) -> [String; 9] {
     [
         format!("{} agree", summary.faults + 1),
         "-".into(),
+        or_none(agreed.epoch.map(|epoch| epoch.to_string())),
         or_none(agreed.view.map(|(view, _)| view.to_string())),
         or_none(agreed.view.map(|(_, primary)| format!("primary {primary}"))),
         or_none(agreed.slot.map(|slot| slot.to_string())),
