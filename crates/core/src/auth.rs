@@ -169,6 +169,12 @@ impl fmt::Debug for Context<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Invalid(pub &'static str);
 
+impl Invalid {
+    /// It counts in every epoch, and leads on from another one than this: it comes too early or too late, and nobody is to
+    /// blame for that. Whoever verifies it rejects it as [`Rejection::Domain`].
+    pub const EPOCH: Self = Self("it is about another epoch");
+}
+
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
@@ -359,8 +365,11 @@ impl<M: Message> Signed<M> {
                 return Err(Rejection::Proof);
             }
         }
-        message.validate(self.header.sender, context).map_err(Rejection::Invalid)?;
-        Ok(Verified { message, digest, via, signed: self.rebind() })
+        match message.validate(self.header.sender, context) {
+            Ok(()) => Ok(Verified { message, digest, via, signed: self.rebind() }),
+            Err(Invalid::EPOCH) => Err(Rejection::Domain),
+            Err(invalid) => Err(Rejection::Invalid(invalid)),
+        }
     }
 
     /// Verifies a signed message that another embeds, for that one's [`Message::validate`], and shows what it says.

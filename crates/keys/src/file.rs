@@ -25,7 +25,7 @@ use testudo_core::{Incarnation, Member, PublicKey};
 const VERSION: u64 = 1;
 
 /// Bytes of a key file. A longer one is refused.
-const FILE_BYTES: u64 = 4 << 10;
+pub(crate) const FILE_BYTES: u64 = 4 << 10;
 
 /// A node's secret keys.
 #[derive(Clone, Debug)]
@@ -202,18 +202,18 @@ impl Fields {
     }
 }
 
-fn set<T>(field: &mut Option<T>, value: T) -> Result<(), &'static str> {
+pub(crate) fn set<T>(field: &mut Option<T>, value: T) -> Result<(), &'static str> {
     match field.replace(value) {
         None => Ok(()),
         Some(_) => Err("this field was given before"),
     }
 }
 
-fn number(text: &str) -> Result<u64, &'static str> {
+pub(crate) fn number(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "the value is not a number")
 }
 
-fn secret(text: &str) -> Result<[u8; 32], &'static str> {
+pub(crate) fn secret(text: &str) -> Result<[u8; 32], &'static str> {
     text.strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'))
         .and_then(hex)
@@ -245,7 +245,7 @@ pub fn parse_public_key(text: &str) -> Result<PublicKey, ParseError> {
     hex(text).map(PublicKey).ok_or(ParseError { line: 0, what })
 }
 
-struct Hex<'a>(&'a [u8]);
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -254,7 +254,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 #[cfg(unix)]
-fn private() -> OpenOptions {
+pub(crate) fn private() -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
@@ -262,7 +262,7 @@ fn private() -> OpenOptions {
 }
 
 #[cfg(not(unix))]
-fn private() -> OpenOptions {
+pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);
     options
@@ -283,7 +283,7 @@ fn refuse_exposed(_: &File, _: &Path) -> Result<(), KeyFileError> {
 }
 
 /// Makes the directory entry durable too.
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if cfg!(unix) { File::open(parent.unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
 }
@@ -292,8 +292,8 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ParseError {
     /// The line, counted from 1; 0 if no single line is to blame.
-    line: usize,
-    what: &'static str,
+    pub(crate) line: usize,
+    pub(crate) what: &'static str,
 }
 
 impl fmt::Display for ParseError {

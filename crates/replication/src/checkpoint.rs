@@ -133,6 +133,13 @@ impl Checkpoints {
         self.told = slot;
     }
 
+    /// From now on it signs with a key with which nothing was signed.
+    pub(crate) fn sign_anew(&mut self) {
+        self.signed.clear();
+        self.mute.clear();
+        self.mute_until = Slot(0);
+    }
+
     /// Nothing is signed for slots up to this one.
     pub(crate) fn mute_up_to(&mut self, slot: Slot) {
         self.mute_until = self.mute_until.max(slot);

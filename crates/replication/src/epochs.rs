@@ -31,7 +31,7 @@ use testudo_contracts::{
 };
 use testudo_core::{
     Certificate, Digest, Epoch, Incarnation, Lost, Membership, Past, Peer, Position, Promise,
-    ReplicaId, Slot, Target, Time, Verified,
+    ReplicaId, Slot, Target, Time, Verified, View,
 };
 
 /// Where the replica is among epochs.
@@ -117,6 +117,19 @@ impl<R> Epochs<R> {
     /// Whether the ordering of this epoch has not begun.
     pub(crate) fn awaits(&self, epoch: Epoch) -> bool {
         self.ordered < epoch
+    }
+
+    /// What led from the first epoch to this one, as far as it is known.
+    pub(crate) fn lineage(&self, epoch: Epoch) -> &[Succession] {
+        let count = usize::try_from(epoch.0).unwrap_or(usize::MAX).min(self.successions.len());
+        &self.successions[..count]
+    }
+
+    /// It orders under a key from now on that was never signed with. That has promised nothing but this, and nothing of what it
+    /// has said is lost, whatever those before it had said.
+    fn be_reborn(&mut self, promise: Promise) {
+        self.promise = Some(promise);
+        self.lost.clear();
     }
 
     /// What led to the present epoch.
@@ -229,6 +242,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             fx.persist(Record::Succession(Box::new(succession.clone())));
             Arc::make_mut(&mut self.epochs.successions).push(succession);
         }
+        self.come_back(&next, fx);
         fx.members(next.clone());
         self.config.domain.epoch = next.epoch;
         self.config.membership = next;
@@ -282,6 +296,24 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         {
             self.adopt(succession, next, fx);
         }
+    }
+
+    /// If these members name the key that this replica has asked to come back under, it has forgotten nothing any more.
+    fn come_back(&mut self, next: &Membership, fx: &mut Fx<'_, O, S>) {
+        let Some(member) = next.member(self.me) else { return };
+        if fx.candidate() == Some(member.voting) {
+            let (epoch, incarnation) = (next.epoch, member.incarnation);
+            let promise = Promise { epoch, view: View(0), incarnation };
+            self.epochs.be_reborn(promise);
+            self.checkpoints.sign_anew();
+            // Before anything is signed with the key: a replica that has lost its promises knows by this that it has one again.
+            fx.promise(promise);
+        }
+    }
+
+    /// What led from the first epoch to this one: it shows who ordered then to whoever knows who did at first.
+    pub fn lineage(&self, epoch: Epoch) -> &[Succession] {
+        self.epochs.lineage(epoch)
     }
 
     /// Whether the state is there that the epoch begins with, and its ordering is not.

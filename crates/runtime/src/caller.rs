@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::net::{Addresses, Carriage, Network};
 use crate::storage::Recovered;
 use crate::verify::Verification;
+use crate::voice::Keys;
 use crate::work::Workers;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,13 +92,15 @@ pub fn call<P: Driven + Send>(
         scope,
         carrier: Arc::new(Carriage(network.clone())),
         signer: Arc::new(config.key),
+        keys: Keys::Client,
         outgoing: None,
         disk: None,
         workers: Workers::new(inbox.clone(), &config.name),
         outputs: Box::new(outputs),
-        evidence: Box::new(|evidence| {
+        evidence: Box::new(|evidence, _| {
             tracing::error!(accused = %evidence.accused, offence = evidence.offence, "a replica is convicted");
         }),
+        lineage: Box::new(|_, _| Vec::new()),
         metrics: metrics.clone(),
     };
     let host = Host::<P>::start(protocol, Recovered::default(), ports)?;

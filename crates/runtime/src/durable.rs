@@ -5,8 +5,11 @@
 //!
 //! A disk that has lost something is opened all the same, and what is lost is said: a record by its tag, whatever cannot be
 //! named as a loss of its own without a tag. What the automaton may still do is for the automaton to know. Where the promise
-//! is lost, or the log with the promise left, the superblock says so for good ([`Essentials::is_amnesiac`]): what is written
-//! from then on must not make a later start believe that nothing was lost.
+//! is lost, or the log with the promise left, the superblock says so from then on ([`Essentials::amnesia`]): what is written
+//! from then on must not make a later start believe that nothing was lost. It is over when the replica speaks under a voting
+//! key with which it had not signed anything by then: a promise of a later incarnation says so. That promise is durable before
+//! anything that is signed with the key leaves, and it and the end of forgetting are one write; so a crash leaves either one that
+//! has forgotten, or one that has said under its new key nothing but what it knows.
 //!
 //! Of snapshots the last two are kept: the log has what the older one lacks, should the newer not be read back.
 
@@ -15,7 +18,7 @@ use crate::storage::{
     Put, Records, Recovered, Scrubbed, SnapshotReader, SnapshotWriter, Storage, StorageError,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use testudo_core::{Decode, Encode, Lost, Position, Promise, Tag, wire_struct};
+use testudo_core::{Decode, Encode, Incarnation, Lost, Position, Promise, Tag, wire_struct};
 use testudo_wal::{
     CHUNK_MAX, Disk, Identity, Loaded, Log, Options, ReadError, SnapshotError, Snapshots,
     Superblock,
@@ -32,10 +35,34 @@ const LOST: u64 = 1 << 12;
 struct Essentials {
     promise: Option<Promise>,
     forgotten: Position,
-    /// Whether a promise, or all records, were lost once: whoever uses this disk does not know what it has said.
-    is_amnesiac: bool,
+    /// The last incarnation under which it had spoken when a promise, or all records, were lost: whoever uses this disk does
+    /// not know what it has said under that one and those before. None when nothing of the kind is lost.
+    amnesia: Option<Incarnation>,
 }
-wire_struct!(Essentials { promise, forgotten, is_amnesiac });
+wire_struct!(Essentials { promise, forgotten, amnesia });
+
+/// The form of what the superblock holds; its first byte. Forms before this one had no such byte, and began with 0 or 1.
+const FORM: u8 = 2;
+
+impl Essentials {
+    fn framed(&self) -> Vec<u8> {
+        let mut bytes = vec![FORM];
+        self.encode(&mut bytes);
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, StorageError> {
+        match bytes.split_first() {
+            Some((&FORM, rest)) => Self::from_bytes(rest)
+                .map_err(|error| StorageError::caused("read the superblock", error)),
+            _ => Err(StorageError::new(
+                "the superblock was written by another version of testudo, in a form that this one does not read; run the \
+                 version that wrote it, or let this replica start on an empty data folder: it fetches the state, and comes \
+                 back under another voting key by itself",
+            )),
+        }
+    }
+}
 
 /// Log, superblock and snapshots on one disk.
 pub struct DurableStorage<D: Disk> {
@@ -70,7 +97,7 @@ where
     D::File: Send,
 {
     /// Opens what belongs to this identity on the disk, or begins it, and says what is there. `had_data` tells that there
-    /// was something before.
+    /// was something before, and `last` under which incarnation's voting key this node may have spoken last.
     ///
     /// # Errors
     /// When the disk fails, belongs to somebody else, or was written by another version. Not when something is lost: that
@@ -79,6 +106,7 @@ where
         disk: D,
         identity: Identity,
         had_data: bool,
+        last: Incarnation,
     ) -> Result<(Self, Recovered), StorageError> {
         let (mut superblock, loaded) = Superblock::open(disk.clone(), "superblock", identity)
             .map_err(|error| StorageError::caused("open the superblock", error))?;
@@ -92,18 +120,18 @@ where
                 "{what}: this replica has forgotten what it said; it follows the others, and votes again only under a new \
                  voting key"
             );
-            essentials.is_amnesiac = true;
+            essentials.amnesia = essentials.amnesia.max(Some(last));
         }
         if known != Some(essentials) || known.is_none() {
             superblock
-                .store(&essentials.to_bytes())
+                .store(&essentials.framed())
                 .map_err(|error| StorageError::caused("write the superblock", error))?;
         }
         let forgotten = essentials.forgotten;
         let (log, found) = Self::open_log(&disk, identity)?;
         let mut lost = lost(&found, forgotten);
         // Without a promise nothing that was said is known, whatever is written from now on.
-        if essentials.is_amnesiac {
+        if essentials.amnesia.is_some() {
             lost.push(unknown(&found));
             essentials.promise = None;
         }
@@ -173,7 +201,7 @@ where
 
     fn store_essentials(&mut self) -> Result<(), StorageError> {
         self.superblock
-            .store(&self.essentials.to_bytes())
+            .store(&self.essentials.framed())
             .map_err(|error| StorageError::caused("write the superblock", error))
     }
 }
@@ -204,9 +232,7 @@ fn essentials(loaded: Loaded) -> Result<Option<Essentials>, StorageError> {
             if damaged {
                 tracing::warn!("one copy of the superblock was damaged and is mended");
             }
-            Essentials::from_bytes(&value)
-                .map(Some)
-                .map_err(|error| StorageError::caused("read the superblock", error))
+            Essentials::read(&value).map(Some)
         }
     }
 }
@@ -337,6 +363,13 @@ where
 
     fn promise(&mut self, promise: Promise) -> Result<(), StorageError> {
         self.essentials.promise = Some(promise);
+        if self.essentials.amnesia.is_some_and(|lost| promise.incarnation > lost) {
+            tracing::info!(
+                incarnation = %promise.incarnation,
+                "this replica has come back under another voting key: what it has forgotten matters no more"
+            );
+            self.essentials.amnesia = None;
+        }
         self.store_essentials()
     }
 

@@ -1,10 +1,11 @@
 //! What a production driver hands in at every step: a clock, chance, secrets, and a guard around what may panic.
 
+use crate::voice::Keys;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::time::{SystemTime, UNIX_EPOCH};
-use testudo_core::{Host, Panicked, Time};
+use testudo_core::{Host, Panicked, PublicKey, Time};
 
 thread_local! {
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
@@ -25,18 +26,19 @@ fn quiet_guarded_panics() {
     });
 }
 
-/// The wall clock, chance from the operating system, and unwinding.
+/// The wall clock, chance from the operating system, unwinding, and the node's keys.
 pub(crate) struct Environment {
     /// State of a SplitMix64 generator. It spreads choices; nothing secret is drawn from it.
     chance: u64,
+    pub(crate) keys: Keys,
 }
 
 impl Environment {
     /// # Errors
     /// When the operating system has no randomness to give.
-    pub(crate) fn new() -> Result<Self, getrandom::Error> {
+    pub(crate) fn new(keys: Keys) -> Result<Self, getrandom::Error> {
         quiet_guarded_panics();
-        Ok(Self { chance: getrandom::u64()? })
+        Ok(Self { chance: getrandom::u64()?, keys })
     }
 }
 
@@ -63,6 +65,14 @@ impl Host for Environment {
         secret
     }
 
+    fn holds(&self, voting: &PublicKey) -> bool {
+        self.keys.holds(voting)
+    }
+
+    fn candidate(&self) -> Option<PublicKey> {
+        self.keys.candidate()
+    }
+
     fn guard(&mut self, operation: &mut dyn FnMut()) -> Result<(), Panicked> {
         let before = IS_GUARDED.replace(true);
         let outcome = catch_unwind(AssertUnwindSafe(operation));
@@ -77,7 +87,7 @@ mod tests {
 
     #[test]
     fn choices_stay_below_their_bound_and_reach_all_of_it() {
-        let mut environment = Environment::new().unwrap();
+        let mut environment = Environment::new(Keys::Client).unwrap();
         let mut seen = [false; 5];
         for _ in 0..1000 {
             seen[environment.choose(5) as usize] = true;
@@ -89,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_guarded_panic_is_told_and_the_thread_goes_on() {
-        let mut environment = Environment::new().unwrap();
+        let mut environment = Environment::new(Keys::Client).unwrap();
         assert_eq!(environment.guard(&mut || panic!("a service is wrong")), Err(Panicked));
         assert!(!IS_GUARDED.get());
         let mut ran = false;

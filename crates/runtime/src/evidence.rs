@@ -6,10 +6,20 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use testudo_core::{Decode, Digest, Encode, Evidence, ReplicaId, limits};
+use testudo_core::{Decode, DecodeError, Digest, Encode, Evidence, Reader, ReplicaId, limits};
 
 /// The folder within a data folder that evidence is kept in. Its files end in `.evidence`.
 pub const EVIDENCE_FOLDER: &str = "evidence";
+
+/// A set of evidence as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptEvidence {
+    /// The evidence.
+    pub evidence: Evidence,
+    /// What shows who the members of its epoch were to whoever knows those of the first ([`Probe::lineage`](crate::Probe)).
+    /// Empty for evidence of the first.
+    pub lineage: Vec<u8>,
+}
 
 /// Keeps sets of evidence, as many of each accused and offence as the limits say.
 pub(crate) struct Keeper {
@@ -27,7 +37,7 @@ impl Keeper {
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             match read_evidence(&path) {
-                Ok(evidence) => {
+                Ok(KeptEvidence { evidence, .. }) => {
                     *kept.entry((evidence.accused, evidence.offence)).or_insert(0) += 1;
                 }
                 Err(error) => tracing::warn!(path = %path.display(), "no evidence: {error}"),
@@ -37,21 +47,20 @@ impl Keeper {
     }
 
     /// Keeps and shows a set of evidence. Writing it happens elsewhere: the automaton does not wait for it.
-    pub(crate) fn keep(&mut self, evidence: &Evidence) {
+    pub(crate) fn keep(&mut self, evidence: Evidence, lineage: Vec<u8>) {
         let kept = self.kept.entry((evidence.accused, evidence.offence.clone())).or_insert(0);
         if *kept >= limits::EVIDENCE_PER_OFFENCE {
             return;
         }
         *kept += 1;
         self.metrics.evidence.inc();
-        let bytes = encode(evidence);
-        let path = self.folder.join(format!("{}.evidence", Digest::of(&bytes)));
         tracing::error!(
             accused = %evidence.accused,
             offence = evidence.offence,
-            file = %path.display(),
             "a replica is convicted by what it signed"
         );
+        let bytes = encode(&KeptEvidence { evidence, lineage });
+        let path = self.folder.join(format!("{}.evidence", Digest::of(&bytes)));
         let written = std::thread::Builder::new().name("evidence".to_owned()).spawn(move || {
             if let Err(error) = write(&path, &bytes) {
                 tracing::error!(file = %path.display(), "evidence could not be written: {error}");
@@ -63,10 +72,25 @@ impl Keeper {
     }
 }
 
-fn encode(evidence: &Evidence) -> Vec<u8> {
+/// The lineage stands after the evidence, and only where there is one: a file of the first epoch is what it always was.
+fn encode(KeptEvidence { evidence, lineage }: &KeptEvidence) -> Vec<u8> {
     let mut bytes = vec![limits::FORMAT_VERSION];
     evidence.encode(&mut bytes);
+    if !lineage.is_empty() {
+        lineage.encode(&mut bytes);
+    }
     bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<KeptEvidence, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let evidence = Evidence::decode(&mut reader)?;
+    let lineage = match reader.remaining() {
+        0 => Vec::new(),
+        _ => Vec::decode(&mut reader)?,
+    };
+    reader.finish()?;
+    Ok(KeptEvidence { evidence, lineage })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -81,11 +105,12 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// When it cannot be read, or is no evidence of this version.
-pub fn read_evidence(path: &Path) -> io::Result<Evidence> {
+pub fn read_evidence(path: &Path) -> io::Result<KeptEvidence> {
     let bytes = fs::read(path)?;
     match bytes.split_first() {
-        Some((&limits::FORMAT_VERSION, evidence)) => Evidence::from_bytes(evidence)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
+        Some((&limits::FORMAT_VERSION, kept)) => {
+            decode(kept).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        }
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not evidence of this version")),
     }
 }
@@ -118,9 +143,9 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let mut keeper = Keeper::open(data.path(), metrics.clone()).unwrap();
         for statement in 0..3 {
-            keeper.keep(&evidence(2, statement));
+            keeper.keep(evidence(2, statement), Vec::new());
         }
-        keeper.keep(&evidence(3, 0));
+        keeper.keep(evidence(3, 0), b"epochs".to_vec());
         assert_eq!(metrics.evidence.get(), 2);
         let deadline = Instant::now() + Duration::from_secs(20);
         while files(data.path()) < 2 {
@@ -128,14 +153,26 @@ mod tests {
             std::thread::yield_now();
         }
         let mut keeper = Keeper::open(data.path(), metrics.clone()).unwrap();
-        keeper.keep(&evidence(2, 7));
+        keeper.keep(evidence(2, 7), Vec::new());
         assert_eq!(metrics.evidence.get(), 2, "what is kept is remembered over a restart");
-        let path = fs::read_dir(data.path().join(EVIDENCE_FOLDER))
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap()
-            .path();
-        assert_eq!(read_evidence(&path).unwrap().offence, "equivocation");
+        let entries = fs::read_dir(data.path().join(EVIDENCE_FOLDER)).unwrap();
+        let read = |entry: io::Result<fs::DirEntry>| read_evidence(&entry.unwrap().path()).unwrap();
+        let mut kept: Vec<KeptEvidence> = entries.map(read).collect();
+        kept.sort_by_key(|kept| kept.evidence.accused);
+        assert_eq!(kept[0], KeptEvidence { evidence: evidence(2, 0), lineage: Vec::new() });
+        assert_eq!(kept[1], KeptEvidence { evidence: evidence(3, 0), lineage: b"epochs".to_vec() });
+    }
+
+    #[test]
+    fn a_file_of_the_first_epoch_is_what_it_always_was() {
+        let plain = KeptEvidence { evidence: evidence(2, 1), lineage: Vec::new() };
+        let bytes = encode(&plain);
+        assert_eq!(bytes[1..], plain.evidence.to_bytes());
+        assert_eq!(decode(&bytes[1..]), Ok(plain.clone()));
+        let later = encode(&KeptEvidence { lineage: vec![7; 3], ..plain });
+        for end in 2..later.len() {
+            let is_whole = end == bytes.len();
+            assert_eq!(decode(&later[1..end]).is_ok(), is_whole, "{end}");
+        }
     }
 }

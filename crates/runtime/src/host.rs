@@ -17,6 +17,7 @@ use crate::metrics::{Kinds, Metrics};
 use crate::past::past;
 use crate::storage::{Recovered, StorageError};
 use crate::timers::Timers;
+use crate::voice::{Keys, Voice};
 use crate::work::Workers;
 use prometheus_client::metrics::counter::Counter;
 use std::collections::VecDeque;
@@ -24,9 +25,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testudo_core::gate::Gate;
 use testudo_core::{
-    Decode, Done, Effect, Effects, Encode, Evidence, Message, Peer, Position, Protocol, Stamp,
-    Tagged as _, Target, Verified, Work,
+    Decode, Done, Effect, Effects, Encode, Epoch, Evidence, Membership, Message, Peer, Position,
+    Protocol, Stamp, Tagged as _, Target, Verified, Work,
 };
+use testudo_keys::KeyringError;
 
 /// How long a record on which no message waits may stay in memory.
 const LAZY: Duration = Duration::from_millis(10);
@@ -95,6 +97,11 @@ pub enum Fatal {
     /// The disk failed. A replica that may forget what it said must say nothing more.
     #[error("storage failed, and a replica must not say what it may forget: {0}")]
     Storage(#[from] StorageError),
+    /// The voting key that it is to sign with could not be kept. What it signs with a key that it may forget it may contradict.
+    #[error(
+        "a voting key could not be kept, and a replica must not sign with what it may forget: {0}"
+    )]
+    Keys(#[from] KeyringError),
     /// The log holds what this program cannot read.
     #[error("the log cannot be read: {0}")]
     Recovery(String),
@@ -113,18 +120,25 @@ enum Held<P: Protocol> {
     Snapshot(u64, P::Snapshot),
 }
 
+/// What shows who the members of an epoch are to whoever knows those of the first, as the automaton knows it.
+pub(crate) type Lineage<P> = Box<dyn Fn(&P, Epoch) -> Vec<u8> + Send>;
+
 /// Everything around an automaton.
 pub(crate) struct Ports<P: Protocol> {
     pub(crate) me: Peer,
     pub(crate) scope: Scope,
     pub(crate) carrier: Arc<dyn Carrier>,
+    /// What it signs with until it is told who the members are.
     pub(crate) signer: SharedSigner,
+    pub(crate) keys: Keys,
     pub(crate) outgoing: Option<Outgoing<P::Message>>,
     /// Without one, the automaton records nothing.
     pub(crate) disk: Option<(Journal, Archivist)>,
     pub(crate) workers: Workers<P>,
     pub(crate) outputs: Box<dyn FnMut(P::Output) + Send>,
-    pub(crate) evidence: Box<dyn FnMut(Evidence) + Send>,
+    /// Keeps evidence, and beside it what shows who the members of its epoch are.
+    pub(crate) evidence: Box<dyn FnMut(Evidence, Vec<u8>) + Send>,
+    pub(crate) lineage: Lineage<P>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -144,13 +158,17 @@ struct Steps {
 /// One automaton and all that its driver keeps for it.
 pub(crate) struct Host<P: Driven> {
     automaton: P,
+    me: Peer,
     scope: Scope,
+    /// What is said from now on is sealed with it.
+    voice: Arc<Voice>,
     carrier: Arc<dyn Carrier>,
     sealer: Sealer<P::Message>,
     disk: Option<(Journal, Archivist)>,
     workers: Workers<P>,
     outputs: Box<dyn FnMut(P::Output) + Send>,
-    evidence: Box<dyn FnMut(Evidence) + Send>,
+    evidence: Box<dyn FnMut(Evidence, Vec<u8>) + Send>,
+    lineage: Lineage<P>,
     metrics: Arc<Metrics>,
     steps: Steps,
 
@@ -178,20 +196,24 @@ pub(crate) struct Host<P: Driven> {
     /// Records to let go of, each once the snapshot with that number is durable.
     forgets: VecDeque<(u64, Position)>,
     is_stopping: bool,
+    /// Why it must stop, before anything more is said.
+    failure: Option<Fatal>,
 }
 
 impl<P: Driven> Host<P> {
     /// Starts the automaton from its past.
     ///
     /// # Errors
-    /// When the past cannot be read, or the operating system has no randomness.
+    /// When the past cannot be read, a voting key cannot be kept, or the operating system has no randomness.
     pub(crate) fn start(
         config: P::Config,
         recovered: Recovered,
         ports: Ports<P>,
     ) -> Result<Self, Fatal> {
-        let mut environment = Environment::new()
+        let mut environment = Environment::new(ports.keys)
             .map_err(|error| Fatal::Recovery(format!("no randomness from the system: {error}")))?;
+        let voice = Voice::plain(&ports.scope, ports.signer);
+        let voice = voice.among(&ports.scope, ports.me, &mut environment.keys)?;
         let mut next = recovered.next;
         let past = past::<P>(recovered, &ports.metrics)?;
         let mut effects = Vec::new();
@@ -215,13 +237,16 @@ impl<P: Driven> Host<P> {
         };
         let mut host = Self {
             automaton,
+            me: ports.me,
             scope: ports.scope,
+            voice: Arc::new(voice),
             carrier: ports.carrier,
-            sealer: Sealer { me: ports.me, signer: ports.signer, outgoing: ports.outgoing },
+            sealer: Sealer { me: ports.me, outgoing: ports.outgoing },
             disk: ports.disk,
             workers: ports.workers,
             outputs: ports.outputs,
             evidence: ports.evidence,
+            lineage: ports.lineage,
             metrics,
             steps,
             environment,
@@ -239,9 +264,10 @@ impl<P: Driven> Host<P> {
             snapshots_durable: 0,
             forgets: VecDeque::new(),
             is_stopping: false,
+            failure: None,
         };
         host.after_step();
-        host.finish_turn();
+        host.finish_turn()?;
         Ok(host)
     }
 
@@ -351,7 +377,7 @@ impl<P: Driven> Host<P> {
                 self.step(|automaton, fx| automaton.on_timer(timer, fx));
             }
         }
-        self.finish_turn();
+        self.finish_turn()?;
         self.metrics.inbox.set(waiting as i64);
         self.metrics.held.set(self.held.len() as i64);
         Ok(self.is_stopping && !self.gate.is_waiting() && self.batch.writes.is_empty())
@@ -463,12 +489,11 @@ impl<P: Driven> Host<P> {
                     self.let_go(held);
                 }
             }
-            Effect::Blame(evidence) => (self.evidence)(evidence),
-            Effect::Members(membership) => {
-                self.scope.domain.epoch = membership.epoch;
-                self.scope.membership = membership;
-                self.carrier.members(&self.scope);
+            Effect::Blame(evidence) => {
+                let lineage = (self.lineage)(&self.automaton, self.scope.domain.epoch);
+                (self.evidence)(evidence, lineage);
             }
+            Effect::Members(membership) => self.change_members(membership),
             Effect::Work(stamp, work) => self.workers.submit(stamp, work),
             Effect::Recall(position) => self.write(Write::Recall(position)),
         }
@@ -476,8 +501,19 @@ impl<P: Driven> Host<P> {
 
     fn letter(&mut self, to: Target, message: P::Message) -> Letter<P::Message> {
         self.steps.said.count(message.name());
-        let replicas = self.scope.membership.n();
-        Letter::Open { to, message, domain: self.scope.domain, replicas }
+        Letter::Open { to, message, voice: self.voice.clone() }
+    }
+
+    /// From here on these are the members: what comes in is verified by their keys, and what is said from now on is said among
+    /// them.
+    fn change_members(&mut self, membership: Membership) {
+        self.scope.domain.epoch = membership.epoch;
+        self.scope.membership = membership;
+        self.carrier.members(&self.scope);
+        match self.voice.among(&self.scope, self.me, &mut self.environment.keys) {
+            Ok(voice) => self.voice = Arc::new(voice),
+            Err(error) => self.failure = Some(error.into()),
+        }
     }
 
     /// Asks for something that must be durable before what follows leaves. Without a disk nothing can be lost by
@@ -524,8 +560,12 @@ impl<P: Driven> Host<P> {
     }
 
     /// Writes, seals and sends, and goes on with what the automaton has said to itself.
-    fn finish_turn(&mut self) {
+    ///
+    /// # Errors
+    /// When the replica must stop. Then nothing more has left.
+    fn finish_turn(&mut self) -> Result<(), Fatal> {
         for _ in 0..ROUNDS {
+            self.failure.take().map_or(Ok(()), Err)?;
             self.submit();
             self.post();
             if self.own.is_empty() || self.is_stopping {
@@ -536,9 +576,11 @@ impl<P: Driven> Host<P> {
                 self.step(|automaton, fx| automaton.on_message(message, fx));
             }
         }
+        self.failure.take().map_or(Ok(()), Err)?;
         self.submit();
         self.post();
         self.carrier.flush();
+        Ok(())
     }
 
     /// Hands the writes over if a message waits for them, or they have waited long enough.

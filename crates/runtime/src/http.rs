@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
 use std::time::Duration;
+use testudo_core::Epoch;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -24,6 +25,9 @@ pub struct Probe<P> {
     pub status: Box<dyn Fn(&P) -> serde_json::Value + Send + Sync>,
     /// Whether it does its part: caught up, and in a view.
     pub ready: Box<dyn Fn(&P) -> bool + Send + Sync>,
+    /// What shows who the members of an epoch are to whoever knows those of the first. It is kept beside evidence against
+    /// what a replica signed in that epoch; empty for the first.
+    pub lineage: Box<dyn Fn(&P, Epoch) -> Vec<u8> + Send + Sync>,
     /// Numbers for the metrics, each under a name of its own: view, slot and the like.
     pub numbers: Box<dyn Fn(&P) -> Vec<(&'static str, i64)> + Send + Sync>,
 }
@@ -33,6 +37,7 @@ impl<P> Default for Probe<P> {
         Self {
             status: Box::new(|_| serde_json::Value::Null),
             ready: Box::new(|_| true),
+            lineage: Box::new(|_, _| Vec::new()),
             numbers: Box::new(|_| Vec::new()),
         }
     }

@@ -6,9 +6,10 @@
 //! that it rests on is durable.
 
 use crate::carrier::frame;
+use crate::voice::Voice;
 use bytes::Bytes;
 use std::sync::Arc;
-use testudo_core::{Domain, Message, Peer, ReplicaId, Signer, Target, Verified, limits};
+use testudo_core::{Message, Peer, ReplicaId, Signer, Target, Verified, limits};
 
 /// A signer that threads hand around.
 pub(crate) type SharedSigner = Arc<dyn Signer + Send + Sync>;
@@ -19,8 +20,8 @@ pub type Outgoing<M> = Box<dyn FnMut(Peer, M) -> Vec<(Peer, M)> + Send>;
 
 /// A message on its way out.
 pub(crate) enum Letter<M> {
-    /// As the automaton said it. The epoch is that of the step, whatever members come later.
-    Open { to: Target, message: M, domain: Domain, replicas: usize },
+    /// As the automaton said it, in the voice that it had then, whatever members come later.
+    Open { to: Target, message: M, voice: Arc<Voice> },
     /// As it will travel.
     Sealed(Sealed<M>),
 }
@@ -36,25 +37,24 @@ pub(crate) struct Sealed<M> {
 /// Seals letters under one name.
 pub(crate) struct Sealer<M> {
     pub(crate) me: Peer,
-    pub(crate) signer: SharedSigner,
     pub(crate) outgoing: Option<Outgoing<M>>,
 }
 
 impl<M: Message> Sealer<M> {
     /// Seals a letter that is not sealed yet.
     pub(crate) fn seal(&mut self, letter: Letter<M>) -> Sealed<M> {
-        let (to, message, domain, replicas) = match letter {
+        let (to, message, voice) = match letter {
             Letter::Sealed(sealed) => return sealed,
-            Letter::Open { to, message, domain, replicas } => (to, message, domain, replicas),
+            Letter::Open { to, message, voice } => (to, message, voice),
         };
-        let peers = self.addressees(to, replicas);
+        let peers = self.addressees(to, voice.replicas);
         let mut sealed = Sealed { parcels: Vec::with_capacity(peers.len()), own: Vec::new() };
         match self.outgoing.take() {
-            None => self.address(&mut sealed, &peers, message, domain),
+            None => self.address(&mut sealed, &peers, message, &voice),
             Some(mut outgoing) => {
                 for peer in peers {
                     for (peer, message) in outgoing(peer, message.clone()) {
-                        self.address(&mut sealed, &[peer], message, domain);
+                        self.address(&mut sealed, &[peer], message, &voice);
                     }
                 }
                 self.outgoing = Some(outgoing);
@@ -73,8 +73,15 @@ impl<M: Message> Sealer<M> {
     }
 
     /// One signature and one encoding, however many it goes to.
-    fn address(&self, sealed: &mut Sealed<M>, peers: &[Peer], message: M, domain: Domain) {
-        let verified = Verified::seal(message, self.me, domain, &*self.signer);
+    fn address(&self, sealed: &mut Sealed<M>, peers: &[Peer], message: M, voice: &Voice) {
+        if !voice.can_say(&message) {
+            tracing::error!(
+                kind = message.name(),
+                "a message is not sent, as this node does not have the voting key that the membership names"
+            );
+            return;
+        }
+        let verified = Verified::seal(message, self.me, voice.domain, &*voice.signer);
         let mut bytes = None;
         for peer in peers.iter().filter(|peer| **peer != self.me) {
             let bytes = bytes.get_or_insert_with(|| frame(&verified.signed()));

@@ -48,10 +48,11 @@ mod testing;
 mod timers;
 mod verify;
 mod visitors;
+mod voice;
 mod work;
 
 pub use durable::DurableStorage;
-pub use evidence::{EVIDENCE_FOLDER, read_evidence};
+pub use evidence::{EVIDENCE_FOLDER, KeptEvidence, read_evidence};
 pub use host::{Driven, Fatal};
 pub use http::Probe;
 pub use identity::FolderError;

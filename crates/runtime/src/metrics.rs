@@ -348,7 +348,8 @@ impl Metrics {
         self.said.get_or_create(&KindOf { kind }).get()
     }
 
-    /// How many frames were rejected for this reason. Reasons are `domain`, `malformed`, `sender`, `proof`, `invalid`.
+    /// How many frames were rejected for this reason. Reasons are `epoch` (another one
+    /// of the same cluster, which is nobody's fault), `domain`, `malformed`, `sender`, `proof`, `invalid`.
     #[must_use]
     pub fn rejections(&self, reason: &'static str) -> u64 {
         self.frames_rejected.get_or_create(&Reason { reason }).get()

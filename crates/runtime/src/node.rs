@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::net::{Addresses, Carriage, Network};
 use crate::storage::{Recovered, Storage, StorageError};
 use crate::verify::Verification;
+use crate::voice::Keys;
 use crate::work::Workers;
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use testudo_core::{Domain, Membership, Peer, PublicKey, ReplicaId};
 use testudo_keys::channel::ChannelError;
-use testudo_keys::{Ed25519Verifier, NodeKey};
+use testudo_keys::{Ed25519Verifier, Keyring, KeyringError, NodeKey};
 use testudo_wal::Identity;
 use tokio::sync::{oneshot, watch};
 
@@ -92,6 +93,9 @@ pub enum StartError {
     /// Its data folder is somebody else's, or cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The voting keys in its data folder cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// Its disk failed, is in use, or has lost what it may not go on without.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -131,12 +135,14 @@ pub fn start<P: Driven>(
     let disk = FsDisk::open(config.data.join("log"))
         .map_err(|error| StorageError::caused("open the data folder", error))?;
     let had_data = owner.has(&config.data)?;
+    let keys = Keyring::open(&config.key, &config.data)?;
     let identity = Identity(owner.short());
-    let (storage, recovered) = DurableStorage::open(Arc::new(disk), identity, had_data)?;
+    let last = keys.last_incarnation();
+    let (storage, recovered) = DurableStorage::open(Arc::new(disk), identity, had_data, last)?;
     if !had_data {
         owner.take(&config.data)?;
     }
-    start_on(config, protocol, outputs, storage, recovered)
+    start_with(config, protocol, outputs, keys, (storage, recovered))
 }
 
 /// That the keys are those that the cluster knows this replica by; and whose folder it needs.
@@ -170,6 +176,17 @@ pub fn start_on<P: Driven>(
     recovered: Recovered,
 ) -> Result<NodeHandle<P>, StartError> {
     owner(&config)?;
+    let keys = Keyring::open(&config.key, &config.data)?;
+    start_with(config, protocol, outputs, keys, (storage, recovered))
+}
+
+fn start_with<P: Driven>(
+    config: NodeConfig<P>,
+    protocol: P::Config,
+    outputs: impl FnMut(P::Output) + Send + 'static,
+    keys: Keyring,
+    (storage, recovered): (impl Storage, Recovered),
+) -> Result<NodeHandle<P>, StartError> {
     let name = &config.name;
     let address = config.listener.local_addr().map_err(system("the listener's address"))?;
     let metrics = Arc::new(Metrics::new());
@@ -177,16 +194,20 @@ pub fn start_on<P: Driven>(
     let mut running = Running::<P>::new(&config, &metrics)?;
     let inbox = running.inbox.clone();
     let mut keeper = Keeper::open(&config.data, metrics.clone()).map_err(system("evidence"))?;
+    let probe = Arc::new(config.probe);
+    let lineage = probe.clone();
     let ports = Ports {
         me: Peer::Replica(config.me),
         scope: Scope { domain: config.domain, membership: config.membership },
         carrier: Arc::new(Carriage(running.network.clone())),
         signer: Arc::new(config.key.voting),
+        keys: Keys::Replica(Box::new(keys)),
         outgoing: config.outgoing.map(|lie| lie.0),
         disk: Some(disk(storage, &inbox, &metrics, name, config.scrub)?),
         workers: Workers::new(inbox.clone(), name),
         outputs: Box::new(outputs),
-        evidence: Box::new(move |evidence| keeper.keep(&evidence)),
+        evidence: Box::new(move |evidence, lineage| keeper.keep(evidence, lineage)),
+        lineage: Box::new(move |automaton, epoch| (lineage.lineage)(automaton, epoch)),
         metrics: metrics.clone(),
     };
     let (fate, fatal) = watch::channel(None);
@@ -201,7 +222,7 @@ pub fn start_on<P: Driven>(
     let mut watched = None;
     if let Some(metrics_listener) = config.metrics {
         watched = metrics_listener.local_addr().ok();
-        let window = Window { inbox, probe: Arc::new(config.probe), metrics: metrics.clone() };
+        let window = Window { inbox, probe, metrics: metrics.clone() };
         let listener = running.engine.listener(metrics_listener)?;
         running.engine.handle.spawn(serve(listener, window));
     }

@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use testudo_core::{
     Decode, DecodeError, Digest, Header, Message, Peer, Proof, PublicKey, Reader, Rejection,
-    Signature, Signed, Verified, Verifier, limits,
+    Signature, Signed, Validity, Verified, Verifier, limits,
 };
 use tokio::sync::Notify;
 
@@ -492,7 +492,8 @@ impl<M: Message + Send + Sync + 'static> Verification<M> {
     fn reject(&self, via: Peer, frame: &Bytes, rejection: &Rejection) -> usize {
         let (reason, cost) = match rejection {
             // Around a change of epoch honest peers' frames arrive too early or too late.
-            Rejection::Domain => ("domain", 0),
+            Rejection::Domain if self.is_of_this_group(frame) => ("epoch", 0),
+            Rejection::Domain => ("domain", 1),
             Rejection::Malformed(_) => ("malformed", 1),
             Rejection::Sender => ("sender", 1),
             Rejection::Proof => ("proof", 1),
@@ -501,6 +502,12 @@ impl<M: Message + Send + Sync + 'static> Verification<M> {
         self.metrics.rejected(reason);
         tracing::debug!(?via, bytes = frame.len(), "a frame is not believed: {rejection}");
         cost
+    }
+
+    /// Whether a frame says of itself that it is of the cluster and group that this node belongs to, in whatever epoch.
+    fn is_of_this_group(&self, frame: &Bytes) -> bool {
+        let domain = self.scope.get().domain.of(Validity::Group);
+        Parts::read(frame).is_ok_and(|parts| parts.header.domain.of(Validity::Group) == domain)
     }
 }
 
@@ -527,7 +534,8 @@ impl<'a> Parts<'a> {
     /// What its signature claims, if it has one that can be checked.
     fn check(&self, scope: &Scope) -> Option<(PublicKey, Digest, Signature)> {
         let Proof::Signature(signature) = self.proof else { return None };
-        if self.header.domain != scope.domain {
+        let is_of_group = self.header.domain == scope.domain.of(Validity::Group);
+        if self.header.domain != scope.domain && !is_of_group {
             return None;
         }
         let key = scope.membership.key(self.header.sender)?;

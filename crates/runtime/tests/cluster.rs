@@ -261,6 +261,7 @@ fn a_node_shows_itself() {
     let mut config = site.config(0);
     config.metrics = Some(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     config.probe = Probe {
+        lineage: Box::new(|_, _| Vec::new()),
         status: Box::new(|gossip: &Gossip| serde_json::json!({ "recorded": gossip.recorded })),
         ready: Box::new(|gossip| !gossip.recorded.is_empty()),
         numbers: Box::new(|gossip| vec![("slot", gossip.recorded.len() as i64)]),

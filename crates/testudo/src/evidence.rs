@@ -34,6 +34,7 @@ fn finding_json(finding: &Finding) -> Value {
     let statements: Vec<Value> = finding.statements.iter().map(statement_json).collect();
     json!({
         "accused": finding.accused,
+        "epoch": finding.epoch,
         "offence": finding.offence,
         "convicted": finding.acquittal.is_none(),
         "why": finding.why(),

@@ -14,14 +14,14 @@ use crate::lying::{self, Lie};
 use crate::protocols::{self, Runnable, Visit};
 use crate::say;
 use crate::signals::Ends;
-use crate::status::claim::Claim;
+use crate::status::claim::{self, Claim};
 use history::History;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::{OrderConfig, Standing};
-use testudo_core::ReplicaId;
+use testudo_core::{Encode as _, Epoch, ReplicaId};
 use testudo_kv::Kv;
 use testudo_replication::{Config, Replica};
 use testudo_runtime::{NodeConfig, NodeHandle, Probe, StartError, node};
@@ -184,6 +184,10 @@ fn probe<O: Runnable>(
     let numbers = history.clone();
     let lies = lying::claims::Claims::new(lie);
     Probe {
+        lineage: Box::new(|replica, epoch| match epoch {
+            Epoch(0) => Vec::new(),
+            epoch => replica.lineage(epoch).to_vec().to_bytes(),
+        }),
         status: Box::new(move |replica| {
             lies.told(Claim::of(&cluster, &replica.status(), history.show()))
         }),
@@ -200,6 +204,9 @@ fn probe<O: Runnable>(
             let transfer = status.transfer.unwrap_or_default();
             vec![
                 ("standing", standing_number(status.standing)),
+                ("epoch", number(status.epoch.0)),
+                ("incarnation", number(status.incarnation.0)),
+                ("comeback", comeback_number(&claim::Comeback::of(&status))),
                 ("lost_slots", number(status.lost_slots)),
                 ("healed", number(numbers.healings())),
                 ("transfer_target_slot", number(transfer.target.0)),
@@ -239,6 +246,18 @@ const fn standing_number(standing: Standing) -> i64 {
         Standing::Joining => 1,
         Standing::Forgotten => 2,
         Standing::Stopped => 3,
+    }
+}
+
+/// What a replica does to get its vote back, as a number that alarms can be set on: from 3 on a person is wanted.
+const fn comeback_number(comeback: &claim::Comeback) -> i64 {
+    use claim::Comeback;
+    match comeback {
+        Comeback::NotNeeded => 0,
+        Comeback::Follows => 1,
+        Comeback::Asks { .. } => 2,
+        Comeback::Refused { .. } => 3,
+        Comeback::NoKey => 4,
     }
 }
 

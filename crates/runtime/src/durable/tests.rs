@@ -11,7 +11,7 @@ use testudo_wal::{Disk, DiskError, DiskErrorKind, DiskFile};
 type Opened = Result<(DurableStorage<Arc<FsDisk>>, Recovered), StorageError>;
 
 fn open(folder: &Path) -> Opened {
-    DurableStorage::open(Arc::new(FsDisk::open(folder).unwrap()), Identity([3; 16]), false)
+    DurableStorage::open(Arc::new(FsDisk::open(folder).unwrap()), Identity([3; 16]), false, LAST)
 }
 
 fn files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
@@ -28,6 +28,9 @@ fn flip(path: &Path, what: &[u8]) {
 }
 
 const PROMISE: Promise = Promise { epoch: Epoch(2), view: View(7), incarnation: Incarnation(1) };
+
+/// The incarnation that it has spoken as last.
+const LAST: Incarnation = PROMISE.incarnation;
 
 /// Three records of which the first is forgotten, a promise and a snapshot.
 fn filled() -> tempfile::TempDir {
@@ -124,8 +127,95 @@ fn who_has_forgotten_what_it_said_never_believes_otherwise() {
     // A folder that served once, and of which all is gone.
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(FsDisk::open(folder.path()).unwrap());
-    drop(DurableStorage::open(disk, Identity([3; 16]), true).unwrap());
+    drop(DurableStorage::open(disk, Identity([3; 16]), true, LAST).unwrap());
     starts_as_one_that_has_forgotten(folder.path());
+}
+
+/// A folder of which both copies of the superblock are damaged.
+fn amnesiac() -> tempfile::TempDir {
+    let folder = filled();
+    for file in files(folder.path(), "superblock") {
+        flip(&file, &PROMISE.to_bytes());
+    }
+    folder
+}
+
+/// Makes promises at one start after the other, and says what was known before each: the promise, and whether nothing is lost.
+fn promised(
+    folder: &Path,
+    last: Incarnation,
+    promises: &[Promise],
+) -> Vec<(Option<Promise>, bool)> {
+    let one = |promise: &Promise| {
+        let disk = Arc::new(FsDisk::open(folder).unwrap());
+        let opened = DurableStorage::open(disk, Identity([3; 16]), true, last);
+        let (mut storage, Recovered { promise: known, lost, .. }) = opened.unwrap();
+        storage.promise(*promise).unwrap();
+        (known, lost.is_empty())
+    };
+    promises.iter().map(one).collect()
+}
+
+#[test]
+fn who_comes_back_under_another_key_knows_all_that_it_said_with_it() {
+    let folder = amnesiac();
+    let back = |incarnation| Promise { epoch: Epoch(5), incarnation, ..PROMISE };
+    let (old, new) = (back(LAST), back(LAST.next()));
+    // What it goes through on its way is no return.
+    let known = promised(folder.path(), LAST, &[back(Incarnation(0)), old, old, new, new, new]);
+    let (forgotten, all) = ((None, false), (Some(new), true));
+    assert_eq!(known, [forgotten, forgotten, forgotten, forgotten, all, all]);
+    // It is lost again: what it said as that incarnation is forgotten, too.
+    for file in files(folder.path(), "superblock") {
+        flip(&file, &new.to_bytes());
+    }
+    let newest = back(LAST.next().next());
+    let known = promised(folder.path(), LAST.next(), &[new, new, newest, newest]);
+    assert_eq!(known, [forgotten, forgotten, forgotten, (Some(newest), true)]);
+}
+
+#[test]
+fn a_return_that_power_cuts_short_has_happened_or_not() {
+    let whole = amnesiac();
+    drop(open(whole.path()).unwrap());
+    let back = Promise { epoch: Epoch(5), incarnation: LAST.next(), ..PROMISE };
+    // The superblock is written copy by copy: either may be torn, or be of before or after.
+    let before: Vec<_> = files(whole.path(), "superblock")
+        .iter()
+        .map(|it| (it.clone(), fs::read(it).unwrap()))
+        .collect();
+    let (mut storage, _) = open(whole.path()).unwrap();
+    storage.promise(back).unwrap();
+    drop(storage);
+    let after: Vec<_> =
+        before.iter().map(|(path, _)| (path.clone(), fs::read(path).unwrap())).collect();
+    for torn in 0..before.len() {
+        for (is_new, images) in [(false, &before), (true, &after)] {
+            for (path, bytes) in images {
+                fs::write(path, bytes).unwrap();
+            }
+            let (path, bytes) = &images[torn];
+            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+            let (_, recovered) = open(whole.path()).unwrap();
+            assert_eq!(recovered.promise, is_new.then_some(back));
+            assert_eq!(recovered.lost.is_empty(), is_new);
+        }
+    }
+}
+
+#[test]
+fn a_superblock_of_another_version_is_refused_with_what_to_do() {
+    for bytes in [&[0; 10][..], &[1, 7, 0], b"", &[FORM + 1]] {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FsDisk::open(folder.path()).unwrap());
+        let (mut superblock, _) =
+            Superblock::open(disk.clone(), "superblock", Identity([3; 16])).unwrap();
+        superblock.store(bytes).unwrap();
+        drop((superblock, disk));
+        let refused = open(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("another version of testudo"), "{refused}");
+        assert!(refused.contains("empty data folder"), "{refused}");
+    }
 }
 
 #[test]
@@ -216,7 +306,8 @@ fn a_scrub_finds_what_rots_while_the_storage_is_open() {
 fn another_nodes_disk_is_refused() {
     let folder = filled();
     let disk = Arc::new(FsDisk::open(folder.path()).unwrap());
-    let refused = DurableStorage::open(disk, Identity([4; 16]), false).unwrap_err().to_string();
+    let refused =
+        DurableStorage::open(disk, Identity([4; 16]), false, LAST).unwrap_err().to_string();
     assert!(refused.contains("belongs to"), "{refused}");
 }
 
@@ -287,7 +378,7 @@ fn a_disk_that_is_full_or_fails_is_named_and_nothing_acknowledged_is_lost() {
         let folder = filled();
         let state = Arc::new(Mutex::new(None));
         let disk = Failing(Arc::new(FsDisk::open(folder.path()).unwrap()), state.clone());
-        let (mut storage, _) = DurableStorage::open(disk, Identity([3; 16]), false).unwrap();
+        let (mut storage, _) = DurableStorage::open(disk, Identity([3; 16]), false, LAST).unwrap();
         storage.append(Position(3), Tag::Body, b"acknowledged").unwrap();
         storage.flush().unwrap();
         *state.lock().unwrap() = Some(kind);

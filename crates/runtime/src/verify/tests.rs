@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::task::{Context as TaskContext, Poll, Waker};
 use testudo_core::fault::FaultModel;
-use testudo_core::{Domain, Encode, Incarnation, Member, Membership, ReplicaId};
+use testudo_core::{ClusterId, Domain, Encode, Epoch, Incarnation, Member, Membership, ReplicaId};
 use testudo_keys::Ed25519Verifier;
 
 /// An inbox whose room a test sets.
@@ -160,6 +160,57 @@ fn whoever_sends_too_much_that_is_wrong_is_shut_out() {
     assert_eq!(fixture.verification.open_channel(peer(1)), Err(Condemned));
     assert!(fixture.verification.open_channel(peer(2)).is_ok());
     assert!(lock(&fixture.verification.state).lanes.contains_key(&peer(1)), "it is remembered");
+}
+
+/// A note that counts in another domain.
+fn elsewhere(from: u16, domain: Domain) -> Bytes {
+    Verified::seal(Note(9, 0), peer(from), domain, &key(from as u8)).signed().to_bytes().into()
+}
+
+#[test]
+fn frames_of_another_epoch_are_dropped_and_are_nobodys_fault() {
+    let fixture = fixture();
+    let later = Domain { epoch: Epoch(1), ..Domain::default() };
+    let early = (0..10 * CREDIT as usize).map(|_| elsewhere(1, later)).collect();
+    fixture.push(peer(1), early).unwrap().unwrap();
+    while fixture.work() {}
+    assert_eq!(fixture.metrics.rejections("epoch"), 10 * CREDIT as u64);
+    fixture.push(peer(1), vec![note(1, 1)]).unwrap().unwrap();
+    while fixture.work() {}
+    assert_eq!(fixture.delivered(), [(peer(1), 1)]);
+    // Another cluster's are not sent here by mistake.
+    let foreign = Domain { cluster: ClusterId([1; 16]), ..Domain::default() };
+    let wrongs = (0..=CREDIT as usize).map(|_| elsewhere(1, foreign)).collect();
+    fixture.push(peer(1), wrongs).unwrap().unwrap();
+    while fixture.work() {}
+    assert!(fixture.metrics.rejections("domain") > 0);
+    assert_eq!(fixture.push(peer(1), vec![note(1, 1)]), Some(Err(Condemned)));
+}
+
+#[test]
+fn what_is_verified_follows_the_members() {
+    let fixture = fixture();
+    let scope = fixture.verification.scope.get();
+    let mut next = (*scope).clone();
+    next.domain.epoch = Epoch(1);
+    next.membership.epoch = Epoch(1);
+    next.membership.members[1].voting = key(21).public();
+    fixture.verification.scope.set(next.clone());
+    let say = |seed: u8, domain| -> Bytes {
+        Verified::seal(Note(seed.into(), 0), peer(1), domain, &key(seed)).signed().to_bytes().into()
+    };
+    let frames = vec![
+        say(1, scope.domain),
+        say(1, next.domain),
+        say(21, scope.domain),
+        say(21, next.domain),
+        say(21, next.domain),
+    ];
+    fixture.push(peer(1), frames).unwrap().unwrap();
+    while fixture.work() {}
+    assert_eq!(fixture.delivered(), [(peer(1), 21), (peer(1), 21)]);
+    assert_eq!(fixture.metrics.rejections("epoch"), 2);
+    assert_eq!(fixture.metrics.rejections("proof"), 1);
 }
 
 #[test]

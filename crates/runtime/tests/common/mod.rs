@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testudo_core::fault::FaultModel;
 use testudo_core::{
-    ClusterId, Context, Decode, DecodeError, Domain, Effects, Encode, Epoch, GroupId, Invalid,
-    Kind, Membership, Message, NoWork, Past, Peer, Position, Promise, Protocol, ProtocolId,
-    PublicKey, Reader, ReplicaId, Rot, Strength, Target, Verified, View,
+    ClusterId, Context, Decode, DecodeError, Domain, Effects, Encode, Epoch, Evidence, GroupId,
+    Invalid, Kind, Membership, Message, NoWork, Past, Peer, Position, Promise, Protocol,
+    ProtocolId, PublicKey, Reader, ReplicaId, Rot, Strength, Target, Verified, View,
 };
 use testudo_keys::NodeKey;
 use testudo_runtime::storage::{Recovered, Storage};
@@ -101,6 +101,10 @@ pub enum Ask {
     Guarded,
     /// Compute for so long, and note on which thread.
     Compute(Duration),
+    /// Tell everybody the first number, change the members, and tell them the second.
+    Succeed(Membership, u64, u64),
+    /// Accuse somebody.
+    Accuse(ReplicaId),
     /// Break an invariant.
     Break,
 }
@@ -119,6 +123,8 @@ pub struct Kept(pub Vec<u64>);
 
 pub struct Gossip {
     pub me: Peer,
+    pub candidate: Option<PublicKey>,
+    pub holds: bool,
     pub past: Past<Kept, u64>,
     pub recorded: Vec<u64>,
     pub heard: Vec<(Peer, Word)>,
@@ -159,11 +165,13 @@ impl Protocol for Gossip {
     type Output = Told;
     type Work = NoWork;
 
-    fn start((): (), me: Peer, past: Past<Kept, u64>, _: &mut Effects<'_, Self>) -> Self {
+    fn start((): (), me: Peer, past: Past<Kept, u64>, fx: &mut Effects<'_, Self>) -> Self {
+        let candidate = fx.candidate();
+        let holds = candidate.is_some_and(|candidate| fx.holds(&candidate));
         let mut recorded = past.snapshot.clone().unwrap_or_default().0;
         recorded.extend(past.records.iter().map(|(_, number)| *number));
         let (heard, computed_on) = (Vec::new(), Vec::new());
-        Self { me, past, recorded, heard, bulk: 0, computed_on, is_broken: false }
+        Self { me, candidate, holds, past, recorded, heard, bulk: 0, computed_on, is_broken: false }
     }
 
     fn on_input(&mut self, input: Ask, fx: &mut Effects<'_, Self>) {
@@ -204,6 +212,16 @@ impl Protocol for Gossip {
                     std::hint::spin_loop();
                 }
                 self.computed_on.push(std::thread::current().id());
+            }
+            Ask::Succeed(members, before, after) => {
+                fx.persist(before);
+                fx.send(Target::Replicas, Word::News(before));
+                fx.members(members);
+                fx.send(Target::Replicas, Word::News(after));
+            }
+            Ask::Accuse(accused) => {
+                let (protocol, offence) = (ProtocolId(99), "on purpose".to_owned());
+                fx.blame(Evidence { accused, protocol, offence, statements: Vec::new() });
             }
             Ask::Break => self.is_broken = true,
         }

@@ -1,4 +1,8 @@
 //! The judgement of a set of evidence with public keys alone, and what its statements say.
+//!
+//! A cluster file names the members of the first epoch. Evidence of a later one bears what led to it: how each epoch before
+//! ended, signed by a quorum of those who ordered till then. So who ordered in that epoch, under which keys, is proved by the
+//! cluster file as well ([`Court::among`]).
 
 use super::offences;
 use crate::cluster::Cluster;
@@ -9,6 +13,8 @@ use testudo_core::{
     Context, Decode as _, Digest, Domain, Evidence, Membership, Message as _, Peer, Signed,
 };
 use testudo_keys::Ed25519Verifier;
+use testudo_replication::Succession;
+use testudo_runtime::KeptEvidence;
 
 /// Letters of what a statement says that are shown. A view change says a great deal.
 const LETTERS: usize = 200;
@@ -32,6 +38,8 @@ pub(crate) struct Court {
 pub(crate) struct Finding {
     /// Who is accused.
     pub(crate) accused: u16,
+    /// The epoch that the statements must be of.
+    pub(crate) epoch: u64,
     /// Of what, in a word, without anything that plays tricks on a terminal.
     pub(crate) offence: String,
     /// Why it does not convict. `None` if it does.
@@ -70,26 +78,61 @@ impl Court {
         let membership = cluster.membership()?;
         // Refused here once, so that no protocol's absence is taken for innocence.
         protocols::profile(&cluster.protocol)?;
-        Ok(Self {
-            protocol: cluster.protocol.clone(),
-            domain: cluster.domain(),
-            verifier: Ed25519Verifier::new(membership.members.iter().map(|member| member.voting)),
-            membership,
-        })
+        Ok(Self::sitting(&cluster.protocol, cluster.domain(), membership))
+    }
+
+    fn sitting(protocol: &str, domain: Domain, membership: Membership) -> Self {
+        let verifier = Ed25519Verifier::new(membership.members.iter().map(|member| member.voting));
+        Self { protocol: protocol.to_owned(), domain, membership, verifier }
+    }
+
+    /// The court of the epoch that this lineage leads to, epoch by epoch, each proved by the members before it.
+    fn among(&self, lineage: &[u8]) -> Result<Self, String> {
+        let successions = Vec::<Succession>::from_bytes(lineage)
+            .map_err(|error| format!("what led to its epoch cannot be read ({error})"))?;
+        let mut court = Self::sitting(&self.protocol, self.domain, self.membership.clone());
+        for succession in successions {
+            let next = succession.check(&court.context()).map_err(|error| {
+                format!("how epoch {} ended is not proved: {error}", court.domain.epoch)
+            })?;
+            court =
+                Self::sitting(&self.protocol, Domain { epoch: next.epoch, ..self.domain }, next);
+        }
+        Ok(court)
     }
 
     /// Whether the evidence convicts whom it accuses.
-    pub(crate) fn convicts(&self, evidence: &Evidence) -> bool {
+    pub(crate) fn convicts(&self, kept: &KeptEvidence) -> bool {
+        let KeptEvidence { evidence, lineage } = kept;
+        match lineage.as_slice() {
+            [] => self.convicts_here(evidence),
+            lineage => self.among(lineage).is_ok_and(|court| court.convicts_here(evidence)),
+        }
+    }
+
+    fn convicts_here(&self, evidence: &Evidence) -> bool {
         protocols::is_convicted(&self.protocol, evidence, &self.context())
     }
 
     /// Judges, and says why.
-    pub(crate) fn judge(&self, evidence: &Evidence) -> Finding {
+    pub(crate) fn judge(&self, kept: &KeptEvidence) -> Finding {
+        let KeptEvidence { evidence, lineage } = kept;
+        if lineage.is_empty() {
+            return self.judge_here(evidence);
+        }
+        match self.among(lineage) {
+            Ok(court) => court.judge_here(evidence),
+            Err(doubt) => Finding { acquittal: Some(doubt), ..self.judge_here(evidence) },
+        }
+    }
+
+    fn judge_here(&self, evidence: &Evidence) -> Finding {
         let statements = self.statements(evidence);
-        let acquittal = (!self.convicts(evidence)).then(|| self.doubt(evidence, &statements));
+        let acquittal = (!self.convicts_here(evidence)).then(|| self.doubt(evidence, &statements));
         let offence: String = evidence.offence.chars().filter(|it| !it.is_control()).collect();
         let offence = offence.chars().take(LETTERS).collect();
-        Finding { accused: evidence.accused.0, offence, acquittal, statements }
+        let epoch = self.domain.epoch.0;
+        Finding { accused: evidence.accused.0, epoch, offence, acquittal, statements }
     }
 
     fn context(&self) -> Context<'_> {
@@ -221,13 +264,19 @@ pub(super) mod tests {
         sealed.signed().to_bytes()
     }
 
-    pub(in crate::evidence) fn evidence(accused: u16, statements: Vec<Vec<u8>>) -> Evidence {
-        Evidence {
+    pub(in crate::evidence) fn evidence(accused: u16, statements: Vec<Vec<u8>>) -> KeptEvidence {
+        let evidence = Evidence {
             accused: ReplicaId(accused),
             protocol: testudo_catalog::testudo_pbft::PBFT,
             offence: "equivocation".into(),
             statements,
-        }
+        };
+        KeptEvidence { evidence, lineage: Vec::new() }
+    }
+
+    fn renamed(mut kept: KeptEvidence, offence: &str) -> KeptEvidence {
+        kept.evidence.offence = offence.into();
+        kept
     }
 
     #[test]
@@ -266,10 +315,7 @@ pub(super) mod tests {
             (evidence(9, vec![own("a"), own("b")]), "no replica 9"),
             (evidence(2, vec![own("a"), own("b"), own("c")]), "more statements"),
             (
-                Evidence {
-                    offence: "amnesia\u{1b}[2J".into(),
-                    ..evidence(2, vec![own("a"), own("b")])
-                },
+                renamed(evidence(2, vec![own("a"), own("b")]), "amnesia\u{1b}[2J"),
                 "not what `amnesia[2J` means",
             ),
         ] {

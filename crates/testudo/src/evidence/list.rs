@@ -70,10 +70,10 @@ fn search(data: &Path, cluster: Option<&Cluster>) -> Outcome<Vec<Found>> {
     let judge = |path: PathBuf| {
         let what = match (read(&path), &court) {
             (Err(error), _) => What::Unreadable(error),
-            (Ok(evidence), Some(court)) => What::Judged(court.judge(&evidence)),
-            (Ok(evidence), None) => What::Unjudged(
-                evidence.accused.0,
-                word(&evidence.offence),
+            (Ok(kept), Some(court)) => What::Judged(court.judge(&kept)),
+            (Ok(kept), None) => What::Unjudged(
+                kept.evidence.accused.0,
+                word(&kept.evidence.offence),
                 "give --cluster to check it",
             ),
         };
@@ -97,7 +97,7 @@ fn ask(cluster: &Cluster) -> Outcome<Vec<Found>> {
     for claim in claims.into_iter().flatten() {
         for caught in &claim.caught {
             let what = match caught.read() {
-                Some(evidence) => What::Judged(court.judge(&evidence)),
+                Some(kept) => What::Judged(court.judge(&kept)),
                 None => What::Unjudged(
                     caught.accused,
                     caught.offence.clone(),
@@ -166,7 +166,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let good = evidence(2, vec![vote(&cluster, 2, "a"), vote(&cluster, 2, "b")]);
         for (replica, bytes) in [
-            (0, [&[testudo_core::limits::FORMAT_VERSION], &good.to_bytes()[..]].concat()),
+            (0, [&[testudo_core::limits::FORMAT_VERSION], &good.evidence.to_bytes()[..]].concat()),
             (3, b"nothing of ours".to_vec()),
         ] {
             let folder = data.path().join(format!("replica-{replica}/evidence"));

@@ -8,11 +8,12 @@ use crate::failure::{Exit, Outcome, plain};
 use crate::say;
 use serde_json::{Value, json};
 use std::path::Path;
-use testudo_core::{Evidence, limits};
-use testudo_runtime::read_evidence;
+use testudo_core::limits;
+use testudo_runtime::{KeptEvidence, read_evidence};
 
-/// Bytes of a file that may be evidence: two frames at most, and what names them.
-const FILE_BYTES: u64 = 2 * limits::FRAME_BYTES as u64 + 4096;
+/// Bytes of a file that may be evidence: two frames at most, what names them, and what led to their epoch. Each epoch adds
+/// a few thousand.
+const FILE_BYTES: u64 = 2 * limits::FRAME_BYTES as u64 + (64 << 20);
 
 /// Judges all files, prints what comes of it, and gives the code to exit with: 0 when all convict, 1 when one does not,
 /// 2 when one cannot be read.
@@ -23,7 +24,7 @@ pub(super) fn run(flags: &VerifyEvidence) -> Outcome<u8> {
     let mut shown = Vec::new();
     for path in &flags.files {
         let file = path.display().to_string();
-        let found = read(path).map(|evidence| court.judge(&evidence));
+        let found = read(path).map(|kept| court.judge(&kept));
         code = code.max(match &found {
             Ok(finding) if finding.acquittal.is_none() => 0,
             Ok(_) => 1,
@@ -42,7 +43,7 @@ pub(super) fn run(flags: &VerifyEvidence) -> Outcome<u8> {
 }
 
 /// Reads a file of evidence. The error is a clause about the file.
-pub(super) fn read(path: &Path) -> Result<Evidence, String> {
+pub(super) fn read(path: &Path) -> Result<KeptEvidence, String> {
     let about =
         std::fs::metadata(path).map_err(|error| format!("cannot be read: {}", plain(&error)))?;
     if !about.is_file() || about.len() > FILE_BYTES {
@@ -75,6 +76,12 @@ fn print(file: &str, found: &Result<Finding, String>) {
     };
     let (accused, offence) = (finding.accused, &finding.offence);
     let verdict = match finding.acquittal {
+        None if finding.epoch > 0 => {
+            let epoch = finding.epoch;
+            format!(
+                "replica {accused} is CONVICTED of {offence} by what it signed in epoch {epoch}"
+            )
+        }
         None => format!("replica {accused} is CONVICTED of {offence} by what it signed"),
         Some(_) => format!("this does not convict replica {accused} of {offence}"),
     };

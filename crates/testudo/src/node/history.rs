@@ -2,12 +2,12 @@
 
 use super::notices;
 use crate::logging::NOTICE;
-use crate::status::claim::{Caught, EXECUTED, Healed, Shown, at};
+use crate::status::claim::{self, Caught, EXECUTED, Healed, Shown, at};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
-use testudo_core::Digest;
+use std::time::{SystemTime, UNIX_EPOCH};
+use testudo_core::{Digest, Incarnation};
 use testudo_replication::Event;
 use testudo_runtime::{EVIDENCE_FOLDER, read_evidence};
 
@@ -22,6 +22,8 @@ struct Inner {
     executed: VecDeque<(u64, Digest, Digest)>,
     caught: BTreeSet<Caught>,
     healed: Option<Healed>,
+    /// How often each replica had come back when the last epoch began.
+    incarnations: Vec<Incarnation>,
     /// When the folder of evidence had changed last, as far as it was read.
     read: Option<SystemTime>,
 }
@@ -68,6 +70,16 @@ impl History {
                 notices::halted(slot, first, own, &others);
             }
             Event::Health(health) => notices::health(health),
+            Event::Epoch { epoch, incarnations } => {
+                let mut inner = self.lock();
+                notices::epoch(epoch, &inner.incarnations, &incarnations);
+                inner.incarnations = incarnations;
+            }
+            Event::Comeback(comeback) => {
+                let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                notices::comeback(comeback, &claim::Comeback::from(comeback).words(now));
+            }
             other => tracing::debug!(?other, "event"),
         }
     }
@@ -111,8 +123,8 @@ impl History {
                 continue;
             }
             match read_evidence(&path) {
-                Ok(evidence) => {
-                    inner.caught.insert(Caught::by(&evidence));
+                Ok(kept) => {
+                    inner.caught.insert(Caught::by(&kept));
                 }
                 Err(error) => {
                     tracing::warn!(target: NOTICE, "cannot read {}: {error}", path.display());

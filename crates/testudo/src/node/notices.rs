@@ -1,8 +1,8 @@
 //! What an operator is told of a replica as it happens, whatever is logged.
 
 use crate::logging::NOTICE;
-use testudo_core::{Digest, ReplicaId, Slot};
-use testudo_replication::{Difference, Fetched, Health};
+use testudo_core::{Digest, Epoch, Incarnation, ReplicaId, Slot};
+use testudo_replication::{Comeback, Difference, Fetched, Health};
 
 /// What its health has become.
 pub(super) fn health(health: Health) {
@@ -20,6 +20,35 @@ pub(super) fn health(health: Health) {
         Health::Halted(slot) => tracing::warn!(
             target: NOTICE,
             "has stopped at slot {slot}: no digest of its state can reach a quorum any more"
+        ),
+    }
+}
+
+/// That an epoch has begun, and who came back with it. `before` is how often each had come back in the epoch that was told of
+/// before; empty if none was.
+pub(super) fn epoch(epoch: Epoch, before: &[Incarnation], now: &[Incarnation]) {
+    let returned = |(id, now): (usize, &Incarnation)| {
+        let is_new = before.get(id).is_none_or(|before| before < now) && *now > Incarnation(0);
+        is_new.then(|| format!("replica {id} under its voting key of incarnation {now}"))
+    };
+    let returned: Vec<String> = now.iter().enumerate().filter_map(returned).collect();
+    let who = if returned.is_empty() { "nobody".to_owned() } else { returned.join(", ") };
+    tracing::info!(target: NOTICE, "orders in epoch {epoch} from now on; came back since it was in another: {who}");
+}
+
+/// What it does to get its vote back, `words`.
+pub(super) fn comeback(comeback: Comeback, words: &str) {
+    match comeback {
+        Comeback::NotNeeded => {
+            tracing::info!(target: NOTICE, "need not ask for its vote any more");
+        }
+        Comeback::Follows | Comeback::Asks(_) => tracing::warn!(
+            target: NOTICE,
+            "has forgotten what it said, so that it may not vote under its key any more; it {words}"
+        ),
+        Comeback::Refused(_) | Comeback::NoKey => tracing::error!(
+            target: NOTICE,
+            "has forgotten what it said, so that it may not vote under its key any more; it {words}"
         ),
     }
 }

@@ -4,6 +4,7 @@ use crate::words;
 use serde::{Deserialize, Serialize};
 use testudo_core::{Decode as _, Digest, Encode as _, Evidence};
 use testudo_replication as replication;
+use testudo_runtime::KeptEvidence;
 
 /// How many of the slots that it executed last a replica shows. Replicas that are asked at about the same time have
 /// some of them in common.
@@ -57,6 +58,12 @@ pub(crate) struct Claim {
     /// What part it takes in ordering.
     #[serde(default)]
     pub(crate) standing: Standing,
+    /// How often it has come back under a new voting key.
+    #[serde(default)]
+    pub(crate) incarnation: u64,
+    /// What it does to get its vote back, if it has lost it.
+    #[serde(default)]
+    pub(crate) comeback: Comeback,
     /// Slots that it does not vote on, as its log has lost records of them.
     #[serde(default)]
     pub(crate) lost_slots: u64,
@@ -94,7 +101,7 @@ pub(crate) enum Standing {
     /// It votes.
     #[default]
     Voting,
-    /// It has said what it knows nothing of, or may have: it follows and serves, and never votes under its key.
+    /// It has said what it knows nothing of, or may have: it follows and serves, and never votes under that key again.
     Forgotten,
     /// Its epoch has ended.
     Stopped,
@@ -108,6 +115,95 @@ impl From<testudo_contracts::Standing> for Standing {
             testudo_contracts::Standing::Forgotten => Self::Forgotten,
             testudo_contracts::Standing::Stopped => Self::Stopped,
         }
+    }
+}
+
+/// What a replica does to get its vote back.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "is")]
+pub(crate) enum Comeback {
+    /// It votes, or has only just started.
+    #[default]
+    #[serde(rename = "not needed")]
+    NotNeeded,
+    /// It has lost its promises, and fetches what it must know first.
+    Follows,
+    /// It asks to be let in as this incarnation.
+    Asks {
+        /// How often it will have come back.
+        incarnation: u64,
+    },
+    /// It would be refused.
+    Refused {
+        /// Why, in words.
+        why: String,
+        /// From when on it would not be, in milliseconds of agreed time since 1970, if only time is in the way.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<u64>,
+    },
+    /// It has no voting key to come back under.
+    #[serde(rename = "no key")]
+    NoKey,
+}
+
+impl From<replication::Comeback> for Comeback {
+    fn from(comeback: replication::Comeback) -> Self {
+        match comeback {
+            replication::Comeback::NotNeeded => Self::NotNeeded,
+            replication::Comeback::Follows => Self::Follows,
+            replication::Comeback::Asks(incarnation) => Self::Asks { incarnation: incarnation.0 },
+            replication::Comeback::Refused(refusal) => {
+                let until = match refusal {
+                    replication::Refusal::Ration(until) => Some(until.0),
+                    _ => None,
+                };
+                Self::Refused { why: refusal.to_string(), until }
+            }
+            replication::Comeback::NoKey => Self::NoKey,
+        }
+    }
+}
+
+impl Comeback {
+    /// What a replica does that may not vote. What it did last is stale once it votes again.
+    pub(crate) fn of(status: &replication::Status) -> Self {
+        match status.standing {
+            testudo_contracts::Standing::Forgotten => status.comeback.into(),
+            _ => Self::NotNeeded,
+        }
+    }
+
+    /// What it does, after "it"; empty if it need not do anything. `now` is agreed time.
+    pub(crate) fn words(&self, now: u64) -> String {
+        match self {
+            Self::NotNeeded => String::new(),
+            Self::Follows => {
+                "follows, and fetches what it must know before it asks for its vote".into()
+            }
+            Self::Asks { incarnation } => {
+                format!("asks for its vote, as incarnation {incarnation}")
+            }
+            Self::Refused { until: Some(until), .. } => {
+                let times = testudo_core::limits::READMISSIONS;
+                let hours = testudo_core::limits::READMISSION_PERIOD.as_secs() / 3600;
+                format!(
+                    "is refused: came back {times} times in {hours} h, again in {}",
+                    span(until.saturating_sub(now))
+                )
+            }
+            Self::Refused { why, until: None } => format!("is refused: {why}"),
+            Self::NoKey => "has no voting key to come back under; its log says why".into(),
+        }
+    }
+}
+
+/// A time of so many milliseconds, as people say it: rounded up to minutes, or hours and minutes.
+fn span(milliseconds: u64) -> String {
+    let minutes = milliseconds.div_ceil(60_000);
+    match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!("{minutes} min"),
+        (hours, 0) => format!("{hours} h"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
     }
 }
 
@@ -230,24 +326,32 @@ pub(crate) struct Caught {
     /// The evidence itself, encoded, in hexadecimal digits: anybody can check it. Left out if it is too long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) evidence: Option<String>,
+    /// What shows who the members of its epoch were, likewise; left out for the first epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lineage: Option<String>,
 }
 
 impl Caught {
     /// What is shown of a set of evidence.
-    pub(crate) fn by(evidence: &Evidence) -> Self {
+    pub(crate) fn by(kept: &KeptEvidence) -> Self {
+        let KeptEvidence { evidence, lineage } = kept;
         let bytes = evidence.to_bytes();
+        let is_short = bytes.len() + lineage.len() <= EVIDENCE;
         Self {
             accused: evidence.accused.0,
             offence: evidence.offence.clone(),
-            evidence: (bytes.len() <= EVIDENCE).then(|| words::hex(&bytes)),
+            evidence: is_short.then(|| words::hex(&bytes)),
+            lineage: (is_short && !lineage.is_empty()).then(|| words::hex(lineage)),
         }
     }
 
     /// The evidence, if it is shown and is of what it is said to be.
-    pub(crate) fn read(&self) -> Option<Evidence> {
+    pub(crate) fn read(&self) -> Option<KeptEvidence> {
         let bytes = words::unhex(self.evidence.as_ref()?)?;
         let evidence = Evidence::from_bytes(&bytes).ok()?;
-        (evidence.accused.0 == self.accused && evidence.offence == self.offence).then_some(evidence)
+        let lineage = words::unhex(self.lineage.as_deref().unwrap_or_default())?;
+        let is_it = evidence.accused.0 == self.accused && evidence.offence == self.offence;
+        is_it.then_some(KeptEvidence { evidence, lineage })
     }
 }
 
@@ -286,6 +390,8 @@ impl Claim {
                 replication::Health::Behind(slot) => Health::Behind(slot.0),
             },
             standing: status.standing.into(),
+            incarnation: status.incarnation.0,
+            comeback: Comeback::of(status),
             lost_slots: status.lost_slots,
             transfer: status.transfer.map(|progress| Transfer {
                 target: progress.target.0,
@@ -303,7 +409,9 @@ impl Claim {
 
     /// The same without evidence, which is long, after it was judged.
     pub(crate) fn without_evidence(mut self) -> Self {
-        self.caught.iter_mut().for_each(|caught| caught.evidence = None);
+        self.caught.iter_mut().for_each(|caught| {
+            (caught.evidence, caught.lineage) = (None, None);
+        });
         self
     }
 
@@ -318,6 +426,9 @@ impl Claim {
         self.executed.dedup_by_key(|at| at.slot);
         if let Some(first) = self.healed.as_mut().and_then(|healed| healed.first.as_mut()) {
             *first = clean(first);
+        }
+        if let Comeback::Refused { why, .. } = &mut self.comeback {
+            *why = clean(why);
         }
         self.disk.flush_ms = self.disk.flush_ms.clamp(0.0, 1e6);
         self.caught.truncate(4 * testudo_core::limits::REPLICAS);

@@ -7,8 +7,8 @@ use crate::evidence::court::Court;
 use crate::failure::{Failure, Outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use testudo_core::Evidence;
 use testudo_quorum::Dissemination;
+use testudo_runtime::KeptEvidence;
 
 /// How a replica's digests compare with those that f+1 replicas agree on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,7 +124,7 @@ impl Summary {
         let (digests, split) = agreed_digests(claimed(), quorums.weak());
         let agreed = agree(&heard, &digests, quorums.weak());
         let court = Court::of(cluster)?;
-        let convicts = |evidence: &Evidence| court.convicts(evidence);
+        let convicts = |kept: &KeptEvidence| court.convicts(kept);
         let accusations = accusations(&heard, quorums.weak(), convicts);
         let mut rows = Vec::with_capacity(claims.len());
         for (replica, claim) in cluster.replicas.iter().zip(claims) {
@@ -297,7 +297,7 @@ fn compare(claimed: &[At], agreed: &BTreeMap<u64, String>) -> Comparison {
 fn accusations(
     heard: &[&Claim],
     weak: usize,
-    convicts: impl Fn(&Evidence) -> bool,
+    convicts: impl Fn(&KeptEvidence) -> bool,
 ) -> BTreeMap<u16, BTreeMap<String, Accusation>> {
     let mut accusations: BTreeMap<u16, BTreeMap<String, Accusation>> = BTreeMap::new();
     for claim in heard {

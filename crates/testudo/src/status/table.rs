@@ -1,6 +1,6 @@
 //! The summary for people.
 
-use super::claim::{Claim, Disk, Health, Standing, Transfer};
+use super::claim::{Claim, Comeback, Disk, Health, Standing, Transfer};
 use super::gateway;
 use super::summary::{Accusation, Comparison, Row, Summary, Verdict};
 use crate::cluster::service::Bytes;
@@ -162,7 +162,7 @@ fn health(claim: &Claim) -> String {
     match claim.standing {
         Standing::Voting => {}
         Standing::Joining => notes.push("joining".to_owned()),
-        Standing::Forgotten => notes.push("FORGOTTEN, does not vote".to_owned()),
+        Standing::Forgotten => notes.push(forgotten(claim)),
         Standing::Stopped => notes.push("its epoch has ended".to_owned()),
     }
     if claim.lost_slots > 0 {
@@ -184,6 +184,15 @@ fn health(claim: &Claim) -> String {
         notes.push(format!("disk: {disk}"));
     }
     if notes.is_empty() { health } else { format!("{health} ({})", notes.join("; ")) }
+}
+
+/// What one does that has forgotten what it said.
+fn forgotten(claim: &Claim) -> String {
+    let does = match &claim.comeback {
+        Comeback::NotNeeded => Comeback::Follows.words(claim.time),
+        comeback => comeback.words(claim.time),
+    };
+    format!("FORGOTTEN, does not vote: {does}")
 }
 
 fn agreed(summary: &Summary) -> [String; 9] {

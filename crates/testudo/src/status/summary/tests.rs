@@ -1,5 +1,6 @@
 use super::*;
 use crate::cluster::{Address, Replica};
+use crate::status::claim::Comeback;
 use crate::status::claim::{Caught, Disk, Healed, Transfer};
 use testudo_core::{ClusterId, PublicKey};
 
@@ -46,6 +47,8 @@ fn claim(replica: u16, slots: std::ops::RangeInclusive<u64>) -> Claim {
         bytes: 0,
         health: Health::Well,
         standing: Standing::Voting,
+        incarnation: 0,
+        comeback: Comeback::NotNeeded,
         lost_slots: 0,
         transfer: None,
         healed: None,
@@ -88,7 +91,8 @@ fn one_replica_cannot_speak_for_the_cluster() {
     let mut liar = claim(1, 1..=1_000);
     liar.view = 77;
     liar.executed[3].digest = "bad".into();
-    liar.caught = vec![Caught { accused: 2, offence: "equivocation".into(), evidence: None }];
+    liar.caught =
+        vec![Caught { accused: 2, offence: "equivocation".into(), evidence: None, lineage: None }];
     let summary =
         judge(vec![Ok(claim(0, 1..=9)), Ok(liar), Ok(claim(2, 1..=9)), Ok(claim(3, 1..=9))]);
     assert_eq!(summary.agreed.view, Some((0, 0)));
@@ -105,8 +109,12 @@ fn one_replica_cannot_speak_for_the_cluster() {
 fn two_holders_of_evidence_convict() {
     let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
     for holder in [0, 3] {
-        claims[holder].caught =
-            vec![Caught { accused: 2, offence: "equivocation".into(), evidence: None }];
+        claims[holder].caught = vec![Caught {
+            accused: 2,
+            offence: "equivocation".into(),
+            evidence: None,
+            lineage: None,
+        }];
     }
     let summary = judge(claims.into_iter().map(Ok).collect());
     assert!(summary.rows[2].is_convicted());
@@ -202,11 +210,14 @@ fn evidence_that_holds_convicts_whoever_brings_it_and_no_other_does() {
         let vote = Message::Prepare(Prepare { view: View(0), slot: Slot(3), digest });
         Verified::seal(vote, ReplicaId(2).into(), domain, &key).signed().to_bytes()
     };
-    let evidence = |statements| Evidence {
-        accused: ReplicaId(2),
-        protocol: testudo_catalog::testudo_pbft::PBFT,
-        offence: "equivocation".into(),
-        statements,
+    let evidence = |statements| testudo_runtime::KeptEvidence {
+        evidence: testudo_core::Evidence {
+            accused: ReplicaId(2),
+            protocol: testudo_catalog::testudo_pbft::PBFT,
+            offence: "equivocation".into(),
+            statements,
+        },
+        lineage: Vec::new(),
     };
     for (statements, holds) in
         [(vec![frame(b"one"), frame(b"other")], true), (vec![frame(b"one"), frame(b"one")], false)]

@@ -1,0 +1,218 @@
+//! Replicas that forget what they said, under load from clients: each finds that out from the others, follows, and gets its
+//! vote back by itself, under another voting key. That its vote counts is shown by the cluster answering when another
+//! replica is out. Clients see nothing of it but latency.
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::troupe::{Role, Troupe};
+use support::workload::Workload;
+use support::{alone, eventually};
+
+/// How long a client rests after each answer.
+const REST: Duration = Duration::from_millis(40);
+
+/// Operations that are answered in each round, whatever happens meanwhile.
+const OPERATIONS: usize = 150;
+
+/// Operations that must be answered while a replica is out.
+const MEANWHILE: usize = 50;
+
+/// Nobody lies here.
+const NOBODY: usize = 0;
+
+/// A cluster and its clients.
+struct Stage {
+    troupe: Troupe,
+    workload: Arc<Workload>,
+}
+
+impl Stage {
+    fn start() -> Self {
+        let troupe = Troupe::start(NOBODY);
+        let workload = Workload::resting(&troupe.etcd, 1, REST);
+        Self { troupe, workload }
+    }
+
+    /// What happens to the cluster while clients ask.
+    fn round(&mut self, what: &str, mut story: impl FnMut(&mut Troupe, &Workload)) {
+        let began = Instant::now();
+        let Self { troupe, workload } = self;
+        workload.round(OPERATIONS, |_| {
+            story(troupe, workload);
+            true
+        });
+        eprintln!("{what}: {:.1?}", began.elapsed());
+    }
+
+    /// All agree, nobody was blamed for anything, and one order explains what clients saw.
+    fn end(self) {
+        self.troupe.agree();
+        self.workload.verify();
+        let status = self.troupe.status();
+        for row in status["replicas"].as_array().expect("rows") {
+            assert_eq!(row["caught"], serde_json::json!([]), "{row:#}");
+        }
+        self.troupe.stop();
+    }
+}
+
+/// Waits until so many operations more are answered.
+fn answers(workload: &Workload, count: usize) {
+    let before = workload.answered();
+    eventually("clients are answered", || (workload.answered() >= before + count).then_some(()));
+}
+
+/// Waits until a replica votes again, having come back so often, in this epoch.
+fn votes_again(troupe: &Troupe, id: usize, incarnation: u64, epoch: u64) {
+    let began = Instant::now();
+    let is_back = || {
+        let claim = troupe.row(id)["claim"].take();
+        let place = (claim["incarnation"].as_u64(), claim["epoch"].as_u64());
+        let is_there = place == (Some(incarnation), Some(epoch)) && claim["standing"] == "voting";
+        is_there.then_some(claim)
+    };
+    let deadline = Instant::now() + support::EVENTUALLY;
+    let claim = loop {
+        if let Some(claim) = is_back() {
+            break claim;
+        }
+        if Instant::now() > deadline {
+            let logs: Vec<String> = (0..4).map(|id| troupe.said(id)).collect();
+            panic!("replica {id} never came back: {:#}\n{}", troupe.status(), logs.join("\n---\n"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(claim["comeback"]["is"], "not needed", "{claim:#}");
+    eprintln!("replica {id} votes again after {:.1?}", began.elapsed());
+    troupe.healed(id);
+}
+
+/// With another replica out, nothing is answered but by a quorum that this one is of.
+fn its_vote_counts(troupe: &mut Troupe, workload: &Workload, other: usize) {
+    assert_eq!(troupe.end(other, "KILL"), None);
+    answers(workload, MEANWHILE);
+}
+
+fn wipe(folder: &Path) {
+    std::fs::remove_dir_all(folder).expect("its folder is removed");
+}
+
+#[test]
+fn wiped_replicas_get_their_votes_back_one_after_the_other() {
+    let _alone = alone();
+    let mut stage = Stage::start();
+    stage.round("one is wiped", |troupe, workload| {
+        answers(workload, MEANWHILE);
+        assert_eq!(troupe.end(3, "KILL"), None);
+        wipe(troupe.data(3));
+        answers(workload, MEANWHILE);
+        troupe.begin(3, Role::Honest);
+        votes_again(troupe, 3, 1, 1);
+        let said = troupe.said(3);
+        let notice = "orders in epoch 1 from now on; came back since it was in another: replica 3";
+        assert!(said.contains(notice), "{said}");
+    });
+    stage.round("another one is wiped", |troupe, workload| {
+        let primary = troupe.primary();
+        let other = if primary == 3 { 0 } else { primary };
+        its_vote_counts(troupe, workload, other);
+        wipe(troupe.data(other));
+        troupe.begin(other, Role::Honest);
+        votes_again(troupe, other, 1, 2);
+        // Again without one that never was wiped: both that came back are needed.
+        let third = (0..3).find(|id| *id != other).expect("there are four");
+        its_vote_counts(troupe, workload, third);
+        troupe.begin(third, Role::Honest);
+        troupe.healed(third);
+    });
+    stage.end();
+}
+
+/// How a replica loses what it has promised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Loss {
+    /// Both copies of its superblock are destroyed.
+    Superblock,
+    /// Its folder is as it was some time ago.
+    Restored,
+    /// Its log is removed, and nothing else.
+    Log,
+}
+
+fn overwrite(files: &[std::path::PathBuf]) {
+    for file in files {
+        let length = std::fs::metadata(file).expect("it is there").len();
+        std::fs::write(file, vec![0xa5; length as usize]).expect("it is overwritten");
+    }
+}
+
+fn superblocks(troupe: &Troupe, id: usize) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(troupe.data(id).join("log")).expect("listed").flatten();
+    let paths = entries.map(|entry| entry.path());
+    let is_one = |path: &std::path::PathBuf| path.to_string_lossy().contains("superblock");
+    let found: Vec<_> = paths.filter(is_one).collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    found
+}
+
+/// A replica loses something, finds out, and comes back; then its vote counts. Again, as the same may befall it twice.
+fn loses_and_comes_back(loss: Loss) {
+    let _alone = alone();
+    let mut stage = Stage::start();
+    let (id, other) = (2, 1);
+    for times in 1..=2 {
+        stage.round(&format!("{loss:?}, {times}"), |troupe, workload| {
+            answers(workload, MEANWHILE);
+            let old = troupe.folder().join(format!("old-{times}"));
+            if loss == Loss::Restored {
+                assert_eq!(troupe.end(id, "TERM"), Some(0));
+                troupe.copy_data(id, &old);
+                troupe.begin(id, Role::Honest);
+                troupe.healed(id);
+                answers(workload, 2 * MEANWHILE);
+            }
+            assert_eq!(troupe.end(id, "KILL"), None);
+            match loss {
+                Loss::Superblock => overwrite(&superblocks(troupe, id)),
+                Loss::Restored => {
+                    wipe(troupe.data(id));
+                    std::fs::rename(&old, troupe.data(id)).expect("the old one takes its place");
+                }
+                Loss::Log => {
+                    let segments = troupe.files(id, ".segment");
+                    assert!(!segments.is_empty());
+                    segments.iter().for_each(|file| std::fs::remove_file(file).expect("removed"));
+                }
+            }
+            answers(workload, MEANWHILE);
+            troupe.begin(id, Role::Honest);
+            votes_again(troupe, id, times, times);
+            // A restart changes nothing of that.
+            assert_eq!(troupe.end(id, "KILL"), None);
+            troupe.begin(id, Role::Honest);
+            votes_again(troupe, id, times, times);
+            its_vote_counts(troupe, workload, other);
+            troupe.begin(other, Role::Honest);
+            troupe.healed(other);
+        });
+    }
+    stage.end();
+}
+
+#[test]
+fn a_replica_whose_superblock_is_destroyed_comes_back() {
+    loses_and_comes_back(Loss::Superblock);
+}
+
+#[test]
+fn a_replica_whose_folder_is_replaced_by_an_older_copy_comes_back() {
+    loses_and_comes_back(Loss::Restored);
+}
+
+#[test]
+fn a_replica_whose_log_is_removed_comes_back() {
+    loses_and_comes_back(Loss::Log);
+}
