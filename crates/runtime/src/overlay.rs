@@ -62,6 +62,11 @@ impl Overlay {
         Ok(Self { path: path.into(), files: Mutex::default(), _lock: held })
     }
 
+    /// Throws away what was changed, and holds the directory still.
+    pub(crate) fn let_go(&self) {
+        lock(&self.files).clear();
+    }
+
     fn content(&self, name: &str) -> Result<Arc<Mutex<Content>>, DiskError> {
         let mut files = lock(&self.files);
         match files.get(name) {

@@ -52,6 +52,12 @@ pub struct Peek<P> {
     pub memory: Memory,
     environment: Environment,
     /// Holds the folder's lock.
+    disk: Arc<Overlay>,
+}
+
+/// As long as this is there the node cannot start.
+#[derive(Debug)]
+pub struct Held {
     _disk: Arc<Overlay>,
 }
 
@@ -93,7 +99,7 @@ impl<P: Driven> Peek<P> {
         }));
         let automaton = started
             .map_err(|_| Fatal::Broken("it panicked when it took up its past".to_owned()))?;
-        Ok(Self { automaton, memory, environment, _disk: disk })
+        Ok(Self { automaton, memory, environment, disk })
     }
 
     /// Whether the node can sign with that voting key.
@@ -106,6 +112,13 @@ impl<P: Driven> Peek<P> {
     #[must_use]
     pub fn candidate(&self) -> Option<PublicKey> {
         self.environment.candidate()
+    }
+
+    /// Lets go of all but the folder.
+    #[must_use]
+    pub fn hold(self) -> Held {
+        self.disk.let_go();
+        Held { _disk: self.disk }
     }
 
     /// The automaton, and what runs an operation of its service that may panic.
