@@ -174,7 +174,7 @@ fn lag(agreed: Time) -> i64 {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use testudo_core::{Slot, View};
+    use testudo_core::{Epoch, Slot, View};
     use testudo_state::Map;
 
     fn teller() -> Teller {
@@ -183,7 +183,7 @@ mod tests {
 
     fn published(slot: u64) -> LearnerOutput {
         let (slot, time, view) = (Slot(slot), Time(3), View(2));
-        LearnerOutput::Published(Published { slot, time, view, state: Map::new() })
+        LearnerOutput::Published(Published { slot, time, epoch: Epoch(0), view, state: Map::new() })
     }
 
     fn follows(upstream: u16) -> LearnerOutput {

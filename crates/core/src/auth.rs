@@ -150,12 +150,15 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// The same of the epoch before, if there was one: what was said then counts for nothing but against who said it.
+    /// The same in this epoch or an earlier one: what was said then counts for nothing any more but against who said it.
     #[must_use]
-    pub fn before(&self) -> Option<Self> {
-        let membership: &'a Membership = self.membership.before.as_deref()?;
-        let domain = Domain { epoch: membership.epoch, ..self.domain };
-        Some(Self { domain, membership, ..*self })
+    pub fn at(&self, epoch: Epoch) -> Option<Self> {
+        let mut membership: &'a Membership = self.membership;
+        while membership.epoch > epoch {
+            membership = membership.before.as_deref()?;
+        }
+        let domain = Domain { epoch, ..self.domain };
+        (membership.epoch == epoch).then_some(Self { domain, membership, ..*self })
     }
 }
 
@@ -168,12 +171,6 @@ impl fmt::Debug for Context<'_> {
 /// A message that is not what its kind promises; the sentence says how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Invalid(pub &'static str);
-
-impl Invalid {
-    /// It counts in every epoch, and leads on from another one than this: it comes too early or too late, and nobody is to
-    /// blame for that. Whoever verifies it rejects it as [`Rejection::Domain`].
-    pub const EPOCH: Self = Self("it is about another epoch");
-}
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -365,11 +362,8 @@ impl<M: Message> Signed<M> {
                 return Err(Rejection::Proof);
             }
         }
-        match message.validate(self.header.sender, context) {
-            Ok(()) => Ok(Verified { message, digest, via, signed: self.rebind() }),
-            Err(Invalid::EPOCH) => Err(Rejection::Domain),
-            Err(invalid) => Err(Rejection::Invalid(invalid)),
-        }
+        message.validate(self.header.sender, context).map_err(Rejection::Invalid)?;
+        Ok(Verified { message, digest, via, signed: self.rebind() })
     }
 
     /// Verifies a signed message that another embeds, for that one's [`Message::validate`], and shows what it says.

@@ -3,7 +3,8 @@
 //! Order is program order. What is sent or output leaves the node only when everything that was promised or persisted
 //! *before it in this list* is durable; [`crate::gate::Gate`] holds it until then. The core never waits.
 
-use crate::auth::{Evidence, Membership};
+use crate::auth::{Evidence, Membership, Signature};
+use crate::digest::Digest;
 use crate::ids::{Epoch, Peer, Position, PublicKey, Time};
 use crate::protocol::{Promise, Protocol, Stamp};
 use alloc::vec::Vec;
@@ -98,6 +99,11 @@ pub trait Host {
     /// A voting key that this node has made, stored beside its log, and never signed with: what it asks to come back
     /// under. None where keys are given from outside.
     fn candidate(&self) -> Option<PublicKey> {
+        None
+    }
+    /// The candidate's signature: it shows that whoever names the key has it.
+    fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        let _ = digest;
         None
     }
     /// Runs `operation` and says whether it panicked. Without an unwinding runtime a panic is a crash.
@@ -231,6 +237,12 @@ impl<'a, P: Protocol> Effects<'a, P> {
     #[must_use]
     pub fn candidate(&self) -> Option<PublicKey> {
         self.host.candidate()
+    }
+
+    /// The signature of that key.
+    #[must_use]
+    pub fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.host.vouch(digest)
     }
 
     /// Runs an operation of a service that may panic.

@@ -35,6 +35,9 @@ pub const SESSION_REPLY_BYTES: usize = 8 << 20;
 /// Sessions that one client key may hold. A further one evicts that key's least recently used.
 pub const SESSIONS_PER_CLIENT: usize = 16;
 
+/// Bytes of evidence that is ordered. What is more convicts all the same, but whoever it convicts may come back.
+pub const EVIDENCE_BYTES: usize = 16 << 20;
+
 /// How often a replica may come back under a new voting key within [`READMISSION_PERIOD`] of agreed time.
 pub const READMISSIONS: usize = 4;
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testudo_contracts::{Moment, Service};
-use testudo_core::{ClusterId, ReplicaId, Slot, Time, View};
+use testudo_core::{ClusterId, Epoch, ReplicaId, Slot, Time, View};
 use testudo_etcd::{Cluster, Copy, Gateway, GatewayInfo, Position, SubmitError};
 use testudo_kv::Kv;
 use testudo_state::Map;
@@ -98,7 +98,7 @@ impl Cluster for Link {
 
     fn position(&self) -> Position {
         let slot = self.0.newest.borrow().as_ref().map_or(Slot(0), |copy| copy.slot);
-        Position { view: View(0), slot, primary: ReplicaId(0) }
+        Position { epoch: Epoch(0), view: View(0), slot, primary: ReplicaId(0) }
     }
 }
 

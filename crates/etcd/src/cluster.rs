@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use testudo_contracts::Moment;
-use testudo_core::{ReplicaId, Slot, Time, View};
+use testudo_core::{Epoch, ReplicaId, Slot, Time, View};
 use testudo_state::Map;
 use tokio::sync::watch;
 
@@ -69,20 +69,32 @@ pub trait Cluster: Send + Sync + 'static {
     /// falls.
     fn updates(&self) -> watch::Receiver<Option<Arc<Copy>>>;
 
-    /// Where the cluster stood when it was heard from last. No part of it ever falls but the
-    /// primary, which changes with the view.
+    /// Where the cluster stood when it was heard from last. Neither the slot ever falls nor the view,
+    /// but that it begins anew in the next epoch.
     fn position(&self) -> Position;
 }
 
 /// Where a cluster stands, as far as its client knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Position {
-    /// The view of the last accepted answer. Shown to users as the Raft term, counted from 1.
+    /// The epoch of the copy published last.
+    pub epoch: Epoch,
+    /// The highest view of that epoch that replicas are known to be in.
     pub view: View,
     /// The highest slot of an accepted answer. Shown to users as the Raft index.
     pub slot: Slot,
     /// The primary of that view. Shown to users as the leader.
     pub primary: ReplicaId,
+}
+
+impl Position {
+    /// What users are shown as the Raft term. It never falls: each epoch begins above all views of
+    /// those before. Views are counted from 1, because clients take term 0 for none.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        let view = self.view.0.min(u64::from(u32::MAX) - 1);
+        self.epoch.0.min(u64::from(u32::MAX)) << 32 | (view + 1)
+    }
 }
 
 /// Why there is no result, or no copy.

@@ -51,8 +51,8 @@ fn cluster<C: Cluster>(shared: &Shared<C>) -> Vec<Sample> {
         ),
         counter(
             "etcd_server_leader_changes_seen_total",
-            "The view in which the cluster orders.",
-            position.view.0,
+            "How often the view in which the cluster orders has changed.",
+            counters.turns.count(position),
         ),
         gauge(
             "etcd_server_proposals_committed_total",

@@ -16,8 +16,8 @@ pub(crate) use watch::watch;
 
 use std::future::Future;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use testudo_core::{Decode, Encode};
@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use crate::budget::{Account, Budget, Charge};
-use crate::cluster::{Cluster, Copy, SubmitError};
+use crate::cluster::{Cluster, Copy, Position, SubmitError};
 use crate::etcd_error;
 use crate::gateway::Limits;
 use crate::hub::Hub;
@@ -73,6 +73,27 @@ pub(crate) struct Counters {
     pub(crate) lease_streams: AtomicI64,
     /// Keep-alives that were answered.
     pub(crate) keep_alives: AtomicU64,
+    /// Changes of view.
+    pub(crate) turns: Turns,
+}
+
+/// How often the view has changed, over all epochs, as far as this gateway knows.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<(Position, u64)>);
+
+impl Turns {
+    /// How often by now, if the cluster stands here. It never falls.
+    pub(crate) fn count(&self, now: Position) -> u64 {
+        let (seen, count) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.term() > seen.term() {
+            // A new epoch begins with its first view, which is another one than the last.
+            let since = if now.epoch == seen.epoch { seen.view.0 } else { 0 };
+            let begun = u64::from(now.epoch != seen.epoch);
+            *count = count.saturating_add(now.view.0.saturating_sub(since)).saturating_add(begun);
+            *seen = now;
+        }
+        *count
+    }
 }
 
 impl<C: Cluster> Shared<C> {
@@ -107,9 +128,8 @@ impl<C: Cluster> Shared<C> {
         }
     }
 
-    /// The view, counted from 1, because clients take term 0 for none.
     pub(crate) fn term(&self) -> u64 {
-        self.cluster.position().view.0.saturating_add(1)
+        self.cluster.position().term()
     }
 
     /// Has the cluster execute an operation, given by its encoding, and gives its result.
@@ -299,5 +319,30 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testudo_core::{Epoch, View};
+
+    #[test]
+    fn neither_terms_nor_changes_of_view_fall_when_an_epoch_begins() {
+        let turns = Turns::default();
+        let at =
+            |epoch, view| Position { epoch: Epoch(epoch), view: View(view), ..Position::default() };
+        let mut term = 0;
+        for (position, changes) in
+            [(at(0, 0), 0), (at(0, 2), 2), (at(1, 0), 3), (at(1, 1), 4), (at(3, 2), 7)]
+        {
+            assert!(position.term() > term, "{position:?}");
+            term = position.term();
+            assert_eq!(turns.count(position), changes, "{position:?}");
+            assert_eq!(turns.count(at(0, 0)), changes, "what is old counts for nothing");
+        }
+        assert_eq!(at(0, 6).term(), 7, "in the first epoch it is the view, counted from 1");
+        assert!(at(0, u64::MAX).term() < at(1, 0).term());
+        assert!(at(u64::MAX, u64::MAX).term() > term);
     }
 }

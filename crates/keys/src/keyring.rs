@@ -108,6 +108,12 @@ impl Keyring {
         self.candidate.as_ref().map(SigningKey::public)
     }
 
+    /// The candidate's signature, which shows that this node has it.
+    #[must_use]
+    pub fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.candidate.as_ref().map(|key| key.sign(digest))
+    }
+
     /// The last incarnation under whose voting key this node may have signed anything that it could contradict.
     #[must_use]
     pub const fn last_incarnation(&self) -> Incarnation {

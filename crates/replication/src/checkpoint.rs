@@ -121,9 +121,11 @@ impl Checkpoints {
         self.told = self.told.max(slot);
     }
 
-    /// An epoch begins with this state. Signatures of the last one count no more.
+    /// An epoch begins with this state. Signatures of the last one count no more, and whatever may have been signed in it
+    /// forbids nothing any more.
     pub(crate) fn begin_epoch(&mut self, base: StableCheckpoint) {
         let slot = base.statement().slot;
+        self.mute_until = Slot(0);
         self.pending.clear();
         self.own.clear();
         self.votes.clear();
@@ -143,6 +145,11 @@ impl Checkpoints {
     /// Nothing is signed for slots up to this one.
     pub(crate) fn mute_up_to(&mut self, slot: Slot) {
         self.mute_until = self.mute_until.max(slot);
+    }
+
+    /// Whether it signs no checkpoint for a while, as it may have signed some that it does not know of.
+    pub(crate) fn is_mute_after(&self, slot: Slot) -> bool {
+        self.mute_until > slot || self.mute.range(slot.next()..).next().is_some()
     }
 
     /// What is known of this slot and those before matters no more: it is stable.

@@ -50,6 +50,8 @@ pub(crate) struct Epochs<R> {
     is_stopped: bool,
     /// Whether it took part till then.
     has_voted: bool,
+    /// Whether there was an earlier life, as far as the disk tells. It may have been in later epochs than this one knows.
+    has_past: bool,
     /// What the ordering wrote in epochs that were not reached yet.
     later: BTreeMap<Epoch, Records<R>>,
     /// What the superblock said at the start.
@@ -91,12 +93,28 @@ impl<R> Epochs<R> {
             is_stopping: promise.is_some_and(|promise| promise.epoch > epoch),
             is_stopped: false,
             has_voted: false,
+            has_past: has_past || promise.is_some(),
             later,
             promise,
             lost,
             hearing: Hearing::default(),
             comeback: Comeback::NotNeeded,
         }
+    }
+
+    /// The state is one from before the last slot: that is executed again.
+    pub(crate) const fn reopen(&mut self) {
+        self.end = None;
+    }
+
+    /// Whether the ordering was told that its epoch is over: what it decides after that is void.
+    pub(crate) const fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// The epoch of the ordering.
+    pub(crate) const fn ordered(&self) -> Epoch {
+        self.ordered
     }
 
     /// The slot that has ended the epoch.
@@ -152,9 +170,13 @@ impl<R> Epochs<R> {
         self.hearing.hear(from);
     }
 
-    /// Takes what the ordering is to be told: that its epoch is over.
-    pub(crate) fn take_stop(&mut self, standing: Standing) -> bool {
-        let is_due = self.is_stopping && !self.is_stopped;
+    /// Takes what the ordering is to be told: that its epoch is over. After a start it first finds out what it has said: as
+    /// long as nobody is in the next epoch all must sign the state that this one has ended with, and perhaps all have started.
+    pub(crate) fn take_stop(&mut self, standing: Standing, epoch: Epoch) -> bool {
+        let is_beyond = self.promise.is_some_and(|promise| promise.epoch > epoch);
+        let has_ended_here = self.end.is_some() && self.ordered == epoch && !is_beyond;
+        let is_early = standing == Standing::Joining && has_ended_here;
+        let is_due = self.is_stopping && !self.is_stopped && !is_early;
         if is_due {
             self.is_stopped = true;
             self.has_voted = standing == Standing::Voting;
@@ -162,17 +184,20 @@ impl<R> Epochs<R> {
         is_due
     }
 
+    /// Whether it may have signed something in this epoch of which the log says nothing. What is lost is of epochs that the
+    /// superblock knows of.
+    fn may_have_lost(&self, epoch: Epoch) -> bool {
+        let is_known = self.promise.is_none_or(|promise| promise.epoch >= epoch);
+        is_known && self.lost.iter().any(|lost| lost.tag.is_none())
+    }
+
     /// What the ordering of this epoch is started with, given the promise; none if it has promised nothing there yet.
     pub(crate) fn past<P>(&mut self, epoch: Epoch, order: Option<P>) -> Past<P, R> {
         let records = self.later.remove(&epoch).unwrap_or_default();
         let mut past = Past { promise: None, snapshot: order, records, lost: Vec::new() };
         match self.promise {
-            // It is over: what was promised in it matters no more, but what was decided does.
-            Some(promise) if promise.epoch > epoch => {
-                past.promise = Some(Promise { epoch, ..Promise::default() });
-                past.lost.clone_from(&self.lost);
-            }
-            Some(promise) if promise.epoch == epoch => {
+            // If it is over, what was promised in it matters no more, but what was decided does.
+            Some(promise) if promise.epoch >= epoch => {
                 past.promise = Some(promise);
                 past.lost.clone_from(&self.lost);
             }
@@ -280,24 +305,6 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// The state that a decree says the next epoch begins with, if it is this replica's own that was meant.
-    fn planned(&self, succession: &Succession, fx: &mut Fx<'_, O, S>) -> Option<Replicated> {
-        let decree = succession.decree()?;
-        let plan = self.plan(&decree.returning, &mut |run| fx.guard(run)).ok()?;
-        (plan.decree == *decree).then_some(plan.state)
-    }
-
-    /// People have decided that the epoch is over. Does nothing if they meant another epoch, or another state than this
-    /// replica has.
-    pub(crate) fn obey(&mut self, decree: Certificate<Decree>, fx: &mut Fx<'_, O, S>) {
-        let succession = Succession::decreed(decree);
-        if let Ok(next) = succession.membership(&self.config.membership)
-            && self.planned(&succession, fx).is_some()
-        {
-            self.adopt(succession, next, fx);
-        }
-    }
-
     /// If these members name the key that this replica has asked to come back under, it has forgotten nothing any more.
     fn come_back(&mut self, next: &Membership, fx: &mut Fx<'_, O, S>) {
         let Some(member) = next.member(self.me) else { return };
@@ -314,6 +321,24 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// What led from the first epoch to this one: it shows who ordered then to whoever knows who did at first.
     pub fn lineage(&self, epoch: Epoch) -> &[Succession] {
         self.epochs.lineage(epoch)
+    }
+
+    /// The state that a decree says the next epoch begins with, if it is this replica's own that was meant.
+    fn planned(&self, succession: &Succession, fx: &mut Fx<'_, O, S>) -> Option<Replicated> {
+        let decree = succession.decree()?;
+        let plan = self.plan(&decree.returning, &mut |run| fx.guard(run)).ok()?;
+        (plan.decree == *decree).then_some(plan.state)
+    }
+
+    /// People have decided that the epoch is over. Does nothing if they meant another epoch, or another state than this
+    /// replica has.
+    pub(crate) fn obey(&mut self, decree: Certificate<Decree>, fx: &mut Fx<'_, O, S>) {
+        let succession = Succession::decreed(decree);
+        if let Ok(next) = succession.membership(&self.config.membership)
+            && self.planned(&succession, fx).is_some()
+        {
+            self.adopt(succession, next, fx);
+        }
     }
 
     /// Whether the state is there that the epoch begins with, and its ordering is not.
@@ -333,7 +358,8 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let (config, me) = (self.config.clone(), Peer::Replica(self.me));
         let past = self.epochs.past(epoch, None);
         let is_new = past.promise.is_none() && past.records.is_empty() && past.lost.is_empty();
-        let goes_on = self.epochs.has_voted && is_new;
+        // Whoever has started from an old disk may have been here before, and asks.
+        let goes_on = self.epochs.has_voted && is_new && !self.epochs.has_past;
         let (order, outputs) = fx.nest(&crate::replica::lift(epoch), |fx| {
             if goes_on { O::begin(config, me, fx) } else { O::start(config, me, past, fx) }
         });
@@ -342,21 +368,25 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.epochs.end = None;
         self.epochs.is_stopping = self.epochs.promise.is_some_and(|said| said.epoch > epoch);
         self.epochs.is_stopped = false;
+        let base = self.config.membership.base.slot;
+        if self.state.slot > base && self.healing.restored.is_none() {
+            // It begins with a later state than all others, which the ordering must know of.
+            self.healing.restored = self.checkpoints.certificate().cloned();
+        }
         self.enter_epoch();
-        let incarnations = self.config.membership.members.iter().map(|one| one.incarnation);
-        fx.output(Event::Epoch { epoch, incarnations: incarnations.collect() });
+        fx.output(Event::epoch_of(&self.config.membership));
         Some(outputs)
     }
 
     /// What waits, waits to be proposed in another epoch. What replicas asked for in the last one is over.
     fn enter_epoch(&mut self) {
-        let (is_old, epoch) = (|body: &Verified<Bundle>| body.replica().is_some(), self.epoch());
-        let over: Vec<Digest> = self
-            .bodies
-            .iter()
-            .filter(|(_, body)| is_old(body) && body.header().domain.epoch < epoch)
-            .map(|(digest, _)| *digest)
-            .collect();
+        let epoch = self.epoch();
+        let is_over = |body: &Verified<Bundle>| match &body.message().request {
+            Request::Readmit(readmission, _) => readmission.epoch < epoch,
+            _ => false,
+        };
+        let over = self.bodies.iter().filter(|(_, body)| is_over(body));
+        let over: Vec<Digest> = over.map(|(digest, _)| *digest).collect();
         for digest in over {
             self.bodies.remove(&digest);
             self.waiting.leave(&digest);
@@ -371,8 +401,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         if !self.replaying {
             self.let_in_the_unexecuted();
         }
-        let vague = self.epochs.lost.iter().any(|lost| lost.tag.is_none());
-        if vague {
+        if self.epochs.may_have_lost(epoch) {
             let end = self.order.known().0.saturating_add(self.config.window);
             self.checkpoints.mute_up_to(Slot(end));
         }
@@ -446,7 +475,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             && let Some(voting) = fx.candidate()
         {
             let readmission = Readmission { epoch: self.epoch(), incarnation, voting };
-            let bundle = Bundle { replier: self.me, request: Request::Readmit(readmission) };
+            let Some(proof) = fx.vouch(&readmission.digest(self.me, self.config.domain)) else {
+                return;
+            };
+            let request = Request::Readmit(readmission, proof);
+            let bundle = Bundle { replier: self.me, request };
             // EAGER: what it asks for is signed with its long-lived key, and promises nothing of its votes.
             fx.send_eager(Target::Others, ReplicaMessage::Bundle(bundle));
         }
@@ -463,7 +496,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         else {
             return Comeback::NoKey;
         };
-        if self.health != Health::Well || self.state.slot < self.order.known() {
+        if self.health != Health::Well
+            || self.state.slot.0 + self.config.checkpoint_interval < self.order.known().0
+        {
             return Comeback::Follows;
         }
         let incarnation = member.incarnation.next();

@@ -60,8 +60,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             let client = match body.sender() {
                 Peer::Client(client) => client,
                 Peer::Replica(replica) => {
+                    bytes += body.body().len() as u64;
                     self.administer(replica, digest, &body, &moment);
                     bodies.push(body.signed());
+                    if self.repeated.remove(digest) {
+                        let position = fx.persist(Record::Body(body.signed()));
+                        self.written.insert(*digest, position);
+                    }
                     continue;
                 }
             };
@@ -111,6 +116,5 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.waiting.leave(digest);
         self.extra.let_go(digest);
         self.healing.executed(digest);
-        self.repeated.remove(digest);
     }
 }

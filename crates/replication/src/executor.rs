@@ -223,7 +223,7 @@ impl Replicated {
         } else {
             match &bundle.request {
                 // Whoever checked it has seen to it that no client asks for that.
-                Request::Readmit(_) | Request::Convict(_) => {
+                Request::Readmit(..) | Request::Convict(_) => {
                     (refuse(&ReplyBody::NotAdmitted), false)
                 }
                 Request::Register { nonce } => {
@@ -253,7 +253,7 @@ impl Replicated {
     /// Executes what a replica asks for, of the slot that [`Replicated::begin`] began. It may end the epoch.
     pub fn administer(&mut self, replica: ReplicaId, bundle: &Bundle, moment: &Moment) {
         let has_effect = match &bundle.request {
-            Request::Readmit(readmission) => {
+            Request::Readmit(readmission, _) => {
                 self.system.readmit(replica, readmission, moment.time).is_ok()
             }
             Request::Convict(evidence) => self.system.convict(evidence.accused),
@@ -270,7 +270,7 @@ impl Replicated {
     pub fn admits(&self, sender: Peer, bundle: &Bundle) -> bool {
         match (sender, &bundle.request) {
             (Peer::Client(client), _) => self.system.admits(client),
-            (Peer::Replica(replica), Request::Readmit(readmission)) => {
+            (Peer::Replica(replica), Request::Readmit(readmission, _)) => {
                 self.system.may_readmit(replica, readmission, self.time).is_ok()
             }
             (Peer::Replica(_), Request::Convict(evidence)) => {
@@ -298,7 +298,7 @@ impl Replicated {
                     Admission::Execute | Admission::Refuse(_) => None,
                 }
             }
-            Request::Readmit(_) | Request::Convict(_) => None,
+            Request::Readmit(..) | Request::Convict(_) => None,
         }
     }
 

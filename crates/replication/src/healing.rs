@@ -125,7 +125,7 @@ fn fate_of(system: &System, body: &Verified<Bundle>) -> Fate {
         return Fate::Done;
     }
     match body.message().request {
-        Request::Readmit(_) | Request::Convict(_) => Fate::Done,
+        Request::Readmit(..) | Request::Convict(_) => Fate::Done,
         Request::Register { nonce } if system.opening(client, nonce).is_some() => Fate::Done,
         Request::Register { .. } => Fate::Unknown,
         // Its session may be opened in a slot that executes yet.
@@ -165,12 +165,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let (since, periods) = self.healing.starved;
         let periods = if since == slot { periods + 1 } else { 1 };
         self.healing.starved = (slot, periods);
-        // There is a state that covers the slot.
-        if periods >= STARVED
-            && let Some(ahead) = self.checkpoints.ahead_slot()
-        {
+        // There is a state that covers the slot, or others are asked for one: they may have let go of what that covers.
+        if periods >= STARVED {
             self.healing.starved = (slot, 0);
-            self.on_behind(ahead, fx);
+            let goal = self.checkpoints.ahead_slot().unwrap_or_else(|| self.order.known());
+            self.on_behind(goal, fx);
         }
     }
 
@@ -226,7 +225,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     fn begin_transfer(&mut self, local: (Map, Map), rest: u32, fx: &mut Fx<'_, O, S>) {
         let least = match self.health {
             // What was executed on it is void: nothing is to be executed again.
-            Health::Diverged(_) if self.is_between_epochs() => self.config.membership.base.slot,
+            Health::Diverged(_) if self.epochs.awaits(self.epoch()) => {
+                self.config.membership.base.slot
+            }
             // Every slot after the state that is taken up must be there to be executed again.
             Health::Diverged(_) => {
                 let known = self.recent.first().map_or(self.state.slot, Slot::previous);
@@ -358,7 +359,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             // It has come as far by itself meanwhile.
             return self.notice_recovery(fx);
         }
-        let goes_back = is_wrong && !self.is_between_epochs();
+        let goes_back = is_wrong && !self.epochs.awaits(self.epoch());
         let again = if goes_back { self.recent.after(slot, own) } else { Some(Vec::new()) };
         let Some(again) = again else { return self.heal(fx) };
         fx.persist(Record::Stable(certificate.clone()));
@@ -368,6 +369,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.serving.serve(certificate.clone(), head, state.clone());
         self.recent = Recent::default();
         self.state = state;
+        if self.epochs.end().is_some_and(|end| slot < end) {
+            self.epochs.reopen();
+        }
         self.decided.retain(|(decided, _)| *decided > slot);
         for executed in again.into_iter().rev() {
             for body in executed.bodies {

@@ -9,9 +9,9 @@ use core::fmt;
 use testudo_contracts::ordering::{CHECKPOINT, REPLICATION};
 use testudo_contracts::{Checkpoint, StableCheckpoint, check_stable};
 use testudo_core::{
-    Context, Decode, DecodeError, Digest, Encode, Epoch, Evidence, Header, Incarnation, Invalid,
-    Kind, Message, Peer, ProtocolId, PublicKey, ReplicaId, Signed, Slot, Strength, Validity, View,
-    limits, wire_enum, wire_struct,
+    Context, Decode, DecodeError, Digest, Domain, Encode, Epoch, Evidence, Header, Incarnation,
+    Invalid, Kind, Message, Peer, ProtocolId, PublicKey, ReplicaId, Signature, Signed, Slot,
+    Strength, Validity, View, limits, wire_enum, wire_struct,
 };
 
 const BUNDLE: Kind = Kind(2);
@@ -48,14 +48,15 @@ pub enum Request {
         operations: Vec<Arc<[u8]>>,
     },
     /// A replica that does not know any more what it has promised asks to come back under a new voting key.
-    Readmit(Readmission),
+    /// The signature is that key's, on what is asked: nobody names a key that is another's.
+    Readmit(Readmission, Signature),
     /// A replica shows what another has signed that no correct one signs: that one never comes back.
     Convict(Evidence),
 }
 wire_enum!(Request {
     0 => Register { nonce },
     1 => Operations { session, sequence, operations },
-    2 => Readmit(readmission),
+    2 => Readmit(readmission, proof),
     3 => Convict(evidence),
 });
 
@@ -71,6 +72,15 @@ pub struct Readmission {
     pub voting: PublicKey,
 }
 wire_struct!(Readmission { epoch, incarnation, voting });
+
+impl Readmission {
+    /// What the new voting key signs when this replica of this group asks.
+    #[must_use]
+    pub fn digest(&self, replica: ReplicaId, domain: Domain) -> Digest {
+        let domain = domain.of(Validity::Group).to_bytes();
+        Digest::of_parts(&[b"testudo readmission", &domain, &replica.to_bytes(), &self.to_bytes()])
+    }
+}
 
 /// A client's request as it is signed, sent to all replicas, and ordered by its digest.
 #[derive(Clone, PartialEq, Eq)]
@@ -89,7 +99,7 @@ impl fmt::Debug for Bundle {
             Request::Operations { session, sequence, operations } => {
                 write!(f, "Bundle({session}.{sequence}, {} operations)", operations.len())
             }
-            Request::Readmit(Readmission { incarnation, .. }) => {
+            Request::Readmit(Readmission { incarnation, .. }, _) => {
                 write!(f, "Bundle(readmit as {incarnation:?})")
             }
             Request::Convict(Evidence { accused, .. }) => write!(f, "Bundle(convict {accused:?})"),
@@ -103,13 +113,13 @@ impl Bundle {
     pub const fn sequence(&self) -> Option<u64> {
         match self.request {
             Request::Operations { sequence, .. } => Some(sequence),
-            Request::Register { .. } | Request::Readmit(_) | Request::Convict(_) => None,
+            Request::Register { .. } | Request::Readmit(..) | Request::Convict(_) => None,
         }
     }
 
     /// The digest that it is ordered by when `client` signs it: that of its statement, so it binds the client too.
     #[must_use]
-    pub fn digest(&self, client: Peer, domain: testudo_core::Domain) -> Digest {
+    pub fn digest(&self, client: Peer, domain: Domain) -> Digest {
         let domain = domain.of(self.validity());
         let header = Header { domain, protocol: REPLICATION, kind: BUNDLE, sender: client };
         header.digest(&self.to_bytes())
@@ -129,14 +139,13 @@ impl Message for Bundle {
     fn strength(&self) -> Strength {
         match self.request {
             Request::Register { .. } | Request::Operations { .. } => Strength::Signature,
-            Request::Readmit(_) | Request::Convict(_) => Strength::Identity,
+            Request::Readmit(..) | Request::Convict(_) => Strength::Identity,
         }
     }
     fn validity(&self) -> Validity {
-        match self.request {
-            Request::Register { .. } | Request::Operations { .. } => Validity::Group,
-            Request::Readmit(_) | Request::Convict(_) => Validity::Epoch,
-        }
+        // Whoever executes an old slot must be able to verify what is in it. A readmission names its epoch itself, and has no
+        // effect in another; evidence convicts by the keys of its own.
+        Validity::Group
     }
     fn encode_body(&self, out: &mut Vec<u8>) {
         self.encode(out);
@@ -149,21 +158,22 @@ impl Message for Bundle {
     }
     fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid> {
         let operations = match (&self.request, sender) {
-            (Request::Readmit(_) | Request::Convict(_), Peer::Client(_)) => {
+            (Request::Readmit(..) | Request::Convict(_), Peer::Client(_)) => {
                 return Err(Invalid("a client asks as a replica"));
             }
             // Whether the evidence convicts, the protocol says that it is about (`check_bundle`).
             (Request::Convict(_), Peer::Replica(_))
-                if self.to_bytes().len() > limits::BUNDLE_BYTES =>
+                if self.to_bytes().len() > limits::EVIDENCE_BYTES =>
             {
-                return Err(Invalid("a bundle has too many bytes"));
+                return Err(Invalid("evidence has too many bytes"));
             }
             (Request::Convict(_), Peer::Replica(_)) => return Ok(()),
-            (Request::Readmit(readmission), Peer::Replica(_)) => {
-                return if readmission.epoch == context.domain.epoch {
+            (Request::Readmit(asked, proof), Peer::Replica(replica)) => {
+                let digest = asked.digest(replica, context.domain);
+                return if context.verifier.check(&asked.voting, &digest, proof) {
                     Ok(())
                 } else {
-                    Err(Invalid("a readmission is asked for in another epoch"))
+                    Err(Invalid("who asks to come back has not the key"))
                 };
             }
             (_, Peer::Replica(_)) => return Err(Invalid("a replica asks as a client")),
@@ -389,7 +399,9 @@ impl<M: Message> Message for ReplicaMessage<M> {
             Self::Follow(_) | Self::ClaimAsk(_) | Self::Hello(_) => Ok(()),
             Self::Succession(succession) => {
                 from_replica()?;
-                succession.check(context).map(drop)
+                // What led to where this node is, or to before that, nobody reads.
+                let is_old = succession.from < context.domain.epoch;
+                if is_old { Ok(()) } else { succession.check(context).map(drop) }
             }
             Self::StateAsk(StateAsk::Nodes { places, .. }) => at_most(places.len(), PLACES),
             Self::StateAsk(StateAsk::Head | StateAsk::Certificate) => Ok(()),
@@ -433,12 +445,15 @@ impl<M: Message> Message for ReplicaMessage<M> {
     }
 }
 
-/// Whether what a bundle says beyond its own form holds: one that accuses somebody holds evidence, of this epoch or of the
-/// one before. Orderings say `M`.
+/// Whether what a bundle says beyond its own form holds: one that accuses somebody holds evidence, of this epoch or an
+/// earlier one. Orderings say `M`.
 fn check_bundle<M: Message>(bundle: &Bundle, context: &Context<'_>) -> Result<(), Invalid> {
     let Request::Convict(evidence) = &bundle.request else { return Ok(()) };
-    let convicts = |context: &Context<'_>| M::is_convicted(evidence, context);
-    if convicts(context) || context.before().as_ref().is_some_and(convicts) {
+    // Statements count in the epoch that they bear, and so they convict by its keys, whenever they come to light.
+    let first = evidence.statements.first().and_then(|frame| Signed::<M>::from_bytes(frame).ok());
+    let epoch = first.map(|signed| signed.header().domain.epoch);
+    let then = epoch.and_then(|epoch| context.at(epoch));
+    if then.is_some_and(|context| M::is_convicted(evidence, &context)) {
         Ok(())
     } else {
         Err(Invalid("what is shown against a replica is no evidence"))

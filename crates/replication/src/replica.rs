@@ -320,7 +320,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     fn invariants(&self) {
         self.order.invariants();
         assert_eq!(self.config.domain.epoch, self.epoch(), "speaks in another epoch");
-        if self.is_between_epochs() {
+        if self.is_between_epochs() || self.epochs.is_stopped() {
             return;
         }
         assert!(self.state.slot <= self.order.executed(), "executed more than was decided");
@@ -363,7 +363,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             let Some(input) = self.next_input(fx) else { return };
             let is_stable = matches!(input, OrderInput::Stable(_) | OrderInput::Restored(_));
-            let lift = lift(self.epoch());
+            let lift = lift(self.epochs.ordered());
             let ((), more) = fx.nest(&lift, |fx| self.order.on_input(input, fx));
             outputs.extend(more);
             if is_stable && !matches!(self.health, Health::Diverged(_)) {
@@ -373,7 +373,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     fn on_output(&mut self, output: OrderOutput, fx: &mut Fx<'_, O, S>) {
-        if self.is_between_epochs() {
+        if self.is_between_epochs() || self.epochs.is_stopped() {
             return;
         }
         match output {
@@ -382,6 +382,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
             OrderOutput::Execute { slot, batch, mode } => {
                 assert_eq!(mode, Mode::Final, "an ordering that does not speculate speculates");
+                // The state that the epoch was begun with may be a later one.
+                if slot <= self.state.slot {
+                    return;
+                }
                 let unwritten = |digest: &&Digest| !self.written.contains_key(*digest);
                 self.needed.extend(batch.bundles.iter().filter(unwritten));
                 if matches!(self.health, Health::Diverged(_)) {
@@ -403,7 +407,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// The next thing that the ordering ought to be told, if there is one.
     fn next_input(&mut self, fx: &mut Fx<'_, O, S>) -> Option<OrderInput> {
-        if self.epochs.take_stop(self.order.standing()) {
+        if self.epochs.take_stop(self.order.standing(), self.epoch()) {
             return Some(OrderInput::Stop);
         }
         if self.is_between_epochs() {
@@ -486,6 +490,12 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             incarnation: self.incarnation(),
             comeback: self.epochs.comeback(),
         }
+    }
+
+    /// Whether it signs no checkpoint for a while, as its log may have lost what it has signed.
+    #[must_use]
+    pub fn is_mute(&self) -> bool {
+        self.checkpoints.is_mute_after(self.checkpoints.stable_slot())
     }
 
     /// The ordering below.

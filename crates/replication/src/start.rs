@@ -20,7 +20,7 @@ use crate::record::{Parts, Record, Start, split};
 use crate::replica::{Config, Fx, Replica, lift};
 use crate::serving::Serving;
 use crate::snapshot::Snapshot;
-use crate::status::Health;
+use crate::status::{Event, Health};
 use crate::waiting::WaitingRoom;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -63,6 +63,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         config.domain.epoch = config.membership.epoch;
         if config.membership.epoch > Epoch(0) {
             fx.members(config.membership.clone());
+            fx.output(Event::epoch_of(&config.membership));
         }
         let has_past = start.is_some() || !records.is_empty() || !lost.is_empty();
         let mut epochs = Epochs::start_in(epoch, successions, records, (promise, has_past), &lost);

@@ -6,7 +6,9 @@ use crate::transfer::{Fetched, Progress};
 use alloc::vec::Vec;
 use core::time::Duration;
 use testudo_contracts::{Batch, Checkpoint, Standing};
-use testudo_core::{Digest, Epoch, Incarnation, ReplicaId, Slot, Time, View, wire_enum};
+use testudo_core::{
+    Digest, Epoch, Incarnation, Membership, ReplicaId, Slot, Time, View, wire_enum,
+};
 
 /// How a replica is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +114,14 @@ pub enum Event {
         /// Those of the others, as far as they told.
         others: Vec<(ReplicaId, Digest)>,
     },
+}
+
+impl Event {
+    /// The epoch of these members has begun.
+    pub(crate) fn epoch_of(membership: &Membership) -> Self {
+        let incarnations = membership.members.iter().map(|one| one.incarnation).collect();
+        Self::Epoch { epoch: membership.epoch, incarnations }
+    }
 }
 
 /// What a replica shows of itself.

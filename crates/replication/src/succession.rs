@@ -91,7 +91,7 @@ impl Succession {
     /// When it does not say so of the epoch of these members.
     pub fn membership(&self, before: &Membership) -> Result<Membership, Invalid> {
         if self.from != before.epoch {
-            return Err(Invalid::EPOCH);
+            return Err(Invalid("it is about another epoch"));
         }
         let (members, base) = match &self.ground {
             Ground::Executed { certificate, head, members } => {

@@ -36,7 +36,7 @@ fn open() -> Asker {
 fn operations(bundle: &Bundle) -> usize {
     match &bundle.request {
         Request::Operations { operations, .. } => operations.len(),
-        Request::Register { .. } | Request::Readmit(_) | Request::Convict(_) => {
+        Request::Register { .. } | Request::Readmit(..) | Request::Convict(_) => {
             panic!("an opening")
         }
     }

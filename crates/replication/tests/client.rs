@@ -235,7 +235,7 @@ fn what_comes_while_a_bundle_is_out_gathers_into_the_next() {
     let first = stage.last();
     let operations = |stage: &Stage| match stage.last().request {
         Request::Operations { operations, .. } => operations.len(),
-        Request::Register { .. } | Request::Readmit(_) | Request::Convict(_) => {
+        Request::Register { .. } | Request::Readmit(..) | Request::Convict(_) => {
             panic!("the session is open")
         }
     };

@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::{Cluster, Key, Tape, Timer, client, public};
+use cluster::{Cluster, Key, Tape, Timer, client, hash, public};
 use testudo_contracts::Standing;
 use testudo_core::{
     Certificate, Domain, Epoch, Evidence, Incarnation, Peer, PublicKey, ReplicaId, Slot, Verified,
@@ -251,18 +251,18 @@ fn coming_back_at_once_does_not_escape_a_conviction() {
     // What it had signed before it came back comes to light in the next epoch.
     convict(&mut cluster, &equivocation(3, 0));
     assert!(cluster.replica(1).state().system.is_convicted(ReplicaId(3)));
-    // And not two epochs later: by then nobody knows the keys.
-    let (mut later, _) = busy();
-    for _ in 0..2 {
-        wipe(&mut later, 2);
+    let comeback = cluster.replica(3).status();
+    assert_eq!(comeback.standing, Standing::Voting, "it votes on, and does not come back again");
+    // And as long as the cluster lives.
+    let (mut later, session) = busy();
+    for round in 0..3 {
+        wipe(&mut later, 3);
         pass(&mut later, 8);
+        put(&mut later, session, 8 + 2 * round..10 + 2 * round);
     }
-    let bundle = Bundle { replier: ReplicaId(0), request: Request::Convict(equivocation(3, 0)) };
-    let context = later.context_of(1);
-    let from = Peer::Replica(ReplicaId(0));
-    let sealed: Verified<cluster::Message> =
-        Verified::seal(ReplicaMessage::Bundle(bundle), from, context.domain, &Key::of(from));
-    assert!(sealed.signed().verify(from, &context).is_err());
+    assert_eq!(standing(&later, 3).0, 3);
+    convict(&mut later, &equivocation(3, 0));
+    assert!(later.replica(1).state().system.is_convicted(ReplicaId(3)));
 }
 
 #[test]
@@ -301,7 +301,9 @@ fn only_a_replica_itself_asks_to_come_back() {
         voting: PublicKey([9; 32]),
     };
     let ask = |from: Peer, key: &Key, epoch: u64| {
-        let request = Request::Readmit(readmission(epoch));
+        let asked = readmission(epoch);
+        let proof = hash(&asked.voting, &asked.digest(ReplicaId(3), context.domain));
+        let request = Request::Readmit(asked, proof);
         let bundle = ReplicaMessage::Bundle(Bundle { replier: ReplicaId(0), request });
         let sealed: Verified<cluster::Message> = Verified::seal(bundle, from, context.domain, key);
         sealed.signed().verify(from, &context).is_ok()
@@ -309,7 +311,11 @@ fn only_a_replica_itself_asks_to_come_back() {
     let (three, two) = (Peer::Replica(ReplicaId(3)), Peer::Replica(ReplicaId(2)));
     assert!(ask(three, &Key::of(three), 0));
     assert!(!ask(three, &Key::of(two), 0), "another's key");
-    assert!(!ask(three, &Key::of(three), 1), "another epoch");
+    assert!(!ask(two, &Key::of(two), 0), "a key that another has shown to be its own");
+    assert!(
+        ask(three, &Key::of(three), 1),
+        "in another epoch it is heard, and refused when it executes"
+    );
     let one = Peer::Client(client(1));
     assert!(!ask(one, &Key::of(one), 0), "a client");
 }

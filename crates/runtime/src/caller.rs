@@ -7,12 +7,13 @@
 //! happens, and what is frequent and light never.
 
 use crate::carrier::{CurrentScope, Scope, SharedVerifier};
-use crate::host::{Driven, Event, Fatal, Host, Ports};
+use crate::host::{Driven, Event, Fatal, Host};
 use crate::http::look;
 use crate::inbox::Inbox;
 use crate::memo::Memo;
 use crate::metrics::Metrics;
 use crate::net::{Addresses, Carriage, Network};
+use crate::ports::Ports;
 use crate::storage::Recovered;
 use crate::verify::Verification;
 use crate::voice::Keys;

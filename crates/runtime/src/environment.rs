@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::time::{SystemTime, UNIX_EPOCH};
-use testudo_core::{Host, Panicked, PublicKey, Time};
+use testudo_core::{Digest, Host, Panicked, PublicKey, Signature, Time};
 
 thread_local! {
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
@@ -71,6 +71,10 @@ impl Host for Environment {
 
     fn candidate(&self) -> Option<PublicKey> {
         self.keys.candidate()
+    }
+
+    fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.keys.vouch(digest)
     }
 
     fn guard(&mut self, operation: &mut dyn FnMut()) -> Result<(), Panicked> {

@@ -12,12 +12,13 @@ use crate::carrier::{Carrier, Scope};
 use crate::environment::Environment;
 use crate::inbox::{Burst, Inbox};
 use crate::journal::{Archivist, Batch, Journal, Report, Write};
-use crate::letters::{Letter, Outgoing, Sealer, SharedSigner};
+use crate::letters::{Letter, Sealer};
 use crate::metrics::{Kinds, Metrics};
 use crate::past::past;
+use crate::ports::{Lineage, Ports};
 use crate::storage::{Recovered, StorageError};
 use crate::timers::Timers;
-use crate::voice::{Keys, Voice};
+use crate::voice::Voice;
 use crate::work::Workers;
 use prometheus_client::metrics::counter::Counter;
 use std::collections::VecDeque;
@@ -25,8 +26,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testudo_core::gate::Gate;
 use testudo_core::{
-    Decode, Done, Effect, Effects, Encode, Epoch, Evidence, Membership, Message, Peer, Position,
-    Protocol, Stamp, Tagged as _, Target, Verified, Work,
+    Decode, Done, Effect, Effects, Encode, Evidence, Membership, Message, Peer, Position, Protocol,
+    Stamp, Tagged as _, Target, Verified, Work,
 };
 use testudo_keys::KeyringError;
 
@@ -118,28 +119,6 @@ enum Held<P: Protocol> {
     Output(P::Output),
     /// The snapshot of this number: it may rest on records that are not durable yet.
     Snapshot(u64, P::Snapshot),
-}
-
-/// What shows who the members of an epoch are to whoever knows those of the first, as the automaton knows it.
-pub(crate) type Lineage<P> = Box<dyn Fn(&P, Epoch) -> Vec<u8> + Send>;
-
-/// Everything around an automaton.
-pub(crate) struct Ports<P: Protocol> {
-    pub(crate) me: Peer,
-    pub(crate) scope: Scope,
-    pub(crate) carrier: Arc<dyn Carrier>,
-    /// What it signs with until it is told who the members are.
-    pub(crate) signer: SharedSigner,
-    pub(crate) keys: Keys,
-    pub(crate) outgoing: Option<Outgoing<P::Message>>,
-    /// Without one, the automaton records nothing.
-    pub(crate) disk: Option<(Journal, Archivist)>,
-    pub(crate) workers: Workers<P>,
-    pub(crate) outputs: Box<dyn FnMut(P::Output) + Send>,
-    /// Keeps evidence, and beside it what shows who the members of its epoch are.
-    pub(crate) evidence: Box<dyn FnMut(Evidence, Vec<u8>) + Send>,
-    pub(crate) lineage: Lineage<P>,
-    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Counters of steps, one a kind, and of messages by theirs.

@@ -43,6 +43,7 @@ pub mod node;
 mod overlay;
 mod past;
 pub mod peek;
+mod ports;
 mod scrub;
 pub mod storage;
 mod sync;

@@ -10,7 +10,7 @@
 use crate::carrier::Scope;
 use crate::letters::SharedSigner;
 use std::sync::Arc;
-use testudo_core::{Domain, Message, Peer, PublicKey, Strength};
+use testudo_core::{Digest, Domain, Message, Peer, PublicKey, Signature, Strength};
 use testudo_keys::{Keyring, KeyringError};
 
 /// The keys of an automaton.
@@ -35,6 +35,14 @@ impl Keys {
     pub(crate) fn candidate(&self) -> Option<PublicKey> {
         match self {
             Self::Replica(ring) => ring.candidate(),
+            Self::Client => None,
+        }
+    }
+
+    /// That key's signature.
+    pub(crate) fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        match self {
+            Self::Replica(ring) => ring.vouch(digest),
             Self::Client => None,
         }
     }

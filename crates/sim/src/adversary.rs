@@ -1,7 +1,8 @@
 //! Liars in a world.
 //!
 //! An adversary stands between an automaton that behaves and the wire. It sees what its node says and hears, and may
-//! have anything else said instead, sealed with its own node's key and no other: the world hands it no other. What does
+//! have anything else said instead, sealed with its own node's key and no other: the world hands it no other, but for
+//! voting keys out of use. What does
 //! not need the world (which lie, told to whom) is in [`crate::liar`], where production's demonstration of lying
 //! replicas finds it too.
 
@@ -19,6 +20,9 @@ pub enum Words<M> {
     Own(M),
     /// A frame that it heard, handed on as it is.
     Frame(Signed<M>),
+    /// A message in the name of each replica that has come back, to be sealed with the voting key that it had at first: a
+    /// disk that was thrown away is in a liar's hands.
+    Stolen(M),
     /// Bytes that need not be a message of this kind, to be sealed with its key as if they were.
     Noise(ProtocolId, Kind, Strength, Vec<u8>),
 }
@@ -84,6 +88,8 @@ pub enum Misconduct {
     Stale,
     /// Anything of all that, and noise.
     Random,
+    /// It tells the truth, and something else under the voting keys that others have had before they came back.
+    Thief,
     /// It orders honestly, and lies to those who learn from it ([`crate::upstream`]): in one way, or in all in turn.
     /// Where nobody learns, it changes some of what it says.
     Upstream(Option<Strategy>),
@@ -91,7 +97,7 @@ pub enum Misconduct {
 
 impl Misconduct {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Silent,
         Self::Slow,
         Self::Selective,
@@ -102,6 +108,7 @@ impl Misconduct {
         Self::Consistent,
         Self::Stale,
         Self::Random,
+        Self::Thief,
         Self::Upstream(None),
     ];
 
@@ -119,6 +126,7 @@ impl Misconduct {
             Self::Consistent => "consistent",
             Self::Stale => "stale",
             Self::Random => "random",
+            Self::Thief => "thief",
             Self::Upstream(None) => "upstream",
             Self::Upstream(Some(strategy)) => strategy.name(),
         }
@@ -144,6 +152,7 @@ impl Misconduct {
             Self::Selective => return Some(Box::new(Selective::default())),
             Self::Replay => return Some(Box::new(Replayer::new())),
             Self::Consistent => return Some(Box::new(Consistent { tamper, last: None })),
+            Self::Thief => return Some(Box::new(Thief { tamper })),
             Self::Silent => Lie::Silent,
             Self::Corrupt | Self::Upstream(_) => Lie::Corrupt,
             Self::Equivocate => Lie::Equivocate,
@@ -205,6 +214,26 @@ impl<M: Message> Adversary<M> for Consistent<M> {
             }
         };
         vec![Saying::now(to, lie)]
+    }
+}
+
+/// Says what would convict others, under keys that are theirs no more.
+struct Thief<M> {
+    tamper: Tamper<M>,
+}
+
+impl<M: Message> Adversary<M> for Thief<M> {
+    fn name(&self) -> &'static str {
+        "thief"
+    }
+    fn outgoing(&mut self, to: Peer, message: M, chance: &mut Rng) -> Vec<Saying<M>> {
+        let is_signed = message.strength() == Strength::Signature;
+        let other = if is_signed { (self.tamper)(&message, chance) } else { None };
+        let stolen = other.map(|other| {
+            let after = Duration::from_millis(chance.below(5));
+            Saying { to, words: Words::Stolen(other), after }
+        });
+        [Saying::now(to, message)].into_iter().chain(stolen).collect()
     }
 }
 

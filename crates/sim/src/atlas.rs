@@ -13,13 +13,20 @@
 //! | wrong clock | nothing | its batches are judged implausible | while it is wrong |
 //! | **rotten record** | which slot's, by the record's tag; at the next start, or when a scrub comes by | no vote on that slot and no read claim until a stable checkpoint covers it | until the log is let go that far |
 //! | the same without its tag, **misdirected write**, **lost write** in the midst of the log | that something is missing, and not what | the same for the whole window | the same |
-//! | **lost write** at the end of the log | nothing: the log looks whole | it asks the others at its start what it had said, and does not vote if that is more than it knows | until it votes again and a stable checkpoint covers all that it can have said |
+//! | **lost write** at the end of the log | nothing: the log looks whole | it asks the others at its start what it had said; if that is more than it knows it comes back as from a wiped disk | until it votes again and a stable checkpoint covers all that it can have said |
 //! | **old disk image** | nothing: the disk looks whole | the same | the same |
 //! | one **lost superblock copy** | it is written anew at the start | nothing | not at all |
-//! | **lost superblock**, **wiped disk** | that it has forgotten, once the others have told it what it had said | it follows and serves, and does not vote | until it has its vote back |
+//! | **lost superblock**, **wiped disk** | that it has forgotten, once the others have told it what it had said | it follows and serves, asks to be let in under a new voting key, and votes under that one in the next epoch | the same |
 //! | **rotten snapshot** | at the next start, or when a scrub comes by | nothing, until it starts: then it executes the log from the one before it, or has the state transferred where that cannot be read either | until a new snapshot is durable and it is well |
 //! | **rotten memory** | at the next checkpoint that is stable | its results and its digest may be wrong; from the checkpoint on it says nothing of its state | until the state is the others' again |
 //! | a liar | | anything | for ever |
+//!
+//! Voting keys that were made on a disk share its fate: an empty one has none, an old image those of its time. The first one
+//! and the long-lived one lie elsewhere. Each return is an epoch, and a replica returns at most [`READMISSIONS`] times in
+//! [`READMISSION_PERIOD`]; whoever forgets more often needs a person, and no run brings that about.
+//!
+//! [`READMISSIONS`]: testudo_core::limits::READMISSIONS
+//! [`READMISSION_PERIOD`]: testudo_core::limits::READMISSION_PERIOD
 //!
 //! A missing record is counted for as long as it is missing, although its slot may be covered long before: who starts
 //! again finds it missing again, and without its tag takes the window of that time for lost. So the log must be let go.
@@ -103,10 +110,10 @@ impl Harm {
         !matches!(self, Self::SuperblockCopy)
     }
 
-    /// Whether the disk may look whole afterwards, so that a replica need not notice by itself.
+    /// Whether a replica may not know any more what it has said, and come back under another voting key.
     #[must_use]
-    pub const fn is_silent(self) -> bool {
-        matches!(self, Self::LostWrite | Self::OldImage | Self::Wiped)
+    pub const fn may_forget(self) -> bool {
+        matches!(self, Self::LostWrite | Self::OldImage | Self::Wiped | Self::Superblock)
     }
 }
 
@@ -143,8 +150,8 @@ pub struct Findings {
     pub condition: Option<Condition>,
     /// How often it has been started.
     pub life: u32,
-    /// How often a state was transferred to it.
-    pub restored: u64,
+    /// How often another state has taken the place of one that it had found wrong.
+    pub mended: u64,
     /// Whether no record is missing in its log.
     pub is_log_whole: bool,
     /// Whether a snapshot of it can be read, or it needs none.
@@ -160,8 +167,8 @@ pub struct Ailment {
     pub harm: Harm,
     /// The life in which it happened, or that ended with it.
     pub life: u32,
-    /// How many states had been transferred to it.
-    pub restored: u64,
+    /// How often another state had taken the place of its wrong one.
+    pub mended: u64,
     /// The highest slot that anybody can have voted on by then.
     pub horizon: Slot,
 }
@@ -185,11 +192,8 @@ impl Ailment {
             }
             Harm::Snapshot => now.is_snapshot_whole,
             // One that was merely behind takes over what it has in common with the right state, and what has rotted with
-            // it: the next checkpoint of its own shows that.
-            Harm::Memory => {
-                let is_restored = now.restored > self.restored && condition.stable >= self.horizon;
-                now.is_memory_settled && (has_started || is_restored)
-            }
+            // it. It is mended once it has found that it is wrong.
+            Harm::Memory => now.is_memory_settled && (has_started || now.mended > self.mended),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod harm;
 
+use crate::keys::Purse;
 use harm::Image;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use testudo_core::{Lost, Past, Position, Promise, Protocol, Tag, Tagged as _};
@@ -39,6 +40,8 @@ pub struct Disk<P: Protocol> {
     end: Position,
     /// The position before which everything was forgotten.
     floor: Position,
+    /// Voting keys that were made here.
+    pub(crate) purse: Purse,
     /// What was on the disk once, for putting it back.
     image: Option<Box<Image<P>>>,
     unflushed: VecDeque<Write<P::Record>>,
@@ -64,6 +67,7 @@ impl<P: Protocol> Default for Disk<P> {
             known: (BTreeSet::new(), false),
             end: Position(0),
             floor: Position(0),
+            purse: Purse::default(),
             image: None,
             unflushed: VecDeque::new(),
             flushed: 0,
@@ -110,7 +114,11 @@ impl<P: Protocol> Disk<P> {
                     self.end = position.next();
                     self.records.insert(position, record);
                 }
-                Write::Promise(promise) => self.copies = [Some(promise); 2],
+                Write::Promise(promise) => {
+                    let before = self.copies[0].max(self.copies[1]);
+                    assert!(before <= Some(promise), "{before:?} is taken back for {promise:?}");
+                    self.copies = [Some(promise); 2];
+                }
             }
         }
         self.flushed += count as u64;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
-use testudo_core::{Digest, Peer, ReplicaId, Slot, View};
+use testudo_core::{Digest, Epoch, Peer, ReplicaId, Slot, View};
 
 use crate::atlas::Harm;
 use crate::rng::mix;
@@ -65,6 +65,8 @@ pub enum Fact {
     Committed(Slot),
     /// What was executed after this slot is undone.
     RolledBack(Slot),
+    /// A replica has found that its state after this slot is wrong.
+    Wrong(Slot),
     /// The state after this slot was installed by transfer.
     Restored(Slot),
     /// The digest of all replicated state after a slot.
@@ -74,6 +76,8 @@ pub enum Fact {
         /// The digest.
         state: Digest,
     },
+    /// A replica's ordering has begun this epoch, in which so many replicas are there under another voting key than at first.
+    Epoch(Epoch, usize),
     /// A view was installed.
     View(View, ReplicaId),
     /// A learner shows the state after a slot.

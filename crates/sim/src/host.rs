@@ -5,9 +5,9 @@
 //! a flush, a timer, a snapshot or a piece of work is through.
 
 use crate::disk::{Disk, Write};
-use crate::keys::SimSigner;
+use crate::keys::{Keyring, Pen, Purse};
 use crate::rng::{Chance, Rng};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -15,8 +15,8 @@ use std::sync::Once;
 use std::time::Duration;
 use testudo_core::gate::Gate;
 use testudo_core::{
-    Domain, Done, Effect, Effects, Evidence, Host as Hand, Membership, Panicked, Peer, Position,
-    Protocol, Rot, Stamp, Target, Time, Verified, Work,
+    Digest, Domain, Done, Effect, Effects, Evidence, Host as Hand, Membership, Panicked, Peer,
+    Position, Protocol, PublicKey, Rot, Signature, Stamp, Target, Time, Verified, Work,
 };
 
 /// A driver that breaks its promise to the automaton, for oracles to convict.
@@ -28,14 +28,29 @@ pub enum Flaw {
     ForgetsEarly,
     /// It takes a record that has rotted for one that was never written whole, and the log for ending there.
     Truncates,
+    /// It believes whoever signs with a key that the sender has voted with once.
+    AcceptsOldKeys,
+    /// It takes what was said in an earlier epoch for said in its own.
+    IgnoresEpochs,
 }
+
+/// Where what a node says counts, and who the members are there. Members may change between the moment at which something
+/// is said and the one at which it leaves, so everything said has its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) domain: Domain,
+    pub(crate) membership: Rc<Membership>,
+}
+
+/// All memberships that nodes have come to know, each once, so that who knows the same is told by its address.
+pub(crate) type Rolls = Rc<RefCell<Vec<Rc<Membership>>>>;
 
 /// What comes out of a host for the world to carry on.
 #[derive(Debug)]
 pub(crate) enum Emission<M, O> {
-    Say(Target, M),
+    Say(Target, M, Place),
     Output(O),
-    Blame(Evidence),
+    Blame(Evidence, Place),
     /// A timer was set: its number, and how long it runs.
     Timer(u64, Duration),
     /// Writes up to this mark are on their way to the disk.
@@ -47,10 +62,10 @@ pub(crate) enum Emission<M, O> {
 pub(crate) type Emissions<P> = Vec<Emission<<P as Protocol>::Message, <P as Protocol>::Output>>;
 
 enum Held<P: Protocol> {
-    Say(Target, P::Message),
+    Say(Target, P::Message, Place),
     Output(P::Output),
     Snapshot(u64, P::Snapshot),
-    Blame(Evidence),
+    Blame(Evidence, Place),
 }
 
 enum Chore<P: Protocol> {
@@ -70,9 +85,12 @@ pub(crate) enum Finished {
 /// A node that runs an automaton.
 pub struct Host<P: Protocol> {
     pub(crate) peer: Peer,
-    pub(crate) signer: SimSigner,
-    pub(crate) domain: Domain,
-    pub(crate) membership: Rc<Membership>,
+    pub(crate) ring: Keyring,
+    /// Where it starts.
+    first: Place,
+    /// Where it is.
+    pub(crate) place: Place,
+    rolls: Rolls,
     /// Milliseconds that its wall clock is ahead of the world's.
     pub(crate) clock_offset: i64,
     pub(crate) disk: Disk<P>,
@@ -99,6 +117,8 @@ struct InHand<'a> {
     clock: Time,
     rng: &'a mut Rng,
     loaded: Option<u32>,
+    ring: &'a Keyring,
+    purse: &'a Purse,
 }
 
 impl Hand for InHand<'_> {
@@ -113,6 +133,15 @@ impl Hand for InHand<'_> {
     }
     fn secret(&mut self) -> [u8; 32] {
         self.rng.bytes32()
+    }
+    fn holds(&self, voting: &PublicKey) -> bool {
+        self.purse.held(self.ring, voting).is_some()
+    }
+    fn candidate(&self) -> Option<PublicKey> {
+        self.purse.candidate()
+    }
+    fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.purse.vouch(digest)
     }
     fn guard(&mut self, operation: &mut dyn FnMut()) -> Result<(), Panicked> {
         quietly(|| catch_unwind(AssertUnwindSafe(operation))).map_err(|_| Panicked)
@@ -141,18 +170,13 @@ pub(crate) fn quietly<R>(run: impl FnOnce() -> R) -> R {
 }
 
 impl<P: Protocol> Host<P> {
-    pub(crate) fn new(
-        peer: Peer,
-        signer: SimSigner,
-        domain: Domain,
-        membership: Rc<Membership>,
-        rng: Rng,
-    ) -> Self {
+    pub(crate) fn new(peer: Peer, ring: Keyring, place: Place, rolls: Rolls, rng: Rng) -> Self {
         Self {
             peer,
-            signer,
-            domain,
-            membership,
+            ring,
+            first: place.clone(),
+            place,
+            rolls,
             clock_offset: 0,
             disk: Disk::default(),
             automaton: None,
@@ -209,12 +233,15 @@ impl<P: Protocol> Host<P> {
             self.disk.truncate();
         }
         self.disk.mend();
+        self.disk.purse.refill(&mut self.ring);
+        self.place = self.first.clone();
         let (past, end) = self.disk.past();
         self.next = end;
         self.gate = Gate::new();
         let clock = self.clock(now);
         let mut effects = std::mem::take(&mut self.scratch);
-        let mut hand = InHand { clock, rng: &mut self.rng, loaded: self.loaded };
+        let (rng, loaded) = (&mut self.rng, self.loaded);
+        let mut hand = InHand { clock, rng, loaded, ring: &self.ring, purse: &self.disk.purse };
         let mut fx = Effects::new(&mut effects, &mut self.next, &mut hand);
         self.automaton = Some(P::start(config, self.peer, past, &mut fx));
         self.carry_out(effects, out);
@@ -230,7 +257,8 @@ impl<P: Protocol> Host<P> {
         let clock = self.clock(now);
         let Some(automaton) = &mut self.automaton else { return };
         let mut effects = std::mem::take(&mut self.scratch);
-        let mut hand = InHand { clock, rng: &mut self.rng, loaded: None };
+        let (rng, loaded) = (&mut self.rng, None);
+        let mut hand = InHand { clock, rng, loaded, ring: &self.ring, purse: &self.disk.purse };
         run(automaton, &mut Effects::new(&mut effects, &mut self.next, &mut hand));
         automaton.invariants();
         self.carry_out(effects, out);
@@ -353,8 +381,12 @@ impl<P: Protocol> Host<P> {
                     let number = self.disk.ask_snapshot();
                     self.pass(Held::Snapshot(number, snapshot), out);
                 }
-                Effect::Send(to, message) => self.pass(Held::Say(to, message), out),
-                Effect::SendEager(to, message) => out.push(Emission::Say(to, message)),
+                Effect::Send(to, message) => {
+                    self.pass(Held::Say(to, message, self.place.clone()), out);
+                }
+                Effect::SendEager(to, message) => {
+                    out.push(Emission::Say(to, message, self.place.clone()));
+                }
                 Effect::SetTimer(timer, after) => {
                     let number = self.number();
                     self.timers.insert(timer, number);
@@ -364,17 +396,38 @@ impl<P: Protocol> Host<P> {
                     self.timers.remove(&timer);
                 }
                 Effect::Output(output) => self.pass(Held::Output(output), out),
-                Effect::Blame(evidence) => self.pass(Held::Blame(evidence), out),
-                Effect::Members(members) => {
-                    self.domain.epoch = members.epoch;
-                    self.membership = Rc::new(members);
+                Effect::Blame(evidence) => {
+                    self.pass(Held::Blame(evidence, self.place.clone()), out);
                 }
+                Effect::Members(members) => self.go_on_with(members),
                 Effect::Work(stamp, work) => self.chore(Chore::Work(stamp, work), out),
                 Effect::Recall(position) => self.chore(Chore::Recall(position), out),
             }
         }
         self.scratch = effects;
         self.begin_flush(out);
+    }
+
+    /// From here on these are the members.
+    fn go_on_with(&mut self, members: Membership) {
+        if let Some(voting) = members.key(self.peer) {
+            self.disk.purse.adopt(&voting, &mut self.ring);
+        }
+        self.place.domain.epoch = members.epoch;
+        let mut rolls = self.rolls.borrow_mut();
+        let known = rolls.iter().find(|known| ***known == members).cloned();
+        self.place.membership = known.unwrap_or_else(|| {
+            let members = Rc::new(members);
+            rolls.push(members.clone());
+            members
+        });
+    }
+
+    /// What it signs with what counts there.
+    pub(crate) fn pen(&self, place: &Place) -> Pen<'_> {
+        let voting = place.membership.key(self.peer);
+        let voting = voting.and_then(|key| self.disk.purse.held(&self.ring, &key));
+        Pen { voting, identity: &self.ring.identity }
     }
 
     fn number(&mut self) -> u64 {
@@ -398,9 +451,9 @@ impl<P: Protocol> Host<P> {
 
     fn release(&mut self, held: Held<P>, out: &mut Emissions<P>) {
         match held {
-            Held::Say(to, message) => out.push(Emission::Say(to, message)),
+            Held::Say(to, message, place) => out.push(Emission::Say(to, message, place)),
             Held::Output(output) => out.push(Emission::Output(output)),
-            Held::Blame(evidence) => out.push(Emission::Blame(evidence)),
+            Held::Blame(evidence, place) => out.push(Emission::Blame(evidence, place)),
             Held::Snapshot(number, snapshot) => self.chore(Chore::Snapshot(number, snapshot), out),
         }
     }

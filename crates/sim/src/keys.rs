@@ -3,9 +3,12 @@
 //! A simulation makes millions of signatures, and nobody in it breaks hash functions. So a signature is a hash of the
 //! digest under the signer's secret, and the verifier knows all secrets. What a liar holds is its own [`SimSigner`] and
 //! nothing else: that it cannot sign as another is a matter of types.
+//!
+//! A replica has more than one key. Its identity and its first voting key come from outside its disk ([`Keyring`]). The
+//! voting keys under which it comes back are made on the disk ([`Purse`]), and are gone with it.
 
 use crate::rng::{Rng, mix};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use testudo_core::{Digest, PublicKey, Signature, Signer, Verifier};
 
@@ -32,6 +35,12 @@ impl SimKeys {
         let public = PublicKey(Digest::of(&bytes).0);
         self.secrets.insert(public, secret);
         SimSigner { public, secret: Rc::new(secret) }
+    }
+
+    /// The signer with this key, for what no node could do.
+    pub(crate) fn signer(&self, key: &PublicKey) -> Option<SimSigner> {
+        let secret = Rc::new(*self.secrets.get(key)?);
+        Some(SimSigner { public: *key, secret })
     }
 }
 
@@ -81,5 +90,89 @@ impl core::fmt::Debug for SimSigner {
 impl Signer for SimSigner {
     fn sign(&self, digest: &Digest) -> Signature {
         hash(&self.secret, digest)
+    }
+}
+
+/// The keys of a node that lie outside its disk. Both copies of a twin have the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyring {
+    /// Its long-lived key.
+    pub(crate) identity: SimSigner,
+    /// The first key that it votes with; a client's only key.
+    pub(crate) first: SimSigner,
+    /// Keys that it has not made yet.
+    pub(crate) unmade: VecDeque<SimSigner>,
+}
+
+impl Keyring {
+    /// That of a node that has but one key, for ever.
+    pub(crate) fn single(signer: &SimSigner) -> Self {
+        let (identity, first) = (signer.clone(), signer.clone());
+        Self { identity, first, unmade: VecDeque::new() }
+    }
+}
+
+/// The voting keys that lie on a node's disk. They are durable as soon as they are there.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Purse {
+    /// Those that the members named for this node once.
+    made: Vec<SimSigner>,
+    /// The one that it would come back under.
+    candidate: Option<SimSigner>,
+}
+
+impl Purse {
+    /// The key that it would come back under.
+    pub(crate) fn candidate(&self) -> Option<PublicKey> {
+        self.candidate.as_ref().map(SimSigner::public)
+    }
+
+    /// The candidate's signature.
+    pub(crate) fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.candidate.as_ref().map(|key| key.sign(digest))
+    }
+
+    /// Makes a candidate if there is none.
+    pub(crate) fn refill(&mut self, ring: &mut Keyring) {
+        if self.candidate.is_none() {
+            self.candidate = ring.unmade.pop_front();
+        }
+    }
+
+    /// The members name this key for the node. If that is the candidate, it votes with it from now on.
+    pub(crate) fn adopt(&mut self, voting: &PublicKey, ring: &mut Keyring) {
+        if self.candidate().as_ref() == Some(voting) {
+            self.made.extend(self.candidate.take());
+            self.refill(ring);
+        }
+    }
+
+    /// The voting key's secret, if the node has it. It has the candidate's, too.
+    pub(crate) fn held<'a>(
+        &'a self,
+        ring: &'a Keyring,
+        voting: &PublicKey,
+    ) -> Option<&'a SimSigner> {
+        self.made
+            .iter()
+            .chain(&self.candidate)
+            .chain([&ring.first])
+            .find(|signer| signer.public == *voting)
+    }
+}
+
+/// What a node signs with while certain members count.
+pub(crate) struct Pen<'a> {
+    /// None if it lacks the key that the members know it by.
+    pub(crate) voting: Option<&'a SimSigner>,
+    pub(crate) identity: &'a SimSigner,
+}
+
+impl Signer for Pen<'_> {
+    fn sign(&self, digest: &Digest) -> Signature {
+        self.voting.map_or(Signature([0; 64]), |signer| signer.sign(digest))
+    }
+    fn certify(&self, digest: &Digest) -> Signature {
+        self.identity.sign(digest)
     }
 }

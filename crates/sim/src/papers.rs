@@ -39,7 +39,7 @@ impl Papers {
     pub(crate) fn open<S: System>(&self, world: &mut World<S>, plan: &Plan) {
         let cast = Cast::of(world);
         self.jury.replace(Jury::new(cast.clone()));
-        self.trace.replace(Trace::new(cast, plan.trace));
+        self.trace.replace(Trace::new(cast, length_of_trace(plan)));
         world.watch(self.counts.clone());
         world.watch(self.trace.clone());
         world.watch(self.jury.clone());
@@ -93,6 +93,12 @@ impl Papers {
         }
         report
     }
+}
+
+/// As many events as the plan says, unless `TESTUDO_TRACE` in the environment asks for another number.
+fn length_of_trace(plan: &Plan) -> usize {
+    let asked = std::env::var("TESTUDO_TRACE").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(plan.trace)
 }
 
 /// Runs something that writes its papers, and reports on it even if it panics.

@@ -22,8 +22,8 @@ use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
 use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
-    Claim, Client, ClientConfig, ClientInput, ClientOutput, Config, Event, Health, Learner,
-    LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Readmission, Replica,
+    Claim, Client, ClientConfig, ClientInput, ClientOutput, Comeback, Config, Event, Health,
+    Learner, LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Readmission, Replica,
     ReplicaMessage, Reply, ReplyBody, Request, Standing, StateAnswer, StateAsk, Status, Voucher,
 };
 
@@ -174,13 +174,17 @@ where
                 facts.push(Fact::Checkpoint { slot: *slot, state: *state });
             }
             Event::View(view, primary) => facts.push(Fact::View(*view, *primary)),
+            Event::Epoch { epoch, incarnations } => {
+                let returned = incarnations.iter().filter(|one| one.0 > 0).count();
+                facts.push(Fact::Epoch(*epoch, returned));
+            }
             Event::Restored(slot) => facts.push(Fact::Restored(*slot)),
             Event::Healed { slot, differing: Some(differing), .. } => {
                 facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
             }
+            Event::Health(Health::Diverged(slot)) => facts.push(Fact::Wrong(*slot)),
             Event::Implausible { .. }
             | Event::Health(_)
-            | Event::Epoch { .. }
             | Event::Comeback(_)
             | Event::Healed { .. }
             | Event::Halted { .. } => {
@@ -222,7 +226,7 @@ where
         let Status { stable, health, .. } = replica.status();
         let stable = stable.map_or(Slot(0), |checkpoint| checkpoint.slot);
         Condition {
-            votes: votes(replica.order()),
+            votes: votes(replica.order()) && !replica.is_mute(),
             is_well: health == Health::Well,
             stable,
             horizon: Slot(replica.order().stable().max(stable).0 + 2 * self.interval),
@@ -472,13 +476,15 @@ where
     }
 
     fn show_status(&self, replica: &Self::Replica) -> String {
+        let status = replica.status();
+        let place = show_place(&status);
         let Status { view, primary, changing_view, slot, chain, stable, waiting, health, .. } =
-            replica.status();
+            status;
         let changing = if changing_view { " (changing)" } else { "" };
         let stable = stable.map_or(Slot(0), |checkpoint| checkpoint.slot);
         format!(
             "{view:?} of {primary:?}{changing}, executed {slot:?} {chain:?}, stable {stable:?}, \
-             {waiting} waiting, {health:?}"
+             {waiting} waiting, {health:?}{place}"
         )
     }
 
@@ -487,6 +493,23 @@ where
         let (shown, executed) = (learner.shown(), learner.copy().slot);
         Some(format!("{:?}, shown {shown:?}, executed {executed:?}", learner.standing()))
     }
+}
+
+/// Where a replica is among epochs, and what part it takes, if that is not what it was at first.
+fn show_place(status: &Status) -> String {
+    let Status { epoch, incarnation, standing, comeback, .. } = status;
+    let mut words = Vec::new();
+    if epoch.0 > 0 {
+        words.push(format!("{epoch:?} as {incarnation:?}"));
+    }
+    match standing {
+        testudo_contracts::Standing::Voting => {}
+        other => words.push(format!("{other:?}")),
+    }
+    if *comeback != Comeback::NotNeeded {
+        words.push(format!("{comeback:?}"));
+    }
+    words.iter().map(|word| format!(", {word}")).collect()
 }
 
 /// State as a script's reader wants it: what it is, and not what is in it.
@@ -507,7 +530,9 @@ fn show_request<W: Hosted>(request: &Request) -> String {
             let operations: Vec<String> = operations.iter().map(|bytes| W::show(bytes)).collect();
             format!("#{sequence} {}", operations.join(", "))
         }
-        Request::Readmit(Readmission { incarnation, .. }) => format!("readmit as {incarnation:?}"),
+        Request::Readmit(Readmission { incarnation, .. }, _) => {
+            format!("readmit as {incarnation:?}")
+        }
         Request::Convict(evidence) => format!("convict {:?}", evidence.accused),
     }
 }

@@ -79,6 +79,8 @@ pub struct Seeded<S: System> {
     impaired: BTreeSet<NodeId>,
     /// What befell replicas' disks and memories, and may not be over.
     ailments: Vec<(NodeId, Ailment)>,
+    /// How often replicas may have forgotten what they had said, and had to come back under another key.
+    forgot: BTreeMap<NodeId, usize>,
     /// A power failure that waits for its moment.
     ambush: Option<Ambush>,
     /// The number of the current partition.
@@ -104,6 +106,7 @@ impl<S: System> Seeded<S> {
             beyond,
             impaired: BTreeSet::new(),
             ailments: Vec::new(),
+            forgot: BTreeMap::new(),
             ambush: None,
             partition: 0,
             befallen: BTreeMap::new(),

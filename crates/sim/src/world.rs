@@ -6,6 +6,7 @@
 //! starts (a message under way, a timer that runs, a flush) is handed to the scheduler as [`Pending`].
 
 mod fault;
+mod flawed;
 mod harm;
 mod speak;
 mod stated;
@@ -15,8 +16,8 @@ mod work;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
-use crate::host::{Flaw, Host};
-use crate::keys::{SimKeys, SimSigner};
+use crate::host::{Flaw, Host, Place, Rolls};
+use crate::keys::{Keyring, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
 use crate::rng::Rng;
@@ -253,19 +254,25 @@ pub trait Observer {
     fn observe(&mut self, at: Duration, event: &Event);
 }
 
+/// How many voting keys a replica can make in the course of a run.
+const KEYS_TO_MAKE: usize = 24;
+
 /// The world.
 pub struct World<S: System> {
     /// The protocol's own part: configurations, upper layers, facts.
     pub system: S,
     setup: Setup,
     keys: SimKeys,
+    rolls: Rolls,
     now: Duration,
     /// Milliseconds since the Unix epoch at the start.
     began: u64,
     nodes: Vec<Node<S>>,
     lives: Vec<u32>,
-    /// How many states were transferred to each replica.
-    restored: BTreeMap<NodeId, u64>,
+    /// Replicas that have found their state wrong, and have no other yet.
+    wrong: BTreeSet<NodeId>,
+    /// How often another state has taken the place of each replica's wrong one.
+    mended: BTreeMap<NodeId, u64>,
     addresses: BTreeMap<Peer, Vec<NodeId>>,
     /// For the two copies of a twin: the peers that the second one talks to.
     second_side: BTreeSet<Peer>,
@@ -299,11 +306,19 @@ impl<S: System> World<S> {
         let voting: Vec<SimSigner> = (0..shape.replicas).map(|_| keys.mint()).collect();
         let clients: Vec<SimSigner> =
             (0..shape.clients + shape.learners).map(|_| keys.mint()).collect();
-        let members = voting
+        let rings: Vec<Keyring> = voting
+            .into_iter()
+            .map(|first| {
+                let identity = keys.mint();
+                let unmade = (0..KEYS_TO_MAKE).map(|_| keys.mint()).collect();
+                Keyring { identity, first, unmade }
+            })
+            .collect();
+        let members = rings
             .iter()
-            .map(|signer| Member {
-                identity: signer.public(),
-                voting: signer.public(),
+            .map(|ring| Member {
+                identity: ring.identity.public(),
+                voting: ring.first.public(),
                 incarnation: Incarnation(0),
             })
             .collect();
@@ -321,13 +336,15 @@ impl<S: System> World<S> {
         };
         let mut world = Self {
             system,
+            rolls: Rc::new(RefCell::new(vec![setup.membership.clone()])),
             setup,
             keys,
             now: Duration::ZERO,
             began: 1_700_000_000_000,
             nodes: Vec::new(),
             lives: Vec::new(),
-            restored: BTreeMap::new(),
+            wrong: BTreeSet::new(),
+            mended: BTreeMap::new(),
             addresses: BTreeMap::new(),
             second_side: BTreeSet::new(),
             wire: BTreeMap::new(),
@@ -342,38 +359,50 @@ impl<S: System> World<S> {
             rng: Rng::split(seed, "adversary", 0),
             load: None,
         };
-        for (index, signer) in voting.iter().enumerate() {
-            world.add_replica(ReplicaId(index as u16), signer, seed);
+        world.populate(&rings, &clients, &shape.twins, seed);
+        world
+    }
+
+    /// Adds everybody who has these keys.
+    fn populate(
+        &mut self,
+        rings: &[Keyring],
+        clients: &[SimSigner],
+        twins: &[ReplicaId],
+        seed: u64,
+    ) {
+        for (index, ring) in rings.iter().enumerate() {
+            self.add_replica(ReplicaId(index as u16), ring.clone(), seed);
         }
         for (index, signer) in clients.iter().enumerate() {
             let peer = Peer::Client(signer.public());
             let rng = Rng::split(seed, "client", index as u64);
-            let host = world.host(peer, signer, rng);
-            world.add(Body::Client(index, host), peer);
+            let host = self.host(peer, Keyring::single(signer), rng);
+            self.add(Body::Client(index, host), peer);
         }
-        for id in &shape.twins {
-            if let Some(signer) = voting.get(usize::from(id.0)) {
-                world.add_twin(*id, signer, seed);
+        for id in twins {
+            if let Some(ring) = rings.get(usize::from(id.0)) {
+                self.add_twin(*id, ring.clone(), seed);
             }
         }
-        world
     }
 
-    fn host<P: Protocol>(&self, peer: Peer, signer: &SimSigner, rng: Rng) -> Host<P> {
+    fn host<P: Protocol>(&self, peer: Peer, ring: Keyring, rng: Rng) -> Host<P> {
         let Setup { domain, membership, .. } = &self.setup;
-        let mut host = Host::new(peer, signer.clone(), *domain, membership.clone(), rng);
+        let place = Place { domain: *domain, membership: membership.clone() };
+        let mut host = Host::new(peer, ring, place, self.rolls.clone(), rng);
         host.flaw = self.system.flaw();
         host
     }
 
-    fn add_replica(&mut self, id: ReplicaId, signer: &SimSigner, seed: u64) {
+    fn add_replica(&mut self, id: ReplicaId, ring: Keyring, seed: u64) {
         let rng = Rng::split(seed, "node", self.nodes.len() as u64);
-        let host = self.host(Peer::Replica(id), signer, rng);
+        let host = self.host(Peer::Replica(id), ring, rng);
         self.add(Body::Replica(host), Peer::Replica(id));
     }
 
-    fn add_twin(&mut self, id: ReplicaId, signer: &SimSigner, seed: u64) {
-        self.add_replica(id, signer, seed);
+    fn add_twin(&mut self, id: ReplicaId, ring: Keyring, seed: u64) {
+        self.add_replica(id, ring, seed);
         let (second, first) = (self.nodes.len() - 1, usize::from(id.0));
         for (index, side) in [(first, false), (second, true)] {
             self.nodes[index].side = Some(side);
@@ -542,6 +571,12 @@ impl<S: System> World<S> {
     pub fn message(&self, number: u64) -> Option<S::Message> {
         let packet = self.wire.get(&number)?;
         Verified::replay(packet.frame.signed.clone()).ok().map(Verified::into_message)
+    }
+
+    /// The frame of a message under way.
+    #[must_use]
+    pub fn frame(&self, number: u64) -> Option<Signed<S::Message>> {
+        self.wire.get(&number).map(|packet| packet.frame.signed.clone())
     }
 
     /// Whether a message under way is a node's word to itself.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use testudo_contracts::{Moment, Service, Store};
-use testudo_core::{Digest, Encode, Peer, PublicKey, ReplicaId, Slot, Time, View};
+use testudo_core::{Digest, Encode, Epoch, Peer, PublicKey, ReplicaId, Slot, Time, View};
 use testudo_replication::Published;
 use testudo_sim::linear::Operation;
 use testudo_sim::memory::{Rot, Unsound};
@@ -195,7 +195,9 @@ fn copies_convict(shown: &[(u64, &str)]) -> bool {
     copies.held(Slot(2), &state("2"));
     shown.iter().any(|(slot, value)| {
         let (slot, state) = (Slot(*slot), state(value));
-        copies.published(0, &Published { slot, time: Time(0), view: View(0), state }).is_some()
+        copies
+            .published(0, &Published { slot, time: Time(0), epoch: Epoch(0), view: View(0), state })
+            .is_some()
     })
 }
 
@@ -235,12 +237,12 @@ fn what_befell_a_replica_counts_until_it_is_all_that_it_was() {
     let now = Findings {
         condition: Some(well),
         life: 1,
-        restored: 0,
+        mended: 0,
         is_log_whole: true,
         is_snapshot_whole: true,
         is_memory_settled: true,
     };
-    let ailment = |harm| Ailment { harm, life: 1, restored: 0, horizon: Slot(24) };
+    let ailment = |harm| Ailment { harm, life: 1, mended: 0, horizon: Slot(24) };
     let is_over = |harm, now: &Findings| ailment(harm).is_over(now);
     let again = Findings { life: 2, ..now };
     let far = Condition { stable: Slot(24), ..well };
@@ -257,7 +259,7 @@ fn what_befell_a_replica_counts_until_it_is_all_that_it_was() {
     assert!(!is_over(Harm::Wiped, &again), "what it had said may still matter");
     assert!(!is_over(Harm::Snapshot, &Findings { is_snapshot_whole: false, ..again }));
     assert!(!is_over(Harm::Memory, &now), "it has the state that it had");
-    assert!(is_over(Harm::Memory, &Findings { restored: 1, ..now }));
+    assert!(is_over(Harm::Memory, &Findings { mended: 1, ..now }));
 }
 
 #[test]

@@ -290,9 +290,12 @@ pub(crate) enum EvidenceWhat {
 
 const VERIFY_HELP: &str = "\
 A file of evidence holds statements that a replica signed and that no correct replica makes, whatever others do. Each is
-checked against the voting key that the cluster file gives the accused, and all together against the protocol's rules:
+checked against the voting key of the accused, and all together against the protocol's rules:
 who it is, what it is convicted of, and why no correct replica could have said so. A replica whose disk or memory went
 wrong and that was healed is never convicted: a state that differs is no evidence.
+
+The cluster file has the voting keys of the first epoch. A replica that comes back has another one from then on, and a
+new epoch begins; evidence of that epoch carries how each one before it ended, and is checked with it.
 
 Replicas keep such files in the folder `evidence` of their data; `testudo evidence list` finds them.
 

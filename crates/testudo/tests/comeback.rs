@@ -7,9 +7,10 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use support::hosts::Client;
 use support::troupe::{Role, Troupe};
 use support::workload::Workload;
-use support::{alone, eventually};
+use support::{Cluster, alone, eventually, folder, path, said, testudo};
 
 /// How long a client rests after each answer.
 const REST: Duration = Duration::from_millis(40);
@@ -20,8 +21,8 @@ const OPERATIONS: usize = 150;
 /// Operations that must be answered while a replica is out.
 const MEANWHILE: usize = 50;
 
-/// Nobody lies here.
-const NOBODY: usize = 0;
+/// The replica that lies in one of the stories.
+const LIAR: usize = 1;
 
 /// A cluster and its clients.
 struct Stage {
@@ -31,7 +32,7 @@ struct Stage {
 
 impl Stage {
     fn start() -> Self {
-        let troupe = Troupe::start(NOBODY);
+        let troupe = Troupe::start(LIAR);
         let workload = Workload::resting(&troupe.etcd, 1, REST);
         Self { troupe, workload }
     }
@@ -52,8 +53,15 @@ impl Stage {
         self.troupe.agree();
         self.workload.verify();
         let status = self.troupe.status();
-        for row in status["replicas"].as_array().expect("rows") {
+        for (id, row) in status["replicas"].as_array().expect("rows").iter().enumerate() {
             assert_eq!(row["caught"], serde_json::json!([]), "{row:#}");
+            // Nor were channels ended because an epoch had.
+            for reason in ["invalid", "domain", "malformed", "sender", "proof"] {
+                let name = format!("testudo_frames_rejected_total{{reason=\"{reason}\"}}");
+                assert_eq!(self.troupe.metric(id, &name), 0, "{reason} at replica {id}");
+            }
+            assert_eq!(self.troupe.metric(id, "testudo_comeback"), 0, "replica {id}");
+            assert_eq!(self.troupe.metric(id, "testudo_epoch"), row["claim"]["epoch"], "{row:#}");
         }
         self.troupe.stop();
     }
@@ -104,8 +112,11 @@ fn wipe(folder: &Path) {
 fn wiped_replicas_get_their_votes_back_one_after_the_other() {
     let _alone = alone();
     let mut stage = Stage::start();
+    let client = Client::new(&stage.troupe.etcd);
+    let term = || eventually("a term is shown", || client.term().ok());
     stage.round("one is wiped", |troupe, workload| {
         answers(workload, MEANWHILE);
+        assert_eq!(term() >> 32, 0);
         assert_eq!(troupe.end(3, "KILL"), None);
         wipe(troupe.data(3));
         answers(workload, MEANWHILE);
@@ -128,7 +139,104 @@ fn wiped_replicas_get_their_votes_back_one_after_the_other() {
         troupe.begin(third, Role::Honest);
         troupe.healed(third);
     });
+    eventually("the term goes on", || (term() >> 32 == 2).then_some(()));
+    // Somebody who has only the cluster file, which names the members of the first epoch, is served all the same.
+    stage.troupe.begin_gateway();
+    stage.round("a fresh gateway", answers_a_few);
+    eventually("it knows how far the cluster is", || (term() >> 32 == 2).then_some(()));
     stage.end();
+}
+
+fn answers_a_few(_: &mut Troupe, workload: &Workload) {
+    answers(workload, MEANWHILE);
+}
+
+#[test]
+fn evidence_of_a_later_epoch_convicts_with_the_cluster_file_alone() {
+    let _alone = alone();
+    let mut stage = Stage::start();
+    stage.round("one is wiped, and another one lies", |troupe, workload| {
+        answers(workload, MEANWHILE);
+        assert_eq!(troupe.end(3, "KILL"), None);
+        wipe(troupe.data(3));
+        troupe.begin(3, Role::Honest);
+        votes_again(troupe, 3, 1, 1);
+        assert_eq!(troupe.end(LIAR, "TERM"), Some(0));
+        troupe.begin(LIAR, Role::Liar);
+        eventually("the liar is caught", || {
+            let row = troupe.row(LIAR);
+            let caught = row["caught"].as_array().cloned().unwrap_or_default();
+            caught.iter().any(|it| it["proved"] == true).then_some(())
+        });
+        answers(workload, MEANWHILE);
+    });
+    let files: Vec<String> = eventually("evidence is kept", || {
+        let folders = (0..4).map(|id| stage.troupe.data(id).join("evidence"));
+        let entries = folders.filter_map(|it| std::fs::read_dir(it).ok()).flatten().flatten();
+        let files = entries.map(|entry| path(&entry.path()));
+        let files: Vec<_> = files.filter(|file| file.ends_with(".evidence")).collect();
+        (!files.is_empty()).then_some(files)
+    });
+    let mut words = vec!["evidence", "verify", "--json", "--cluster", &stage.troupe.cluster];
+    words.extend(files.iter().map(String::as_str));
+    let output = testudo(&words);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for finding in found.as_array().expect("a list") {
+        let (accused, convicted) = (&finding["accused"], &finding["convicted"]);
+        assert_eq!((accused, convicted), (&LIAR.into(), &true.into()), "{finding:#}");
+        assert_eq!(finding["epoch"], 1, "{finding:#}");
+    }
+    // What led to the epoch is signed, too.
+    let mut bytes = std::fs::read(&files[0]).expect("read");
+    let last = bytes.len() - 100;
+    bytes[last] ^= 1;
+    let forged = path(&stage.troupe.folder().join("forged.evidence"));
+    std::fs::write(&forged, bytes).expect("written");
+    let output = testudo(&["evidence", "verify", "--cluster", &stage.troupe.cluster, &forged]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    stage.workload.verify();
+}
+
+#[test]
+fn a_cluster_that_starts_in_a_later_epoch_goes_on() {
+    let _alone = alone();
+    let folder = folder();
+    let data = path(&folder.path().join("data"));
+    let up = || Cluster::up(&["--data", &data]);
+    let stop = |cluster: Cluster| {
+        let (code, said) = cluster.stop("TERM");
+        assert_eq!(code, Some(0), "{said}");
+    };
+    let cluster = up();
+    let workload = Workload::new(&cluster.etcd);
+    workload.round(OPERATIONS, |_| true);
+    cluster.agree_but(&[]);
+    stop(cluster);
+    for (epoch, id) in [(1, 0), (2, 2)] {
+        wipe(&folder.path().join(format!("data/replica-{id}")));
+        let cluster = up();
+        workload.moved(&cluster.etcd);
+        workload.round(OPERATIONS, |_| {
+            let claim = cluster.claim(id).unwrap_or_default();
+            claim["epoch"] == epoch && claim["incarnation"] == 1 && claim["standing"] == "voting"
+        });
+        cluster.agree_but(&[]);
+        stop(cluster);
+    }
+    let cluster = up();
+    workload.moved(&cluster.etcd);
+    workload.round(OPERATIONS, |_| true);
+    cluster.agree_but(&[]);
+    let status = cluster.status();
+    assert_eq!(status["verdict"], "well", "{status:#}");
+    for row in status["replicas"].as_array().expect("rows") {
+        let returned = [0, 2].map(serde_json::Value::from).contains(&row["id"]);
+        assert_eq!(row["claim"]["epoch"], 2, "{row:#}");
+        assert_eq!(row["claim"]["incarnation"], u64::from(returned), "{row:#}");
+    }
+    workload.verify();
+    stop(cluster);
 }
 
 /// How a replica loses what it has promised.
@@ -171,7 +279,8 @@ fn loses_and_comes_back(loss: Loss) {
                 assert_eq!(troupe.end(id, "TERM"), Some(0));
                 troupe.copy_data(id, &old);
                 troupe.begin(id, Role::Honest);
-                troupe.healed(id);
+                // What it says from now on, the copy does not know.
+                votes_again(troupe, id, times - 1, times - 1);
                 answers(workload, 2 * MEANWHILE);
             }
             assert_eq!(troupe.end(id, "KILL"), None);

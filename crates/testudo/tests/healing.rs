@@ -88,63 +88,6 @@ fn one_after_the_other_is_hurt_and_heals() {
     stage.troupe.stop();
 }
 
-/// What becomes of a replica's folder while it is down.
-#[derive(Clone, Copy, PartialEq)]
-enum Loss {
-    /// It is emptied.
-    Emptied,
-    /// It is as it was some time ago.
-    Restored,
-}
-
-/// A replica that has forgotten what it said finds out from the others. It follows them, and never votes.
-fn forgetful(loss: Loss) {
-    let _alone = alone();
-    let troupe = Troupe::start(LIAR);
-    let workload = Workload::resting(&troupe.etcd, 1, REST);
-    let mut stage = Stage { troupe, workload };
-    stage.round("forgotten", |troupe, workload| {
-        let (id, old) = (3, troupe.folder().join("old"));
-        answers(workload, MEANWHILE);
-        if loss == Loss::Restored {
-            assert_eq!(troupe.end(id, "TERM"), Some(0));
-            troupe.copy_data(id, &old);
-            troupe.begin(id, Role::Honest);
-            troupe.healed(id);
-            answers(workload, 2 * MEANWHILE);
-        }
-        assert_eq!(troupe.end(id, "KILL"), None);
-        std::fs::remove_dir_all(troupe.data(id)).expect("its folder is removed");
-        if loss == Loss::Restored {
-            std::fs::rename(&old, troupe.data(id)).expect("the old one takes its place");
-        }
-        answers(workload, MEANWHILE);
-        troupe.begin(id, Role::Honest);
-        eventually("it finds out", || {
-            (troupe.row(id)["claim"]["standing"] == "forgotten").then_some(())
-        });
-        troupe.healed(id);
-    });
-    stage.workload.verify();
-    let output = testudo(&["status", "--cluster", &stage.troupe.cluster]);
-    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    let what = "Replica that has forgotten what it promised, and only follows: 3.";
-    assert!(shown.contains(what), "{shown}");
-    assert!(!shown.contains("caught lying:"), "{shown}");
-    stage.troupe.stop();
-}
-
-#[test]
-fn an_emptied_folder_is_found_out() {
-    forgetful(Loss::Emptied);
-}
-
-#[test]
-fn an_old_copy_of_a_folder_is_found_out() {
-    forgetful(Loss::Restored);
-}
-
 /// It comes back with all that it had said.
 fn killed(troupe: &mut Troupe, workload: &Workload, id: usize) {
     answers(workload, MEANWHILE);
@@ -313,9 +256,23 @@ fn liar(troupe: &mut Troupe, workload: &Workload, id: usize) {
     assert_eq!(troupe.end(id, "TERM"), Some(0), "{row:#}");
     troupe.begin(id, Role::Honest);
     troupe.healed(id);
-    // What it signed is not in its log: it knows that now, follows, and never votes under that key again.
-    let row = troupe.row(id);
+    // What it signed is not in its log: it knows that now, and follows. And as it is convicted it never votes again.
+    let refused = "it is convicted of having lied";
+    let row = eventually("it is refused", || {
+        let row = troupe.row(id);
+        (row["claim"]["comeback"]["why"] == refused).then_some(row)
+    });
     assert_eq!(row["claim"]["standing"], "forgotten", "{row:#}");
+    assert_eq!(row["claim"]["epoch"], 0, "{row:#}");
+    let output = testudo(&["status", "--cluster", &troupe.cluster]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    for what in [
+        "FORGOTTEN, does not vote: is refused: it is convicted of having lied",
+        "Replica that has forgotten what it promised, and only follows: 1.",
+    ] {
+        assert!(shown.contains(what), "{shown}");
+    }
     for (other, row) in troupe.status()["replicas"].as_array().expect("rows").iter().enumerate() {
         let is_accused = row["caught"].as_array().is_some_and(|all| !all.is_empty());
         assert_eq!(is_accused, other == id, "{row:#}");

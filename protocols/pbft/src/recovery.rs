@@ -226,7 +226,9 @@ impl<R: Rules> Pbft<R> {
         let is_blank = past.snapshot.is_none() && past.records.is_empty() && past.lost.is_empty();
         let is_first_boot = is_blank && past.promise.is_none();
         let is_unpromised = past.promise.is_none() && !is_blank;
-        let promised = past.promise.map_or(View(0), |promise| promise.view);
+        // It has promised something in a later epoch: in this one it will sign nothing, and must not take that back.
+        let is_over = past.promise.is_some_and(|promise| promise.epoch > self.config.domain.epoch);
+        let promised = past.promise.filter(|_| !is_over).map_or(View(0), |promise| promise.view);
         let damage = damage(&past);
         let mut memory = Memory::default();
         if let Some(snapshot) = past.snapshot {
@@ -244,7 +246,7 @@ impl<R: Rules> Pbft<R> {
         self.lost = kept.loss.slots.clone();
         let was_forgotten = memory.has_forgotten || kept.loss.standing || is_unpromised;
         let is_sound = self.take_up(promised, memory, &mut kept);
-        if past.promise.is_none() || self.view > promised {
+        if past.promise.is_none() || (self.view > promised && !is_over) {
             self.promise(fx);
         }
         if self.is_active() && self.view > View(0) {

@@ -324,6 +324,10 @@ impl Rules for Standard {}
 /// Judges evidence as a third party: with the members' keys, and nobody's word.
 #[must_use]
 pub fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
+    // No offence takes more; nobody need verify what a liar adds.
+    if evidence.protocol != crate::PBFT || evidence.statements.len() > 2 {
+        return false;
+    }
     let accused = evidence.accused.into();
     let read = |frame: &Vec<u8>| {
         let signed = Signed::<Message>::from_bytes(frame).ok()?;
@@ -338,5 +342,5 @@ pub fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
         Some([one, other]) => Standard::convicts(one, other),
         _ => None,
     };
-    evidence.protocol == crate::PBFT && offence == Some(evidence.offence.as_str())
+    offence == Some(evidence.offence.as_str())
 }

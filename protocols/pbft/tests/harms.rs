@@ -1,5 +1,5 @@
 //! Disks and memories that come to harm, one replica after the other: each heals before the next is struck, and in the end
-//! all are well, with equal states. `testudo_sim::atlas` says what is promised under which trouble.
+//! all are well and vote, with equal states. Some come back under another voting key, each in an epoch of its own. `testudo_sim::atlas` says what is promised under which trouble.
 //!
 //! `TESTUDO_SEEDS=500` runs 500 seeds. `TESTUDO_SEED=N` runs one.
 
@@ -25,8 +25,8 @@ const HEALING: [Harm; 6] = [
     Harm::Misdirected,
 ];
 
-/// What leaves a replica without its vote for the rest of a run, or may.
-const LASTING: [Harm; 4] = [Harm::LostWrite, Harm::Superblock, Harm::Wiped, Harm::OldImage];
+/// What a replica loses its promises by, or may, so that it has to come back under another voting key.
+const FORGETTING: [Harm; 4] = [Harm::LostWrite, Harm::Superblock, Harm::Wiped, Harm::OldImage];
 
 /// More records than two intervals between snapshots take.
 const MOST_RECORDS: usize = 1_000;
@@ -34,6 +34,10 @@ const MOST_RECORDS: usize = 1_000;
 /// Ways of lying to whoever fetches a state.
 const LIARS: [Option<Strategy>; 4] =
     [Some(Strategy::BadState), Some(Strategy::Gone), Some(Strategy::Slow), None];
+
+/// Who lies while a replica finds out what it had said, and comes back.
+const WITNESSES: [Misconduct; 4] =
+    [Misconduct::Equivocate, Misconduct::Corrupt, Misconduct::Stale, Misconduct::Twins];
 
 /// A little loss, and this harm again and again, among crashes.
 fn again_and_again(harms: &[Harm]) -> Climate {
@@ -68,11 +72,25 @@ fn plans() -> Vec<Plan> {
     plans.push(Plan { climate: climate.clone(), ..base.clone() });
     let two = Plan { f: 2, climate, ..base.clone() };
     plans.push(two.with_liar(Misconduct::Equivocate));
-    for harm in LASTING {
-        plans.push(Plan { climate: Some(again_and_again(&[harm])), ..base.clone() });
+    for (harm, liar) in FORGETTING.into_iter().zip(WITNESSES) {
+        let climate = again_and_again(&[harm]);
+        plans.push(Plan { climate: Some(climate.clone()), ..base.clone() });
         plans.push(Plan { troubles: every(&[harm]), f: 2, ..base.clone() });
+        // Two faults of seven: somebody comes back beside a liar, who has seen it all.
+        let beside = Plan { climate: Some(climate.clone()), f: 2, ..base.clone() };
+        plans.extend([liar, Misconduct::Replay].map(|liar| beside.clone().with_liar(liar)));
+        // Power fails everywhere, also while some are in the next epoch and others are not.
+        let cut = Climate { troubles: with_blackouts(&climate), ..climate };
+        let cut = Plan { climate: Some(cut), ..base.clone() };
+        plans.push(cut.clone().beyond());
+        plans.push(Plan { f: 2, ..cut }.with_liar(Misconduct::Random).beyond());
     }
     plans
+}
+
+fn with_blackouts(climate: &Climate) -> Vec<(Trouble, Duration)> {
+    let blackouts = (Trouble::Blackout, Duration::from_millis(2_000));
+    climate.troubles.iter().copied().chain([blackouts]).collect()
 }
 
 #[test]
@@ -89,7 +107,8 @@ fn whoever_comes_to_harm_heals() {
     for harm in Harm::ALL {
         assert!(summary.count(harm.name()) > 0, "{harm} never happened");
     }
-    for name in ["losses found by a scrub", "states compared", "states transferred"] {
+    for name in ["epochs begun", "losses found by a scrub", "states compared", "states transferred"]
+    {
         assert!(summary.count(name) > 0, "{name}: none");
     }
     assert!(summary.count("trouble: helical rot") > 0, "no helical rot");

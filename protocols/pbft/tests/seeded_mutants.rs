@@ -109,7 +109,8 @@ fn a_checkpoint_that_is_stable_at_f_votes() {
 }
 
 /// A driver that takes rot for a write that never ended: the replica does not know that it has forgotten votes. Others tell
-/// it, if they hold them, and it does not get its vote back; one that knows what it has lost does.
+/// it, if they hold them, and it has to come back under another key, as often as it may; one that knows what it has lost
+/// goes on voting on all else.
 #[test]
 fn a_corrupt_record_that_is_truncated() {
     let plan = Plan { heals: true, ..harmful(&[(Harm::Record, 1_000)]) };
@@ -128,4 +129,34 @@ fn a_log_that_is_dropped_before_its_snapshot_is_durable() {
     let plan = Plan { climate, heals: true, operations: 400, ..Plan::default() }.beyond();
     let oracles = ["agreement", "recovery", "liveness", "total order", "linearizability", "ledger"];
     convict(|| Replicated::<Pbft, Lore>::over(Flaw::ForgetsEarly), &plan, &oracles);
+}
+
+/// Two faults of seven: disks are wiped, one after the other, and somebody lies.
+fn coming_back(liar: Misconduct) -> Plan {
+    Plan { f: 2, ..harmful(&[(Harm::Wiped, 1_000)]) }.with_liar(liar)
+}
+
+/// A driver that believes a replica by the key that it had before it came back. Somebody else has that.
+#[test]
+fn an_old_voting_key_that_is_accepted() {
+    let plan = coming_back(Misconduct::Thief);
+    let oracles = ["justice", "agreement", "recovery", "liveness"];
+    convict(|| Replicated::<Pbft, Lore>::over(Flaw::AcceptsOldKeys), &plan, &oracles);
+}
+
+/// A driver that takes what was said in an earlier epoch for said in this one. What was ordered after the last slot of that
+/// is void, and the same slots are ordered again.
+#[test]
+fn a_statement_of_an_earlier_epoch_that_counts_in_the_next() {
+    let plan = coming_back(Misconduct::Replay);
+    let oracles = ["justice", "agreement"];
+    convict(|| Replicated::<Pbft, Lore>::over(Flaw::IgnoresEpochs), &plan, &oracles);
+}
+
+/// What f replicas have signed ends an epoch. Whoever counts rightly is not led into the next.
+#[test]
+fn an_epoch_that_begins_on_an_unstable_slot() {
+    let plan = harmful(&[(Harm::Wiped, 1_000)]);
+    let oracles = ["honesty", "equal states", "recovery", "liveness"];
+    convict(Replicated::<Pbft<HastyCheckpoints>, Lore>::default, &plan, &oracles);
 }

@@ -1,4 +1,5 @@
-//! Stories of learners, told step by step: what they read, what they are told, and whom they leave.
+//! Stories, told step by step: of learners, what they read, what they are told, and whom they leave; of replicas that come
+//! to harm, and how they come back.
 
 mod kv;
 mod support;

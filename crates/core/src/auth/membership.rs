@@ -29,7 +29,7 @@ pub struct Membership {
     pub model: FaultModel,
     /// What it begins with: the state that the epoch before has ended in.
     pub base: Base,
-    /// Who belonged to the epoch before, and no further: by their keys a statement of that epoch still convicts.
+    /// Who belonged to the epoch before, and so on to the first: by their keys what was said then still convicts.
     pub before: Option<Arc<Membership>>,
 }
 
@@ -57,9 +57,8 @@ impl Membership {
     /// The configuration that follows it.
     #[must_use]
     pub fn next(&self, members: Vec<Member>, base: Base) -> Self {
-        let before = Self { before: None, ..self.clone() };
         let (epoch, model) = (self.epoch.next(), self.model);
-        Self { epoch, members, model, base, before: Some(Arc::new(before)) }
+        Self { epoch, members, model, base, before: Some(Arc::new(self.clone())) }
     }
     /// n, the number of replicas.
     #[must_use]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
 use testudo_contracts::{Moment, Service};
-use testudo_core::{ClusterId, ReplicaId, Slot, Time, View};
+use testudo_core::{ClusterId, Epoch, ReplicaId, Slot, Time, View};
 use testudo_etcd::proto::etcdserverpb::kv_client::KvClient;
 use testudo_etcd::proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
 use testudo_etcd::{Cluster, Copy, Gateway, GatewayInfo, Limits, Position, SubmitError};
@@ -177,7 +177,7 @@ impl Cluster for Fake {
     }
 
     fn position(&self) -> Position {
-        Position { view: View(6), slot: self.state().slot, primary: ReplicaId(2) }
+        Position { epoch: Epoch(0), view: View(6), slot: self.state().slot, primary: ReplicaId(2) }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::message::ReplicaMessage;
 use crate::work::{Stretch, Work};
 use alloc::collections::BTreeMap;
 use testudo_contracts::{Ordering, Service};
-use testudo_core::{Digest, ReplicaId, Slot, Stamp};
+use testudo_core::{Digest, Epoch, ReplicaId, Slot, Stamp};
 
 /// Checkpoints of which the learner remembers its own digest at most. The oldest goes: a later one binds as much.
 const HELD: usize = 3;
@@ -78,7 +78,7 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
 
     /// What is computed of the copy as it is now bears this.
     pub(super) const fn stamp(&self) -> Stamp {
-        Stamp { epoch: self.config.domain.epoch, generation: self.comparing.generation }
+        Stamp { epoch: Epoch(0), generation: self.comparing.generation }
     }
 
     /// The digest of one's own state is known.

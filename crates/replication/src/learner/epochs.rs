@@ -11,7 +11,7 @@ use crate::hearing::Hearing;
 use crate::message::ReplicaMessage;
 use crate::succession::Succession;
 use testudo_contracts::{Ordering, Service};
-use testudo_core::Target;
+use testudo_core::{Target, View};
 
 impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     /// Somebody shows how the epoch has ended. It was verified with its members.
@@ -27,6 +27,8 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
         self.unlinked.clear();
         self.patience = super::Patience::default();
         self.hearing = Hearing::default();
+        // Views are counted anew.
+        self.view = View(0);
         if let Some(decree) = succession.decree() {
             self.obey(decree, fx);
         }

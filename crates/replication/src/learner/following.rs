@@ -194,7 +194,8 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     fn output_copy(&self, fx: &mut Fx<'_, O, S, R>) {
         let Self { shown: slot, view, .. } = *self;
         let (time, state) = (self.copy.time, self.copy.map.clone());
-        fx.output(LearnerOutput::Published(Published { slot, time, view, state }));
+        let epoch = self.config.membership.epoch;
+        fx.output(LearnerOutput::Published(Published { slot, time, epoch, view, state }));
     }
 
     /// Whether it has caught up, and what follows from that.

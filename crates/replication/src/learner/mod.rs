@@ -47,7 +47,7 @@ use reads::{Overdue, Reads};
 use rules::{Rules, Standard};
 use testudo_contracts::{Ordering, Service};
 use testudo_core::{
-    Digest, Domain, Done, Effects, Membership, Message as _, NoWork, Past, Peer, Protocol,
+    Digest, Domain, Done, Effects, Epoch, Membership, Message as _, NoWork, Past, Peer, Protocol,
     PublicKey, ReplicaId, Slot, Target, Time, Validity, Verified, View,
 };
 use testudo_quorum::Dissemination;
@@ -96,7 +96,9 @@ pub struct Published {
     pub slot: Slot,
     /// Agreed time after it.
     pub time: Time,
-    /// The highest view that the replicas are known to be in.
+    /// The epoch that the replicas are known to be in. It never falls.
+    pub epoch: Epoch,
+    /// The highest view of that epoch that they are known to be in.
     pub view: View,
     /// The service's state: an O(1) clone.
     pub state: Map,
@@ -125,7 +127,7 @@ pub enum LearnerOutput {
         ticket: u64,
         /// What its operation came to.
         outcome: Outcome,
-        /// The highest view that the replicas are known to be in.
+        /// The highest view of their epoch that the replicas are known to be in.
         view: View,
     },
     /// The state published last covers what this ticket asked for.

@@ -110,7 +110,7 @@ pub fn public(peer: Peer) -> PublicKey {
     }
 }
 
-fn hash(key: &PublicKey, digest: &Digest) -> Signature {
+pub fn hash(key: &PublicKey, digest: &Digest) -> Signature {
     let half = Digest::of_parts(&[&key.0, &digest.0]).0;
     let mut signature = [0; 64];
     signature[..32].copy_from_slice(&half);
@@ -143,6 +143,9 @@ impl Host for InHand {
     }
     fn candidate(&self) -> Option<PublicKey> {
         self.1.candidate
+    }
+    fn vouch(&self, digest: &Digest) -> Option<Signature> {
+        self.1.candidate.map(|key| hash(&key, digest))
     }
     fn choose(&mut self, _: u32) -> u32 {
         0

@@ -12,7 +12,7 @@ const ROUND: Duration = Duration::from_secs(2);
 
 impl<S: Serving> Run<'_, S> {
     /// Work goes on until every correct replica is well, has reached a stable checkpoint beyond all that anybody can
-    /// have voted on before, and votes, unless it has forgotten what it had said.
+    /// have voted on before, and votes: under another key, if it had forgotten what it had said.
     pub(super) fn recover(&mut self) -> bool {
         let world = &self.seeded.world;
         let conditions = world.replicas().filter_map(|node| world.condition(node));
@@ -43,7 +43,6 @@ impl<S: Serving> Run<'_, S> {
 
     /// Who has not recovered, and what each lacks.
     fn unrecovered(&mut self, goal: Slot) -> Vec<String> {
-        let forgetful = self.seeded.forgetful();
         let world = &self.seeded.world;
         let mut missing = Vec::new();
         for node in world.replicas().filter(|node| world.is_correct(*node)) {
@@ -57,7 +56,7 @@ impl<S: Serving> Run<'_, S> {
             } else if condition.stable < goal {
                 let stable = condition.stable;
                 missing.push(format!("{name} is at {stable:?} and not at {goal:?}"));
-            } else if !condition.votes && !forgetful.contains(&node) {
+            } else if !condition.votes {
                 missing.push(format!("{name} does not vote"));
             }
         }

@@ -5,6 +5,7 @@
 //! never been written, and nothing on the disk says otherwise.
 
 use super::Disk;
+use crate::keys::Purse;
 use std::collections::{BTreeMap, BTreeSet};
 use testudo_core::{Lost, Position, Promise, Protocol, Rot, Slot, Tag, Tagged as _};
 
@@ -19,6 +20,7 @@ pub(super) struct Image<P: Protocol> {
     unwritten: BTreeSet<Position>,
     end: Position,
     floor: Position,
+    purse: Purse,
 }
 
 impl<P: Protocol> Disk<P> {
@@ -108,15 +110,26 @@ impl<P: Protocol> Disk<P> {
             unwritten: self.unwritten.clone(),
             end: self.end,
             floor: self.floor,
+            purse: self.purse.clone(),
         }));
     }
 
     /// Puts back what was kept. True if something was.
     pub(crate) fn restore_image(&mut self) -> bool {
         let Some(image) = self.image.take() else { return false };
-        let Image { copies, records, snapshot, older, lost, unwritten, end, floor } = *image;
-        let fresh = Self::default();
-        *self = Self { copies, records, snapshot, older, lost, unwritten, end, floor, ..fresh };
+        let Image { copies, records, snapshot, older, lost, unwritten, end, floor, purse } = *image;
+        *self = Self {
+            copies,
+            records,
+            snapshot,
+            older,
+            lost,
+            unwritten,
+            end,
+            floor,
+            purse,
+            ..Self::default()
+        };
         true
     }
 

@@ -4,7 +4,7 @@ use super::{Cast, Oracle};
 use crate::atlas::Harm;
 use crate::event::{Event, Fact, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
-use testudo_core::{Digest, ReplicaId, Slot, View};
+use testudo_core::{Digest, Epoch, ReplicaId, Slot, View};
 
 /// The node and fact of a correct node's [`Event::Told`]; other events break no rule.
 macro_rules! told {
@@ -242,11 +242,11 @@ impl Oracle for Unanimity {
     }
 }
 
-/// A correct replica's view never falls within a life, and a view has one primary.
+/// A correct replica's epoch never falls within a life, nor its view within an epoch; and a view of an epoch has one primary.
 #[derive(Default, Debug)]
 pub struct Views {
-    installed: BTreeMap<NodeId, View>,
-    primaries: BTreeMap<View, ReplicaId>,
+    installed: BTreeMap<NodeId, (Epoch, View)>,
+    primaries: BTreeMap<(Epoch, View), ReplicaId>,
 }
 
 impl Oracle for Views {
@@ -258,18 +258,23 @@ impl Oracle for Views {
             self.installed.remove(node);
         }
         let (node, fact) = told!(event, cast);
-        let Fact::View(view, primary) = fact else { return Ok(()) };
         let name = cast.name(node);
-        if let Some(before) = self.installed.insert(node, *view)
-            && before > *view
-        {
-            return Err(format!("{name} went back from {before:?} to {view:?}"));
+        let before = self.installed.get(&node).copied();
+        let now = match fact {
+            Fact::Epoch(epoch, _) => (*epoch, View(0)),
+            Fact::View(view, _) => (before.unwrap_or_default().0, *view),
+            _ => return Ok(()),
+        };
+        self.installed.insert(node, now);
+        if before.is_some_and(|before| before > now) {
+            return Err(format!("{name} went back from {before:?} to {now:?}"));
         }
-        let first = *self.primaries.entry(*view).or_insert(*primary);
+        let Fact::View(_, primary) = fact else { return Ok(()) };
+        let first = *self.primaries.entry(now).or_insert(*primary);
         if first == *primary {
             Ok(())
         } else {
-            Err(format!("{name} has {primary:?} as primary of {view:?}, others {first:?}"))
+            Err(format!("{name} has {primary:?} as primary of {now:?}, others {first:?}"))
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::event::{Event, Fact, Letter, Loss, NodeId};
 use crate::world::Observer;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use testudo_core::{Slot, View};
+use testudo_core::{Epoch, Slot, View};
 
 /// How often each thing happened. A fault counts when it bites: a message lost, not a message that might have been.
 #[derive(Clone, Default, Debug)]
@@ -13,7 +13,11 @@ pub struct Counts {
     counts: BTreeMap<&'static str, u64>,
     /// How often each way of lying was used.
     lies: BTreeMap<&'static str, u64>,
-    views: BTreeSet<View>,
+    views: BTreeSet<(Epoch, View)>,
+    /// The epoch that each node is in.
+    epochs: BTreeMap<NodeId, Epoch>,
+    /// Epochs that were begun, but for the first.
+    begun: BTreeSet<Epoch>,
     /// Who was convicted of what; many accuse one.
     convicted: BTreeSet<(u16, String)>,
     /// The highest slot that each node executed or restored.
@@ -27,8 +31,9 @@ impl Counts {
         let named = |(name, count): (&&'static str, &u64)| (name.to_string(), *count);
         let mut counts: BTreeMap<String, u64> = self.counts.iter().map(named).collect();
         counts.extend(self.lies.iter().map(|(how, count)| (format!("lies: {how}"), *count)));
-        let views = self.views.iter().filter(|view| view.0 > 0).count() as u64;
+        let views = self.views.iter().filter(|(_, view)| view.0 > 0).count() as u64;
         counts.insert("view changes".into(), views);
+        counts.insert("epochs begun".into(), self.begun.len() as u64);
         counts.insert("lies convicted".into(), self.convicted.len() as u64);
         counts
     }
@@ -82,8 +87,14 @@ impl Observer for Counts {
             self.add(name, 1);
         }
         match event {
-            Event::Told(_, Fact::View(view, _)) => {
-                self.views.insert(*view);
+            Event::Started(node) => drop(self.epochs.remove(node)),
+            Event::Told(node, Fact::Epoch(epoch, _)) => {
+                self.epochs.insert(*node, *epoch);
+                self.begun.insert(*epoch);
+            }
+            Event::Told(node, Fact::View(view, _)) => {
+                let epoch = self.epochs.get(node).copied().unwrap_or_default();
+                self.views.insert((epoch, *view));
             }
             Event::Told(node, Fact::Executed { slot, .. } | Fact::Restored(slot)) => {
                 let reached = self.reached.entry(*node).or_default();

@@ -10,6 +10,9 @@
 //! | `deliver 0->1 prepare`, `deliver *` | delivers what is under way now (of that kind), in the order of sending |
 //! | `drop 0->3 prepare`, `duplicate 0->1` | the same choice, lost or doubled |
 //! | `spoil c1->2 bundle` | the same choice, with the sender's signature made wrong, as by a sender that lies |
+//! | `keep 2->0 prepare` | the same choice: the frames are kept, and go on their way |
+//! | `replay 3->1` | a node that lies hands on the frames that were kept last |
+//! | `forge 3->1` | it says what they say, under the first voting keys of those who have come back |
 //! | `partition 0 \| 1 2 3`, `cut 0->1`, `heal` | messages between the groups, or in one direction, are lost |
 //! | `crash 2`, `crash 2 keep=1`, `restart 2` | the unflushed writes are lost, but for the first few |
 //! | `disk hold`, `flush 2`, `disk auto` | writes wait for `flush`, or are flushed at once |
@@ -29,14 +32,14 @@
 use super::names::Names;
 use super::show::compact;
 use super::words::{duration, fact_line, liar, no_option, number};
-use crate::adversary::Misconduct;
+use crate::adversary::{Misconduct, Saying, Words};
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
 use crate::world::{Observer, Pending, Shape, System, World};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
-use testudo_core::{Protocol, ReplicaId};
+use testudo_core::{Protocol, ReplicaId, Signed, Verified};
 
 /// A system whose words a script can read and write.
 pub trait Scripted: System {
@@ -107,6 +110,8 @@ pub struct Stage<S: Scripted, F> {
     timers: BTreeSet<(Duration, NodeId, u64)>,
     /// Flushes that wait.
     flushes: Vec<(NodeId, u32, u64)>,
+    /// Frames that were kept.
+    kept: Vec<Signed<S::Message>>,
     holds_disk: bool,
     is_quiet: bool,
     /// Whether time passes, and timers run out by themselves.
@@ -130,6 +135,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             said: BTreeMap::new(),
             timers: BTreeSet::new(),
             flushes: Vec::new(),
+            kept: Vec::new(),
             holds_disk: false,
             is_quiet: false,
             is_passing: false,
@@ -163,6 +169,12 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             }),
             ["duplicate", choice @ ..] => self.each(choice, World::duplicate),
             ["spoil", choice @ ..] => self.each(choice, World::spoil),
+            ["keep", choice @ ..] => self.keep(choice),
+            ["replay", arrow] => self.lie(arrow, Words::Frame),
+            ["forge", arrow] => self.lie(arrow, |frame| {
+                let said = Verified::replay(frame.clone()).map(Verified::into_message);
+                said.map_or(Words::Frame(frame), Words::Stolen)
+            }),
             ["partition", groups @ ..] => self.partition(groups),
             ["cut", arrow] => self.cut(arrow),
             ["heal"] => self.act(World::heal),
@@ -311,6 +323,33 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         }
         for number in chosen {
             self.act(|world| step(world, number))?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, choice: &[&str]) -> Done {
+        let mut kept = Vec::new();
+        self.each(choice, |world, number| kept.extend(world.frame(number)))?;
+        self.kept = kept;
+        Ok(())
+    }
+
+    /// A node that lies says something about each of the frames that were kept.
+    fn lie(
+        &mut self,
+        arrow: &str,
+        words: impl Fn(Signed<S::Message>) -> Words<S::Message>,
+    ) -> Done {
+        let (Some(from), Some(to)) = self.arrow(arrow)? else {
+            return Err("a lie is from one node to one other".into());
+        };
+        for frame in self.kept.clone() {
+            let words = words(frame);
+            self.act(|world| {
+                world.suborn(from);
+                let to = world.peer(to);
+                world.have_lie(from, Saying { to, words, after: Duration::ZERO });
+            })?;
         }
         Ok(())
     }

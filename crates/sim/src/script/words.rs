@@ -13,8 +13,10 @@ pub(super) fn fact_line(fact: &Fact) -> String {
         }
         Fact::Committed(slot) => format!("committed {slot:?}"),
         Fact::RolledBack(slot) => format!("rolled back to {slot:?}"),
+        Fact::Wrong(slot) => format!("is wrong in {slot:?}"),
         Fact::Restored(slot) => format!("restored {slot:?}"),
         Fact::Checkpoint { slot, state } => format!("checkpoint {slot:?} {state:?}"),
+        Fact::Epoch(epoch, returned) => format!("begins {epoch:?}, {returned} have come back"),
         Fact::View(view, primary) => format!("installed {view:?} of {primary:?}"),
         Fact::Published(slot) => format!("shows {slot:?}"),
         Fact::Follows(id) => format!("follows {id:?}"),

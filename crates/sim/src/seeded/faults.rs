@@ -8,6 +8,7 @@ use crate::rng::Chance;
 use crate::world::System;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use testudo_core::limits;
 
 impl<S: System> Seeded<S> {
     pub(super) fn expect_trouble(&mut self, index: usize) {
@@ -185,6 +186,9 @@ impl<S: System> Seeded<S> {
     /// because of one.
     fn harm_one(&mut self, harm: Harm) -> bool {
         let Some(node) = self.victim(!harm.counts()) else { return false };
+        if harm.may_forget() && !self.may_return(node) {
+            return false;
+        }
         let crashes = harm != Harm::Memory && (harm.takes_a_crash() || self.rng.below(2) == 0);
         if crashes {
             self.crash(node);
@@ -239,7 +243,8 @@ impl<S: System> Seeded<S> {
     /// The moment at which an old disk comes back, if the budget still allows for it.
     pub(super) fn bring_back_image(&mut self, node: NodeId) {
         let faulty = self.faulty();
-        if self.is_calm || faulty.contains(&node) || faulty.len() >= self.f {
+        let is_too_much = faulty.contains(&node) || faulty.len() >= self.f;
+        if self.is_calm || is_too_much || !self.may_return(node) {
             return;
         }
         self.crash(node);
@@ -259,15 +264,23 @@ impl<S: System> Seeded<S> {
         let happened = self.world.harm(node, harm, &mut self.rng);
         if !happened {
             self.ailments.truncate(before);
+        } else if harm.may_forget() {
+            *self.forgot.entry(node).or_default() += 1;
         }
         happened
+    }
+
+    /// Whether a replica that forgets what it has said would be let in once more: no run is as long as the time after which
+    /// it may return again.
+    fn may_return(&self, node: NodeId) -> bool {
+        self.forgot.get(&node).is_none_or(|times| *times < limits::READMISSIONS)
     }
 
     fn reckon(&mut self, node: NodeId, harm: Harm) {
         let conditions = self.world.replicas().filter_map(|node| self.world.condition(node));
         let horizon = conditions.map(|condition| condition.horizon).max().unwrap_or_default();
-        let Findings { life, restored, .. } = self.world.findings(node);
-        self.ailments.push((node, Ailment { harm, life, restored, horizon }));
+        let Findings { life, mended, .. } = self.world.findings(node);
+        self.ailments.push((node, Ailment { harm, life, mended, horizon }));
     }
 
     /// Whether a replica's memory has come to harm, and its state has not been replaced since.
@@ -277,13 +290,5 @@ impl<S: System> Seeded<S> {
         ailments.any(|(node, ailment)| {
             ailment.harm == Harm::Memory && !ailment.is_over(&self.world.findings(*node))
         })
-    }
-
-    /// Replicas that have forgotten what they had said: they follow, and need not vote.
-    #[must_use]
-    pub fn forgetful(&self) -> BTreeSet<NodeId> {
-        let forgot = |harm: Harm| harm.is_silent() || harm == Harm::Superblock;
-        let ailing = self.ailments.iter().filter(|(_, ailment)| forgot(ailment.harm));
-        ailing.map(|(node, _)| *node).collect()
     }
 }

@@ -16,6 +16,7 @@ impl<S: System> World<S> {
         let (writes, held) =
             each_host!(&mut self.nodes[node.index()].body, host => host.crash(keep));
         self.system.crashed(node);
+        self.wrong.remove(&node);
         if let Body::Client(index, _) = self.nodes[node.index()].body {
             self.system.client_crashed(index);
             // What it had told its upper layer went down with that.
@@ -146,6 +147,11 @@ impl<S: System> World<S> {
         if let Some(adversary) = self.system.adversary(misconduct, me) {
             self.corrupt_by(node, adversary);
         }
+    }
+
+    /// From now on a node may say what its automaton does not, and does so when it is told to.
+    pub fn suborn(&mut self, node: NodeId) {
+        self.nodes[node.index()].is_correct = false;
     }
 
     /// The signature on a message under way is wrong, as a sender may make it for some of its receivers.

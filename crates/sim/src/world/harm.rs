@@ -174,7 +174,7 @@ impl<S: System> World<S> {
         Findings {
             condition: self.condition(node),
             life: self.life(node),
-            restored: self.restored.get(&node).copied().unwrap_or_default(),
+            mended: self.mended.get(&node).copied().unwrap_or_default(),
             is_log_whole: each_host!(
                 &self.nodes[node.index()].body, host => host.disk().is_log_whole()),
             is_snapshot_whole: each_host!(

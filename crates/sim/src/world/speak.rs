@@ -3,32 +3,32 @@
 use super::{Frame, Packet, Pending, System, World, each_host};
 use crate::adversary::{Saying, Words};
 use crate::event::{Event, Letter, NodeId};
+use crate::host::Place;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::codec::encode_bytes;
 use testudo_core::{
-    Decode, Digest, Encode, Header, Kind, Message, Peer, Proof, ProtocolId, Signed, Signer,
-    Strength, Target, Verified, limits,
+    Decode, Digest, Encode, Header, Message, Peer, Proof, ReplicaId, Signed, Signer, Strength,
+    Target, Verified, limits,
 };
 
 impl<S: System> World<S> {
-    pub(super) fn say(&mut self, node: NodeId, to: Target, message: S::Message) {
+    pub(super) fn say(&mut self, node: NodeId, to: Target, message: S::Message, place: &Place) {
         let me = self.nodes[node.index()].peer;
+        let members = place.membership.replicas().map(Peer::Replica);
         let peers: Vec<Peer> = match to {
             Target::Peer(peer) => vec![peer],
-            Target::Replicas => self.members_of(node),
-            Target::Others => {
-                self.members_of(node).into_iter().filter(|peer| *peer != me).collect()
-            }
+            Target::Replicas => members.collect(),
+            Target::Others => members.filter(|peer| *peer != me).collect(),
         };
         if self.nodes[node.index()].adversary.is_some() {
             for peer in peers {
-                self.lie(node, peer, &message);
+                self.lie(node, peer, &message, place);
             }
             return;
         }
-        let sealed = self.seal(node, message);
+        let Some(sealed) = self.seal(node, message, place) else { return };
         self.charge_for_saying(node, &sealed, peers.len());
         let frame = own_frame(node, &sealed);
         for peer in peers {
@@ -36,17 +36,11 @@ impl<S: System> World<S> {
         }
     }
 
-    fn members_of(&self, node: NodeId) -> Vec<Peer> {
-        each_host!(&self.nodes[node.index()].body, host => {
-            host.membership.replicas().map(Peer::Replica).collect()
-        })
-    }
-
     /// What a faulty node says instead. To itself it speaks the truth: its automaton is a correct one.
-    fn lie(&mut self, node: NodeId, to: Peer, message: &S::Message) {
+    fn lie(&mut self, node: NodeId, to: Peer, message: &S::Message, place: &Place) {
         let me = self.nodes[node.index()].peer;
         if to == me {
-            self.say_own(node, to, message.clone(), Duration::ZERO);
+            self.say_own(node, to, message.clone(), Duration::ZERO, place);
             return;
         }
         let Some(mut adversary) = self.nodes[node.index()].adversary.take() else { return };
@@ -57,22 +51,60 @@ impl<S: System> World<S> {
             self.record(&Event::Lied(node, name));
         }
         for saying in sayings {
-            self.say_falsely(node, saying);
+            self.say_falsely_in(node, saying, place);
         }
     }
 
+    /// Something that no step of the node's automaton asked for.
     pub(super) fn say_falsely(&mut self, node: NodeId, saying: Saying<S::Message>) {
+        let place = each_host!(&self.nodes[node.index()].body, host => host.place.clone());
+        self.say_falsely_in(node, saying, &place);
+    }
+
+    fn say_falsely_in(&mut self, node: NodeId, saying: Saying<S::Message>, place: &Place) {
         match saying.words {
-            Words::Own(message) => self.say_own(node, saying.to, message, saying.after),
+            Words::Own(message) => self.say_own(node, saying.to, message, saying.after, place),
             Words::Frame(signed) => {
                 let frame = foreign_frame(node, signed);
                 self.post(node, saying.to, &frame, None, saying.after);
             }
+            Words::Stolen(message) => {
+                self.say_stolen(node, saying.to, &message, saying.after, place);
+            }
             Words::Noise(protocol, kind, strength, body) => {
-                if let Some(signed) = self.seal_noise(node, protocol, kind, strength, &body) {
+                let header = Header {
+                    domain: place.domain,
+                    protocol,
+                    kind,
+                    sender: self.nodes[node.index()].peer,
+                };
+                if let Some(signed) = self.seal_noise(node, header, strength, &body, place) {
                     let frame = foreign_frame(node, signed);
                     self.post(node, saying.to, &frame, None, saying.after);
                 }
+            }
+        }
+    }
+
+    /// Says something as each replica that has come back, under the voting key that it had at first.
+    fn say_stolen(
+        &mut self,
+        node: NodeId,
+        to: Peer,
+        message: &S::Message,
+        after: Duration,
+        place: &Place,
+    ) {
+        let first = self.setup.membership.clone();
+        let old = first.members.iter().zip(&place.membership.members).enumerate();
+        let retired = old.filter(|(_, (then, now))| then.voting != now.voting);
+        for (index, (then, _)) in retired {
+            let victim = Peer::Replica(ReplicaId(index as u16));
+            let Some(stolen) = self.keys.signer(&then.voting) else { continue };
+            if victim != self.nodes[node.index()].peer {
+                let sealed = Verified::seal(message.clone(), victim, place.domain, &stolen);
+                let frame = foreign_frame(node, sealed.signed());
+                self.post(node, to, &frame, None, after);
             }
         }
     }
@@ -81,36 +113,49 @@ impl<S: System> World<S> {
     fn seal_noise(
         &self,
         node: NodeId,
-        protocol: ProtocolId,
-        kind: Kind,
+        header: Header,
         strength: Strength,
         body: &[u8],
+        place: &Place,
     ) -> Option<Signed<S::Message>> {
-        each_host!(&self.nodes[node.index()].body, host => {
-            let header = Header { domain: host.domain, protocol, kind, sender: host.peer };
-            let proof = match strength {
-                Strength::Channel => Proof::Channel,
-                Strength::Signature => Proof::Signature(host.signer.sign(&header.digest(body))),
-                Strength::Identity => Proof::Signature(host.signer.certify(&header.digest(body))),
-            };
-            let mut frame = vec![limits::FORMAT_VERSION];
-            header.encode(&mut frame);
-            proof.encode(&mut frame);
-            encode_bytes(body, &mut frame);
-            Signed::from_bytes(&frame).ok()
-        })
+        let pen = each_host!(&self.nodes[node.index()].body, host => host.pen(place));
+        let digest = header.digest(body);
+        let proof = match strength {
+            Strength::Channel => Proof::Channel,
+            Strength::Signature => Proof::Signature(pen.sign(&digest)),
+            Strength::Identity => Proof::Signature(pen.certify(&digest)),
+        };
+        let mut frame = vec![limits::FORMAT_VERSION];
+        header.encode(&mut frame);
+        proof.encode(&mut frame);
+        encode_bytes(body, &mut frame);
+        Signed::from_bytes(&frame).ok()
     }
 
-    fn say_own(&mut self, node: NodeId, to: Peer, message: S::Message, after: Duration) {
-        let sealed = self.seal(node, message);
+    fn say_own(
+        &mut self,
+        node: NodeId,
+        to: Peer,
+        message: S::Message,
+        after: Duration,
+        place: &Place,
+    ) {
+        let Some(sealed) = self.seal(node, message, place) else { return };
         let frame = own_frame(node, &sealed);
         self.post(node, to, &frame, Some(&sealed), after);
     }
 
-    fn seal(&self, node: NodeId, message: S::Message) -> Verified<S::Message> {
-        each_host!(&self.nodes[node.index()].body, host => {
-            Verified::seal(message, host.peer, host.domain, &host.signer)
-        })
+    /// What a node lacks the key for stays unsaid.
+    fn seal(
+        &self,
+        node: NodeId,
+        message: S::Message,
+        place: &Place,
+    ) -> Option<Verified<S::Message>> {
+        let pen = each_host!(&self.nodes[node.index()].body, host => host.pen(place));
+        let is_unable = message.strength() == Strength::Signature && pen.voting.is_none();
+        let peer = self.nodes[node.index()].peer;
+        (!is_unable).then(|| Verified::seal(message, peer, place.domain, &pen))
     }
 
     /// Puts a frame on the wire, to each copy of the receiver that this sender talks to.

@@ -41,10 +41,11 @@ impl<S: System> World<S> {
     pub fn certify<T: Statement>(&self, nodes: &[NodeId], statement: &T) -> Certificate<T> {
         let mut certificate = Certificate::new(statement.clone());
         for node in nodes {
-            let (peer, signer) = each_host!(
-                &self.nodes[node.index()].body, host => (host.peer, &host.signer));
+            let (peer, pen, domain) = each_host!(
+                &self.nodes[node.index()].body,
+                host => (host.peer, host.pen(&host.place), host.place.domain));
             let vote = Stated(statement.clone());
-            certificate.add(&Verified::seal(vote, peer, self.setup.domain, signer));
+            certificate.add(&Verified::seal(vote, peer, domain, &pen));
         }
         certificate
     }

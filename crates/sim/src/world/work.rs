@@ -8,12 +8,12 @@ use std::time::Duration;
 use testudo_core::{Digest, Message, PublicKey, Signature, Strength, Verified, Verifier};
 
 /// A verifier that counts.
-pub(super) struct Counting<'a, V> {
+pub(super) struct Counting<'a, V: ?Sized> {
     pub(super) inner: &'a V,
     pub(super) checks: Cell<u32>,
 }
 
-impl<V: Verifier> Verifier for Counting<'_, V> {
+impl<V: Verifier + ?Sized> Verifier for Counting<'_, V> {
     fn check(&self, key: &PublicKey, digest: &Digest, signature: &Signature) -> bool {
         self.checks.set(self.checks.get() + 1);
         self.inner.check(key, digest, signature)

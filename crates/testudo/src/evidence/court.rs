@@ -296,6 +296,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_led_to_an_epoch_must_be_proved() {
+        let cluster = cluster();
+        let court = Court::of(&cluster).unwrap();
+        let right = evidence(2, vec![vote(&cluster, 2, "a"), vote(&cluster, 2, "b")]);
+        // As many successions as are said to follow, and none of them there.
+        for (lineage, what) in [
+            (&[1][..], "what led to its epoch cannot be read"),
+            (&[3, 0, 0, 0, 9], "cannot be read"),
+        ] {
+            let kept = KeptEvidence { lineage: lineage.to_vec(), ..right.clone() };
+            let finding = court.judge(&kept);
+            assert!(finding.why().contains(what), "{}", finding.why());
+            assert!(!court.convicts(&kept));
+        }
+        // A list of none leads nowhere: the statements are of the first epoch.
+        let none = Vec::<Succession>::new().to_bytes();
+        assert!(court.convicts(&KeptEvidence { lineage: none, ..right }));
+    }
+
+    #[test]
     fn what_does_not_convict_says_why() {
         let cluster = cluster();
         let court = Court::of(&cluster).unwrap();

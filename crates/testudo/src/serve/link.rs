@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use testudo_client::{ClientError, Learner, Standing};
-use testudo_core::{Encode as _, Membership, ReplicaId, Slot, View};
+use testudo_core::{Encode as _, Epoch, Membership, ReplicaId, Slot, View};
 use testudo_etcd::{Cluster, Copy, Position, SubmitError};
 use testudo_kv::Operation;
 use tokio::sync::watch;
@@ -21,7 +21,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Default)]
 struct Known {
     slot: AtomicU64,
-    view: AtomicU64,
+    /// Epoch and view, in half of the bits each, so that both together never fall.
+    turn: AtomicU64,
+}
+
+fn turn(epoch: Epoch, view: View) -> u64 {
+    let half = |number: u64| number.min(u64::from(u32::MAX));
+    half(epoch.0) << 32 | half(view.0)
 }
 
 /// A learner as a gateway wants it; clones share it.
@@ -126,7 +132,6 @@ impl Cluster for Link {
     async fn submit(&self, operation: Arc<[u8]>) -> Result<Arc<[u8]>, SubmitError> {
         let executed = self.learner.execute(operation).await.map_err(refused)?;
         self.known.slot.fetch_max(executed.slot.0, Ordering::Relaxed);
-        self.known.view.fetch_max(executed.view.0, Ordering::Relaxed);
         Ok(executed.result)
     }
 
@@ -145,10 +150,12 @@ impl Cluster for Link {
     fn position(&self) -> Position {
         if let Some(copy) = self.learner.latest() {
             self.known.slot.fetch_max(copy.published.slot.0, Ordering::Relaxed);
-            self.known.view.fetch_max(copy.published.view.0, Ordering::Relaxed);
+            let (epoch, view) = (copy.published.epoch, copy.published.view);
+            self.known.turn.fetch_max(turn(epoch, view), Ordering::Relaxed);
         }
-        let view = View(self.known.view.load(Ordering::Relaxed));
+        let turn = self.known.turn.load(Ordering::Relaxed);
+        let (epoch, view) = (Epoch(turn >> 32), View(turn & u64::from(u32::MAX)));
         let slot = Slot(self.known.slot.load(Ordering::Relaxed));
-        Position { view, slot, primary: (self.primary_of)(view, &self.membership) }
+        Position { epoch, view, slot, primary: (self.primary_of)(view, &self.membership) }
     }
 }

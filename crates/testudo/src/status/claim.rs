@@ -428,7 +428,7 @@ impl Claim {
             *first = clean(first);
         }
         if let Comeback::Refused { why, .. } = &mut self.comeback {
-            *why = clean(why);
+            *why = why.chars().filter(|c| !c.is_control()).take(2 * WORD).collect();
         }
         self.disk.flush_ms = self.disk.flush_ms.clamp(0.0, 1e6);
         self.caught.truncate(4 * testudo_core::limits::REPLICAS);

@@ -67,7 +67,9 @@ pub(crate) struct Row {
 /// What at least f+1 replicas say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Agreed {
-    /// The view and its primary.
+    /// The highest epoch that so many are in.
+    pub(crate) epoch: Option<u64>,
+    /// The view of that epoch and its primary.
     pub(crate) view: Option<(u64, u16)>,
     /// The highest slot that so many have executed.
     pub(crate) slot: Option<u64>,
@@ -172,6 +174,7 @@ impl Summary {
                 Verdict::NoQuorum => "no quorum",
             },
             "agreed": {
+                "epoch": self.agreed.epoch,
                 "view": view,
                 "primary": primary,
                 "slot": self.agreed.slot,
@@ -261,21 +264,26 @@ fn agreed_digests<'a>(
 }
 
 fn agree(heard: &[&Claim], digests: &BTreeMap<u64, String>, weak: usize) -> Agreed {
+    let highest = |number: fn(&Claim) -> u64| {
+        let mut numbers: Vec<u64> = heard.iter().map(|claim| number(claim)).collect();
+        numbers.sort_unstable_by(|one, other| other.cmp(one));
+        // That many have got there, so at least one honest replica has.
+        weak.checked_sub(1).and_then(|place| numbers.get(place).copied())
+    };
+    let epoch = highest(|claim| claim.epoch);
     let mut views: BTreeMap<(u64, u16), usize> = BTreeMap::new();
-    for claim in heard {
+    for claim in heard.iter().filter(|claim| Some(claim.epoch) == epoch) {
         *views.entry((claim.view, claim.primary)).or_default() += 1;
     }
-    let mut slots: Vec<u64> = heard.iter().map(|claim| claim.slot).collect();
-    slots.sort_unstable_by(|one, other| other.cmp(one));
     let (stable, _) = agreed_digests(heard.iter().map(|claim| claim.stable.as_slice()), weak);
     let last = |digests: &BTreeMap<u64, String>| {
         digests.last_key_value().map(|(slot, digest)| At { slot: *slot, digest: digest.clone() })
     };
     let enough = views.into_iter().filter(|(_, count)| *count >= weak);
     Agreed {
+        epoch,
         view: enough.max_by_key(|(view, count)| (*count, *view)).map(|(view, _)| view),
-        // That many have got there, so at least one honest replica has.
-        slot: weak.checked_sub(1).and_then(|place| slots.get(place).copied()),
+        slot: highest(|claim| claim.slot),
         executed: last(digests),
         stable: last(&stable),
     }

@@ -17,6 +17,7 @@ pub(super) fn table(summary: &Summary) -> String {
     table.load_style(presets::NOTHING).set_header([
         "replica",
         "address",
+        "epoch",
         "view",
         "role",
         "slot",
@@ -102,7 +103,7 @@ fn gateway_cells(row: &gateway::Row, lag: Option<String>) -> [String; 10] {
     ]
 }
 
-fn cells(row: &Row) -> [String; 9] {
+fn cells(row: &Row) -> [String; 10] {
     let id = row.id.to_string();
     let caught: Vec<String> = row
         .caught
@@ -118,11 +119,23 @@ fn cells(row: &Row) -> [String; 9] {
         Err(why) => {
             let none = || "-".to_owned();
             let health = format!("unreachable: {why}");
-            [id, row.address.clone(), none(), none(), none(), none(), none(), health, caught]
+            [
+                id,
+                row.address.clone(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                health,
+                caught,
+            ]
         }
         Ok(claim) => [
             id,
             row.address.clone(),
+            claim.epoch.to_string(),
             claim.view.to_string(),
             role(claim).into(),
             claim.slot.to_string(),
@@ -165,6 +178,11 @@ fn health(claim: &Claim) -> String {
         Standing::Forgotten => notes.push(forgotten(claim)),
         Standing::Stopped => notes.push("its epoch has ended".to_owned()),
     }
+    match claim.incarnation {
+        0 => {}
+        1 => notes.push("came back once".to_owned()),
+        times => notes.push(format!("came back {times} times")),
+    }
     if claim.lost_slots > 0 {
         notes.push(format!("does not vote on {} slots that its log has lost", claim.lost_slots));
     }
@@ -195,7 +213,7 @@ fn forgotten(claim: &Claim) -> String {
     format!("FORGOTTEN, does not vote: {does}")
 }
 
-fn agreed(summary: &Summary) -> [String; 9] {
+fn agreed(summary: &Summary) -> [String; 10] {
     let agreed = &summary.agreed;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let short = |digest: &str| digest.chars().take(DIGITS).collect::<String>();
@@ -203,6 +221,7 @@ fn agreed(summary: &Summary) -> [String; 9] {
     [
         format!("{} agree", summary.faults + 1),
         "-".into(),
+        or_none(agreed.epoch.map(|epoch| epoch.to_string())),
         or_none(agreed.view.map(|(view, _)| view.to_string())),
         or_none(agreed.view.map(|(_, primary)| format!("primary {primary}"))),
         or_none(agreed.slot.map(|slot| slot.to_string())),

@@ -50,14 +50,7 @@ impl Hosts {
 
     /// A number of the gateway's, 0 if it has none of that name.
     pub(crate) fn gateway_metric(&self, name: &str) -> u64 {
-        let mut stream = TcpStream::connect(&self.admin).expect("the gateway shows its metrics");
-        let ask = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(ask.as_bytes()).expect("it is asked");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("it answers");
-        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.unwrap_or(0)
+        metric(&self.admin, name)
     }
 
     fn node(&self, kind: &str, key: &str, more: &[&str]) -> Node {
@@ -73,6 +66,18 @@ impl Hosts {
             assert_eq!(node.stop(), Some(0));
         }
     }
+}
+
+/// A number that the node with this admin port shows among its metrics, 0 if it has none of that name.
+pub(crate) fn metric(admin: &str, name: &str) -> u64 {
+    let mut stream = TcpStream::connect(admin).expect("the node shows its metrics");
+    let ask = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(ask.as_bytes()).expect("it is asked");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it answers");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or(0)
 }
 
 /// Puts so many keys of 256 bytes, [`FILLED_AT_ONCE`] in one slot, and one slot after the other.
@@ -157,6 +162,13 @@ impl Client {
     pub(crate) fn put(&self, key: &str, value: String) -> Result<(), tonic::Status> {
         let put = super::audience::put(key, value, 0);
         run(async { client(&self.0).put(put).await }).map(drop)
+    }
+
+    /// What the gateway shows as the Raft term.
+    pub(crate) fn term(&self) -> Result<u64, tonic::Status> {
+        let request = pb::RangeRequest { key: "term".into(), ..Default::default() };
+        let told = run(async { client(&self.0).range(request).await })?.into_inner();
+        Ok(told.header.map_or(0, |header| header.raft_term))
     }
 
     pub(crate) fn delete(&self, key: &str) -> Result<(), tonic::Status> {

@@ -1,6 +1,7 @@
 //! Four replicas that run one by one, as on hosts of their own, and can be hurt one by one: killed, turned into liars,
 //! given a rotten, full or slow disk.
 
+use super::hosts::metric;
 use super::{
     EVENTUALLY, Node, TESTUDO, agreement, eventually, folder, free_ports, path, said, signal,
     testudo,
@@ -68,11 +69,27 @@ impl Troupe {
         let etcd = format!("127.0.0.1:{}", ports[8]);
         let mut troupe = Self { folder, actors, gateway: None, cluster: path(&file), etcd };
         (0..4).for_each(|id| troupe.begin(id, Role::Honest));
-        let key = path(&out.join("gateway-0.key"));
-        let words =
-            ["gateway", "--cluster", &troupe.cluster, "--key", &key, "--listen", &troupe.etcd];
-        troupe.gateway = Some(Node::start(&[&words[..], &["--log", "warn"]].concat()));
+        troupe.begin_gateway();
         troupe
+    }
+
+    /// Starts a gateway that knows nothing but the cluster file, in the place of the one that runs.
+    pub(crate) fn begin_gateway(&mut self) {
+        if let Some(gateway) = self.gateway.take() {
+            assert_eq!(gateway.stop(), Some(0));
+        }
+        let key = path(&self.folder.path().join("cluster/gateway-0.key"));
+        let words = ["gateway", "--cluster", &self.cluster, "--key", &key, "--listen", &self.etcd];
+        self.gateway = Some(Node::start(&[&words[..], &["--log", "warn"]].concat()));
+    }
+
+    /// A number that a replica shows among its metrics, 0 if it has none of that name.
+    pub(crate) fn metric(&self, id: usize, name: &str) -> u64 {
+        let cluster = std::fs::read_to_string(&self.cluster).expect("there is a cluster file");
+        let admins = cluster.lines().filter_map(|line| line.strip_prefix("admin = "));
+        let admin =
+            admins.map(|admin| admin.trim_matches('"')).nth(id).expect("it has an admin port");
+        metric(admin, name)
     }
 
     /// A place for a test's own things.

@@ -1,7 +1,6 @@
 use super::*;
 use crate::cluster::{Address, Replica};
-use crate::status::claim::Comeback;
-use crate::status::claim::{Caught, Disk, Healed, Transfer};
+use crate::status::claim::{Caught, Comeback, Disk, Healed, Transfer};
 use testudo_core::{ClusterId, PublicKey};
 
 fn cluster() -> Cluster {
@@ -160,16 +159,17 @@ fn what_ails_a_replica_is_named() {
     claims[3].transfer =
         Some(Transfer { target: 9, fetched_bytes: 10, bytes: 40, fetched_nodes: 1 });
     claims[0].standing = Standing::Forgotten;
+    claims[3].incarnation = 2;
     claims[1].healed = Some(Healed { slot: 5, differing: Some(2), ..Healed::default() });
     let summary = judge(claims.into_iter().map(Ok).collect());
     assert_eq!(summary.verdict, Verdict::NoQuorum, "one does not vote, and one is behind");
     let text = crate::status::table::table(&summary);
     for what in [
-        "well (FORGOTTEN, does not vote)",
+        "well (FORGOTTEN, does not vote: follows, and fetches what it must know before it asks for its vote)",
         "Replica that has forgotten what it promised, and only follows: 0.",
         "well (healed at slot 5, 2 entries had been wrong; disk: flushes take 120 ms)",
         "well (disk: 1 record was lost, 2 snapshots were rotten)",
-        "behind at slot 9, fetches the state (fetched 10 bytes of a state of 40 at slot 9)",
+        "behind at slot 9, fetches the state (came back 2 times; fetched 10 bytes of a state of 40 at slot 9)",
         "Replica whose disk is slow: 1.",
         "Replica that found damage on its disk since it started: 2.",
     ] {
@@ -295,4 +295,46 @@ fn a_gateway_that_does_not_follow_is_amiss() {
         store.is_full = true;
     }
     assert!(shown(&judge(full)).contains("NOSPACE"));
+}
+
+#[test]
+fn what_a_replica_does_to_get_its_vote_back_is_said() {
+    let hour = 3_600_000;
+    for (comeback, words) in [
+        (Comeback::Asks { incarnation: 2 }, "asks for its vote, as incarnation 2"),
+        (
+            Comeback::Refused { why: "too often".into(), until: Some(20 * hour) },
+            "is refused: came back 4 times in 24 h, again in 3 h 20 min",
+        ),
+        (
+            Comeback::Refused { why: "it is convicted".into(), until: None },
+            "is refused: it is convicted",
+        ),
+        (Comeback::NoKey, "has no voting key to come back under"),
+    ] {
+        let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
+        claims[2].standing = Standing::Forgotten;
+        claims[2].comeback = comeback.clone();
+        claims[2].time = 17 * hour - 20 * 60_000 + 1;
+        let json = serde_json::to_value(&claims[2]).unwrap();
+        assert_eq!(serde_json::from_value::<Claim>(json).unwrap(), claims[2]);
+        let summary = judge(claims.into_iter().map(Ok).collect());
+        assert_eq!(summary.verdict, Verdict::Amiss);
+        let text = crate::status::table::table(&summary);
+        assert!(text.contains(&format!("FORGOTTEN, does not vote: {words}")), "{text}");
+    }
+    assert_eq!(Comeback::NotNeeded.words(0), "");
+}
+
+#[test]
+fn views_are_compared_within_the_epoch_that_enough_are_in() {
+    let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
+    for claim in &mut claims[..2] {
+        claim.epoch = 1;
+    }
+    (claims[2].view, claims[3].view) = (7, 7);
+    claims[3].epoch = 9;
+    let summary = judge(claims.into_iter().map(Ok).collect());
+    assert_eq!((summary.agreed.epoch, summary.agreed.view), (Some(1), Some((0, 0))));
+    assert_eq!(summary.json()["agreed"]["epoch"], 1);
 }
