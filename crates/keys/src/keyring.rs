@@ -403,6 +403,12 @@ pub enum KeyringError {
 }
 
 impl KeyringError {
+    /// Whether a person must do something before another attempt can go better.
+    #[must_use]
+    pub const fn is_for_people(&self) -> bool {
+        !matches!(self, Self::Io { .. } | Self::Randomness(_))
+    }
+
     fn io(path: &Path, error: io::Error) -> Self {
         Self::Io { path: path.into(), error }
     }

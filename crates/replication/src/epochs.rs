@@ -256,6 +256,10 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     pub(crate) fn on_succession(&mut self, succession: &Succession, fx: &mut Fx<'_, O, S>) {
         if let Ok(next) = succession.membership(&self.config.membership) {
             self.adopt(succession.clone(), next, fx);
+            if self.health != Health::Well {
+                // It is far behind, so there may be another epoch after this one.
+                self.say_hello(fx);
+            }
         }
     }
 

@@ -452,6 +452,10 @@ fn check_bundle<M: Message>(bundle: &Bundle, context: &Context<'_>) -> Result<()
     // Statements count in the epoch that they bear, and so they convict by its keys, whenever they come to light.
     let first = evidence.statements.first().and_then(|frame| Signed::<M>::from_bytes(frame).ok());
     let epoch = first.map(|signed| signed.header().domain.epoch);
+    if epoch.is_some_and(|epoch| epoch > context.domain.epoch) {
+        // Whoever shows it is ahead, and need not have lied.
+        return Err(Invalid("it is about another epoch"));
+    }
     let then = epoch.and_then(|epoch| context.at(epoch));
     if then.is_some_and(|context| M::is_convicted(evidence, &context)) {
         Ok(())

@@ -168,7 +168,8 @@ pub(crate) struct Node {
 pub(crate) struct Replica {
     #[command(flatten)]
     pub(crate) node: Node,
-    /// Where its log and state are kept; made when it is not there.
+    /// Where its log and state are kept, and the voting keys that it makes; made when it is not there. It belongs to this
+    /// replica: never copy it, or put an old one in its place.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// Where to listen for peers and gateways [default: the address that the cluster file gives it]

@@ -4,7 +4,8 @@ use super::{Cast, Oracle};
 use crate::event::Event;
 use testudo_core::{Invalid, Rejection};
 
-/// What is said of a succession that leads from another epoch than the one in which a node is.
+/// What is said of a succession that leads from another epoch than the one in which a node is, and of evidence about one that
+/// it has not reached.
 const ELSEWHERE: &str = "it is about another epoch";
 
 /// No correct replica can be convicted, whoever accuses; and a correct accuser's evidence convinces third parties.
@@ -38,7 +39,7 @@ impl Oracle for Honesty {
     }
     fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
         let Event::Rejected(letter, why) = event else { return Ok(()) };
-        // A node that is an epoch ahead or behind refuses rightly, also to be shown what leads on from an epoch that it has not reached.
+        // A node that is an epoch ahead or behind refuses rightly.
         let is_other_epoch = **why == *Rejection::Domain.to_string()
             || **why == *Rejection::Invalid(Invalid(ELSEWHERE)).to_string();
         if is_other_epoch
