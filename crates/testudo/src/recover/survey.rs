@@ -3,7 +3,7 @@
 use super::crew::{Crew, Seat};
 use crate::failure::{Failure, Outcome};
 use crate::protocols::Runnable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use testudo_contracts::{OrderConfig, Standing};
 use testudo_core::{Certificate, Digest, Epoch, Membership, PublicKey, ReplicaId, Slot};
 use testudo_keys::Keyring;
@@ -33,6 +33,8 @@ pub(crate) struct Finding {
     pub(crate) reach: Result<Slot, String>,
     /// Whether it can sign as the latest epoch names it.
     pub(crate) has_key: bool,
+    /// Who is convicted of having lied, in its state.
+    pub(crate) convicted: BTreeSet<u16>,
     /// The key that it may come back under, if it has made one.
     pub(crate) candidate: Option<PublicKey>,
     /// Whether the latest epoch names it under that key already.
@@ -111,6 +113,7 @@ fn look<O: Runnable>(crew: &Crew, id: u16) -> Outcome<(Finding, Membership, Held
         let plan = replica.plan(&[], &mut guard);
         plan.map(|plan| plan.decree.base.slot).map_err(|why| unplanned(why, status.health))
     };
+    let is_convicted = |id: &u16| replica.state().system.is_convicted(ReplicaId(*id));
     let finding = Finding {
         id,
         memory,
@@ -121,6 +124,7 @@ fn look<O: Runnable>(crew: &Crew, id: u16) -> Outcome<(Finding, Membership, Held
         certified,
         reach,
         has_key: false,
+        convicted: crew.seats.keys().copied().filter(is_convicted).collect(),
         candidate,
         is_named: false,
     };

@@ -50,6 +50,8 @@ pub(crate) struct Proposal {
     pub(crate) voters: Vec<u16>,
     /// Who comes back under a new key.
     pub(crate) returning: Vec<u16>,
+    /// Who has lost what it had promised, and does not come back, as it is convicted of having lied.
+    pub(crate) convicted: Vec<u16>,
     /// Who is not at hand.
     pub(crate) absent: Vec<u16>,
     /// What may be lost by it.
@@ -128,6 +130,17 @@ impl Verdict {
                 "no slot was ever executed, so that nothing is lost by beginning anew: take new folders",
             ));
         }
+        let (convicted, returning): (Vec<u16>, Vec<u16>) =
+            returning.into_iter().partition(|id| chosen.convicted.contains(id));
+        if voters.len() + returning.len() < self.needed {
+            return Err(Failure::refused(format!(
+                "{} of {} replicas must vote, and too few could: {} convicted of having lied, which nobody comes back from; \
+                 give the folders of others",
+                self.needed,
+                self.rows.len(),
+                super::words::are(&convicted),
+            )));
+        }
         let is_further = order(best) > order(chosen);
         Ok(Advice::Proposal(Proposal {
             from: chosen.id,
@@ -136,6 +149,7 @@ impl Verdict {
             better: is_further.then_some(best.id),
             voters,
             returning,
+            convicted,
             absent: self.absent(),
             losses: self.losses(chosen, reach),
         }))
@@ -253,6 +267,7 @@ fn unfit(id: u16, why: &str) -> Failure {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::collections::BTreeSet;
     use testudo_core::Digest;
 
     /// A replica that has all that it ever said, up to this slot.
@@ -267,6 +282,7 @@ pub(crate) mod tests {
             certified: Vec::new(),
             reach: Ok(Slot(slot)),
             has_key: true,
+            convicted: BTreeSet::new(),
             candidate: None,
             is_named: false,
         }
@@ -367,6 +383,18 @@ pub(crate) mod tests {
         assert!(said.contains("no replica at hand has a state"), "{said}");
         assert!(said.contains("replica 1: it has stayed in epoch 0"), "{said}");
         assert!(refusal(&gone, Some(1)).contains("it has stayed in epoch 0"));
+    }
+
+    #[test]
+    fn nobody_comes_back_who_lied() {
+        let convicted = BTreeSet::from([3]);
+        let honest = |id| Finding { convicted: convicted.clone(), ..sound(id, 7) };
+        let rows = [honest(0), honest(1), empty(2), empty(3)].map(Some).to_vec();
+        let these = proposal(&verdict(rows), None);
+        assert_eq!((these.returning, these.convicted), (vec![2], vec![3]));
+        let rows = vec![Some(honest(0)), None, Some(empty(2)), Some(empty(3))];
+        let said = refusal(&verdict(rows), None);
+        assert!(said.contains("replica 3 is convicted of having lied"), "{said}");
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn ability(verdict: &Verdict, finding: &Finding) -> String {
 
 /// Why people must decide, what is proposed, and what that costs.
 pub(crate) fn explain(verdict: &Verdict, proposal: &Proposal) -> String {
-    let Proposal { from, executed, reach, voters, returning, absent, .. } = proposal;
+    let Proposal { from, executed, reach, voters, returning, convicted, absent, .. } = proposal;
     let who = match voters.as_slice() {
         [] => "none does".to_owned(),
         [_] => format!("only {} does", replicas(voters)),
@@ -106,6 +106,9 @@ pub(crate) fn explain(verdict: &Verdict, proposal: &Proposal) -> String {
     if !returning.is_empty() {
         let keys: Vec<String> = returning.iter().map(|id| key(verdict, *id)).collect();
         let _ = writeln!(text, "Comes back:    {}.", keys.join("; "));
+    }
+    if !convicted.is_empty() {
+        let _ = writeln!(text, "Stays out:     {} convicted of having lied.", are(convicted));
     }
     if !absent.is_empty() {
         let _ = writeln!(
@@ -185,7 +188,7 @@ pub(crate) fn how(flags: &cli::Recover, proposal: &Proposal) -> String {
          long-lived keys of the {} replicas at hand.{from}",
         command(flags),
         flags.from.map(|id| format!(" --from {id}")).unwrap_or_default(),
-        proposal.voters.len() + proposal.returning.len(),
+        proposal.voters.len() + proposal.returning.len() + proposal.convicted.len(),
     )
 }
 
@@ -245,6 +248,11 @@ fn slots(first: Slot, last: Slot) -> String {
 
 fn verb(some: &[u16], one: &'static str, more: &'static str) -> &'static str {
     if some.len() == 1 { one } else { more }
+}
+
+/// Replicas by name, with a verb.
+pub(crate) fn are(ids: &[u16]) -> String {
+    format!("{} {}", replicas(ids), verb(ids, "is", "are"))
 }
 
 /// Replicas by name.
