@@ -5,7 +5,7 @@ use crate::failure::{Failure, Outcome};
 use crate::protocols::Runnable;
 use std::collections::{BTreeMap, BTreeSet};
 use testudo_contracts::{OrderConfig, Standing};
-use testudo_core::{Certificate, Digest, Epoch, Membership, PublicKey, ReplicaId, Slot};
+use testudo_core::{Certificate, Digest, Epoch, Membership, PublicKey, ReplicaId, Slot, View};
 use testudo_keys::Keyring;
 use testudo_kv::Kv;
 use testudo_replication::{Config, Decree, Health, Plan, Replica, Returning, Unplanned};
@@ -28,7 +28,7 @@ pub(crate) struct Finding {
     /// Whether it knows that it has forgotten what it said in its epoch.
     pub(crate) has_forgotten: bool,
     /// What it holds certificates for beyond what it has executed.
-    pub(crate) certified: Vec<(Slot, Digest)>,
+    pub(crate) certified: Vec<(Slot, View, Digest)>,
     /// The last slot of the state that it would go on from.
     pub(crate) reach: Result<Slot, String>,
     /// Whether it can sign as the latest epoch names it.
@@ -105,8 +105,7 @@ fn look<O: Runnable>(crew: &Crew, id: u16) -> Outcome<(Finding, Membership, Held
             ))
         })?;
     }
-    let certified = replica.order().undecided();
-    let certified = certified.iter().map(|(slot, batch)| (*slot, batch.digest())).collect();
+    let certified = replica.order().certified();
     let reach = if memory == Memory::Empty {
         Err("its folder is empty".to_owned())
     } else {

@@ -44,7 +44,7 @@ pub(crate) struct Proposal {
     pub(crate) executed: Slot,
     /// The last slot of the state.
     pub(crate) reach: Slot,
-    /// Who reaches furthest, if that is another.
+    /// Who is better to go on from, if that is another.
     pub(crate) better: Option<u16>,
     /// Who knows what it has promised.
     pub(crate) voters: Vec<u16>,
@@ -141,12 +141,12 @@ impl Verdict {
                 super::words::are(&convicted),
             )));
         }
-        let is_further = order(best) > order(chosen);
+        let is_better = self.rank(best) > self.rank(chosen);
         Ok(Advice::Proposal(Proposal {
             from: chosen.id,
             executed: chosen.slot,
             reach,
-            better: is_further.then_some(best.id),
+            better: is_better.then_some(best.id),
             voters,
             returning,
             convicted,
@@ -191,10 +191,11 @@ impl Verdict {
         )))
     }
 
-    /// The one whose state reaches furthest. Of those that reach as far, the one that knows the most to be decided.
+    /// The one that loses nothing by what can be seen, and whose state reaches furthest. Of those that reach as far, the one
+    /// that knows the most to be decided.
     fn best(&self) -> Outcome<&Finding> {
         let fit = self.found().filter(|it| it.epoch == self.epoch && it.reach.is_ok());
-        fit.max_by_key(|it| (order(it), std::cmp::Reverse(it.id))).ok_or_else(|| {
+        fit.max_by_key(|it| (self.rank(it), std::cmp::Reverse(it.id))).ok_or_else(|| {
             let why = |it: &Finding| match &it.reach {
                 Err(why) => format!("replica {}: {why}", it.id),
                 Ok(_) => format!("replica {}: it has stayed in epoch {}", it.id, it.epoch),
@@ -205,6 +206,12 @@ impl Verdict {
                 why.join("; ")
             ))
         })
+    }
+
+    /// How good it is to go on from: whether it loses nothing, how far it reaches, and how much of that it knows to be decided.
+    fn rank(&self, finding: &Finding) -> (bool, Slot, Slot) {
+        let reach = finding.reach.clone().unwrap_or_default();
+        (self.losses(finding, reach).is_empty(), reach, finding.slot)
     }
 
     /// The one that was asked for.
@@ -232,14 +239,16 @@ impl Verdict {
             if other.epoch != chosen.epoch {
                 continue;
             }
-            let last = other.certified.last().map_or(Slot(0), |(slot, _)| *slot);
+            let last = other.certified.last().map_or(Slot(0), |(slot, ..)| *slot);
             if last > reach.max(other.known) {
                 losses.push(Loss::Certified(other.id, last));
             }
-            let conflict = other.certified.iter().find(|(slot, digest)| {
-                chosen.certified.iter().any(|(own, batch)| own == slot && batch != digest)
+            // The one of the lower view was never decided.
+            let conflict = other.certified.iter().find(|(slot, view, digest)| {
+                let mut own = chosen.certified.iter();
+                own.any(|(at, own, batch)| at == slot && batch != digest && own <= view)
             });
-            losses.extend(conflict.map(|(slot, _)| Loss::Conflict(other.id, *slot)));
+            losses.extend(conflict.map(|(slot, ..)| Loss::Conflict(other.id, *slot)));
         }
         let gone = self.rows.iter().filter(|row| {
             row.as_ref().is_none_or(|it| {
@@ -253,11 +262,6 @@ impl Verdict {
     }
 }
 
-/// How far it reaches, and how much of that it knows to be decided.
-fn order(finding: &Finding) -> (Slot, Slot) {
-    (finding.reach.clone().unwrap_or_default(), finding.slot)
-}
-
 fn unfit(id: u16, why: &str) -> Failure {
     Failure::refused(format!(
         "replica {id} has no state to go on from: {why}; leave --from out, or name another"
@@ -268,7 +272,7 @@ fn unfit(id: u16, why: &str) -> Failure {
 pub(crate) mod tests {
     use super::*;
     use std::collections::BTreeSet;
-    use testudo_core::Digest;
+    use testudo_core::{Digest, View};
 
     /// A replica that has all that it ever said, up to this slot.
     pub(crate) fn sound(id: u16, slot: u64) -> Finding {
@@ -296,7 +300,8 @@ pub(crate) mod tests {
 
     /// One that holds certificates for so many slots more.
     pub(crate) fn certified(id: u16, slot: u64, more: u64, what: &[u8]) -> Finding {
-        let certified = (slot + 1..=slot + more).map(|slot| (Slot(slot), Digest::of(what)));
+        let certified =
+            (slot + 1..=slot + more).map(|slot| (Slot(slot), View(0), Digest::of(what)));
         let certified = certified.collect();
         Finding { certified, reach: Ok(Slot(slot + more)), ..sound(id, slot) }
     }
@@ -352,6 +357,26 @@ pub(crate) mod tests {
         let rows = [certified(0, 7, 2, b"a"), certified(1, 7, 1, b"b"), empty(2), empty(3)];
         let split = proposal(&verdict(rows.map(Some).to_vec()), None);
         assert_eq!((split.from, split.losses), (0, vec![Loss::Conflict(1, Slot(8))]));
+        // What was certified in a later view is what counts.
+        let mut late = certified(0, 7, 2, b"a");
+        late.certified.iter_mut().for_each(|(_, view, _)| *view = View(1));
+        let rows = [late, certified(1, 7, 1, b"b"), empty(2), empty(3)];
+        assert_eq!(proposal(&verdict(rows.map(Some).to_vec()), None).losses, []);
+        // One that reaches further with what was never decided is not better.
+        let mut later = certified(1, 7, 1, b"b");
+        later.certified[0].1 = View(1);
+        let rows = [certified(0, 7, 2, b"a"), later.clone(), empty(2), empty(3)];
+        let further = proposal(&verdict(rows.map(Some).to_vec()), None);
+        assert_eq!((further.from, further.losses), (0, vec![Loss::Conflict(1, Slot(8))]));
+        let rows = [certified(0, 7, 1, b"a"), later, empty(2), empty(3)];
+        let level = proposal(&verdict(rows.map(Some).to_vec()), None);
+        assert_eq!((level.from, level.losses), (1, vec![]));
+        // Behind a gap.
+        let mut apart = sound(1, 7);
+        apart.certified.push((Slot(10), View(0), Digest::of(b"c")));
+        let rows = [certified(0, 7, 2, b"a"), apart, empty(2), empty(3)];
+        let apart = proposal(&verdict(rows.map(Some).to_vec()), None);
+        assert_eq!((apart.from, apart.losses), (0, vec![Loss::Certified(1, Slot(10))]));
         let rows = vec![Some(sound(0, 7)), Some(empty(1)), Some(empty(2)), None];
         let alone = proposal(&verdict(rows), None);
         assert_eq!((alone.losses, alone.absent), (vec![Loss::Unknown], vec![3]));

@@ -46,7 +46,7 @@ fn cells(verdict: &Verdict, finding: &Finding) -> [String; 6] {
     };
     let certified = match finding.certified.last() {
         None => "-".to_owned(),
-        Some((last, _)) => format!("up to {last}"),
+        Some((last, ..)) => format!("up to {last}"),
     };
     let is_empty = finding.memory == Memory::Empty;
     let or_none = |text: String| if is_empty { "-".to_owned() } else { text };
@@ -123,18 +123,19 @@ pub(crate) fn explain(verdict: &Verdict, proposal: &Proposal) -> String {
 
 fn why(verdict: &Verdict, proposal: &Proposal) -> String {
     if let Some(better) = proposal.better {
-        return format!(
-            "chosen with --from, though replica {better} reaches further or knows more"
-        );
+        return format!("chosen with --from, though that of replica {better} is better");
     }
     let as_far = |it: &&Finding| {
         it.id != proposal.from && it.epoch == verdict.epoch && it.reach == Ok(proposal.reach)
     };
     let others: Vec<u16> = verdict.found().filter(as_far).map(|it| it.id).collect();
+    let mut peers = verdict.found().filter(|it| it.epoch == verdict.epoch);
+    let is_furthest = peers.all(|it| it.reach.clone().unwrap_or_default() <= proposal.reach);
     let is_alone = verdict.found().filter(|it| it.reach.is_ok()).count() == 1;
     match others.as_slice() {
         [] if is_alone => "no other has one".to_owned(),
-        [] => "none reaches further".to_owned(),
+        [] if is_furthest => "none reaches further".to_owned(),
+        [] => "from those that reach further more may be lost".to_owned(),
         _ => format!("{} {} as far", replicas(&others), verb(&others, "reaches", "reach")),
     }
 }
@@ -323,7 +324,7 @@ mod tests {
 
         let other = proposal(&these, Some(1));
         let text = explain(&these, &other);
-        assert!(text.contains("chosen with --from, though replica 0 reaches further"), "{text}");
+        assert!(text.contains("chosen with --from, though that of replica 0 is better"), "{text}");
         assert!(text.contains("perhaps slots 8 to 9, for which replica 0 holds"), "{text}");
         assert!(!text.contains("Is carried"), "{text}");
     }
