@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+use support::troupe::copy_folder;
 use support::workload::Workload;
 use support::{Cluster, TESTUDO, alone, eventually, folder, path, said, signal, testudo};
 
@@ -46,11 +47,6 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     found
-}
-
-fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
-    assert!(copied.expect("cp runs").success());
 }
 
 /// Superblock and log are gone, and the rest is not.
@@ -170,7 +166,7 @@ fn it_may_be_killed_at_any_point_and_run_again() {
     let mut last = None;
     for kill in 0..KILLS {
         let scene = folder.path().join(format!("scene-{kill}"));
-        copy(&data, &scene);
+        copy_folder(&data, &scene).expect("the folder is copied");
         let name = path(&scene);
         let mut child = Command::new(TESTUDO)
             .args(["recover", "--data", &name, "--yes"])

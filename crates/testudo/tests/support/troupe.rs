@@ -279,7 +279,7 @@ fn may_lie(file: &Path, id: usize) {
 }
 
 /// Copies a folder with all that is in it. There are no links in it.
-fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir(to)?;
     std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
     for entry in std::fs::read_dir(from)? {
