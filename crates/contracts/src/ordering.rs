@@ -286,6 +286,12 @@ pub trait Ordering:
     fn undecided(&self) -> Vec<(Slot, Batch)> {
         Vec::new()
     }
+    /// All slots after [`Ordering::executed`] that it holds certificates for, whether or not it holds some for those before:
+    /// each with the highest view that it holds one of, and the digest of the batch. In ascending order. Where two replicas
+    /// hold certificates for different batches, the one of the lower view was never decided.
+    fn certified(&self) -> Vec<(Slot, View, Digest)> {
+        Vec::new()
+    }
     /// Takes the evidence that it has handed to its driver since this was asked last: the layer above may have it ordered.
     fn take_accusations(&mut self) -> Vec<Evidence> {
         Vec::new()

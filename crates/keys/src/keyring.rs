@@ -65,17 +65,35 @@ impl Keyring {
         make_folder(&folder).map_err(|error| KeyringError::io(&folder, error))?;
         let unfinished = folder.join(UNFINISHED);
         remove_if_there(&unfinished).map_err(|error| KeyringError::io(&unfinished, error))?;
-        let mut ring = Self {
+        let mut ring = Self::of(key, folder);
+        ring.read_voting()?;
+        ring.read_candidate()?;
+        ring.remove_copy()?;
+        ring.renew()?;
+        Ok(ring)
+    }
+
+    /// The same for somebody who only looks: nothing is made or changed, so there may be no candidate.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is open to others, has rotted, or is another node's.
+    pub fn look(key: &NodeKey, data: &Path) -> Result<Self, KeyringError> {
+        let mut ring = Self::of(key, data.join(KEYS_FOLDER));
+        if ring.folder.is_dir() {
+            ring.read_voting()?;
+            ring.read_candidate()?;
+        }
+        Ok(ring)
+    }
+
+    fn of(key: &NodeKey, folder: PathBuf) -> Self {
+        Self {
             folder,
             identity: key.identity.clone(),
             voting: BTreeMap::from([(key.voting.public(), key.voting.clone())]),
             last: key.incarnation,
             candidate: None,
-        };
-        ring.read_voting()?;
-        ring.read_candidate()?;
-        ring.renew()?;
-        Ok(ring)
+        }
     }
 
     /// Whether this node can sign with that voting key, or could if the membership named it.
@@ -161,16 +179,23 @@ impl Keyring {
         let path = self.folder.join(CANDIDATE);
         match self.read(&path) {
             // A copy that somebody has made of a key that may have signed. It is held already.
-            Ok(key) if self.voting.contains_key(&key.public()) => {
-                remove_if_there(&path)
-                    .and_then(|()| sync_directory(&path))
-                    .map_err(|error| KeyringError::io(&path, error))?;
-            }
+            Ok(key) if self.voting.contains_key(&key.public()) => {}
             Ok(key) => self.candidate = Some(key),
             Err(KeyringError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Removes what has a candidate's name and is none.
+    fn remove_copy(&self) -> Result<(), KeyringError> {
+        if self.candidate.is_some() {
+            return Ok(());
+        }
+        let path = self.folder.join(CANDIDATE);
+        remove_if_there(&path)
+            .and_then(|()| sync_directory(&path))
+            .map_err(|error| KeyringError::io(&path, error))
     }
 
     fn read(&self, path: &Path) -> Result<SigningKey, KeyringError> {
@@ -378,6 +403,12 @@ pub enum KeyringError {
 }
 
 impl KeyringError {
+    /// Whether a person must do something before another attempt can go better.
+    #[must_use]
+    pub const fn is_for_people(&self) -> bool {
+        !matches!(self, Self::Io { .. } | Self::Randomness(_))
+    }
+
     fn io(path: &Path, error: io::Error) -> Self {
         Self::Io { path: path.into(), error }
     }

@@ -247,3 +247,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_only_looks_changes_nothing() {
+    let (key, data) = (node(), tempfile::tempdir().expect("a directory"));
+    let data = data.path();
+    let look = || Keyring::look(&key, data).expect("a look");
+    assert_eq!(look().candidate(), None);
+    assert!(look().holds(&key.member().voting));
+    assert!(!data.join(KEYS_FOLDER).exists());
+
+    let mut ring = open(&key, data);
+    ring.enter(&returned(&key, &ring, 1)).expect("entered");
+    fs::copy(file(data, "voting-1"), file(data, "candidate")).expect("a copy");
+    fs::write(file(data, "candidate.new"), "half").expect("unfinished");
+    let before = names(data);
+    assert_eq!((look().candidate(), look().last_incarnation()), (None, Incarnation(1)));
+    assert_eq!(names(data), before);
+    let made = open(&key, data).candidate();
+    assert_eq!(look().candidate(), made);
+    fs::write(file(data, "candidate"), "rotten").expect("rotten");
+    assert!(matches!(Keyring::look(&key, data), Err(KeyringError::Malformed { .. })));
+}

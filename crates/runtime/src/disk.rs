@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use testudo_wal::{Disk, DiskError, DiskErrorKind, DiskFile};
 
-const LOCK: &str = "LOCK";
+pub(crate) const LOCK: &str = "LOCK";
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// One directory of the file system, held by this process alone.

@@ -108,27 +108,13 @@ where
         had_data: bool,
         last: Incarnation,
     ) -> Result<(Self, Recovered), StorageError> {
-        let (mut superblock, loaded) = Superblock::open(disk.clone(), "superblock", identity)
-            .map_err(|error| StorageError::caused("open the superblock", error))?;
-        let is_lost = loaded == Loaded::Lost;
-        let known = essentials(loaded)?;
-        // Before the log is opened, which begins one where there is none.
-        let amnesia = amnesia(known, is_lost, has_log(&disk)?, had_data);
-        let mut essentials = known.unwrap_or_default();
-        if let Some(what) = amnesia {
-            tracing::error!(
-                "{what}: this replica has forgotten what it said; it follows the others, and votes again only under a new \
-                 voting key"
-            );
-            essentials.amnesia = essentials.amnesia.max(Some(last));
-        }
-        if known != Some(essentials) || known.is_none() {
-            superblock
-                .store(&essentials.framed())
-                .map_err(|error| StorageError::caused("write the superblock", error))?;
+        let (superblock, mut essentials) = Self::open_superblock(&disk, identity, had_data, last)?;
+        let (log, found) = Self::open_log(&disk, identity)?;
+        if essentials.amnesia.is_some() {
+            // Nobody knows what lies before the records that are left. That is said as long as it matters, and no longer.
+            essentials.forgotten = essentials.forgotten.max(Position(found.first));
         }
         let forgotten = essentials.forgotten;
-        let (log, found) = Self::open_log(&disk, identity)?;
         let mut lost = lost(&found, forgotten);
         // Without a promise nothing that was said is known, whatever is written from now on.
         if essentials.amnesia.is_some() {
@@ -168,6 +154,40 @@ where
             scrubber,
         };
         Ok((storage, recovered))
+    }
+
+    /// The superblock, in which what is lost is noted already.
+    fn open_superblock(
+        disk: &D,
+        identity: Identity,
+        had_data: bool,
+        last: Incarnation,
+    ) -> Result<(Superblock<D>, Essentials), StorageError> {
+        let (mut superblock, loaded) = Superblock::open(disk.clone(), "superblock", identity)
+            .map_err(|error| StorageError::caused("open the superblock", error))?;
+        let is_lost = loaded == Loaded::Lost;
+        let known = essentials(loaded)?;
+        // Before the log is opened, which begins one where there is none.
+        let has_log = has_log(disk)?;
+        let amnesia = amnesia(known, is_lost, has_log, had_data);
+        let mut essentials = known.unwrap_or_default();
+        if !has_log {
+            // Positions begin anew, and what is written from now on matters.
+            essentials.forgotten = Position(0);
+        }
+        if let Some(what) = amnesia {
+            tracing::error!(
+                "{what}: this replica has forgotten what it said; it follows the others, and votes again only under a new \
+                 voting key"
+            );
+            essentials.amnesia = essentials.amnesia.max(Some(last));
+        }
+        if known != Some(essentials) || known.is_none() {
+            superblock
+                .store(&essentials.framed())
+                .map_err(|error| StorageError::caused("write the superblock", error))?;
+        }
+        Ok((superblock, essentials))
     }
 
     fn open_log(

@@ -15,6 +15,7 @@
 //! - `inbox` is fair: one sender's flood fills that sender's lane.
 //! - `host` owns the automaton. It steps, hands records over, seals what is said, and lets go of what is durable.
 //! - `journal` writes and flushes; many steps share a flush. Beside it, snapshots are written piece by piece.
+//! - [`peek`] looks at the folder of a node that is stopped, and changes nothing.
 //! - `past` is where all begins: the newest snapshot that proves itself, and the log. `scrub` looks whether they stay whole.
 //!
 //! Nothing waits without a bound, and no thread waits for another that waits for it. [`node::start`] puts it together
@@ -39,7 +40,9 @@ mod memo;
 pub mod metrics;
 mod net;
 pub mod node;
+mod overlay;
 mod past;
+pub mod peek;
 mod ports;
 mod scrub;
 pub mod storage;

@@ -14,6 +14,7 @@
 
 mod harm;
 mod names;
+mod printing;
 mod show;
 mod stage;
 mod words;

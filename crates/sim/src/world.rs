@@ -5,6 +5,7 @@
 //! scheduler's choice, be that a seeded one ([`crate::seeded`]) or a script's ([`crate::script`]). Whatever a step
 //! starts (a message under way, a timer that runs, a flush) is handed to the scheduler as [`Pending`].
 
+mod cast;
 mod fault;
 mod flawed;
 mod harm;
@@ -16,7 +17,7 @@ mod work;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
-use crate::host::{Flaw, Host, Place, Rolls};
+use crate::host::{Flaw, Host, Rolls};
 use crate::keys::{Keyring, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
@@ -361,60 +362,6 @@ impl<S: System> World<S> {
         };
         world.populate(&rings, &clients, &shape.twins, seed);
         world
-    }
-
-    /// Adds everybody who has these keys.
-    fn populate(
-        &mut self,
-        rings: &[Keyring],
-        clients: &[SimSigner],
-        twins: &[ReplicaId],
-        seed: u64,
-    ) {
-        for (index, ring) in rings.iter().enumerate() {
-            self.add_replica(ReplicaId(index as u16), ring.clone(), seed);
-        }
-        for (index, signer) in clients.iter().enumerate() {
-            let peer = Peer::Client(signer.public());
-            let rng = Rng::split(seed, "client", index as u64);
-            let host = self.host(peer, Keyring::single(signer), rng);
-            self.add(Body::Client(index, host), peer);
-        }
-        for id in twins {
-            if let Some(ring) = rings.get(usize::from(id.0)) {
-                self.add_twin(*id, ring.clone(), seed);
-            }
-        }
-    }
-
-    fn host<P: Protocol>(&self, peer: Peer, ring: Keyring, rng: Rng) -> Host<P> {
-        let Setup { domain, membership, .. } = &self.setup;
-        let place = Place { domain: *domain, membership: membership.clone() };
-        let mut host = Host::new(peer, ring, place, self.rolls.clone(), rng);
-        host.flaw = self.system.flaw();
-        host
-    }
-
-    fn add_replica(&mut self, id: ReplicaId, ring: Keyring, seed: u64) {
-        let rng = Rng::split(seed, "node", self.nodes.len() as u64);
-        let host = self.host(Peer::Replica(id), ring, rng);
-        self.add(Body::Replica(host), Peer::Replica(id));
-    }
-
-    fn add_twin(&mut self, id: ReplicaId, ring: Keyring, seed: u64) {
-        self.add_replica(id, ring, seed);
-        let (second, first) = (self.nodes.len() - 1, usize::from(id.0));
-        for (index, side) in [(first, false), (second, true)] {
-            self.nodes[index].side = Some(side);
-            self.nodes[index].is_correct = false;
-        }
-    }
-
-    fn add(&mut self, body: Body<S>, peer: Peer) {
-        let id = NodeId(self.nodes.len() as u16);
-        self.nodes.push(Node { body, peer, adversary: None, side: None, is_correct: true });
-        self.lives.push(0);
-        self.addresses.entry(peer).or_default().push(id);
     }
 
     /// Starts every node that does not run.

@@ -3,6 +3,7 @@
 use crate::cluster::service::{read_compaction, read_quota};
 use crate::failure::{Failure, Outcome};
 use crate::lying::{self, Assignment, Lie};
+use crate::recover::Given;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Check what proves that a replica lied, with public keys alone; or list what there is.
     Evidence(Evidence),
+    /// Decide what a cluster goes on from that has stopped, as more replicas have lost their disks than it survives.
+    Recover(Recover),
     /// Drive any etcd v3 endpoint, and print what it did and what it cost.
     Bench(crate::bench::BenchArgs),
     /// Run one replica that lies. Only on a cluster that `up` made for it.
@@ -165,7 +168,8 @@ pub(crate) struct Node {
 pub(crate) struct Replica {
     #[command(flatten)]
     pub(crate) node: Node,
-    /// Where its log and state are kept; made when it is not there.
+    /// Where its log and state are kept, and the voting keys that it makes; made when it is not there. It belongs to this
+    /// replica: never copy it, or put an old one in its place.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// Where to listen for peers and gateways [default: the address that the cluster file gives it]
@@ -218,6 +222,54 @@ pub(crate) struct Status {
     /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+const RECOVER_HELP: &str = "\
+A replica that has lost its disk, or the superblock on it, may have promised what it knows nothing of, and does not vote
+before a quorum of the others has let it come back. Where more than F have, there is no such quorum: the cluster stops, and
+people must decide. Stop all replicas. Then this command looks into their folders, changes nothing, and says
+
+  what each replica knows;
+  whether the cluster can go on by itself: then there is nothing to decide, and it is refused;
+  whose state the cluster would go on from (the one that reaches furthest), and why;
+  what would be lost, as far as anybody can know;
+  who comes back under a new key; and how to carry it out.
+
+With --yes that is carried out: what is decided is signed with the keys of a quorum of the replicas (2F+1 of 3F+1), and
+the replica whose state was chosen begins the next epoch. Then start all of them as usual. The command can be ended at any
+point and run again.
+
+Examples:
+  testudo recover                                the cluster of an `up` in testudo-data: explains, and proposes
+  testudo recover --yes                          does what was proposed
+  testudo recover --cluster cluster.toml --replica replica-0.key=/mnt/a --replica replica-1.key=/mnt/b \\
+                  --replica replica-2.key=/mnt/c --replica replica-3.key=/mnt/d
+
+Folders of hosts of their own are mounted, or copied here and the chosen one and those who come back copied back. An empty
+folder stands for a disk that is lost.
+
+Exit codes: 0 a proposal was made, or carried out; 1 something failed; 2 refused: a replica runs, nothing needs recovery,
+there is nothing to go on from, or too few key files are at hand.";
+
+/// Flags of `recover`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = RECOVER_HELP)]
+pub(crate) struct Recover {
+    /// The data folder of an `up` [default: testudo-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// The cluster file of a cluster on hosts of its own.
+    #[arg(long, value_name = "FILE", conflicts_with = "data", requires = "replicas")]
+    pub(crate) cluster: Option<PathBuf>,
+    /// A replica's key file and its data folder; give it for each.
+    #[arg(long = "replica", value_name = "KEYFILE=DATADIR", value_parser = Given::read, requires = "cluster")]
+    pub(crate) replicas: Vec<Given>,
+    /// Go on from this replica's state, rather than from the one that reaches furthest.
+    #[arg(long, value_name = "ID")]
+    pub(crate) from: Option<u16>,
+    /// Carry it out. Without it nothing is changed.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// What to do with evidence.

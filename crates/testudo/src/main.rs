@@ -3,7 +3,7 @@
 //! [`cli`] has what can be typed, [`cluster`] the file that all nodes share. [`up`] starts replicas as child processes
 //! and a gateway inside its own; [`node`] is what such a replica is, [`serve`] such a gateway. [`status`] asks all
 //! replicas and puts their claims beside what enough of them agree on, and [`evidence`] judges what replicas have
-//! signed. [`lying`] is for demonstrations.
+//! signed. [`recover`] is for people who must decide what a cluster goes on from. [`lying`] is for demonstrations.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -16,6 +16,7 @@ mod logging;
 mod lying;
 mod node;
 mod protocols;
+mod recover;
 mod say;
 mod serve;
 mod signals;
@@ -49,6 +50,7 @@ fn run() -> Outcome<ExitCode> {
         Command::Replica(flags) => node::run(flags, None, &cli.log),
         Command::Liar(flags) => node::run(&flags.replica, Some(flags.kind), &cli.log),
         Command::Gateway(flags) => serve::run(flags, &cli.log),
+        Command::Recover(flags) => recover::run(flags),
         Command::Bench(flags) => return measure(flags.clone()),
         Command::Evidence(flags) => return evidence::run(flags).map(ExitCode::from),
         Command::Status(flags) => return status::run(flags).map(ExitCode::from),

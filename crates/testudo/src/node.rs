@@ -109,6 +109,7 @@ fn refine(error: Starting, data: &Path) -> Failure {
         StartError::Keys(_) | StartError::Folder(testudo_runtime::FolderError::Foreign { .. }) => {
             Failure::refused(sentence)
         }
+        StartError::Keyring(error) if error.is_for_people() => Failure::refused(sentence),
         _ => Failure::failed(sentence),
     }
 }

@@ -152,6 +152,37 @@ fn somebody_elses_folder() {
 }
 
 #[test]
+fn voting_keys_that_are_not_ones_own_or_have_rotted() {
+    let folder = folder();
+    let out = path(&folder.path().join("cluster"));
+    let addresses: Vec<String> =
+        support::free_ports(8).iter().step_by(2).map(|port| format!("127.0.0.1:{port}")).collect();
+    let init = testudo(&["init", "--replicas", &addresses.join(","), "--out", &out]);
+    assert!(init.status.success(), "{}", said(&init));
+    let cluster = format!("{out}/cluster.toml");
+    let data = |id: u16| folder.path().join(format!("data-{id}"));
+    let keys = [0, 1].map(|id| format!("{out}/replica-{id}.key"));
+    let datas = [0, 1].map(|id| path(&data(id)));
+    let words =
+        |id: usize| ["replica", "--cluster", &cluster, "--key", &keys[id], "--data", &datas[id]];
+    for id in [0, 1] {
+        let candidate = data(id as u16).join("keys/candidate");
+        let node = support::Node::start(&words(id));
+        support::eventually("a candidate is made", || candidate.exists().then_some(()));
+        assert_eq!(node.stop(), Some(0));
+    }
+    let candidates = [0, 1].map(|id| data(id).join("keys/candidate"));
+    let own = std::fs::read(&candidates[0]).unwrap();
+    std::fs::copy(&candidates[1], &candidates[0]).unwrap();
+    refused(&words(0), "is a voting key of node");
+    std::fs::write(&candidates[0], &own[..own.len() / 2]).unwrap();
+    refused(&words(0), "remove it, and another one is made");
+    std::fs::remove_file(&candidates[0]).unwrap();
+    let _node = support::Node::start(&words(0));
+    support::eventually("another one is made", || candidates[0].exists().then_some(()));
+}
+
+#[test]
 fn help_is_for_everybody() {
     let evidence = &["evidence", "verify", "--help"][..];
     for words in

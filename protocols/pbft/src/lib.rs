@@ -58,7 +58,7 @@ use testudo_contracts::{
 };
 use testudo_core::fault::{Authentication, FaultKind, Timing};
 use testudo_core::{
-    Effects, Evidence, Membership, NoWork, Past, Peer, Position, Protocol, ReplicaId, Slot,
+    Digest, Effects, Evidence, Membership, NoWork, Past, Peer, Position, Protocol, ReplicaId, Slot,
     Verified, View, limits,
 };
 use testudo_quorum::Dissemination;
@@ -286,6 +286,11 @@ impl<R: Rules> Ordering for Pbft<R> {
             Some((*slot, prepared.batch.clone()))
         });
         held.collect()
+    }
+    fn certified(&self) -> Vec<(Slot, View, Digest)> {
+        let entries = self.log.entries.range(self.decisions.executed.next()..);
+        let prepared = entries.filter_map(|(_, entry)| entry.prepared.as_ref());
+        prepared.map(|it| (it.slot(), it.view(), it.digest())).collect()
     }
     fn take_accusations(&mut self) -> Vec<Evidence> {
         core::mem::take(&mut self.accusations)

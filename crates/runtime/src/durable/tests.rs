@@ -175,6 +175,46 @@ fn who_comes_back_under_another_key_knows_all_that_it_said_with_it() {
 }
 
 #[test]
+fn what_is_written_after_the_log_was_lost_is_read_again() {
+    let folder = filled();
+    for file in files(folder.path(), "log-") {
+        fs::remove_file(file).unwrap();
+    }
+    let (mut storage, recovered) = open(folder.path()).unwrap();
+    assert_eq!((recovered.promise, recovered.next), (None, Position(0)));
+    storage.append(Position(0), Tag::Body, b"heard since").unwrap();
+    storage.flush().unwrap();
+    storage.promise(Promise { incarnation: LAST.next(), ..PROMISE }).unwrap();
+    drop((storage, recovered));
+    let (_, mut recovered) = open(folder.path()).unwrap();
+    assert_eq!(read(&mut recovered), [(0, Some("heard since".to_owned()))]);
+    assert_eq!((recovered.lost, recovered.forgotten), (vec![], Position(0)));
+}
+
+#[test]
+fn what_was_forgotten_before_the_superblock_was_lost_is_no_loss_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut storage, _) = open(folder.path()).unwrap();
+    let record = vec![7; 1 << 20];
+    for position in 0..40 {
+        storage.append(Position(position), Tag::Body, &record).unwrap();
+        storage.flush().unwrap();
+    }
+    storage.promise(PROMISE).unwrap();
+    storage.forget(Position(38)).unwrap();
+    drop(storage);
+    for file in files(folder.path(), "superblock") {
+        flip(&file, &PROMISE.to_bytes());
+    }
+    let (mut storage, recovered) = open(folder.path()).unwrap();
+    assert_eq!(recovered.lost, [Lost { position: Position(40), tag: None }]);
+    assert!(recovered.forgotten > Position(0), "older segments are gone");
+    storage.promise(Promise { incarnation: LAST.next(), ..PROMISE }).unwrap();
+    drop((storage, recovered));
+    assert_eq!(open(folder.path()).unwrap().1.lost, []);
+}
+
+#[test]
 fn a_return_that_power_cuts_short_has_happened_or_not() {
     let whole = amnesiac();
     drop(open(whole.path()).unwrap());

@@ -31,9 +31,9 @@
 
 use super::names::Names;
 use super::show::compact;
-use super::words::{duration, fact_line, liar, no_option, number};
+use super::words::{duration, liar, no_option, number};
 use crate::adversary::{Misconduct, Saying, Words};
-use crate::event::{Event, Fact, Letter, Loss, NodeId};
+use crate::event::{Event, Letter, Loss, NodeId};
 use crate::world::{Observer, Pending, Shape, System, World};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,8 +88,8 @@ pub trait Scripted: System {
 
 /// Events that have not been printed yet.
 #[derive(Default)]
-struct Listener {
-    events: Vec<Event>,
+pub(super) struct Listener {
+    pub(super) events: Vec<Event>,
 }
 
 impl Observer for Listener {
@@ -101,22 +101,22 @@ impl Observer for Listener {
 /// A world that a script drives.
 pub struct Stage<S: Scripted, F> {
     make: F,
-    world: Option<World<S>>,
-    listener: Rc<RefCell<Listener>>,
-    names: Names,
+    pub(super) world: Option<World<S>>,
+    pub(super) listener: Rc<RefCell<Listener>>,
+    pub(super) names: Names,
     /// What messages say, by number, as they were printed when they were sent.
-    said: BTreeMap<u64, String>,
+    pub(super) said: BTreeMap<u64, String>,
     /// Running timers: when, which.
     timers: BTreeSet<(Duration, NodeId, u64)>,
     /// Flushes that wait.
     flushes: Vec<(NodeId, u32, u64)>,
     /// Frames that were kept.
     kept: Vec<Signed<S::Message>>,
-    holds_disk: bool,
-    is_quiet: bool,
+    pub(super) holds_disk: bool,
+    pub(super) is_quiet: bool,
     /// Whether time passes, and timers run out by themselves.
-    is_passing: bool,
-    printed: Vec<String>,
+    pub(super) is_passing: bool,
+    pub(super) printed: Vec<String>,
 }
 
 /// Beyond this many steps of one command something goes round in circles.
@@ -500,122 +500,6 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         let (from, to) = arrow.split_once("->").ok_or_else(|| format!("no arrow: {arrow}"))?;
         let mut end = |name: &str| if name == "*" { Ok(None) } else { self.node(name).map(Some) };
         Ok((end(from)?, end(to)?))
-    }
-
-    fn print_events(&mut self) {
-        let events = std::mem::take(&mut self.listener.borrow_mut().events);
-        // A timer that only sets itself again is not worth a line, unless somebody fired it.
-        let is_tick = matches!(events[..], [Event::Fired(..)]) && self.is_passing;
-        let is_silent = self.is_passing && self.is_quiet;
-        let is_told = |event: &Event| !(is_tick || is_silent && matches!(event, Event::Fired(..)));
-        let mut events = events.into_iter().filter(is_told).peekable();
-        while let Some(event) = events.next() {
-            let Event::Sent(letter) = event else {
-                let line = self.line(&event);
-                self.printed.extend(line);
-                continue;
-            };
-            if letter.from == letter.to {
-                continue;
-            }
-            // What is said to many is one line.
-            let mut receivers = vec![self.name(letter.to)];
-            let said = self.said(&letter);
-            while let Some(Event::Sent(next)) = events.peek().cloned() {
-                let is_own = next.from == next.to;
-                if next.from != letter.from || (!is_own && self.said(&next) != said) {
-                    break;
-                }
-                if !is_own {
-                    receivers.push(self.name(next.to));
-                }
-                events.next();
-            }
-            if !self.is_quiet {
-                let (from, receivers) = (self.name(letter.from), receivers.join(" "));
-                self.printed.push(format!("  {from} → {receivers} {said}"));
-            }
-        }
-        self.print_answers();
-    }
-
-    fn print_answers(&mut self) {
-        while let Some((client, output)) = self.world.as_mut().and_then(World::take_answer) {
-            let Some(world) = &mut self.world else { return };
-            let name = world.name(world.client_node(client));
-            if let Some(line) = world.system.show_answer(client, output) {
-                let line = self.names.apply(&format!("{name} ← {line}"));
-                self.printed.push(line);
-            }
-        }
-    }
-
-    fn name(&self, node: NodeId) -> String {
-        self.world.as_ref().map(|world| world.name(node)).unwrap_or_default()
-    }
-
-    /// What a message says, as it was when it was first seen under way.
-    fn said(&mut self, letter: &Letter) -> String {
-        let Some(world) = &self.world else { return String::new() };
-        if let Some(said) = self.said.get(&letter.number) {
-            return said.clone();
-        }
-        let said = world
-            .message(letter.number)
-            .map(|message| format!("{} {}", letter.name, world.system.show_message(&message)))
-            .map_or_else(|| letter.name.to_string(), |said| self.names.apply(&said));
-        self.said.insert(letter.number, said.clone());
-        said
-    }
-
-    fn letter(&mut self, arrow: &str, letter: &Letter) -> String {
-        let (from, to) = (self.name(letter.from), self.name(letter.to));
-        format!("{from} {arrow} {to} {}", self.said(letter))
-    }
-
-    fn line(&mut self, event: &Event) -> Option<String> {
-        let line = match event {
-            // One's word to oneself is heard at once, and says nothing new.
-            Event::Delivered(letter) if letter.from == letter.to => return None,
-            Event::Delivered(letter) => {
-                let line = self.letter("⇒", letter);
-                return (!self.is_quiet).then_some(line);
-            }
-            Event::Rejected(letter, why) => format!("{}: {why}", self.letter("⇏", letter)),
-            Event::Dropped(_, Loss::Partition | Loss::Down) if self.is_quiet => return None,
-            Event::Dropped(letter, why) => {
-                let why = format!("{why:?}").to_lowercase();
-                format!("{} ({why})", self.letter("⇥", letter))
-            }
-            Event::Duplicated(letter) => self.letter("⇉", letter),
-            Event::Fired(node, timer) => format!("{} timer {timer}", self.name(*node)),
-            Event::Flushed(node, writes) if self.holds_disk => {
-                format!("{} flushed {writes}", self.name(*node))
-            }
-            Event::Crashed { node, writes, held } => {
-                format!("{} crashed, lost writes: {writes}, words: {held}", self.name(*node))
-            }
-            Event::Started(node) => format!("{} started", self.name(*node)),
-            Event::ClockSet(node, offset) => {
-                format!("{} clock off by {offset} ms", self.name(*node))
-            }
-            Event::Harmed(node, harm) => format!("{} has come to harm: {harm}", self.name(*node)),
-            Event::Scrubbed(node) => format!("{} finds out what it has lost", self.name(*node)),
-            Event::Told(_, Fact::Answered { .. }) => return None,
-            Event::Told(node, fact) => format!("  {} {}", self.name(*node), fact_line(fact)),
-            Event::Blamed { by, accused, offence, .. } => {
-                format!("  {} blames {accused}: {offence}", self.name(*by))
-            }
-            Event::Lied(node, how) => format!("  {} lies: {how}", self.name(*node)),
-            Event::Sent(_)
-            | Event::Flushed(..)
-            | Event::Snapshotted(_)
-            | Event::Worked(_)
-            | Event::Cut(..)
-            | Event::Healed
-            | Event::Asked(..) => return None,
-        };
-        Some(self.names.apply(&line))
     }
 }
 

@@ -252,6 +252,13 @@ fn sentences(summary: &Summary) -> String {
             summary.rows.len()
         ),
     };
+    let forgotten = names(&|row| row.standing() == Some(Standing::Forgotten));
+    if summary.verdict == Verdict::NoQuorum && forgotten.len() > summary.faults {
+        text.push_str(
+            " More have forgotten what they promised than come back by themselves: stop all, and see what `testudo recover` \
+             proposes.",
+        );
+    }
     let lists = [
         ("unreachable", names(&|row| row.claim.is_err())),
         (
@@ -262,10 +269,7 @@ fn sentences(summary: &Summary) -> String {
             "too far behind to compare",
             names(&|row| row.claim.is_ok() && row.comparison == Comparison::Unknown),
         ),
-        (
-            "that has forgotten what it promised, and only follows",
-            names(&|row| row.standing() == Some(Standing::Forgotten)),
-        ),
+        ("that has forgotten what it promised, and only follows", forgotten),
         ("whose disk is slow", names(&|row| row.disk().is_some_and(Disk::is_slow))),
         (
             "that found damage on its disk since it started",
