@@ -222,7 +222,7 @@ fn a_spoilt_memory_binds_nobody_until_it_has_another_state() {
     let behind = |result| [&other[..], &again(result)].concat();
     assert_eq!(convicts(&behind("wrong")), NONE, "it was behind, and has kept what has rotted");
     let found = told(0, Fact::Wrong(Slot(1)));
-    let mended = |result| [&other[..], &[found.clone()], &again(result)].concat();
+    let mended = |result| [&other[..], std::slice::from_ref(&found), &again(result)].concat();
     assert_eq!(convicts(&mended("right")), NONE, "it was transferred, and executes once more");
     assert_eq!(convicts(&mended("wrong")), ["exactly once"]);
 }
