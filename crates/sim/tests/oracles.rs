@@ -123,6 +123,9 @@ fn views_go_forward_and_have_one_primary() {
     assert_eq!(convicts(&[view(0, 2, 2), view(0, 1, 1)]), ["views"]);
     assert_eq!(convicts(&[view(0, 1, 1), view(1, 1, 2)]), ["views"]);
     assert_eq!(convicts(&[view(0, 2, 2), Event::Started(NodeId(0)), view(0, 1, 1)]), NONE);
+    let epoch = |number| told(0, Fact::Epoch(Epoch(number), 1));
+    assert_eq!(convicts(&[view(0, 2, 2), epoch(1), view(0, 1, 1)]), NONE, "each epoch has its own");
+    assert_eq!(convicts(&[epoch(2), epoch(1)]), ["views"]);
 }
 
 #[test]
@@ -215,9 +218,13 @@ fn a_spoilt_memory_binds_nobody_until_it_has_another_state() {
     let other = [spoilt, applied(0, 1, "a", "wrong"), applied(1, 1, "a", "right")];
     assert_eq!(convicts(&other), NONE);
     let restored = told(0, Fact::Restored(Slot(0)));
-    let again = |result| [&other[..], &[restored.clone(), applied(0, 1, "a", result)]].concat();
-    assert_eq!(convicts(&again("right")), NONE, "it was transferred, and executes once more");
-    assert_eq!(convicts(&again("wrong")), ["exactly once"]);
+    let again = |result| [restored.clone(), applied(0, 1, "a", result)];
+    let behind = |result| [&other[..], &again(result)].concat();
+    assert_eq!(convicts(&behind("wrong")), NONE, "it was behind, and has kept what has rotted");
+    let found = told(0, Fact::Wrong(Slot(1)));
+    let mended = |result| [&other[..], std::slice::from_ref(&found), &again(result)].concat();
+    assert_eq!(convicts(&mended("right")), NONE, "it was transferred, and executes once more");
+    assert_eq!(convicts(&mended("wrong")), ["exactly once"]);
 }
 
 #[test]

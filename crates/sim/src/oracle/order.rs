@@ -3,7 +3,7 @@
 use super::{Cast, Oracle};
 use crate::atlas::Harm;
 use crate::event::{Event, Fact, NodeId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use testudo_core::{Digest, Epoch, ReplicaId, Slot, View};
 
 /// The node and fact of a correct node's [`Event::Told`]; other events break no rule.
@@ -130,8 +130,9 @@ pub struct Once {
     effects: BTreeMap<Digest, (Slot, Digest, NodeId)>,
     /// Replicas that began a new life and have executed nothing in it yet.
     fresh: BTreeMap<NodeId, bool>,
-    /// Replicas whose memory came to harm: what they come to binds nobody until they have another state.
-    spoilt: BTreeSet<NodeId>,
+    /// Replicas whose memory came to harm, and whether they have found that out: what they come to binds nobody until they
+    /// have another state in place of the wrong one. Who is merely behind takes over what has rotted.
+    spoilt: BTreeMap<NodeId, bool>,
 }
 
 impl Once {
@@ -151,7 +152,7 @@ impl Once {
         if let Some(before) = self.applied.entry(node).or_default().insert(request, slot) {
             return Err(format!("{name} applied {request:?} in {before:?} and in {slot:?}"));
         }
-        if self.spoilt.contains(&node) {
+        if self.spoilt.contains_key(&node) {
             return Ok(());
         }
         match self.effects.get(&request) {
@@ -175,7 +176,7 @@ impl Oracle for Once {
     fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String> {
         match event {
             Event::Harmed(node, Harm::Memory) => {
-                self.spoilt.insert(*node);
+                self.spoilt.insert(*node, false);
             }
             Event::Started(node) => {
                 self.spoilt.remove(node);
@@ -191,8 +192,13 @@ impl Oracle for Once {
             }
             Fact::RolledBack(to) => self.forget_from(node, to.next()),
             // What comes after a state that was transferred is executed from there on, perhaps once more.
+            Fact::Wrong(_) => {
+                self.spoilt.entry(node).and_modify(|is_found| *is_found = true);
+            }
             Fact::Restored(to) => {
-                self.spoilt.remove(&node);
+                if self.spoilt.get(&node) == Some(&true) {
+                    self.spoilt.remove(&node);
+                }
                 self.fresh.insert(node, false);
                 self.forget_from(node, to.next());
             }
