@@ -6,7 +6,7 @@
 //! if it was ephemeral.
 
 mod child;
-mod folder;
+pub(crate) mod folder;
 mod nursery;
 mod prepare;
 mod report;

@@ -4,9 +4,9 @@ use crate::cli;
 use crate::cluster::{self, Cluster};
 use crate::failure::{Failure, Outcome};
 use crate::init::replica_key;
+use crate::up::folder;
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use testudo_keys::NodeKey;
 
@@ -118,8 +118,8 @@ impl Given {
 }
 
 /// Holds the folder of an `up` as that does, without writing to it.
-fn hold(folder: &Path) -> Outcome<Option<File>> {
-    let path = folder.join("lock");
+fn hold(data: &Path) -> Outcome<Option<File>> {
+    let path = data.join("lock");
     let mut file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -129,17 +129,11 @@ fn hold(folder: &Path) -> Outcome<Option<File>> {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::Error(error)) => Err(Failure::file("lock", &path, &error)),
         Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // What cannot be read is not named.
-            let _ = std::io::Read::take(&mut file, 32).read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => String::new(),
-                pid => format!(" (pid {pid})"),
-            };
+            let holder = folder::holder(&mut file);
             Err(Failure::refused(format!(
                 "{} is in use by a `testudo up`{holder}; stop that first: people decide for a cluster only while none of \
                  it runs",
-                folder.display()
+                data.display()
             )))
         }
     }

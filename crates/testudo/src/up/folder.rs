@@ -109,6 +109,16 @@ fn refuse_foreign(path: &Path) -> Outcome {
     Ok(())
 }
 
+/// Who holds a folder whose lock file this is, in brackets. What cannot be read is not named.
+pub(crate) fn holder(lock: &mut File) -> String {
+    let mut holder = String::new();
+    let _ = std::io::Read::take(lock, 32).read_to_string(&mut holder);
+    match holder.trim() {
+        "" => String::new(),
+        pid => format!(" (pid {pid})"),
+    }
+}
+
 fn lock(folder: &Path) -> Outcome<File> {
     let path = folder.join(LOCK);
     let failed = |error: &std::io::Error| Failure::file("lock", &path, error);
@@ -119,13 +129,7 @@ fn lock(folder: &Path) -> Outcome<File> {
         Ok(()) => {}
         Err(TryLockError::Error(error)) => return Err(failed(&error)),
         Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // What cannot be read is not named.
-            let _ = std::io::Read::take(&mut file, 32).read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => String::new(),
-                pid => format!(" (pid {pid})"),
-            };
+            let holder = holder(&mut file);
             return Err(Failure::refused(format!(
                 "{} is in use by another `testudo up`{holder}; stop that one, or take another --data",
                 folder.display()
