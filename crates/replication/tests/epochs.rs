@@ -16,13 +16,6 @@ use testudo_replication::{
 
 const INTERVAL: u64 = 4;
 
-fn put(cluster: &mut Cluster, session: u64, sequences: std::ops::Range<u64>) {
-    for sequence in sequences {
-        let bundle = Cluster::bundle(session, sequence, &sequence.to_le_bytes());
-        cluster.say(2, ReplicaMessage::Bundle(bundle));
-    }
-}
-
 /// Time passes: what was lost is said again, what is missing is asked for, and whoever lacks its vote asks for it.
 fn pass(cluster: &mut Cluster, ticks: usize) {
     for _ in 0..ticks {
@@ -38,7 +31,7 @@ fn pass(cluster: &mut Cluster, ticks: usize) {
 fn busy() -> (Cluster, u64) {
     let mut cluster = Cluster::new(INTERVAL, Tape::default());
     let session = cluster.open(2);
-    put(&mut cluster, session, 1..8);
+    cluster.put(session, 1..8);
     (cluster, session)
 }
 
@@ -75,7 +68,7 @@ fn a_wiped_replica_comes_back_under_a_new_key_and_its_vote_counts() {
 
     // Without its vote the other two could not go on.
     cluster.stop(1);
-    put(&mut cluster, session, 8..12);
+    cluster.put(session, 8..12);
     pass(&mut cluster, 3);
     assert_eq!(cluster.replica(0).state().slot, cluster.replica(3).state().slot);
     let tape = |id| cluster.replica(id).state().head();
@@ -92,7 +85,7 @@ fn one_after_the_other_loses_its_disk_and_each_comes_back() {
         pass(&mut cluster, 8);
         let incarnations = std::array::from_fn(|other| u64::from(other as u16 <= id));
         all_stand_at(&cluster, round + 1, incarnations);
-        put(&mut cluster, session, 8 + 4 * round..12 + 4 * round);
+        cluster.put(session, 8 + 4 * round..12 + 4 * round);
     }
     let slot = cluster.replica(0).state().slot.0;
     cluster.check(slot);
@@ -106,10 +99,10 @@ fn who_restarts_goes_through_the_epochs_again() {
     wipe(&mut cluster, 3);
     pass(&mut cluster, 8);
     // One that has said nothing in an epoch has nothing to forget.
-    put(&mut cluster, session, 8..10);
+    cluster.put(session, 8..10);
     wipe(&mut cluster, 2);
     pass(&mut cluster, 8);
-    put(&mut cluster, session, 10..13);
+    cluster.put(session, 10..13);
     all_stand_at(&cluster, 2, [0, 0, 1, 1]);
     let slot = cluster.replica(0).state().slot.0;
     // All lose power, and come back by themselves.
@@ -147,7 +140,7 @@ fn who_was_cut_off_while_the_epoch_ended_finds_out_and_takes_the_state() {
     pass(&mut cluster, 6);
     assert_eq!(standing(&cluster, 0).0, 1);
     assert_eq!(standing(&cluster, 1).0, 0);
-    put(&mut cluster, session, 8..30);
+    cluster.put(session, 8..30);
     cluster.drop = Box::new(|_| false);
     pass(&mut cluster, 12);
     all_stand_at(&cluster, 1, [0, 0, 0, 1]);
@@ -177,7 +170,7 @@ fn nothing_of_one_epoch_counts_in_the_next() {
     }
     // What clients ask for outlives it: the same bundle, said again, executes once.
     let before = cluster.replica(0).state().map.digest();
-    put(&mut cluster, session, 7..8);
+    cluster.put(session, 7..8);
     assert_eq!(cluster.replica(0).state().map.digest(), before);
 }
 
@@ -258,7 +251,7 @@ fn coming_back_at_once_does_not_escape_a_conviction() {
     for round in 0..3 {
         wipe(&mut later, 3);
         pass(&mut later, 8);
-        put(&mut later, session, 8 + 2 * round..10 + 2 * round);
+        later.put(session, 8 + 2 * round..10 + 2 * round);
     }
     assert_eq!(standing(&later, 3).0, 3);
     convict(&mut later, &equivocation(3, 0));
@@ -363,7 +356,7 @@ fn stranded() -> (Cluster, u64) {
 fn without_a_quorum_the_cluster_stops_and_a_decree_lets_it_go_on() {
     let (mut cluster, session) = stranded();
     let slot = cluster.replica(0).state().slot;
-    put(&mut cluster, session, 8..9);
+    cluster.put(session, 8..9);
     pass(&mut cluster, 6);
     assert_eq!(cluster.replica(0).state().slot, slot, "two of four decide nothing");
     for id in [2, 3] {
@@ -376,7 +369,7 @@ fn without_a_quorum_the_cluster_stops_and_a_decree_lets_it_go_on() {
     cluster.config.decree = None;
     pass(&mut cluster, 12);
     all_stand_at(&cluster, 1, [0, 0, 1, 1]);
-    put(&mut cluster, session, 9..12);
+    cluster.put(session, 9..12);
     pass(&mut cluster, 2);
     let reached = cluster.replica(0).state().slot;
     assert!(reached > slot, "{reached:?}");
@@ -400,7 +393,7 @@ fn what_was_certified_and_not_known_to_be_decided_is_not_lost() {
             matches!(letter.message, ReplicaMessage::Order(testudo_pbft::Message::Commit(_)));
         is_commit && letter.to.0 < 2
     });
-    put(&mut cluster, session, 8..9);
+    cluster.put(session, 8..9);
     cluster.drop = Box::new(|_| false);
     let acknowledged = cluster.replica(3).state().clone();
     assert!(cluster.replica(0).state().slot < acknowledged.slot);

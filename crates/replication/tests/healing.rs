@@ -13,13 +13,6 @@ use testudo_replication::{
 
 const LAGGARD: u16 = 3;
 
-fn put(cluster: &mut Cluster, session: u64, sequences: std::ops::Range<u64>) {
-    for sequence in sequences {
-        let bundle = Cluster::bundle(session, sequence, &sequence.to_le_bytes());
-        cluster.say(2, ReplicaMessage::Bundle(bundle));
-    }
-}
-
 /// Time passes: what was lost is said again, and what is missing is asked for.
 fn pass(cluster: &mut Cluster, ticks: usize) {
     for _ in 0..ticks {
@@ -121,7 +114,7 @@ fn left_behind() -> (Cluster, u64) {
         is_to(letter, LAGGARD)
             && (is_order(letter) || matches!(letter.message, ReplicaMessage::Checkpoint(_)))
     });
-    put(&mut cluster, session, 1..25);
+    cluster.put(session, 1..25);
     assert_eq!(cluster.replica(0).state().slot, Slot(25));
     assert_eq!(cluster.replica(LAGGARD).state().slot, Slot(1));
     assert_eq!(cluster.replica(LAGGARD).status().waiting, 24);
@@ -146,7 +139,7 @@ fn whoever_is_left_behind_gets_the_state_without_being_asked() {
     cluster.check(25);
     // It votes again: another one is down.
     cluster.stop(1);
-    put(&mut cluster, session, 25..30);
+    cluster.put(session, 25..30);
     assert_eq!(cluster.replica(0).state().slot, Slot(30));
     assert_eq!(cluster.replica(LAGGARD).state().slot, Slot(30));
     assert!(suspects_nobody(&cluster, LAGGARD));
@@ -182,7 +175,7 @@ fn one_that_lost_everything_gets_the_state_too() {
     assert_eq!(restored(&cluster, LAGGARD), [24]);
     cluster.drop = Box::new(|_| false);
     pass(&mut cluster, 4);
-    put(&mut cluster, session, 25..30);
+    cluster.put(session, 25..30);
     pass(&mut cluster, 4);
     cluster.check(30);
     cluster.restart(LAGGARD);
@@ -201,7 +194,7 @@ fn one_wrong() -> (Cluster, u64) {
 #[test]
 fn whoever_diverged_heals_and_says_what_was_wrong() {
     let (mut cluster, session) = one_wrong();
-    put(&mut cluster, session, 1..10);
+    cluster.put(session, 1..10);
     assert_eq!(health(&cluster, 3), [Health::Diverged(Slot(8)), Health::Well]);
     assert_eq!(restored(&cluster, 3), [8]);
     let [(8, Some(Difference { entries, first: Some((tree, key)) }))] = &healed(&cluster, 3)[..]
@@ -213,7 +206,7 @@ fn whoever_diverged_heals_and_says_what_was_wrong() {
     assert!((2..=6).contains(entries), "{entries}");
     cluster.check(10);
     assert_eq!(cluster.nodes[3].disk.snapshot.as_ref().map(Snapshot::slot), Some(Slot(8)));
-    put(&mut cluster, session, 10..20);
+    cluster.put(session, 10..20);
     cluster.check(20);
     cluster.restart(3);
     cluster.check(20);
@@ -233,9 +226,9 @@ fn slots_after_the_checkpoint_execute_again_and_no_digest_is_signed_twice() {
         }
         checkpoint.slot > Slot(8) || is_to(letter, 3)
     });
-    put(&mut cluster, session, 1..8);
+    cluster.put(session, 1..8);
     assert_eq!(cluster.replica(0).status().stable.map(|stable| stable.slot), Some(Slot(8)));
-    put(&mut cluster, session, 8..14);
+    cluster.put(session, 8..14);
     for _ in 0..LONG {
         cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend));
     }
@@ -267,7 +260,7 @@ fn slots_after_the_checkpoint_execute_again_and_no_digest_is_signed_twice() {
     cluster.drop = Box::new(|_| false);
     pass(&mut cluster, 3);
     assert_eq!(cluster.replica(3).status().stable.map(|stable| stable.slot), Some(Slot(12)));
-    put(&mut cluster, session, 14..20);
+    cluster.put(session, 14..20);
     pass(&mut cluster, 3);
     cluster.check(20);
 }
@@ -277,12 +270,12 @@ fn slots_after_the_checkpoint_execute_again_and_no_digest_is_signed_twice() {
 fn while_it_is_wrong_it_votes_and_is_silent() {
     let (mut cluster, session) = one_wrong();
     cluster.drop = Box::new(is_state);
-    put(&mut cluster, session, 1..10);
+    cluster.put(session, 1..10);
     assert_eq!(cluster.replica(3).status().health, Health::Diverged(Slot(8)));
     let (slot, before) = (cluster.replica(3).state().slot, signed(&cluster, 3));
     cluster.heard.clear();
     cluster.stop(1);
-    put(&mut cluster, session, 10..15);
+    cluster.put(session, 10..15);
     assert_eq!(cluster.replica(0).state().slot, Slot(15), "its votes are needed");
     assert_eq!(cluster.replica(3).state().slot, slot, "and it executes nothing");
     assert_eq!(cluster.replica(3).status().waiting, 0, "nobody waits for what is decided");
@@ -312,7 +305,7 @@ fn while_it_is_wrong_it_votes_and_is_silent() {
 fn one_that_heals_late_takes_a_newer_state() {
     let (mut cluster, session) = one_wrong();
     cluster.drop = Box::new(is_state);
-    put(&mut cluster, session, 1..30);
+    cluster.put(session, 1..30);
     assert_eq!(cluster.replica(0).state().slot, Slot(30));
     assert_eq!(cluster.replica(3).order().executed(), Slot(30), "its window moves on");
     cluster.drop = Box::new(|_| false);
@@ -414,7 +407,7 @@ fn a_newer_checkpoint_in_the_middle_becomes_the_target() {
     pass(&mut cluster, LONG);
     let target = |cluster: &Cluster| cluster.replica(LAGGARD).status().transfer.map(|it| it.target);
     assert_eq!(target(&cluster), Some(Slot(24)));
-    put(&mut cluster, session, 25..33);
+    cluster.put(session, 25..33);
     pass(&mut cluster, 4);
     assert_eq!(target(&cluster), Some(Slot(32)));
     cluster.drop = Box::new(|letter| is_to(letter, LAGGARD) && is_decision(letter));
@@ -446,7 +439,7 @@ fn a_slot_whose_bodies_nobody_has_is_covered_by_a_state() {
             matches!(letter.message, ReplicaMessage::Bundle(_) | ReplicaMessage::Bodies(_));
         is_to(letter, LAGGARD) && is_body
     });
-    put(&mut cluster, session, 1..8);
+    cluster.put(session, 1..8);
     pass(&mut cluster, 3);
     assert_eq!(cluster.replica(LAGGARD).state().slot, Slot(1));
     pass(&mut cluster, 30);
@@ -462,7 +455,7 @@ fn one_that_is_always_wrong_keeps_nobody_busy() {
     let mut cluster = Cluster::with(4, services);
     let session = cluster.open(2);
     for round in 0..100 {
-        put(&mut cluster, session, 1 + round * 4..5 + round * 4);
+        cluster.put(session, 1 + round * 4..5 + round * 4);
         pass(&mut cluster, 1);
     }
     let times = restored(&cluster, 3).len();
@@ -479,7 +472,7 @@ fn replicas_that_halt_say_where_results_part() {
     services[3].wrong_at = Some(7);
     let mut cluster = Cluster::with(4, services);
     let session = cluster.open(2);
-    put(&mut cluster, session, 1..12);
+    cluster.put(session, 1..12);
     for id in 0..4 {
         assert_eq!(health(&cluster, id), [Health::Halted(Slot(8))]);
         assert_eq!(cluster.replica(id).state().slot, Slot(8), "nothing is executed any more");
@@ -512,7 +505,7 @@ fn replicas_that_halt_say_where_results_part() {
 fn results_are_told_to_fellow_replicas_slot_by_slot() {
     let mut cluster = Cluster::new(4, Tape::default());
     let session = cluster.open(2);
-    put(&mut cluster, session, 1..7);
+    cluster.put(session, 1..7);
     let heard: Rc<RefCell<Vec<u64>>> = Rc::default();
     let memory = heard.clone();
     cluster.drop = Box::new(move |letter| {
@@ -538,9 +531,9 @@ fn results_are_told_to_fellow_replicas_slot_by_slot() {
 fn what_the_memory_has_garbled_is_found_and_mended() {
     let mut cluster = Cluster::new(4, Tape::default());
     let session = cluster.open(2);
-    put(&mut cluster, session, 1..4);
+    cluster.put(session, 1..4);
     cluster.holds_work = true;
-    put(&mut cluster, session, 4..8);
+    cluster.put(session, 4..8);
     let digest = cluster.replica(3).state().digest();
     for (_, work) in &mut cluster.nodes[3].work {
         let Work::Digest(state, _) = work else { panic!("{work:?}") };
@@ -552,7 +545,7 @@ fn what_the_memory_has_garbled_is_found_and_mended() {
     pass(&mut cluster, 2);
     assert_eq!(health(&cluster, 3), [Health::Diverged(Slot(8)), Health::Well]);
     assert!(suspects_nobody(&cluster, 3));
-    put(&mut cluster, session, 8..12);
+    cluster.put(session, 8..12);
     pass(&mut cluster, 2);
     cluster.check(12);
     assert!((0..3).all(|id| health(&cluster, id).is_empty()), "nobody else is wrong");

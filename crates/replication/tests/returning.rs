@@ -13,13 +13,6 @@ use testudo_replication::{Bundle, Feed, Readmission, ReplicaMessage, Request, Vo
 
 const INTERVAL: u64 = 4;
 
-fn put(cluster: &mut Cluster, session: u64, sequences: std::ops::Range<u64>) {
-    for sequence in sequences {
-        let bundle = Cluster::bundle(session, sequence, &sequence.to_le_bytes());
-        cluster.say(2, ReplicaMessage::Bundle(bundle));
-    }
-}
-
 fn pass(cluster: &mut Cluster, ticks: usize) {
     for _ in 0..ticks {
         cluster.fire_all(Timer::Order(testudo_pbft::Timer::Resend));
@@ -33,7 +26,7 @@ fn pass(cluster: &mut Cluster, ticks: usize) {
 fn returned(more: &[Lost]) -> (Cluster, u64) {
     let mut cluster = Cluster::new(INTERVAL, Tape::default());
     let session = cluster.open(2);
-    put(&mut cluster, session, 1..8);
+    cluster.put(session, 1..8);
     cluster.stop(3);
     cluster.nodes[3].disk.promise = None;
     cluster.nodes[3].disk.lost.extend(more);
@@ -55,12 +48,12 @@ fn who_lost_its_superblock_comes_back_once_and_for_all() {
 
     // It signs whatever others do: without it there would be no checkpoint.
     cluster.stop(0);
-    put(&mut cluster, session, 8..10);
+    cluster.put(session, 8..10);
     for _ in 0..4 {
         cluster.fire_all(Timer::Order(testudo_pbft::Timer::View));
         pass(&mut cluster, 2);
     }
-    put(&mut cluster, session, 10..24);
+    cluster.put(session, 10..24);
     pass(&mut cluster, 2);
     let status = cluster.replica(3).status();
     let stable = status.stable.expect("a checkpoint").slot;
@@ -80,7 +73,7 @@ fn a_return_is_promised_before_anything_rests_on_it() {
         assert_eq!((status.epoch, status.incarnation), (Epoch(1), Incarnation(1)));
         assert_eq!(status.standing, Standing::Voting);
     }
-    put(&mut cluster, session, 8..12);
+    cluster.put(session, 8..12);
     let slot = cluster.replica(0).state().slot.0;
     cluster.check(slot);
 }

@@ -559,6 +559,14 @@ impl Cluster {
         Bundle { replier: ReplicaId(0), request }
     }
 
+    /// Client 2 asks, once for each of these numbers of its session, for what the number names.
+    pub fn put(&mut self, session: u64, sequences: std::ops::Range<u64>) {
+        for sequence in sequences {
+            let bundle = Self::bundle(session, sequence, &sequence.to_le_bytes());
+            self.say(2, ReplicaMessage::Bundle(bundle));
+        }
+    }
+
     pub fn replica(&self, id: u16) -> &Node {
         self.nodes[usize::from(id)].replica.as_ref().expect("it runs")
     }
