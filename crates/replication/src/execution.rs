@@ -55,12 +55,14 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
         let moment = self.state.begin(&self.service, slot, &batch, &mut |run| fx.guard(run));
         let (mut applied, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut is_administered = false;
         for digest in &batch.bundles {
             let body = self.bodies.remove(digest).expect("execute: every body is here");
             let client = match body.sender() {
                 Peer::Client(client) => client,
                 Peer::Replica(replica) => {
                     bytes += body.body().len() as u64;
+                    is_administered = true;
                     self.administer(replica, digest, &body, &moment);
                     bodies.push(body.signed());
                     if self.repeated.remove(digest) {
@@ -100,7 +102,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.tell_followers(slot, fx);
         fx.output(Event::Executed { slot, batch, applied, chain, outcome });
         self.compare_wrong(fx);
-        self.end_if_over();
+        if is_administered {
+            self.end_if_over();
+        }
         self.checkpoint_if_due(fx);
     }
 
