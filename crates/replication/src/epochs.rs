@@ -152,7 +152,7 @@ impl<R> Epochs<R> {
 
     /// What led to the present epoch.
     pub(crate) fn successions(&self, epoch: Epoch) -> Arc<Vec<Succession>> {
-        let known = self.successions.get(..epoch.0 as usize).unwrap_or_default();
+        let known = self.lineage(epoch);
         if known.len() == self.successions.len() {
             self.successions.clone()
         } else {
