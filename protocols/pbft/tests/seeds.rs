@@ -4,15 +4,11 @@
 //! `TESTUDO_SEEDS=500 TESTUDO_COMMIT=$(git rev-parse HEAD)` runs 500 fixed seeds and as many drawn from the commit.
 //! `TESTUDO_SEED=N` runs one.
 
-mod kv;
-mod support;
-
-use kv::Coordination;
 use std::time::Duration;
-use support::Lore;
+use testudo_lab::Coordination;
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::{Seeds, conform};
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::upstream::Strategy;
 use testudo_sim::{Climate, Harm, Misconduct, Plan, Trouble, Weather};
 

@@ -1,0 +1,3 @@
+//! What the simulator puts to the test.
+pub mod coordination;
+pub use coordination::Coordination;
