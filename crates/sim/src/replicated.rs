@@ -182,6 +182,10 @@ where
                 for (request, result) in applied {
                     facts.push(Fact::Applied { slot: *slot, request: *request, result: *result });
                 }
+                let has_effect = |bundle: &Digest| applied.iter().any(|(one, _)| one == bundle);
+                for request in batch.bundles.iter().filter(|bundle| !has_effect(bundle)) {
+                    facts.push(Fact::Repeated { slot: *slot, request: *request });
+                }
             }
             Event::Stable(Checkpoint { slot, state }) => {
                 facts.push(Fact::Checkpoint { slot: *slot, state: *state });
@@ -196,6 +200,10 @@ where
                 facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
             }
             Event::Health(Health::Diverged(slot)) => facts.push(Fact::Wrong(*slot)),
+            Event::Health(Health::Halted(slot)) => {
+                facts.push(Fact::Note(format!("{output:?}").into()));
+                facts.push(Fact::Halted(*slot));
+            }
             Event::Implausible { .. }
             | Event::Health(_)
             | Event::Comeback(_)
