@@ -5,6 +5,7 @@
 //! limited to some faults is another rota: whatever else goes wrong in its plans is left out, and so is a plan of which
 //! nothing would be left.
 
+mod beyond;
 mod harms;
 mod liars;
 
@@ -44,6 +45,16 @@ impl Rota {
         let series = vec![
             Series { name: LIARS, plans: liars::plans() },
             Series { name: HARMS, plans: harms::plans() },
+        ];
+        Self { series, limits: None }
+    }
+
+    /// One replica too many lies, or has come to harm.
+    #[must_use]
+    pub fn beyond() -> Self {
+        let series = vec![
+            Series { name: LIARS, plans: beyond::liars() },
+            Series { name: HARMS, plans: beyond::harms() },
         ];
         Self { series, limits: None }
     }

@@ -44,7 +44,7 @@ pub use idle::NoClient;
 pub use keys::{SimKeys, SimSigner};
 pub use liar::{Corrupt, Liar, Lie};
 pub use plan::{Climate, Plan, Trouble, Weather};
-pub use report::{Report, Summary};
+pub use report::{Report, Summary, Verdict};
 pub use rng::{Chance, Rng};
 pub use seeded::{Outcome, Seeded};
 pub use world::{Observer, Pending, Setup, Shape, System, World};

@@ -4,6 +4,7 @@
 //! it judges, so that a wrong idea of theirs is not repeated here. What a faulty node says or does convicts nobody;
 //! every rule is about correct ones, who may crash but do not lie.
 
+mod alarm;
 mod blame;
 mod copies;
 mod ledger;
@@ -11,6 +12,7 @@ mod order;
 mod record;
 mod states;
 
+pub use alarm::Alarms;
 pub use blame::{Honesty, Justice};
 pub use copies::Copies;
 pub use ledger::settle;

@@ -1,7 +1,7 @@
 //! What all runs share: who lies, who judges, what is written down, and that a panic is a violation like any other.
 
 use crate::adversary::Misconduct;
-use crate::oracle::{Cast, Counts, Jury, Trace, Violation};
+use crate::oracle::{Alarms, Cast, Counts, Jury, Trace, Violation};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::rng::{Chance, Rng};
@@ -20,6 +20,7 @@ pub(crate) struct Papers {
     jury: Rc<RefCell<Jury>>,
     trace: Rc<RefCell<Trace>>,
     counts: Rc<RefCell<Counts>>,
+    alarms: Rc<RefCell<Alarms>>,
     result: Rc<RefCell<Report>>,
 }
 
@@ -29,6 +30,7 @@ impl Default for Papers {
             jury: Rc::new(RefCell::new(Jury::new(Cast::default()))),
             trace: Rc::new(RefCell::new(Trace::new(Cast::default(), 0))),
             counts: Rc::default(),
+            alarms: Rc::default(),
             result: Rc::default(),
         }
     }
@@ -39,10 +41,12 @@ impl Papers {
     pub(crate) fn open<S: System>(&self, world: &mut World<S>, plan: &Plan) {
         let cast = Cast::of(world);
         self.jury.replace(Jury::new(cast.clone()));
+        self.alarms.replace(Alarms::new(cast.clone()));
         self.trace.replace(Trace::new(cast, length_of_trace(plan)));
         world.watch(self.counts.clone());
         world.watch(self.trace.clone());
         world.watch(self.jury.clone());
+        world.watch(self.alarms.clone());
     }
 
     /// Notes a broken rule that no event tells of.
@@ -86,6 +90,11 @@ impl Papers {
         let mut report = self.result.borrow().clone();
         report.seed = seed;
         report.title = title(plan);
+        report.exceeds = plan.exceeds;
+        let alarms = self.alarms.borrow();
+        report.evidence = alarms.evidence;
+        report.alarmed = alarms.last;
+        report.counts.insert("alarms raised".into(), alarms.raised);
         report.counts.extend(self.counts.borrow().all());
         report.violations = self.jury.borrow().violations().to_vec();
         if !report.is_clean() {
@@ -117,7 +126,11 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 fn title(plan: &Plan) -> String {
     let liars: Vec<&str> = plan.liars.iter().map(|liar| liar.name()).collect();
     let liars = if liars.is_empty() { "no liar".into() } else { liars.join(" and ") };
-    let beyond = if plan.beyond { ", beyond f" } else { "" };
+    let beyond = match (plan.exceeds, plan.beyond) {
+        (true, _) => ", beyond all promises",
+        (false, true) => ", beyond f",
+        (false, false) => "",
+    };
     format!("n={}, {liars}{beyond}", plan.n())
 }
 

@@ -84,7 +84,7 @@ impl<'a, S: Serving> Run<'a, S> {
             .climate
             .clone()
             .unwrap_or_else(|| Climate::drawn(&plan.troubles, &mut Rng::split(seed, "climate", 0)));
-        let mut seeded = Seeded::new(world, seed, climate, plan.f, plan.beyond);
+        let mut seeded = Seeded::new(world, seed, climate, plan.budget(), plan.beyond);
         if let Some((liar, misconduct)) = liars.first() {
             seeded.world.load_learners(u32::from(first_upstream(*liar, *misconduct, plan.n())));
         }
@@ -136,7 +136,7 @@ impl<'a, S: Serving> Run<'a, S> {
             // Time for whoever is a little behind to hear the rest.
             self.pass(self.onlooker.afterthought().max(Duration::from_secs(5)));
             self.seeded.world.audit();
-            if !self.papers.is_violated() {
+            if !self.is_over() {
                 let findings = self.onlooker.finish(self.seeded.world.now());
                 self.find(findings);
                 self.compare_all();
@@ -177,7 +177,7 @@ impl<'a, S: Serving> Run<'a, S> {
                 format!("{patience:?} after {what} still unanswered: {waiting}{replicas}"),
             );
         }
-        !self.papers.is_violated()
+        !self.is_busy() && !self.is_over()
     }
 
     fn waiting(&self, client: usize, operation: usize) -> String {
@@ -185,8 +185,10 @@ impl<'a, S: Serving> Run<'a, S> {
         format!("{} {input:?}", self.name(client))
     }
 
-    pub(super) fn is_violated(&self) -> bool {
-        self.papers.is_violated()
+    /// Whether there is nothing more to learn: a rule is broken, and nobody need notice it; or nothing moves on.
+    pub(super) fn is_over(&self) -> bool {
+        let circles = self.seeded.world.steps() > self.plan.steps;
+        self.papers.is_violated() && (circles || !self.plan.exceeds)
     }
 
     fn name(&self, client: usize) -> String {
@@ -204,7 +206,7 @@ impl<'a, S: Serving> Run<'a, S> {
 
     /// Steps while `more` says so, until a rule is broken or nothing is left to happen.
     fn run_while(&mut self, more: impl Fn(&Self) -> bool) {
-        while !self.papers.is_violated() && more(self) {
+        while !self.is_over() && more(self) {
             match self.seeded.step() {
                 Outcome::Idle => return,
                 Outcome::Happened => {}
