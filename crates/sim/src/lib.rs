@@ -26,6 +26,7 @@ pub mod memory;
 pub mod oracle;
 mod papers;
 pub mod plan;
+pub mod replay;
 pub mod replicated;
 pub mod report;
 pub mod rng;
