@@ -2,7 +2,7 @@
 //!
 //! Protocols are deterministic automata, so a whole cluster with its network, disks, clocks and liars fits into one
 //! thread, and a run into one number. Read in this order: [`world`] (what there is, and what may happen), [`event`]
-//! (what is seen of it), [`atlas`] (what may befall a replica, and what is promised all the same), [`seeded`] (who
+//! (what is seen of it), [`step`] (what is done to it, in words), [`atlas`] (what may befall a replica, and what is promised all the same), [`seeded`] (who
 //! decides what happens next), [`adversary`] and [`liar`] (who lies, and how),
 //! [`upstream`] (who lies to learners), [`workload`] (what is asked of a service, and who judges its answers).
 #![forbid(unsafe_code)]
@@ -26,12 +26,14 @@ pub mod memory;
 pub mod oracle;
 mod papers;
 pub mod plan;
+pub mod replay;
 pub mod replicated;
 pub mod report;
 pub mod rng;
 pub mod script;
 pub mod seeded;
 pub mod service;
+pub mod step;
 pub mod upstream;
 pub mod workload;
 pub mod world;
@@ -47,4 +49,5 @@ pub use plan::{Climate, Plan, Trouble, Weather};
 pub use report::{Report, Summary, Verdict};
 pub use rng::{Chance, Rng};
 pub use seeded::{Outcome, Seeded};
+pub use step::{Haste, Step, Who};
 pub use world::{Observer, Pending, Setup, Shape, System, World};

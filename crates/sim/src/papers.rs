@@ -65,16 +65,22 @@ impl Papers {
 
     /// Takes down what the run came to.
     pub(crate) fn close<S: System>(&self, seeded: &Seeded<S>, answered: usize) {
+        self.close_world(&seeded.world, answered);
         let mut result = self.result.borrow_mut();
-        result.audit = seeded.world.audit_hash().hex();
-        result.steps = seeded.world.steps();
-        result.time = seeded.world.now();
-        result.answered = answered;
-        let behind = self.behind(&seeded.world);
-        result.counts.insert("replicas behind at the end".into(), behind);
         for (name, count) in seeded.befallen() {
             result.counts.insert(format!("trouble: {name}"), *count);
         }
+    }
+
+    /// Takes down what a run came to that nobody scheduled.
+    pub(crate) fn close_world<S: System>(&self, world: &World<S>, answered: usize) {
+        let behind = self.behind(world);
+        let mut result = self.result.borrow_mut();
+        result.audit = world.audit_hash().hex();
+        result.steps = world.steps();
+        result.time = world.now();
+        result.answered = answered;
+        result.counts.insert("replicas behind at the end".into(), behind);
     }
 
     /// Correct replicas that have not got as far as others. That is no fault: nobody need tell them before there is
