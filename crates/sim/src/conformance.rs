@@ -11,7 +11,7 @@ mod recovery;
 mod run;
 mod seeds;
 
-pub use run::run_seed;
+pub use run::{film_seed, run_seed};
 pub use seeds::{Seeds, conform};
 
 use crate::workload::Workload;

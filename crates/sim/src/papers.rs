@@ -1,6 +1,7 @@
 //! What all runs share: who lies, who judges, what is written down, and that a panic is a violation like any other.
 
 use crate::adversary::Misconduct;
+use crate::diagram::{Film, Reel};
 use crate::oracle::{Cast, Counts, Jury, Trace, Violation};
 use crate::plan::Plan;
 use crate::report::Report;
@@ -21,6 +22,7 @@ pub(crate) struct Papers {
     trace: Rc<RefCell<Trace>>,
     counts: Rc<RefCell<Counts>>,
     result: Rc<RefCell<Report>>,
+    film: Option<Reel>,
 }
 
 impl Default for Papers {
@@ -30,11 +32,24 @@ impl Default for Papers {
             trace: Rc::new(RefCell::new(Trace::new(Cast::default(), 0))),
             counts: Rc::default(),
             result: Rc::default(),
+            film: None,
         }
     }
 }
 
 impl Papers {
+    /// Papers with a film, if there is one, of what they are about.
+    pub(crate) fn with_film(film: Option<&Reel>) -> Self {
+        Self { film: film.cloned(), ..Self::default() }
+    }
+
+    /// The film, if there is one, is shown what the last step came to.
+    pub(crate) fn look<S: System>(&self, world: &World<S>) {
+        if let Some(film) = &self.film {
+            film.borrow_mut().look(world);
+        }
+    }
+
     /// Listens to a world whose liars are known.
     pub(crate) fn open<S: System>(&self, world: &mut World<S>, plan: &Plan) {
         let cast = Cast::of(world);
@@ -43,6 +58,9 @@ impl Papers {
         world.watch(self.counts.clone());
         world.watch(self.trace.clone());
         world.watch(self.jury.clone());
+        if let Some(film) = &self.film {
+            Film::roll(film, world);
+        }
     }
 
     /// Notes a broken rule that no event tells of.

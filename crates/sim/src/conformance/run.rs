@@ -2,6 +2,7 @@
 
 use super::{Heard, Held, Serving};
 use crate::adversary::Misconduct;
+use crate::diagram::Reel;
 use crate::event::{Event, Fact, NodeId};
 use crate::linear::Operation;
 use crate::oracle::{Copies, States};
@@ -18,7 +19,26 @@ use testudo_core::{ReplicaId, Slot};
 
 /// Runs one seed under a plan. A panic of a replica is a violation like any other.
 pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) -> Report {
-    let papers = Papers::default();
+    run_on_film(make, seed, plan, None)
+}
+
+/// The same, with a film of it: to be developed with [`crate::Film::to_html`], whatever the run came to.
+pub fn film_seed<S: Serving>(
+    make: impl FnOnce() -> S,
+    seed: u64,
+    plan: &Plan,
+    film: &Reel,
+) -> Report {
+    run_on_film(make, seed, plan, Some(film))
+}
+
+fn run_on_film<S: Serving>(
+    make: impl FnOnce() -> S,
+    seed: u64,
+    plan: &Plan,
+    film: Option<&Reel>,
+) -> Report {
+    let papers = Papers::with_film(film);
     guarded(&papers.clone(), seed, plan, || {
         let mut run = Run::new(make(), seed, plan, papers.clone());
         run.play();
@@ -214,6 +234,7 @@ impl<'a, S: Serving> Run<'a, S> {
             if self.seeded.world.steps() > self.plan.steps {
                 self.violate("liveness", "it goes round in circles".into());
             }
+            self.papers.look(&self.seeded.world);
             self.look();
             while let Some((client, output)) = self.seeded.world.take_answer() {
                 for heard in self.seeded.world.system.answered(client, output) {
