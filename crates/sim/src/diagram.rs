@@ -22,7 +22,6 @@ mod tests;
 
 use crate::event::{Event, Letter, NodeId};
 use crate::oracle::{Cast, Violation};
-use crate::script::compact;
 use crate::world::{Observer, System, World};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -132,7 +131,7 @@ impl Film {
         for number in std::mem::take(&mut self.unread) {
             let Some(message) = world.message(number) else { continue };
             if let Some(letter) = self.letters.get_mut(&number) {
-                letter.words = Some(clipped(&compact(&format!("{message:?}"))));
+                letter.words = Some(clipped(&world.system.show(&message)));
             }
         }
         let touched = std::mem::take(&mut self.touched);

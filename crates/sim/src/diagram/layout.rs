@@ -10,17 +10,19 @@ use std::time::Duration;
 
 /// All lengths are in pixels of an unscaled page.
 pub(super) const GUTTER: i32 = 104;
-pub(super) const LANE: i32 = 172;
+pub(super) const LANE: i32 = 180;
 pub(super) const LINE: i32 = 13;
 /// Beyond the last lane, for words to the right of it.
 const MARGIN: i32 = 220;
 /// The least height of a row with words, and of one without.
 const ROW: i32 = 24;
 const SMALL_ROW: i32 = 12;
-pub(super) const TEAR: i32 = 34;
+pub(super) const TEAR: i32 = 38;
 const TOP: i32 = 26;
 /// A row shows so many lines of words, and says how many more there are.
 pub(super) const MOST_LINES: usize = 6;
+/// So many letters fit between two lanes.
+const FEW: usize = 22;
 /// A pause is torn out when it is so many times the usual one, and at least so long.
 const UNUSUAL: u32 = 12;
 const LEAST_TORN: Duration = Duration::from_millis(1);
@@ -36,6 +38,8 @@ pub(super) struct Place {
     pub(super) bottom: i32,
     /// The pause before it that is torn out, if one is.
     pub(super) torn: Option<Duration>,
+    /// Where what it sends leaves: below its own words.
+    pub(super) out: i32,
 }
 
 /// Where everything is.
@@ -66,11 +70,25 @@ impl Arrow {
     }
 }
 
-/// How many lines down a row's own words begin: below a message's name, where that stands on the same side.
+/// How far below its mark a row's first line of words is: below a message's name, where that stands on the same side.
 pub(super) fn first_line(row: &Row, arrows: &[Arrow]) -> i32 {
-    let Some(arrow) = row.ends.and_then(|arrow| arrows.get(arrow)) else { return 0 };
-    let comes_from_right = !is_own(arrow) && arrow.side() == Side::Right;
-    i32::from(comes_from_right || row.node.is_none())
+    let Some(arrow) = row.ends.and_then(|arrow| arrows.get(arrow)) else { return 4 };
+    let is_in_the_way = !is_own(arrow) && (arrow.side() == Side::Right || row.node.is_none());
+    if is_in_the_way { 2 * LINE } else { 4 }
+}
+
+/// Whether a row can stand on the line of the one before it: same moment, further right, and only a few words each.
+fn fits_beside(before: &Row, row: &Row) -> bool {
+    let is_small = |row: &Row| {
+        let few = row.lines.iter().all(|line| line.text.chars().count() <= FEW);
+        row.ends.is_none()
+            && row.begins.is_empty()
+            && row.accuses.is_empty()
+            && few
+            && row.lines.len() <= 1
+    };
+    let is_right = before.node.is_some() && before.node < row.node;
+    is_right && before.at == row.at && row.idle == 0 && is_small(before) && is_small(row)
 }
 
 /// Gives every row its place.
@@ -86,22 +104,35 @@ pub(super) fn lay_out(film: &Film, reading: &Reading) -> Layout {
     for (index, row) in reading.rows.iter().enumerate() {
         let pause = index.checked_sub(1).and_then(|before| pauses.get(before)).copied();
         let pause = pause.unwrap_or_default();
+        let before = index.checked_sub(1).and_then(|before| reading.rows.get(before));
+        let beside = before.is_some_and(|before| fits_beside(before, row));
+        if let Some(place) = places.last().copied().filter(|_| beside) {
+            places.push(place);
+            continue;
+        }
         let is_torn = pause >= LEAST_TORN && pause > usual * UNUSUAL;
         bottom += if is_torn { TEAR } else { stretch(pause) };
         let y = bottom + 7;
-        bottom += height(row, &reading.arrows);
-        places.push(Place { y, bottom, torn: is_torn.then_some(pause) });
+        let (height, words) = height(row, &reading.arrows);
+        bottom += height;
+        places.push(Place { y, bottom, torn: is_torn.then_some(pause), out: y + words });
     }
     let lanes = film.cast.nodes().count() as i32;
     Layout { places, width: GUTTER + LANE * lanes + MARGIN, bottom, late: late(reading) }
 }
 
-fn height(row: &Row, arrows: &[Arrow]) -> i32 {
+/// A row's height, and how far down its words reach.
+fn height(row: &Row, arrows: &[Arrow]) -> (i32, i32) {
     let shown = row.lines.len().min(MOST_LINES + 1) as i32;
-    let names =
-        i32::from(row.ends.is_some_and(|arrow| arrows.get(arrow).is_some_and(|a| !is_own(a))));
-    let lines = names.max(first_line(row, arrows) + shown);
-    if lines == 0 { SMALL_ROW } else { (lines * LINE + 10).max(ROW) }
+    let has_name = row.ends.and_then(|arrow| arrows.get(arrow)).is_some_and(|arrow| !is_own(arrow));
+    let name = if has_name { LINE } else { 0 };
+    let lines = if shown > 0 { first_line(row, arrows) + (shown - 1) * LINE } else { 0 };
+    let words = name.max(lines);
+    let sends =
+        row.begins.iter().any(|arrow| arrows.get(*arrow).is_some_and(|arrow| !is_own(arrow)));
+    let out = if sends && words > 4 { words + 5 } else { 0 };
+    let least = if words == 0 { SMALL_ROW } else { ROW };
+    ((words + 14).max(least), out)
 }
 
 /// A pause in pixels: four for every doubling from 100 µs on, and no more than a row.

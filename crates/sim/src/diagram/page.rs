@@ -61,10 +61,10 @@ fn head(film: &Film, title: &str, subtitle: &str, broken: &[Violation]) -> Strin
         Escaped(subtitle)
     );
     for violation in broken {
-        let _ = write!(
+        let _ = writeln!(
             head,
-            "<section class=\"broken\" role=\"alert\"><h2>✗ {} <small>at {} s</small></h2>\
-             <pre>{}</pre></section>\n",
+            "<section class=\"broken\" role=\"alert\"><h2>Violated: {} <small>at {} s</small></h2>\
+             <pre>{}</pre></section>",
             Escaped(violation.oracle),
             moment(violation.at),
             Escaped(&violation.what)
@@ -147,7 +147,8 @@ fn legend(reading: &Reading) -> String {
         legend.push_str(&sign(picture, words));
     }
     legend.push_str(
-        "</ul>\n<p>Time runs down; where lanes are torn, nothing happened for as long as it says. A message's name \
+        "</ul>\n<p>Time runs down; where lanes are torn, nothing happened for as long as it says. Timers of which \
+         nothing came are counted and not drawn, and so are words to oneself. A message's name \
          stands where it arrives. Point at anything, or reach it with the tab key, to see what it says and what its \
          node was like then.</p>\n</details>\n",
     );
@@ -191,9 +192,9 @@ fn foot(film: &Film, reading: &Reading) -> String {
         foot.push_str("<h2>Before the first event drawn</h2>\n<dl class=\"before\">\n");
         for (node, state) in &reading.before {
             let name = film.cast.name(*node);
-            let _ = write!(
+            let _ = writeln!(
                 foot,
-                "<dt data-node=\"{}\">{}</dt><dd>{}</dd>\n",
+                "<dt data-node=\"{}\">{}</dt><dd>{}</dd>",
                 node.0,
                 Escaped(name),
                 Escaped(state)

@@ -143,34 +143,33 @@ impl Painter<'_> {
         first.is_none_or(|row| row.mark == Mark::Crash)
     }
 
-    /// Time that is left out.
+    /// Time that is left out, and timers with it.
     fn tears(&mut self) {
         let width = self.layout.width;
-        for place in &self.layout.places {
+        draw!(
+            self,
+            "<defs><pattern id=\"torn\" width=\"24\" height=\"20\" patternUnits=\"userSpaceOnUse\">\
+             <path d=\"M0 4L12 1L24 4M0 19L12 16L24 19\"/></pattern></defs>\n"
+        );
+        for (row, place) in self.reading.rows.iter().zip(&self.layout.places) {
             let Some(pause) = place.torn else { continue };
-            let middle = place.y - 7 - TEAR / 2;
-            let top = middle - 6;
+            let top = place.y - 7 - TEAR / 2 - 10;
+            let told = match row.idle {
+                0 => format!("{} pass", span(pause)),
+                idle => format!("{} pass; {}", span(pause), idle_timers(idle)),
+            };
             draw!(
                 self,
-                "<g class=\"tear\"><rect x=\"0\" y=\"{top}\" width=\"{width}\" height=\"12\"/>"
-            );
-            for edge in [middle - 6, middle + 6] {
-                draw!(self, "<path d=\"M0 {edge}");
-                let mut x = 0;
-                while x < width {
-                    x += 12;
-                    let y = if x % 24 == 0 { edge } else { edge - 4 };
-                    draw!(self, "L{x} {y}");
-                }
-                draw!(self, "\"/>");
-            }
-            let (x, y) = (GUTTER - 12, middle + 3);
-            draw!(
-                self,
-                "<text class=\"pause\" x=\"{x}\" y=\"{y}\">{} pass</text></g>\n",
-                Escaped(&span(pause))
+                "<g class=\"tear\" transform=\"translate(0 {top})\">\
+                 <rect class=\"gap\" width=\"{width}\" height=\"20\"/>\
+                 <rect width=\"{width}\" height=\"20\" fill=\"url(#torn)\"/>\
+                 <text class=\"pause\" x=\"{GUTTER}\" y=\"14\">{told}</text></g>\n"
             );
         }
+    }
+
+    fn is_own(&self, arrow: usize) -> bool {
+        self.reading.arrows.get(arrow).is_none_or(is_own)
     }
 
     fn y(&self, row: usize) -> i32 {
@@ -182,7 +181,7 @@ impl Painter<'_> {
         let (from, to) = (x(arrow.letter.from), x(arrow.letter.to));
         let way = to - from;
         let sign = way.signum();
-        let y1 = arrow.from.map(|row| self.y(row));
+        let y1 = arrow.from.and_then(|row| self.layout.places.get(row)).map(|place| place.out);
         match &arrow.to {
             // It is under way when the film ends.
             None => {
@@ -311,18 +310,19 @@ impl Painter<'_> {
         let mut label = format!("{} {}", arrow.letter.name, fields.join(" "));
         let most = (LANE - 22) * 10 / LETTER_TENTHS;
         let end = match &arrow.to {
-            Some((_, End::Rejected(why))) => format!(" ⊣ {why}"),
+            Some((_, End::Rejected(why))) => format!(": {why}"),
             Some((_, End::Lost(why))) => format!(" {}", loss(*why)),
             _ if arrow.is_copy => " ×2".into(),
-            _ if self.is_late(arrow) => {
-                format!(" +{}", span(arrow.took.unwrap_or_default()))
-            }
             _ => String::new(),
         };
-        let is_end = !end.is_empty() && !matches!(arrow.to, Some((_, End::Rejected(_))));
-        let room = (most as usize).saturating_sub(if is_end { end.chars().count() } else { 0 });
+        let room = (most as usize).saturating_sub(end.chars().count()).max(most as usize / 2);
         label = cut(label.trim(), room);
         label.push_str(&end);
+        // That it is late its line says already: how late, where there is room.
+        let late = format!(" +{}", span(arrow.took.unwrap_or_default()));
+        if self.is_late(arrow) && label.chars().count() + late.chars().count() <= most as usize {
+            label.push_str(&late);
+        }
         label
     }
 
@@ -333,6 +333,7 @@ impl Painter<'_> {
             return;
         };
         let told = self.tell_row(row);
+        let (out, sends) = (place.out, row.begins.iter().any(|arrow| !self.is_own(*arrow)));
         let node = row.node.map(|node| format!(" data-node=\"{}\"", node.0)).unwrap_or_default();
         draw!(
             self,
@@ -357,6 +358,14 @@ impl Painter<'_> {
                 "<rect class=\"grip\" x=\"{}\" y=\"{y}\" width=\"28\" height=\"{height}\"/>",
                 x(node) - 14
             );
+            if sends && out > place.y {
+                let (x, height) = (x(node) - 2, out - place.y);
+                draw!(
+                    self,
+                    "<rect class=\"busy\" x=\"{x}\" y=\"{}\" width=\"4\" height=\"{height}\" rx=\"2\"/>",
+                    place.y
+                );
+            }
             self.mark(row.mark, x(node), place.y);
         }
         draw!(self, "</g>\n");
@@ -404,11 +413,26 @@ impl Painter<'_> {
         };
         let is_bad = !matches!(arrow.to, Some((_, End::Delivered)));
         let class = if is_bad { "label bad".into() } else { format!("label k{kind}") };
+        // Where it was lost there is a cross, which takes a little room.
+        let below = if matches!(arrow.to, Some((_, End::Lost(_)))) { LINE + 4 } else { LINE };
+        self.text(&class, anchor, (x, y + below), &self.label(arrow));
+    }
+
+    /// Words on a plate of the paper's colour, so that no line runs through them.
+    fn text(&mut self, class: &str, anchor: &str, at: (i32, i32), text: &str) {
+        let (x, y) = at;
+        let width = text.chars().count() as i32 * LETTER_TENTHS / 10 + 6;
+        let left = match anchor {
+            "middle" => x - width / 2,
+            "end" => x - width + 3,
+            _ => x - 3,
+        };
         draw!(
             self,
-            "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x}\" y=\"{}\">{}</text>",
-            y + LINE,
-            Escaped(&self.label(arrow))
+            "<rect class=\"plate\" x=\"{left}\" y=\"{}\" width=\"{width}\" height=\"{LINE}\"/>\
+             <text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x}\" y=\"{y}\">{}</text>",
+            y - 10,
+            Escaped(text)
         );
     }
 
@@ -419,19 +443,15 @@ impl Painter<'_> {
         };
         let most = if row.node.is_some() { WORDS } else { 200 };
         let first = first_line(row, &self.reading.arrows);
-        let mut y = y + 4 + first * LINE;
+        let mut y = y + first;
         for line in row.lines.iter().take(MOST_LINES) {
             let class = tone(line.tone);
-            draw!(
-                self,
-                "<text class=\"{class}\" x=\"{left}\" y=\"{y}\">{}</text>",
-                Escaped(&cut(&line.text, most))
-            );
+            self.text(class, "start", (left, y), &cut(&line.text, most));
             y += LINE;
         }
         if row.lines.len() > MOST_LINES {
             let more = row.lines.len() - MOST_LINES;
-            draw!(self, "<text class=\"faint\" x=\"{left}\" y=\"{y}\">and {more} more</text>");
+            self.text("faint", "start", (left, y), &format!("and {more} more"));
         }
     }
 
@@ -474,6 +494,9 @@ impl Painter<'_> {
         for said in &row.said {
             let _ = write!(told, "\n{said}");
         }
+        if row.idle > 0 {
+            let _ = write!(told, "\nbefore that, {}", idle_timers(row.idle));
+        }
         let mut sent: Vec<(String, Vec<&str>)> = Vec::new();
         for arrow in row.begins.iter().filter_map(|arrow| self.reading.arrows.get(*arrow)) {
             if is_own(arrow) {
@@ -495,9 +518,14 @@ impl Painter<'_> {
         told
     }
 
-    /// The violations, or that there is none.
+    /// What came last: timers of which nothing came, and the violations.
     fn ending(&mut self, violations: &[Violation]) {
         let width = self.layout.width;
+        if self.reading.idle > 0 {
+            let (y, told) = (self.bottom + 12, idle_timers(self.reading.idle));
+            draw!(self, "<text class=\"pause\" x=\"{GUTTER}\" y=\"{y}\">{told}</text>\n");
+            self.bottom += 24;
+        }
         let columns = ((width - GUTTER - 40) * 10 / (LETTER_TENTHS + 6)).max(40) as usize;
         for violation in violations {
             let text = &violation.what;
@@ -525,7 +553,7 @@ impl Painter<'_> {
             let x = GUTTER + 4;
             draw!(
                 self,
-                "<text class=\"verdict\" x=\"{x}\" y=\"{}\">✗ {}</text>",
+                "<text class=\"verdict\" x=\"{x}\" y=\"{}\">Violated: {}</text>",
                 top + 20,
                 Escaped(violation.oracle)
             );
@@ -540,6 +568,14 @@ impl Painter<'_> {
             draw!(self, "</g>\n");
             self.bottom += height + 8;
         }
+    }
+}
+
+/// Timers of which nothing came.
+fn idle_timers(count: usize) -> String {
+    match count {
+        1 => "a timer runs out, and nothing comes of it".into(),
+        _ => format!("{count} timers run out, and nothing comes of it"),
     }
 }
 

@@ -93,6 +93,8 @@ pub(super) struct Row {
     pub(super) said: Vec<String>,
     /// The node holds itself for the primary from here on, or not any more.
     pub(super) leads: Option<bool>,
+    /// How many timers ran out before it and since the row before, with nothing to do.
+    pub(super) idle: usize,
 }
 
 /// All rows and arrows of a film, and what the short names in them stand for.
@@ -102,6 +104,8 @@ pub(super) struct Reading {
     pub(super) names: Names,
     /// What each node was like at the beginning.
     pub(super) before: BTreeMap<NodeId, String>,
+    /// How many timers ran out after the last row, with nothing to do.
+    pub(super) idle: usize,
 }
 
 /// The nodes that an event may have changed.
@@ -122,11 +126,7 @@ pub(super) fn whose(event: &Event) -> Option<NodeId> {
         | Event::Told(node, _)
         | Event::Lied(node, _)
         | Event::Blamed { by: node, .. } => Some(*node),
-        Event::Rejected(..)
-        | Event::Dropped(..)
-        | Event::Duplicated(_)
-        | Event::Cut(..)
-        | Event::Healed => None,
+        _ => None,
     }
 }
 
@@ -139,6 +139,7 @@ pub(super) fn read(film: &Film) -> Reading {
             arrows: Vec::new(),
             names: Names::default(),
             before: BTreeMap::new(),
+            idle: 0,
         },
         under_way: BTreeMap::new(),
         cuts: Vec::new(),
@@ -198,7 +199,7 @@ impl Reader<'_> {
             Event::Told(node, fact) => self.told(at, *node, fact),
             Event::Lied(node, how) => {
                 let row = self.row_of(at, *node);
-                self.line(row, Tone::Lie, format!("lies: {how}"));
+                self.line(row, Tone::Lie, &format!("lies: {how}"));
             }
             Event::Blamed { by, accused, offence, convincing } => {
                 self.blamed(at, *by, *accused, offence, *convincing);
@@ -211,7 +212,7 @@ impl Reader<'_> {
             }
             Event::Healed => {
                 let row = self.open(at, None, Mark::Network);
-                self.line(row, Tone::Healed, "the network is whole again".into());
+                self.line(row, Tone::Healed, "the network is whole again");
             }
             Event::Asked(node, number) => self.asked(at, *node, *number),
             other => self.befell(at, other),
@@ -221,7 +222,7 @@ impl Reader<'_> {
     /// What befalls a node, and is its row's beginning.
     fn befell(&mut self, at: Duration, event: &Event) {
         let (node, mark, tone, text) = match event {
-            Event::Fired(node, timer) => (*node, Mark::Timer, Tone::Plain, format!("⏲ {timer}")),
+            Event::Fired(node, timer) => (*node, Mark::Timer, Tone::Plain, timer.to_string()),
             Event::Flushed(node, writes) => {
                 (*node, Mark::Flush, Tone::Faint, format!("flushed {writes}"))
             }
@@ -244,10 +245,21 @@ impl Reader<'_> {
             Event::ClockSet(node, offset) => {
                 (*node, Mark::Clock, Tone::Faint, format!("clock {offset:+} ms"))
             }
-            _ => return,
+            // Whatever has no sign of its own is at least told.
+            other => {
+                let node = whose(other);
+                let mark = if node.is_some() { Mark::Step } else { Mark::Network };
+                let row = self.open(at, node, mark);
+                return self.line(row, Tone::Plain, &format!("{other:?}"));
+            }
         };
         let row = self.open(at, Some(node), mark);
-        self.line(row, tone, text);
+        // Its sign says enough; how many writes it was, those see who look closer.
+        if matches!(mark, Mark::Flush | Mark::Work) {
+            self.reading.rows[row].said.push(text);
+        } else {
+            self.line(row, tone, &text);
+        }
         if matches!(event, Event::Crashed { .. }) {
             self.reading.rows[row].leads = Some(false);
         }
@@ -279,13 +291,13 @@ impl Reader<'_> {
             }
             _ => Tone::Plain,
         };
-        self.line(row, tone, text);
+        self.line(row, tone, &text);
     }
 
     fn blamed(&mut self, at: Duration, by: NodeId, whom: ReplicaId, why: &str, convincing: bool) {
         let row = self.row_of(at, by);
         let proof = if convincing { "" } else { " (convinces nobody)" };
-        self.line(row, Tone::Blame, format!("accuses {whom:?}: {why}{proof}"));
+        self.line(row, Tone::Blame, &format!("accuses {whom:?}: {why}{proof}"));
         let accused = self.film.cast.nodes_of(Peer::Replica(whom));
         self.reading.rows[row].accuses.extend(accused);
     }
@@ -299,7 +311,7 @@ impl Reader<'_> {
             Some(row) => self.reading.rows[row].mark = Mark::Ask,
             None => {
                 let row = self.open(at, Some(node), Mark::Ask);
-                self.line(row, Tone::Answer, format!("is asked #{number}"));
+                self.line(row, Tone::Answer, &format!("is asked #{number}"));
             }
         }
     }
@@ -369,6 +381,7 @@ impl Reader<'_> {
             state: None,
             said: Vec::new(),
             leads: None,
+            idle: 0,
         });
         self.reading.rows.len() - 1
     }
@@ -383,8 +396,8 @@ impl Reader<'_> {
         last.filter(is_same).unwrap_or_else(|| self.open(at, Some(node), Mark::Step))
     }
 
-    fn line(&mut self, row: usize, tone: Tone, text: String) {
-        let text = self.reading.names.apply(&text);
+    fn line(&mut self, row: usize, tone: Tone, text: &str) {
+        let text = self.reading.names.apply(text);
         let row = &mut self.reading.rows[row];
         row.said.push(text.clone());
         if !row.lines.iter().any(|line| line.text == text) {
@@ -396,34 +409,38 @@ impl Reader<'_> {
         let cuts = std::mem::take(&mut self.cuts);
         let Some(last) = self.reading.rows.len().checked_sub(1) else { return };
         for text in tell_cuts(&cuts, |node| self.film.cast.name(node).to_string()) {
-            self.line(last, Tone::Cut, text);
+            self.line(last, Tone::Cut, &text);
         }
     }
 
-    /// Rows in which nothing is to be seen go: a word to oneself that had no consequence.
+    /// Rows of which nothing came go: a word to oneself, a timer that only sets itself again. Timers are counted.
     fn tidy(&mut self) {
-        let is_seen = |row: &Row| {
-            row.mark != Mark::Own
-                || !row.lines.is_empty()
-                || row.begins.iter().any(|arrow| !is_own(&self.reading.arrows[*arrow]))
+        let sends =
+            |row: &Row| row.begins.iter().any(|arrow| !is_own(&self.reading.arrows[*arrow]));
+        let is_seen = |row: &Row| match row.mark {
+            Mark::Own => !row.lines.is_empty() || sends(row),
+            Mark::Timer => row.lines.len() > 1 || row.state.is_some() || sends(row),
+            _ => true,
         };
         let seen: Vec<bool> = self.reading.rows.iter().map(is_seen).collect();
         let mut places = Vec::with_capacity(seen.len());
-        let (mut count, mut rows) = (0, Vec::new());
-        for (row, is_seen) in std::mem::take(&mut self.reading.rows).into_iter().zip(seen) {
-            places.push(is_seen.then_some(count));
+        let (mut rows, mut idle): (Vec<Row>, usize) = (Vec::new(), 0);
+        for (mut row, is_seen) in std::mem::take(&mut self.reading.rows).into_iter().zip(seen) {
+            places.push(is_seen.then_some(rows.len()));
             if is_seen {
-                count += 1;
+                row.idle = std::mem::take(&mut idle);
                 rows.push(row);
-            } else if let Some(state) = row.state {
-                // It changed something inside all the same: the node's row before shows that.
-                let before = rows.iter_mut().rev().find(|before| before.node == row.node);
-                if let Some(before) = before {
-                    before.state = Some(state);
-                }
+                continue;
+            }
+            idle += usize::from(row.mark == Mark::Timer);
+            // It changed something inside all the same: the node's row before shows that.
+            let before = rows.iter_mut().rev().find(|before| before.node == row.node);
+            if let (Some(before), Some(state)) = (before, row.state) {
+                before.state = Some(state);
             }
         }
         self.reading.rows = rows;
+        self.reading.idle = idle;
         for arrow in &mut self.reading.arrows {
             arrow.from = arrow.from.and_then(|row| places[row]);
             arrow.to = arrow.to.take().and_then(|(row, end)| Some((places[row]?, end)));
