@@ -20,13 +20,14 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use crate::event::{Event, Letter, NodeId};
+use crate::event::{Event, Fact, Letter, NodeId};
 use crate::oracle::{Cast, Violation};
 use crate::world::{Observer, System, World};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
+use testudo_core::Peer;
 
 /// A film that several hands share: the world's that it listens to, and the one that develops it.
 pub type Reel = Rc<RefCell<Film>>;
@@ -67,6 +68,8 @@ pub struct Film {
     letters: BTreeMap<u64, Meant>,
     /// Who ran, as far as events that are not kept any more told.
     were_up: BTreeMap<NodeId, bool>,
+    /// Who held itself for the primary, as far as such events told.
+    led: BTreeSet<NodeId>,
     /// What each node was like when the first event that is kept happened.
     were_like: BTreeMap<NodeId, Rc<str>>,
     /// What each node is like now.
@@ -89,6 +92,7 @@ impl Film {
             before: 0,
             letters: BTreeMap::new(),
             were_up: BTreeMap::new(),
+            led: BTreeSet::new(),
             were_like: BTreeMap::new(),
             are_like: BTreeMap::new(),
             unread: VecDeque::new(),
@@ -191,7 +195,17 @@ impl Film {
             Event::Delivered(letter) | Event::Rejected(letter, _) | Event::Dropped(letter, _) => {
                 self.letters.remove(&letter.number);
             }
-            Event::Crashed { node, .. } => drop(self.were_up.insert(*node, false)),
+            Event::Crashed { node, .. } => {
+                self.were_up.insert(*node, false);
+                self.led.remove(node);
+            }
+            Event::Told(node, Fact::View(_, primary)) => {
+                if self.cast.peer(*node) == Some(Peer::Replica(*primary)) {
+                    self.led.insert(*node);
+                } else {
+                    self.led.remove(node);
+                }
+            }
             Event::Started(node) => drop(self.were_up.insert(*node, true)),
             _ => {}
         }

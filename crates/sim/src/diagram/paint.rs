@@ -97,7 +97,7 @@ impl Painter<'_> {
         let end = self.layout.bottom + 14;
         for node in self.film.cast.nodes() {
             let x = x(node);
-            let (mut up, mut leads) = (self.is_up_at_first(node), false);
+            let (mut up, mut leads) = (self.is_up_at_first(node), self.film.led.contains(&node));
             let mut from = 0;
             let mut segments = Vec::new();
             for (row, place) in self.reading.rows.iter().zip(&self.layout.places) {

@@ -314,6 +314,15 @@ fn a_window_keeps_the_last_events_and_says_how_many_came_before() {
     let text = Parsed::of(&page).text;
     assert!(text.contains("The last 10 events; 25 came before and are not drawn."));
     assert!(text.contains("answered #1") && !text.contains("lies: equivocate"));
+    // Who leads and who is down is drawn, although the events that made it so are not.
+    let lanes: Vec<&str> = page.lines().filter(|line| line.starts_with("<line class")).collect();
+    let lane = |class: &str, x: i32| {
+        let start = format!("<line class=\"{class}\" x1=\"{x}\" y1=\"0\"");
+        lanes.iter().any(|line| line.starts_with(&start))
+    };
+    assert_eq!(film.led, BTreeSet::from([NodeId(1)]));
+    assert!(lane("leads", super::layout::x(NodeId(1))));
+    assert!(!lane("leads", super::layout::x(NodeId(2))));
     // It was sent before the window, and its end is in it: nothing is forgotten that is still needed.
     film.frame(ms(30), &[Event::Sent(letter(9, 1, 2, "commit"))], &[]);
     film.read(9, "slot=s9");
