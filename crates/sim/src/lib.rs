@@ -13,6 +13,7 @@ pub mod adversary;
 pub mod atlas;
 pub mod bare;
 pub mod conformance;
+pub mod diagram;
 pub mod disk;
 pub mod either;
 pub mod event;
@@ -40,6 +41,7 @@ pub mod world;
 
 pub use adversary::{Adversary, Misconduct, Saying};
 pub use atlas::{Ailment, Condition, Findings, Harm};
+pub use diagram::Film;
 pub use event::{Audit, Event, Fact, Letter, Loss, NodeId};
 pub use host::Flaw;
 pub use idle::NoClient;

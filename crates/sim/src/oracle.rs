@@ -71,6 +71,22 @@ impl Cast {
         self.is_correct_peer(Peer::Replica(id))
     }
 
+    /// A node's identity.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Option<Peer> {
+        self.peers.get(node.index()).copied()
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.peers.len()).map(|index| NodeId(index as u16))
+    }
+
+    /// The nodes of an identity.
+    pub fn nodes_of(&self, peer: Peer) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes().filter(move |node| self.peer(*node) == Some(peer))
+    }
+
     /// A node's name.
     #[must_use]
     pub fn name(&self, node: NodeId) -> &str {

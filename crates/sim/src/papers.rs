@@ -1,6 +1,7 @@
 //! What all runs share: who lies, who judges, what is written down, and that a panic is a violation like any other.
 
 use crate::adversary::Misconduct;
+use crate::diagram::{Film, Reel};
 use crate::oracle::{Alarms, Cast, Counts, Jury, Trace, Violation};
 use crate::plan::Plan;
 use crate::report::Report;
@@ -22,6 +23,7 @@ pub(crate) struct Papers {
     counts: Rc<RefCell<Counts>>,
     alarms: Rc<RefCell<Alarms>>,
     result: Rc<RefCell<Report>>,
+    film: Option<Reel>,
 }
 
 impl Default for Papers {
@@ -32,11 +34,24 @@ impl Default for Papers {
             counts: Rc::default(),
             alarms: Rc::default(),
             result: Rc::default(),
+            film: None,
         }
     }
 }
 
 impl Papers {
+    /// Papers with a film, if there is one, of what they are about.
+    pub(crate) fn with_film(film: Option<&Reel>) -> Self {
+        Self { film: film.cloned(), ..Self::default() }
+    }
+
+    /// The film, if there is one, is shown what the last step came to.
+    pub(crate) fn look<S: System>(&self, world: &World<S>) {
+        if let Some(film) = &self.film {
+            film.borrow_mut().look(world);
+        }
+    }
+
     /// Listens to a world whose liars are known.
     pub(crate) fn open<S: System>(&self, world: &mut World<S>, plan: &Plan) {
         let cast = Cast::of(world);
@@ -47,6 +62,9 @@ impl Papers {
         world.watch(self.trace.clone());
         world.watch(self.jury.clone());
         world.watch(self.alarms.clone());
+        if let Some(film) = &self.film {
+            Film::roll(film, world);
+        }
     }
 
     /// Notes a broken rule that no event tells of.

@@ -22,6 +22,7 @@ use crate::keys::{Keyring, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
 use crate::rng::Rng;
+use crate::script::compact;
 use crate::step::{Ordinals, Recording};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -110,6 +111,11 @@ pub trait System: Sized {
     /// What a replica is like, for people.
     fn describe(&self, replica: &Self::Replica) -> String {
         format!("{:?}", self.condition(replica))
+    }
+
+    /// A message's fields, without its name, for people.
+    fn show(&self, message: &Self::Message) -> String {
+        compact(&format!("{message:?}"))
     }
 
     /// Has a value in a replica's memory become another one soon; a number says which. False where a system has no

@@ -3,6 +3,7 @@
 use super::Serving;
 use super::court::{Ask, Court, Turn};
 use crate::adversary::Misconduct;
+use crate::diagram::Reel;
 use crate::event::NodeId;
 use crate::papers::{Papers, guarded, place_liars, shape};
 use crate::plan::{Climate, Plan};
@@ -17,7 +18,26 @@ use testudo_core::ReplicaId;
 
 /// Runs one seed under a plan. A panic of a replica is a violation like any other.
 pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) -> Report {
-    let papers = Papers::default();
+    run_on_film(make, seed, plan, None)
+}
+
+/// The same, with a film of it: to be developed with [`crate::Film::to_html`], whatever the run came to.
+pub fn film_seed<S: Serving>(
+    make: impl FnOnce() -> S,
+    seed: u64,
+    plan: &Plan,
+    film: &Reel,
+) -> Report {
+    run_on_film(make, seed, plan, Some(film))
+}
+
+fn run_on_film<S: Serving>(
+    make: impl FnOnce() -> S,
+    seed: u64,
+    plan: &Plan,
+    film: Option<&Reel>,
+) -> Report {
+    let papers = Papers::with_film(film);
     guarded(&papers.clone(), seed, plan, || {
         let world = World::asleep(make(), &shape_of(seed, plan), seed);
         let mut run = Run::new(world, seed, plan, papers.clone());
@@ -208,6 +228,7 @@ impl<'a, S: Serving> Run<'a, S> {
             if self.seeded.world.steps() > self.plan.steps {
                 self.violate("liveness", "it goes round in circles".into());
             }
+            self.papers.look(&self.seeded.world);
             let Self { court, seeded, .. } = self;
             court.look(&seeded.world, |node| seeded.is_spoilt(node));
             let turns = court.hear(&mut seeded.world);
