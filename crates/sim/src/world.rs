@@ -8,6 +8,7 @@
 mod cast;
 mod fault;
 mod flawed;
+mod fork;
 mod harm;
 mod speak;
 mod stated;
@@ -22,6 +23,7 @@ use crate::keys::{Keyring, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
 use crate::rng::Rng;
+use crate::shared::Shared;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -268,7 +270,7 @@ pub struct World<S: System> {
     now: Duration,
     /// Milliseconds since the Unix epoch at the start.
     began: u64,
-    nodes: Vec<Node<S>>,
+    nodes: Vec<Shared<Node<S>>>,
     lives: Vec<u32>,
     /// Replicas that have found their state wrong, and have no other yet.
     wrong: BTreeSet<NodeId>,
