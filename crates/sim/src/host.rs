@@ -4,6 +4,8 @@
 //! leaves when the write is durable. A host decides nothing; it keeps what a step asked for until the world says that
 //! a flush, a timer, a snapshot or a piece of work is through.
 
+mod fork;
+
 use crate::disk::{Disk, Write};
 use crate::keys::{Keyring, Pen, Purse};
 use crate::rng::{Chance, Rng};
@@ -62,6 +64,7 @@ pub(crate) enum Emission<M, O> {
 
 pub(crate) type Emissions<P> = Vec<Emission<<P as Protocol>::Message, <P as Protocol>::Output>>;
 
+#[derive(Clone)]
 enum Held<P: Protocol> {
     Say(Target, P::Message, Place),
     Output(P::Output),
@@ -69,6 +72,7 @@ enum Held<P: Protocol> {
     Blame(Evidence, Place),
 }
 
+#[derive(Clone)]
 enum Chore<P: Protocol> {
     Work(Stamp, P::Work),
     Recall(Position),

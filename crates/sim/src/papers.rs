@@ -142,7 +142,7 @@ pub(crate) fn guarded(papers: &Papers, seed: u64, plan: &Plan, run: impl FnOnce(
     papers.report(seed, plan)
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
