@@ -33,6 +33,7 @@ pub mod rng;
 pub mod script;
 pub mod seeded;
 pub mod service;
+pub mod shrink;
 pub mod step;
 pub mod upstream;
 pub mod workload;
