@@ -36,6 +36,7 @@ pub mod script;
 pub mod seeded;
 pub mod service;
 mod shared;
+pub mod shrink;
 pub mod step;
 pub mod upstream;
 pub mod workload;
