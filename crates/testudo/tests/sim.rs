@@ -77,10 +77,18 @@ fn one_seed_is_one_run() {
     assert_eq!(once["failed"], 0);
     let other = report(&["--seeds", "12..13"]);
     assert_ne!(once["audit"], other["audit"]);
-    let output = testudo(&["sim", "--replay", "11"]);
+    let folder = folder();
+    let page = folder.path().join("11.html");
+    let output = testudo(&["sim", "--replay", "11", "--diagram", &path(&page)]);
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && shown.starts_with("seed 11 ("), "{shown}");
     assert!(shown.contains("view changes"), "{shown}");
+    assert!(shown.contains("steps done again: the same"), "{shown}");
+    let audit = shown.lines().next().and_then(|line| line.rsplit(", ").next()).expect("a line");
+    assert_eq!(audit.len(), 32, "{audit}");
+    let page = std::fs::read_to_string(page).expect("it was drawn");
+    assert!(page.contains("<svg") && page.contains("Seed 11 of pbft"));
+    refused(&["--replay", "11", "--shrink"], "seed 11 breaks no rule");
 }
 
 #[test]
@@ -110,6 +118,8 @@ fn what_does_not_fit_is_refused() {
     refused(&["--for", "10m", "--seeds", "0..9"], "cannot be used with");
     refused(&["--for", "soon"], "write 30s, 10m or 2h");
     refused(&["--jobs", "0"], "--jobs");
+    refused(&["--shrink"], "--replay");
+    refused(&["--diagram", "x.html"], "--replay");
     refused(&["--merge", "nowhere.json", "--seeds", "0..9"], "cannot be used with");
 }
 
