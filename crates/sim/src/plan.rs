@@ -8,6 +8,7 @@ use crate::adversary::Misconduct;
 use crate::atlas::Harm;
 use crate::rng::{Chance, Rng, mix};
 use std::time::Duration;
+use testudo_core::fault::FaultKind;
 
 /// How network and disks behave while nothing in particular happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -167,6 +168,8 @@ pub struct Plan {
     pub f: u16,
     /// n, if it is not 3f+1.
     pub replicas: Option<u16>,
+    /// What the replicas claim to survive. Only where that is lies may there be liars.
+    pub kind: FaultKind,
     /// How many clients that keep nothing.
     pub clients: u16,
     /// How many learners, for systems that know them: clients too, which also read from their own copies.
@@ -205,6 +208,7 @@ impl Default for Plan {
         Self {
             f: 1,
             replicas: None,
+            kind: FaultKind::Byzantine,
             clients: 4,
             learners: 0,
             operations: 200,
