@@ -19,6 +19,7 @@ pub mod event;
 pub mod host;
 pub mod idle;
 pub mod keys;
+pub mod lateness;
 pub mod liar;
 pub mod linear;
 pub mod load;
@@ -33,6 +34,7 @@ pub mod script;
 pub mod seeded;
 pub mod service;
 pub mod upstream;
+pub mod watch;
 pub mod workload;
 pub mod world;
 

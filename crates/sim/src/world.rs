@@ -8,12 +8,14 @@
 mod cast;
 mod fault;
 mod flawed;
+mod halt;
 mod harm;
 mod speak;
 mod stated;
 mod step;
 mod work;
 
+use self::halt::Doom;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
@@ -289,6 +291,10 @@ pub struct World<S: System> {
     rng: Rng,
     /// What work costs; none where nothing does.
     load: Option<Load>,
+    /// Nodes that do not run for a while, with what has come due meanwhile.
+    paused: BTreeMap<NodeId, Vec<Pending>>,
+    /// Nodes that crash when they have given out so much more.
+    doomed: BTreeMap<NodeId, Doom>,
 }
 
 impl<S: System> World<S> {
@@ -359,6 +365,8 @@ impl<S: System> World<S> {
             observers: Vec::new(),
             rng: Rng::split(seed, "adversary", 0),
             load: None,
+            paused: BTreeMap::new(),
+            doomed: BTreeMap::new(),
         };
         world.populate(&rings, &clients, &shape.twins, seed);
         world

@@ -23,6 +23,7 @@ impl<S: System> World<S> {
             self.answers.retain(|(client, _)| *client != index);
         }
         self.clear_desk(node);
+        self.forget_halts(node);
         // Its word to itself was in its memory.
         self.wire.retain(|_, packet| !(packet.own.is_some() && packet.letter.from == node));
         self.record(&Event::Crashed { node, writes, held });
@@ -71,10 +72,27 @@ impl<S: System> World<S> {
         each_host!(&self.nodes[node.index()].body, host => host.disk().unflushed())
     }
 
-    /// Sets a node's wall clock that many milliseconds off.
+    /// Sets a node's wall clock that many milliseconds off. Its rate stays what it is.
     pub fn set_clock(&mut self, node: NodeId, offset: i64) {
-        each_host!(&mut self.nodes[node.index()].body, host => host.clock_offset = offset);
+        let now = self.time();
+        each_host!(&mut self.nodes[node.index()].body, host => host.watch.set(offset, now));
         self.record(&Event::ClockSet(node, offset));
+    }
+
+    /// From now on a node's wall clock and its timers run that many millionths too fast; below zero, too slowly.
+    pub fn set_rate(&mut self, node: NodeId, rate: i32) {
+        let now = self.time();
+        let watch = each_host!(&mut self.nodes[node.index()].body, host => &mut host.watch);
+        if watch.rate() != rate {
+            watch.pace(rate, now);
+            self.record(&Event::Drifts(node, rate));
+        }
+    }
+
+    /// Milliseconds that a node's wall clock is ahead of the true time now.
+    #[must_use]
+    pub fn clock_error(&self, node: NodeId) -> i64 {
+        each_host!(&self.nodes[node.index()].body, host => host.watch.error(self.time()))
     }
 
     /// From now on messages from one node to the other are lost, in this direction.
@@ -93,6 +111,13 @@ impl<S: System> World<S> {
                     self.cut(*from, *to);
                 }
             }
+        }
+    }
+
+    /// From now on messages from one node to the other arrive again, in this direction.
+    pub fn join(&mut self, from: NodeId, to: NodeId) {
+        if self.cuts.remove(&(from, to)) {
+            self.record(&Event::Joined(from, to));
         }
     }
 

@@ -23,7 +23,10 @@ impl<S: System> World<S> {
             Target::Others => members.filter(|peer| *peer != me).collect(),
         };
         if self.nodes[node.index()].adversary.is_some() {
-            for peer in peers {
+            for (index, peer) in peers.into_iter().enumerate() {
+                if index > 0 && self.is_cut_short(node) {
+                    return;
+                }
                 self.lie(node, peer, &message, place);
             }
             return;
@@ -31,7 +34,10 @@ impl<S: System> World<S> {
         let Some(sealed) = self.seal(node, message, place) else { return };
         self.charge_for_saying(node, &sealed, peers.len());
         let frame = own_frame(node, &sealed);
-        for peer in peers {
+        for (index, peer) in peers.into_iter().enumerate() {
+            if index > 0 && self.is_cut_short(node) {
+                return;
+            }
             self.post(node, peer, &frame, Some(&sealed), Duration::ZERO);
         }
     }
