@@ -182,8 +182,8 @@ impl Lateness {
         }
     }
 
-    /// A node does not run any more: what is under way to it is its own fault.
-    fn stop(&mut self, node: NodeId) {
+    /// A node does not run, until an event says that it does: whatever is under way to it is its own fault.
+    pub fn excuse(&mut self, node: NodeId) {
         self.stopped.insert(node);
         let due = &mut self.due;
         self.under_way.retain(|number, (at, letter)| {
@@ -205,7 +205,7 @@ impl Observer for Lateness {
                 self.arrive(at, letter.number);
             }
             Event::Dropped(letter, _) => self.lose(at, letter.number),
-            Event::Crashed { node, .. } | Event::Paused(node) => self.stop(*node),
+            Event::Crashed { node, .. } | Event::Paused(node) => self.excuse(*node),
             Event::Started(node) | Event::Resumed(node) => {
                 self.stopped.remove(node);
             }

@@ -35,6 +35,7 @@ pub mod seeded;
 pub mod service;
 pub mod upstream;
 pub mod watch;
+pub mod weather;
 pub mod workload;
 pub mod world;
 
@@ -45,8 +46,9 @@ pub use host::Flaw;
 pub use idle::NoClient;
 pub use keys::{SimKeys, SimSigner};
 pub use liar::{Corrupt, Liar, Lie};
-pub use plan::{Climate, Plan, Trouble, Weather};
+pub use plan::{Climate, Plan, Trouble};
 pub use report::{Report, Summary};
 pub use rng::{Chance, Rng};
 pub use seeded::{Outcome, Seeded};
+pub use weather::Weather;
 pub use world::{Observer, Pending, Setup, Shape, System, World};

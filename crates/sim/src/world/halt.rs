@@ -68,6 +68,11 @@ impl<S: System> World<S> {
         is_up
     }
 
+    /// A node will not crash between two effects after all.
+    pub fn spare(&mut self, node: NodeId) {
+        self.doomed.remove(&node);
+    }
+
     /// Whether a node is going to crash between two effects.
     #[must_use]
     pub fn is_doomed(&self, node: NodeId) -> bool {
