@@ -44,7 +44,7 @@ pub use atlas::{Ailment, Condition, Findings, Harm};
 pub use event::{Audit, Event, Fact, Letter, Loss, NodeId};
 pub use host::Flaw;
 pub use idle::NoClient;
-pub use keys::{SimKeys, SimSigner};
+pub use keys::{Signatures, SimKeys, SimSigner};
 pub use liar::{Corrupt, Liar, Lie};
 pub use plan::{Climate, Plan, Trouble};
 pub use report::{Report, Summary};

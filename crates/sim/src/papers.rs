@@ -1,6 +1,7 @@
 //! What all runs share: who lies, who judges, what is written down, and that a panic is a violation like any other.
 
 use crate::adversary::Misconduct;
+use crate::keys::Signatures;
 use crate::oracle::{Cast, Counts, Jury, Trace, Violation};
 use crate::plan::Plan;
 use crate::report::Report;
@@ -68,6 +69,9 @@ impl Papers {
         result.answered = answered;
         let behind = self.behind(&seeded.world);
         result.counts.insert("replicas behind at the end".into(), behind);
+        if seeded.world.keys().signatures() == Signatures::Ed25519 {
+            result.counts.insert("runs with real signatures".into(), 1);
+        }
         for (name, count) in seeded.befallen() {
             result.counts.insert(format!("trouble: {name}"), *count);
         }

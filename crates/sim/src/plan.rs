@@ -6,6 +6,7 @@
 
 use crate::adversary::Misconduct;
 use crate::atlas::Harm;
+use crate::keys::Signatures;
 use crate::rng::{Chance, Rng};
 use crate::weather::Weather;
 use std::time::Duration;
@@ -156,6 +157,8 @@ pub struct Plan {
     pub most_records: Option<usize>,
     /// How many of the last events a report shows.
     pub trace: usize,
+    /// What signatures are; the seed's choice where nothing is said.
+    pub signatures: Option<Signatures>,
 }
 
 impl Default for Plan {
@@ -177,6 +180,7 @@ impl Default for Plan {
             heals: false,
             most_records: None,
             trace: 60,
+            signatures: None,
         }
     }
 }

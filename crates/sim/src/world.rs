@@ -20,7 +20,7 @@ use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
 use crate::host::{Flaw, Host, Rolls};
-use crate::keys::{Keyring, SimKeys, SimSigner};
+use crate::keys::{Keyring, Signatures, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
 use crate::rng::Rng;
@@ -309,7 +309,13 @@ impl<S: System> World<S> {
     /// Makes a world in which nobody has been started yet, so that observers and adversaries can be added first.
     #[must_use]
     pub fn asleep(system: S, shape: &Shape, seed: u64) -> Self {
-        let mut keys = SimKeys::new(seed);
+        Self::signing(system, shape, seed, Signatures::of(seed))
+    }
+
+    /// The same with signatures that no seed chooses.
+    #[must_use]
+    pub fn signing(system: S, shape: &Shape, seed: u64, signatures: Signatures) -> Self {
+        let mut keys = SimKeys::with(seed, signatures);
         let voting: Vec<SimSigner> = (0..shape.replicas).map(|_| keys.mint()).collect();
         let clients: Vec<SimSigner> =
             (0..shape.clients + shape.learners).map(|_| keys.mint()).collect();
@@ -335,6 +341,7 @@ impl<S: System> World<S> {
             ..Domain::default()
         };
         let membership = Rc::new(Membership::first(members, shape.model));
+        keys.expect(&membership);
         let setup = Setup {
             domain,
             membership,

@@ -3,6 +3,7 @@
 use super::{Heard, Held, Serving};
 use crate::adversary::Misconduct;
 use crate::event::{Event, Fact, NodeId};
+use crate::keys::Signatures;
 use crate::linear::Operation;
 use crate::oracle::{Copies, States};
 use crate::papers::{Papers, guarded, place_liars, shape};
@@ -79,7 +80,8 @@ impl<'a, S: Serving> Run<'a, S> {
         let mut rng = Rng::split(seed, "run", 0);
         let liars = place_liars(plan, &mut rng);
         let shape = shape(plan, plan.clients, &liars);
-        let world = World::asleep(system, &shape, seed);
+        let signatures = plan.signatures.unwrap_or_else(|| Signatures::of(seed));
+        let world = World::signing(system, &shape, seed, signatures);
         let climate = plan
             .climate
             .clone()
