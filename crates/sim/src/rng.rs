@@ -3,21 +3,7 @@
 //! Everything that happens by chance in a run is drawn from streams that are split from one seed by name, so that a
 //! draw more in one place does not change what all others see.
 
-/// A source of chance. Liars and schedulers draw from it, so that a run can be repeated.
-pub trait Chance {
-    /// A number below `bound`, which is at least 1.
-    fn below(&mut self, bound: u64) -> u64;
-
-    /// True that many times in a thousand.
-    fn per_mille(&mut self, times: u32) -> bool {
-        times > 0 && self.below(1000) < u64::from(times)
-    }
-
-    /// A number from `low` to `high`, both included.
-    fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.below(high.saturating_sub(low).saturating_add(1).max(1))
-    }
-}
+pub use testudo_contracts::Chance;
 
 /// One step of SplitMix64 (Steele, Lea and Flood 2014): also a good mixer of 64 bits.
 #[must_use]

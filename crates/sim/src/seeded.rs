@@ -111,8 +111,8 @@ pub struct Seeded<S: System> {
     /// Whether the network is timely although other trouble goes on.
     is_timely: bool,
     flaps: Vec<Flap>,
-    /// Per link, the number and the arrival of the last message that it has carried.
-    carried: BTreeMap<(NodeId, NodeId), (u64, Duration)>,
+    /// Per link that keeps its order, when the last message arrives that was sent on it.
+    carried: BTreeMap<(NodeId, NodeId), Duration>,
     /// Replicas that will crash between two effects.
     doomed: BTreeSet<NodeId>,
     /// What the adversary that picks deliveries holds.
@@ -195,7 +195,11 @@ impl<S: System> Seeded<S> {
         let bound = self.climate.weather.stabilises.map(|stabilises| stabilises.bound);
         match bound {
             Some(bound) => self.become_timely(bound),
-            None => self.settle(Weather::calm()),
+            None => {
+                // Channels that keep their order do so for ever.
+                let keeps_order = self.climate.weather.keeps_order;
+                self.settle(Weather { keeps_order, ..Weather::calm() });
+            }
         }
         self.world.heal();
         self.end_halts();

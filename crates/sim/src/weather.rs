@@ -194,13 +194,14 @@ impl Weather {
     #[must_use]
     pub fn timely(self, bound: Duration) -> Self {
         let latency = bound / 8;
-        let Self { flush, chore, doubled_per_mille, .. } = self;
+        let Self { flush, chore, doubled_per_mille, keeps_order, .. } = self;
         Self {
             latency,
             // Even draws go up to twice the mean.
             jitter: (bound - latency) / 2,
             spread: Spread::Even,
             doubled_per_mille,
+            keeps_order,
             flush,
             chore,
             ..Self::calm()
@@ -285,7 +286,7 @@ mod tests {
     fn each_shape_is_its_own() {
         let millis = Duration::from_millis;
         let share = |all: &[Duration], from: Duration, to: Duration| {
-            all.iter().filter(|one| (from..to).contains(one)).count() * 1_000 / all.len()
+            all.iter().filter(|one| (from..to).contains(*one)).count() * 1_000 / all.len()
         };
         let middle = (millis(1) / 2, millis(3) / 2);
         let (hump, even) = (of(Spread::Hump), of(Spread::Even));

@@ -11,9 +11,11 @@ pub(super) fn fact_line(fact: &Fact) -> String {
         Fact::Applied { slot, request, result } => {
             format!("applied {request:?} in {slot:?}: {result:?}")
         }
+        Fact::Repeated { slot, request } => format!("repeats {request:?} in {slot:?}"),
         Fact::Committed(slot) => format!("committed {slot:?}"),
         Fact::RolledBack(slot) => format!("rolled back to {slot:?}"),
         Fact::Wrong(slot) => format!("is wrong in {slot:?}"),
+        Fact::Halted(slot) => format!("halts at {slot:?}"),
         Fact::Restored(slot) => format!("restored {slot:?}"),
         Fact::Checkpoint { slot, state } => format!("checkpoint {slot:?} {state:?}"),
         Fact::Epoch(epoch, returned) => format!("begins {epoch:?}, {returned} have come back"),

@@ -50,7 +50,7 @@ impl<S: System> Seeded<S> {
         let link = (letter.from, letter.to);
         if weather.keeps_order {
             let now = self.world.now();
-            let (_, last) = self.carried.entry(link).or_default();
+            let last = self.carried.entry(link).or_default();
             *last = (*last).max(now + after);
             after = *last - now;
         }
@@ -66,16 +66,8 @@ impl<S: System> Seeded<S> {
 
     /// A message is delivered.
     pub(super) fn hand_over(&mut self, number: u64) {
-        if let Some(letter) = self.world.letter(number).copied()
-            && letter.from != letter.to
-            && !self.is_calm
-        {
-            let (last, _) = self.carried.entry((letter.from, letter.to)).or_default();
-            let is_overtaken = *last > number;
-            *last = (*last).max(number);
-            if is_overtaken {
-                self.count("messages overtaken");
-            }
+        let is_counted = !self.is_calm && !self.world.is_own(number);
+        if is_counted {
             let weather = self.climate.weather;
             if weather.slowest_link >= SLOW && weather.pace(self.link(number)) >= SLOW {
                 self.count("slow links");
@@ -166,7 +158,9 @@ impl<S: System> Seeded<S> {
         let latest = self.world.now() + bound;
         for Reverse((due, sequence, act)) in std::mem::take(&mut self.queue) {
             let is_late = due > latest && matches!(act, Act::Deliver(_));
-            let due = if is_late {
+            let due = if is_late && self.climate.weather.keeps_order {
+                latest
+            } else if is_late {
                 let early = Duration::from_nanos(self.odds.below(bound.as_nanos() as u64 + 1));
                 latest - early
             } else {
@@ -174,6 +168,7 @@ impl<S: System> Seeded<S> {
             };
             self.queue.push(Reverse((due, sequence, act)));
         }
+        self.carried.values_mut().for_each(|last| *last = (*last).min(latest));
         self.world.note(&Event::Timely(bound));
     }
 
@@ -182,7 +177,6 @@ impl<S: System> Seeded<S> {
         self.climate.weather = weather;
         self.partition += 1;
         self.flaps.clear();
-        self.carried.clear();
         self.world.heal();
         self.let_go();
     }
