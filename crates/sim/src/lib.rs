@@ -3,7 +3,8 @@
 //! Protocols are deterministic automata, so a whole cluster with its network, disks, clocks and liars fits into one
 //! thread, and a run into one number. Read in this order: [`world`] (what there is, and what may happen), [`event`]
 //! (what is seen of it), [`atlas`] (what may befall a replica, and what is promised all the same), [`seeded`] (who
-//! decides what happens next), [`adversary`] and [`liar`] (who lies, and how),
+//! decides what happens next), [`weather`] (what the network is like), [`lateness`] (whether it kept its bound),
+//! [`adversary`], [`liar`] and [`conspiracy`] (who lies, and how),
 //! [`upstream`] (who lies to learners), [`workload`] (what is asked of a service, and who judges its answers).
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod adversary;
 pub mod atlas;
 pub mod bare;
 pub mod conformance;
+pub mod conspiracy;
 pub mod disk;
 pub mod either;
 pub mod event;

@@ -4,7 +4,7 @@ use crate::adversary::Misconduct;
 use crate::keys::Signatures;
 use crate::oracle::{Cast, Counts, Jury, Trace, Violation};
 use crate::plan::Plan;
-use crate::report::Report;
+use crate::report::{Report, twisted};
 use crate::rng::{Chance, Rng};
 use crate::seeded::Seeded;
 use crate::world::{Shape, System, World};
@@ -71,6 +71,9 @@ impl Papers {
         result.counts.insert("replicas behind at the end".into(), behind);
         if seeded.world.keys().signatures() == Signatures::Ed25519 {
             result.counts.insert("runs with real signatures".into(), 1);
+        }
+        for ((protocol, kind), count) in seeded.world.twisted() {
+            result.counts.insert(twisted(*protocol, kind), *count);
         }
         for (name, count) in seeded.befallen() {
             result.counts.insert(format!("trouble: {name}"), *count);

@@ -18,6 +18,7 @@ mod work;
 use self::halt::Doom;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
+use crate::conspiracy::{Plot, Proposes};
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
 use crate::host::{Flaw, Host, Rolls};
 use crate::keys::{Keyring, Signatures, SimKeys, SimSigner};
@@ -30,7 +31,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{
     ClusterId, Context, Domain, Evidence, FaultModel, GroupId, Incarnation, Member, Membership,
-    Message, Peer, Protocol, PublicKey, Rejection, ReplicaId, Signed, Verified,
+    Message, Peer, Protocol, ProtocolId, PublicKey, Rejection, ReplicaId, Signed, Verified,
 };
 
 /// The automata of one protocol and how their outputs are read.
@@ -129,6 +130,11 @@ pub trait System: Sized {
     /// What is wrong with its driver: a mutant that oracles must convict.
     fn flaw(&self) -> Option<Flaw> {
         None
+    }
+
+    /// By which digest votes name what a message of this system proposes, for liars that vote for what they made up.
+    fn proposes(&self) -> Proposes<Self::Message> {
+        |_| None
     }
 
     /// How liars change this system's messages.
@@ -291,6 +297,10 @@ pub struct World<S: System> {
     rng: Rng,
     /// What work costs; none where nothing does.
     load: Option<Load>,
+    /// How often liars said something else, by what kind of message it was about.
+    twisted: BTreeMap<(ProtocolId, &'static str), u64>,
+    /// What liars share that conspire.
+    plot: Option<Rc<RefCell<Plot<S::Message>>>>,
     /// Nodes that do not run for a while, with what has come due meanwhile.
     paused: BTreeMap<NodeId, Vec<Pending>>,
     /// Nodes that crash when they have given out so much more.
@@ -372,6 +382,8 @@ impl<S: System> World<S> {
             observers: Vec::new(),
             rng: Rng::split(seed, "adversary", 0),
             load: None,
+            twisted: BTreeMap::new(),
+            plot: None,
             paused: BTreeMap::new(),
             doomed: BTreeMap::new(),
         };
@@ -424,6 +436,12 @@ impl<S: System> World<S> {
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// How often liars said something else than they should, of the same kind, by protocol and kind of message.
+    #[must_use]
+    pub const fn twisted(&self) -> &BTreeMap<(ProtocolId, &'static str), u64> {
+        &self.twisted
     }
 
     /// All nodes: replicas, clients, second copies of twins.

@@ -2,6 +2,7 @@
 
 use super::{Body, Packet, Pending, System, World, each_host};
 use crate::adversary::{Adversary, Misconduct, Saying};
+use crate::conspiracy::{Conspirator, Plot};
 use crate::event::{Event, Loss, NodeId};
 use std::time::Duration;
 use testudo_core::Peer;
@@ -166,9 +167,16 @@ impl<S: System> World<S> {
         self.nodes[node.index()].is_correct = false;
     }
 
-    /// From now on a node misbehaves like that. Twins are part of the world's [`super::Shape`] and not made here.
+    /// From now on a node misbehaves like that. Twins are part of the world's [`super::Shape`] and not made here. All that
+    /// conspire share one plot, and do what the first of them is up to.
     pub fn corrupt(&mut self, node: NodeId, misconduct: Misconduct) {
         let me = self.peer(node);
+        if let Misconduct::Conspire(scheme) = misconduct {
+            let plot = self.plot.get_or_insert_with(|| Plot::new(scheme));
+            let (tamper, proposes) = (self.system.tamper(), self.system.proposes());
+            let conspirator = Conspirator::join(me, plot, tamper, proposes);
+            return self.corrupt_by(node, Box::new(conspirator));
+        }
         if let Some(adversary) = self.system.adversary(misconduct, me) {
             self.corrupt_by(node, adversary);
         }

@@ -55,6 +55,10 @@ impl<S: System> World<S> {
         self.nodes[node.index()].adversary = Some(adversary);
         if !is_truth(&sayings, to, message) {
             self.record(&Event::Lied(node, name));
+            if twists(&sayings, message) {
+                let kind = (message.protocol(), message.name());
+                *self.twisted.entry(kind).or_default() += 1;
+            }
         }
         for saying in sayings {
             self.say_falsely_in(node, saying, place);
@@ -233,18 +237,31 @@ fn foreign_frame<M: Message>(from: NodeId, signed: Signed<M>) -> Rc<Frame<M>> {
     Rc::new(Frame { signed, letter, verified: RefCell::new(None), checks: Cell::new(0) })
 }
 
+fn body_of<M: Message>(message: &M) -> Vec<u8> {
+    let mut body = Vec::new();
+    message.encode_body(&mut body);
+    body
+}
+
+/// Whether a faulty node says something of the same kind that its automaton did not want to say.
+fn twists<M: Message>(sayings: &[Saying<M>], message: &M) -> bool {
+    let truth = body_of(message);
+    sayings.iter().any(|saying| match &saying.words {
+        Words::Own(said) => {
+            let is_alike = said.protocol() == message.protocol() && said.kind() == message.kind();
+            is_alike && body_of(said) != truth
+        }
+        _ => false,
+    })
+}
+
 /// Whether what a faulty node says is exactly what its automaton wanted to say.
 fn is_truth<M: Message>(sayings: &[Saying<M>], to: Peer, message: &M) -> bool {
     let [Saying { to: receiver, words: Words::Own(said), after }] = sayings else { return false };
-    let body = |message: &M| {
-        let mut body = Vec::new();
-        message.encode_body(&mut body);
-        body
-    };
     *receiver == to
         && after.is_zero()
         && said.kind() == message.kind()
-        && body(said) == body(message)
+        && body_of(said) == body_of(message)
 }
 
 impl<M: Message> Frame<M> {
