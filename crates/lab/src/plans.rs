@@ -5,6 +5,7 @@
 //! limited to some faults is another rota: whatever else goes wrong in its plans is left out, and so is a plan of which
 //! nothing would be left.
 
+mod beyond;
 mod harms;
 mod liars;
 
@@ -48,6 +49,16 @@ impl Rota {
         Self { series, limits: None }
     }
 
+    /// One replica too many lies, or has come to harm.
+    #[must_use]
+    pub fn beyond() -> Self {
+        let series = vec![
+            Series { name: LIARS, plans: beyond::liars() },
+            Series { name: HARMS, plans: beyond::harms() },
+        ];
+        Self { series, limits: None }
+    }
+
     /// One of its own making.
     #[must_use]
     pub const fn new(series: Vec<Series>) -> Self {
@@ -58,6 +69,9 @@ impl Rota {
     /// fault there is one plan, in which nothing goes wrong.
     #[must_use]
     pub fn limited_to(self, faults: &BTreeSet<Fault>) -> Self {
+        if self.faults().is_subset(faults) {
+            return self;
+        }
         let mut series = self.series;
         for one in &mut series {
             let mut seen = BTreeSet::new();

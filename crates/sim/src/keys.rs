@@ -51,7 +51,8 @@ impl Secret {
 #[derive(Clone)]
 pub struct SimKeys {
     rng: Rng,
-    secrets: BTreeMap<PublicKey, Rc<Secret>>,
+    /// All forks of a world have the same.
+    secrets: Rc<BTreeMap<PublicKey, Rc<Secret>>>,
     /// Production's verifier, where signatures are production's.
     verifier: Option<Rc<Ed25519Verifier>>,
 }
@@ -77,7 +78,7 @@ impl SimKeys {
             Signatures::Hashed => None,
             Signatures::Ed25519 => Some(Rc::new(Ed25519Verifier::new([]))),
         };
-        Self { rng, secrets: BTreeMap::new(), verifier }
+        Self { rng, secrets: Rc::default(), verifier }
     }
 
     /// What signatures are.
@@ -100,7 +101,7 @@ impl SimKeys {
             (PublicKey(Digest::of(&bytes).0), Secret::Word(word))
         };
         let secret = Rc::new(secret);
-        self.secrets.insert(public, secret.clone());
+        Rc::make_mut(&mut self.secrets).insert(public, secret.clone());
         SimSigner { public, secret }
     }
 
@@ -203,6 +204,12 @@ impl Purse {
     /// The key that it would come back under.
     pub(crate) fn candidate(&self) -> Option<PublicKey> {
         self.candidate.as_ref().map(SimSigner::public)
+    }
+
+    /// How many keys were made here, and whether there is a candidate. Which keys those are follows from how many the node
+    /// has not made yet: it makes them in a fixed order.
+    pub(crate) fn counts(&self) -> (usize, bool) {
+        (self.made.len(), self.candidate.is_some())
     }
 
     /// The candidate's signature.

@@ -269,6 +269,10 @@ where
         format!("votes {}, {:?}", votes(replica.order()), replica.status())
     }
 
+    fn show(&self, message: &Self::Message) -> String {
+        self.show_message(message)
+    }
+
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
         let Some(rot) = self.rots.get(&node) else { return false };
         rot.spoil(draw);

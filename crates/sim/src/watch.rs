@@ -14,21 +14,26 @@ pub struct Watch {
     offset: i64,
     /// Millionths that it runs too fast.
     rate: i32,
-    /// True time at which offset or rate were set last.
+    /// True time at which offset or rate were set last. Invariant: zero where it does not matter, as the rate is right.
     since: Time,
 }
 
 impl Watch {
     /// Sets it that many milliseconds off.
     pub(crate) const fn set(&mut self, offset: i64, now: Time) {
-        (self.offset, self.since) = (offset, now);
+        self.offset = offset;
+        self.begin(now);
     }
 
     /// From now on it runs that many millionths too fast; below zero, too slowly. It never runs backwards.
     pub(crate) fn pace(&mut self, rate: i32, now: Time) {
         self.offset = self.error(now);
-        self.since = now;
         self.rate = rate.clamp(-900_000, 9_000_000);
+        self.begin(now);
+    }
+
+    const fn begin(&mut self, now: Time) {
+        self.since = if self.rate == 0 { Time(0) } else { now };
     }
 
     /// Millionths that it runs too fast.

@@ -8,6 +8,7 @@
 mod cast;
 mod fault;
 mod flawed;
+mod fork;
 mod halt;
 mod harm;
 mod speak;
@@ -25,6 +26,9 @@ use crate::keys::{Keyring, Signatures, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
 use crate::rng::Rng;
+use crate::script::compact;
+use crate::shared::Shared;
+use crate::step::{Ordinals, Recording};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -114,6 +118,11 @@ pub trait System: Sized {
         format!("{:?}", self.condition(replica))
     }
 
+    /// A message's fields, without its name, for people.
+    fn show(&self, message: &Self::Message) -> String {
+        compact(&format!("{message:?}"))
+    }
+
     /// Has a value in a replica's memory become another one soon; a number says which. False where a system has no
     /// state to spoil.
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
@@ -135,6 +144,30 @@ pub trait System: Sized {
     /// By which digest votes name what a message of this system proposes, for liars that vote for what they made up.
     fn proposes(&self) -> Proposes<Self::Message> {
         |_| None
+    }
+
+    /// What a client is asked for by the operation in these bytes, whose answer is known by the ticket; none where a
+    /// system's clients take no operations.
+    fn asked(
+        &mut self,
+        client: usize,
+        ticket: u64,
+        operation: &[u8],
+    ) -> Option<<Self::Client as Protocol>::Input> {
+        let _ = (client, ticket, operation);
+        None
+    }
+
+    /// How an input from the layer above a replica is written down, where a system can.
+    fn write_input(&self, input: &<Self::Replica as Protocol>::Input) -> Option<Vec<u8>> {
+        let _ = input;
+        None
+    }
+
+    /// The input from the layer above a replica that was written down like this.
+    fn read_input(&self, bytes: &[u8]) -> Option<<Self::Replica as Protocol>::Input> {
+        let _ = bytes;
+        None
     }
 
     /// How liars change this system's messages.
@@ -177,6 +210,8 @@ pub struct Shape {
     pub model: FaultModel,
     /// Replicas that are run as twins: two copies under one identity.
     pub twins: Vec<ReplicaId>,
+    /// What signatures are; the seed's choice where nothing is said.
+    pub signatures: Option<Signatures>,
 }
 
 impl Shape {
@@ -189,6 +224,7 @@ impl Shape {
             learners: 0,
             model: FaultModel::byzantine(f),
             twins: Vec::new(),
+            signatures: None,
         }
     }
 }
@@ -240,6 +276,8 @@ pub(crate) struct Packet<M> {
     pub(crate) letter: Letter,
     /// One's own word to oneself: verified by sealing, and never lost.
     pub(crate) own: Option<Verified<M>>,
+    /// Whether the network made it, and which of its kind on its link it is.
+    pub(crate) ordinal: (bool, u32),
 }
 
 /// Something that a step started and that a scheduler has to let happen.
@@ -276,7 +314,7 @@ pub struct World<S: System> {
     now: Duration,
     /// Milliseconds since the Unix epoch at the start.
     began: u64,
-    nodes: Vec<Node<S>>,
+    nodes: Vec<Shared<Node<S>>>,
     lives: Vec<u32>,
     /// Replicas that have found their state wrong, and have no other yet.
     wrong: BTreeSet<NodeId>,
@@ -305,6 +343,10 @@ pub struct World<S: System> {
     paused: BTreeMap<NodeId, Vec<Pending>>,
     /// Nodes that crash when they have given out so much more.
     doomed: BTreeMap<NodeId, Doom>,
+    /// What names messages.
+    ordinals: Ordinals,
+    /// The steps that are taken down, where somebody wants them.
+    recording: Option<Box<Recording>>,
 }
 
 impl<S: System> World<S> {
@@ -319,12 +361,7 @@ impl<S: System> World<S> {
     /// Makes a world in which nobody has been started yet, so that observers and adversaries can be added first.
     #[must_use]
     pub fn asleep(system: S, shape: &Shape, seed: u64) -> Self {
-        Self::signing(system, shape, seed, Signatures::of(seed))
-    }
-
-    /// The same with signatures that no seed chooses.
-    #[must_use]
-    pub fn signing(system: S, shape: &Shape, seed: u64, signatures: Signatures) -> Self {
+        let signatures = shape.signatures.unwrap_or_else(|| Signatures::of(seed));
         let mut keys = SimKeys::with(seed, signatures);
         let voting: Vec<SimSigner> = (0..shape.replicas).map(|_| keys.mint()).collect();
         let clients: Vec<SimSigner> =
@@ -386,6 +423,8 @@ impl<S: System> World<S> {
             plot: None,
             paused: BTreeMap::new(),
             doomed: BTreeMap::new(),
+            ordinals: Ordinals::default(),
+            recording: None,
         };
         world.populate(&rings, &clients, &shape.twins, seed);
         world
@@ -445,7 +484,7 @@ impl<S: System> World<S> {
     }
 
     /// All nodes: replicas, clients, second copies of twins.
-    pub fn all(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<S> {
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = NodeId> + ExactSizeIterator + use<S> {
         (0..self.nodes.len()).map(|index| NodeId(index as u16))
     }
 
@@ -512,17 +551,42 @@ impl<S: System> World<S> {
     /// with a prime.
     #[must_use]
     pub fn name(&self, node: NodeId) -> String {
-        match &self.nodes[node.index()].body {
-            Body::Client(index, _) if self.setup.is_learner(*index) => {
-                format!("l{}", index + 1 + self.setup.learners - self.setup.clients.len())
-            }
-            Body::Client(index, _) => format!("c{}", index + 1),
-            Body::Replica(host) => {
-                let id = host.peer.replica().unwrap_or_default();
-                let prime = if self.nodes[node.index()].side == Some(true) { "'" } else { "" };
-                format!("{id}{prime}")
-            }
+        self.who(node).to_string()
+    }
+
+    pub(crate) fn body(&self, node: NodeId) -> &Body<S> {
+        &self.nodes[node.index()].body
+    }
+
+    /// Whether it is the second copy of a twin.
+    pub(crate) fn is_second_copy(&self, node: NodeId) -> bool {
+        self.nodes[node.index()].side == Some(true)
+    }
+
+    /// The index of a client by its node.
+    pub(crate) fn client_index(&self, node: NodeId) -> Option<usize> {
+        match self.body(node) {
+            Body::Client(index, _) => Some(*index),
+            Body::Replica(_) => None,
         }
+    }
+
+    /// Whether something of that number goes on in a node's background.
+    pub(crate) fn is_at_work(&self, node: NodeId, number: u64) -> bool {
+        each_host!(self.body(node), host => host.chore_name(number).is_some())
+    }
+
+    /// Whether the network made a message under way, and which of its kind on its link it is.
+    pub(crate) fn ordinal(&self, number: u64) -> Option<(bool, u32)> {
+        self.wire.get(&number).map(|packet| packet.ordinal)
+    }
+
+    pub(crate) const fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    pub(crate) const fn recording_mut(&mut self) -> &mut Option<Box<Recording>> {
+        &mut self.recording
     }
 
     /// What has been started since the last call.

@@ -192,8 +192,8 @@ fn twins_split_the_cluster() {
 #[test]
 fn a_spoilt_signature_is_refused_whatever_signatures_are() {
     for signatures in [Signatures::Hashed, Signatures::Ed25519] {
-        let shape = Shape::byzantine(1, 1);
-        let mut world = World::signing(Register::default(), &shape, 1, signatures);
+        let shape = Shape { signatures: Some(signatures), ..Shape::byzantine(1, 1) };
+        let mut world = World::asleep(Register::default(), &shape, 1);
         let refused = Rc::new(RefCell::new(Refused(Vec::new())));
         world.watch(refused.clone());
         world.start_all();

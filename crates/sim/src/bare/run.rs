@@ -3,7 +3,6 @@
 use super::{Bare, Told, request};
 use crate::conformance::Seeds;
 use crate::event::{Event, Fact, NodeId};
-use crate::keys::Signatures;
 use crate::papers::{Papers, guarded, place_liars, shape};
 use crate::plan::{Climate, Plan};
 use crate::report::{Report, Summary};
@@ -98,8 +97,7 @@ where
             .clone()
             .unwrap_or_else(|| Climate::drawn(&plan.troubles, &mut Rng::split(seed, "climate", 0)));
         let interval = system.interval();
-        let signatures = plan.signatures.unwrap_or_else(|| Signatures::of(seed));
-        let world = World::signing(system, &plan_shape, seed, signatures);
+        let world = World::asleep(system, &plan_shape, seed);
         let mut seeded = Seeded::new(world, seed, climate, plan.f, plan.beyond);
         for (id, liar) in liars {
             seeded.corrupt(NodeId(id.0), liar);

@@ -33,6 +33,7 @@ use super::names::Names;
 use super::show::compact;
 use super::words::{duration, liar, no_option, number};
 use crate::adversary::{Misconduct, Saying, Words};
+use crate::diagram::{Film, Reel};
 use crate::event::{Event, Letter, Loss, NodeId};
 use crate::world::{Observer, Pending, Shape, System, World};
 use std::cell::RefCell;
@@ -117,6 +118,7 @@ pub struct Stage<S: Scripted, F> {
     /// Whether time passes, and timers run out by themselves.
     pub(super) is_passing: bool,
     pub(super) printed: Vec<String>,
+    film: Option<Reel>,
 }
 
 /// Beyond this many steps of one command something goes round in circles.
@@ -140,7 +142,13 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             is_quiet: false,
             is_passing: false,
             printed: Vec::new(),
+            film: None,
         }
+    }
+
+    /// From the next `cluster` command on, what happens is filmed.
+    pub fn film(&mut self, film: Reel) {
+        self.film = Some(film);
     }
 
     /// Carries out one command and gives back what it printed. A command that makes no sense prints why.
@@ -228,6 +236,9 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         for _ in 0..MOST {
             self.print_events();
             let Some(world) = self.world.as_mut() else { return Ok(()) };
+            if let Some(film) = &self.film {
+                film.borrow_mut().look(world);
+            }
             for item in world.take_pending() {
                 match item {
                     Pending::Timer(node, number, after) => {
@@ -287,6 +298,9 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         }
         if let Some(upstream) = upstream {
             world.load_learners(upstream);
+        }
+        if let Some(film) = &self.film {
+            Film::roll(film, &mut world);
         }
         self.world = Some(world);
         self.act(World::start_all)

@@ -4,7 +4,7 @@ use crate::adversary::Misconduct;
 use crate::event::{Fact, NodeId};
 use std::time::Duration;
 
-pub(super) fn fact_line(fact: &Fact) -> String {
+pub(crate) fn fact_line(fact: &Fact) -> String {
     match fact {
         Fact::Executed { slot, batch, is_final: true } => format!("executed {slot:?} {batch:?}"),
         Fact::Executed { slot, batch, .. } => format!("executed {slot:?} {batch:?} for now"),

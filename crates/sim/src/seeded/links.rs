@@ -1,7 +1,7 @@
 //! What befalls links: partial partitions, flapping, messages that overtake others; and the moment at which it ends.
 
 use super::{Act, Seeded};
-use crate::event::{Event, NodeId};
+use crate::event::NodeId;
 use crate::lateness::{Bound, Lateness};
 use crate::oracle::Cast;
 use crate::rng::Chance;
@@ -169,7 +169,7 @@ impl<S: System> Seeded<S> {
             self.queue.push(Reverse((due, sequence, act)));
         }
         self.carried.values_mut().for_each(|last| *last = (*last).min(latest));
-        self.world.note(&Event::Timely(bound));
+        self.world.become_timely(bound);
     }
 
     /// From now on the weather is this, and nobody is cut off.

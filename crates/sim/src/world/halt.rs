@@ -2,6 +2,7 @@
 
 use super::{Pending, System, World};
 use crate::event::{Event, NodeId};
+use crate::step::Step;
 
 /// When a node is to crash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,6 +20,7 @@ impl<S: System> World<S> {
         if !self.is_up(node) || self.is_paused(node) {
             return false;
         }
+        self.take_down(|world| Some(Step::Pause(world.who(node))));
         self.paused.insert(node, Vec::new());
         self.record(&Event::Paused(node));
         true
@@ -28,7 +30,10 @@ impl<S: System> World<S> {
     /// its timers come first if that is wanted. False if it is not paused.
     pub fn resume(&mut self, node: NodeId, timers_first: bool) -> bool {
         let Some(mut waiting) = self.paused.remove(&node) else { return false };
+        self.take_down(|world| Some(Step::Resume(world.who(node), timers_first)));
         self.record(&Event::Resumed(node));
+        // What happens now is part of this step.
+        let recording = self.recording.take();
         if timers_first {
             waiting.sort_by_key(|due| !matches!(due, Pending::Timer(..)));
         }
@@ -41,6 +46,7 @@ impl<S: System> World<S> {
                 Pending::Serve(node, _) => self.serve(node),
             }
         }
+        self.recording = recording;
         true
     }
 
@@ -63,14 +69,19 @@ impl<S: System> World<S> {
     pub fn doom(&mut self, node: NodeId, left: u32, keep: usize) -> bool {
         let is_up = self.is_up(node);
         if is_up {
+            self.take_down(|world| Some(Step::Doom(world.who(node), left, keep)));
             self.doomed.insert(node, Doom { left, keep });
         }
         is_up
     }
 
-    /// A node will not crash between two effects after all.
-    pub fn spare(&mut self, node: NodeId) {
-        self.doomed.remove(&node);
+    /// A node will not crash between two effects after all. False if it would not have anyway.
+    pub fn spare(&mut self, node: NodeId) -> bool {
+        let was_doomed = self.doomed.remove(&node).is_some();
+        if was_doomed {
+            self.take_down(|world| Some(Step::Spare(world.who(node))));
+        }
+        was_doomed
     }
 
     /// Whether a node is going to crash between two effects.

@@ -4,6 +4,7 @@ use super::work::Counting;
 use super::{Body, Packet, Pending, System, World, each_host};
 use crate::event::{Event, Fact, Loss, NodeId};
 use crate::host::{Emission, Emissions, Finished, Flaw, Place};
+use crate::step::Step;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,6 +43,7 @@ impl<S: System> World<S> {
     /// down or cut off, and
     /// waits where its receiver is paused.
     pub fn deliver(&mut self, number: u64) -> bool {
+        self.take_down(|world| world.parcel(number).map(Step::Deliver));
         let to = self.letter(number).map(|letter| letter.to);
         if to.is_some_and(|to| self.waits(to, Pending::Packet(number, Duration::ZERO))) {
             return false;
@@ -124,6 +126,10 @@ impl<S: System> World<S> {
 
     /// A timer runs out. False if it was stopped or set anew meanwhile.
     pub fn fire(&mut self, node: NodeId, number: u64) -> bool {
+        self.take_down(|world| {
+            let name = each_host!(world.body(node), host => host.timer_name(number))?;
+            Some(Step::Fire(world.who(node), name.into()))
+        });
         if self.waits(node, Pending::Timer(node, number, Duration::ZERO)) {
             return false;
         }
@@ -157,6 +163,7 @@ impl<S: System> World<S> {
         if self.lives[node.index()] != life || !self.is_up(node) {
             return;
         }
+        self.take_down(|world| Some(Step::Flush(world.who(node))));
         if self.waits(node, Pending::Flush(node, life, mark)) {
             return;
         }
@@ -167,6 +174,10 @@ impl<S: System> World<S> {
 
     /// Something in the background is through, unless the node crashed meanwhile.
     pub fn finish(&mut self, node: NodeId, number: u64) {
+        self.take_down(|world| {
+            let chore = each_host!(world.body(node), host => host.chore_name(number))?;
+            Some(Step::Finish(world.who(node), chore))
+        });
         if self.waits(node, Pending::Chore(node, number)) {
             return;
         }
@@ -193,6 +204,9 @@ impl<S: System> World<S> {
 
     /// The layer above asks a replica for something.
     pub fn ask_replica(&mut self, node: NodeId, input: <S::Replica as Protocol>::Input) {
+        self.take_down(|world| {
+            Some(Step::Input(world.who(node), world.system.write_input(&input)?))
+        });
         assert!(!self.is_paused(node), "what asks a paused node is paused with it");
         let now = self.time();
         let Body::Replica(host) = &mut self.nodes[node.index()].body else { return };
