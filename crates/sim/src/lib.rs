@@ -39,6 +39,7 @@ pub mod script;
 pub mod seeded;
 pub mod service;
 mod shared;
+pub mod shrink;
 pub mod step;
 pub mod upstream;
 pub mod watch;

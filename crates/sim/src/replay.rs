@@ -135,6 +135,7 @@ struct Player<'a, S: Serving> {
 impl<'a, S: Serving> Player<'a, S> {
     fn new(system: S, run: &'a Replay<Ask<S>>, tape: &Tape, papers: Papers) -> Self {
         let mut world = World::asleep(system, &run.shape, run.seed);
+        world.index_messages();
         for (step, _) in tape.steps().iter().filter(|(step, _)| is_casting(step)) {
             world.apply(step);
         }

@@ -287,6 +287,10 @@ where
         K::convicts(evidence, context)
     }
 
+    fn asked(&mut self, client: usize, ticket: u64, operation: &[u8]) -> Option<Asked> {
+        Some(self.submit(client, ticket, operation.to_vec()))
+    }
+
     fn flaw(&self) -> Option<Flaw> {
         self.flaw
     }
@@ -405,6 +409,14 @@ where
         } else {
             Either::One(ClientInput::Submit { ticket, operation })
         })
+    }
+
+    fn read_operation(&self, words: &[&str]) -> Result<Vec<u8>, String> {
+        W::parse(words)
+    }
+
+    fn show_operation(&self, operation: &[u8]) -> Option<String> {
+        Some(W::show(operation))
     }
 
     fn show_answer(&mut self, client: usize, output: Told) -> Option<String> {

@@ -16,6 +16,7 @@ mod text;
 pub use haste::{Haste, Started};
 pub(crate) use naming::Ordinals;
 pub(crate) use recording::{Recording, cause};
+pub(crate) use text::{numbered, read_bytes, read_duration};
 
 use crate::adversary::Misconduct;
 use std::borrow::Cow;

@@ -581,6 +581,14 @@ impl<S: System> World<S> {
         self.wire.get(&number).map(|packet| packet.ordinal)
     }
 
+    pub(crate) const fn ordinals(&self) -> &Ordinals {
+        &self.ordinals
+    }
+
+    pub(crate) const fn ordinals_mut(&mut self) -> &mut Ordinals {
+        &mut self.ordinals
+    }
+
     pub(crate) const fn is_recording(&self) -> bool {
         self.recording.is_some()
     }

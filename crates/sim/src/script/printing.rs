@@ -93,7 +93,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             }
             Event::Duplicated(letter) => self.letter("⇉", letter),
             Event::Fired(node, timer) => format!("{} timer {timer}", self.name(*node)),
-            Event::Flushed(node, writes) if self.holds_disk => {
+            Event::Flushed(node, writes) if !self.haste.flushes => {
                 format!("{} flushed {writes}", self.name(*node))
             }
             Event::Crashed { node, writes, held } => {

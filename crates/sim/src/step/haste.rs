@@ -32,6 +32,8 @@ impl Haste {
 pub struct Started {
     /// Timers: when they run out, and which. Some may have been stopped.
     pub timers: BTreeSet<(Duration, NodeId, u64)>,
+    /// What nodes say to themselves.
+    words: VecDeque<u64>,
     /// Flushes: node, its life, mark.
     flushes: VecDeque<(NodeId, u32, u64)>,
     /// Work in the background: node, number.
@@ -50,6 +52,7 @@ impl Started {
                 Pending::Flush(node, life, mark) => self.flushes.push_back((node, life, mark)),
                 Pending::Chore(node, number) => self.work.push_back((node, number)),
                 // Messages arrive when somebody delivers them; processors are looked at when somebody says so.
+                Pending::Packet(number, _) if world.is_own(number) => self.words.push_back(number),
                 Pending::Packet(..) | Pending::Serve(..) => {}
             }
         }
@@ -60,10 +63,12 @@ impl Started {
             world.finish(node, number);
             is_done = true;
         }
-        let own = world.letters().find(|letter| letter.from == letter.to);
-        if let Some(number) = own.map(|letter| letter.number).filter(|_| haste.words) {
-            world.deliver(number);
-            return true;
+        while haste.words
+            && let Some(number) = self.words.pop_front()
+        {
+            if world.deliver(number) {
+                return true;
+            }
         }
         if haste.flushes
             && let Some((node, life, mark)) = self.flushes.pop_front()
@@ -77,6 +82,7 @@ impl Started {
     /// Forgets of a node what ended when it stopped, and of all nodes what is over.
     pub fn forget<S: System>(&mut self, world: &World<S>) {
         self.flushes.retain(|(node, life, _)| world.is_up(*node) && world.life(*node) == *life);
+        self.words.retain(|number| world.is_own(*number));
         self.work.retain(|(node, number)| world.is_at_work(*node, *number));
     }
 }

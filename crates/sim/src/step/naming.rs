@@ -1,8 +1,10 @@
 //! What things are called, and what bears a name.
 
 use super::{Parcel, Who};
-use crate::event::NodeId;
+use crate::event::{Letter, NodeId};
 use crate::world::{Body, System, World, each_host};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use testudo_core::Peer;
 
 /// How many messages of each kind have been put on each link.
@@ -10,7 +12,12 @@ use testudo_core::Peer;
 pub(crate) struct Ordinals {
     /// By sender, then by receiver: kinds, and how many messages and copies of them there were.
     links: Vec<Vec<Vec<(&'static str, u32, u32)>>>,
+    /// The numbers of messages by their names, where many are looked for: also of those that are under way no more.
+    index: Option<BTreeMap<Place, u64>>,
 }
+
+/// A message by its link, its kind, and which of that kind it is.
+type Place = (NodeId, NodeId, Cow<'static, str>, bool, u32);
 
 impl Ordinals {
     /// The number of the next message of a kind on a link, counted from 1; or of the next copy of one.
@@ -31,6 +38,14 @@ impl Ordinals {
         let count = if is_copy { copies } else { messages };
         *count += 1;
         *count
+    }
+
+    /// A message is put on its link.
+    pub(crate) fn posts(&mut self, letter: &Letter, (is_copy, ordinal): (bool, u32)) {
+        if let Some(index) = &mut self.index {
+            let place = (letter.from, letter.to, letter.name.into(), is_copy, ordinal);
+            index.insert(place, letter.number);
+        }
     }
 }
 
@@ -91,10 +106,20 @@ impl<S: System> World<S> {
         Some(Parcel { from, to, kind: letter.name.into(), is_copy, ordinal })
     }
 
+    /// From now on messages are found by their names without looking through all.
+    pub(crate) fn index_messages(&mut self) {
+        self.ordinals_mut().index = Some(BTreeMap::new());
+    }
+
     /// The number of the message of that name, if it is under way.
     #[must_use]
     pub fn posted(&self, parcel: &Parcel) -> Option<u64> {
         let (from, to) = (self.named(parcel.from)?, self.named(parcel.to)?);
+        if let Some(index) = &self.ordinals().index {
+            let place = (from, to, parcel.kind.clone(), parcel.is_copy, parcel.ordinal);
+            let number = index.get(&place).copied();
+            return number.filter(|number| self.letter(*number).is_some());
+        }
         let is_it = |number: u64| self.ordinal(number) == Some((parcel.is_copy, parcel.ordinal));
         self.letters()
             .filter(|letter| letter.from == from && letter.to == to && letter.name == parcel.kind)

@@ -178,6 +178,7 @@ impl<S: System> World<S> {
         letter.number = self.letters;
         let link = (letter.from, letter.to);
         let ordinal = (true, self.ordinals.next(link, letter.name, true));
+        self.ordinals.posts(&letter, ordinal);
         self.wire.insert(letter.number, Packet { frame, letter, own: None, ordinal });
         self.record(&Event::Duplicated(letter));
         self.pending.push(Pending::Packet(letter.number, Duration::ZERO));

@@ -183,6 +183,7 @@ impl<S: System> World<S> {
             let own = if receiver == from { sealed.cloned() } else { None };
             self.record(&Event::Sent(letter));
             let ordinal = (false, self.ordinals.next((from, receiver), letter.name, false));
+            self.ordinals.posts(&letter, ordinal);
             let packet = Packet { frame: frame.clone(), letter, own, ordinal };
             self.wire.insert(letter.number, packet);
             self.pending.push(Pending::Packet(letter.number, after));

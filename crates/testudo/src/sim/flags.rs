@@ -52,8 +52,17 @@ pub(crate) struct Sim {
     )]
     pub(crate) merge: Vec<PathBuf>,
     /// Run this seed alone, and show how it ended.
-    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time", "jobs"])]
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time", "jobs", "twice", "json"])]
     pub(crate) replay: Option<u64>,
+    /// Cut that seed's run down to what it takes to break the rule, and print it as a golden script.
+    #[arg(long, requires = "replay")]
+    pub(crate) shrink: bool,
+    /// How many runs that may take.
+    #[arg(long, value_name = "N", default_value_t = 2_000, requires = "shrink")]
+    pub(crate) runs: usize,
+    /// Draw how that seed's run ended, or what it was cut down to, into a file of HTML.
+    #[arg(long, value_name = "FILE", requires = "replay")]
+    pub(crate) diagram: Option<PathBuf>,
 }
 
 /// A protocol, and what it is put to.
@@ -204,6 +213,8 @@ Examples:
   testudo sim --for 10m --faults disks,crash     ten minutes of trouble with disks, and crashes
   testudo sim --beyond --seeds 0..2000           more faults than are survived: nothing may break in silence
   testudo sim --replay 17                        one seed, with how it ended
+  testudo sim --replay 17 --diagram 17.html      the same, drawn
+  testudo sim --replay 17 --shrink >17.txt       what it takes to break the rule, as a golden script
   testudo sim --seeds 0..1000000 --shard 3/16 --json >part-3.json
   testudo sim --merge part-*.json                sixteen parts as one
 

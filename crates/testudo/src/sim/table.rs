@@ -84,7 +84,9 @@ fn failure(sum: &Sum, failed: &Failed) -> String {
         let _ = write!(text, "\n  {} at {at:.3?}: {}", broken.rule, broken.what);
     }
     let repeat = sum.to_repeat(*seed);
-    let _ = write!(text, "\n  testudo sim {repeat}");
+    for more in ["", " --shrink", &format!(" --diagram {seed}.html")] {
+        let _ = write!(text, "\n  testudo sim {repeat}{more}");
+    }
     text
 }
 
