@@ -2,9 +2,10 @@
 
 use crate::adversary::Misconduct;
 use crate::diagram::{Film, Reel};
+use crate::keys::Signatures;
 use crate::oracle::{Alarms, Cast, Counts, Jury, Trace, Violation};
 use crate::plan::Plan;
-use crate::report::Report;
+use crate::report::{Report, twisted};
 use crate::rng::{Chance, Rng};
 use crate::seeded::Seeded;
 use crate::world::{Shape, System, World};
@@ -100,6 +101,12 @@ impl Papers {
         result.time = world.now();
         result.answered = answered;
         result.counts.insert("replicas behind at the end".into(), behind);
+        if world.keys().signatures() == Signatures::Ed25519 {
+            result.counts.insert("runs with real signatures".into(), 1);
+        }
+        for ((protocol, kind), count) in world.twisted() {
+            result.counts.insert(twisted(*protocol, kind), *count);
+        }
     }
 
     /// Correct replicas that have not got as far as others. That is no fault: nobody need tell them before there is
@@ -182,5 +189,6 @@ pub(crate) fn shape(plan: &Plan, clients: u16, liars: &[(ReplicaId, Misconduct)]
             kind => FaultModel { kind, ..FaultModel::crash(plan.f) },
         },
         twins: twins.map(|(id, _)| *id).collect(),
+        signatures: plan.signatures,
     }
 }

@@ -4,6 +4,7 @@ use crate::oracle::Violation;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+use testudo_core::ProtocolId;
 
 /// What one seed came to.
 #[derive(Clone, Default, Debug)]
@@ -116,6 +117,12 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// The name of the count of what liars said instead of a kind of message of a protocol.
+#[must_use]
+pub fn twisted(protocol: ProtocolId, kind: &str) -> String {
+    format!("twisted: {kind} of protocol {}", protocol.0)
 }
 
 /// What many seeds came to.

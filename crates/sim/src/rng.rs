@@ -90,6 +90,12 @@ impl Rng {
         Self::new(mix(seed ^ mix(name ^ mix(index))))
     }
 
+    /// A stream for draws that this one must not notice: those to come from it stay what they are.
+    #[must_use]
+    pub fn aside(&self, name: &str) -> Self {
+        Self::split(self.clone().next(), name, 0)
+    }
+
     /// The next 64 bits.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> u64 {

@@ -14,7 +14,7 @@ fn world(ballot: &Ballot) -> World<Ballot> {
         clients: 0,
         learners: 0,
         model: FaultModel::crash(1),
-        twins: Vec::new(),
+        ..Shape::byzantine(0, 0)
     };
     World::new(ballot.clone(), &shape, 0)
 }

@@ -256,7 +256,8 @@ impl<'a, S: Serving> Run<'a, S> {
         if !self.has_more() || self.court.is_waiting(client) {
             return;
         }
-        if !self.seeded.world.is_up(self.seeded.world.client_node(client)) {
+        let node = self.seeded.world.client_node(client);
+        if !self.seeded.world.is_up(node) || self.seeded.world.is_paused(node) {
             self.seeded.call(Duration::from_millis(100), client as u64);
             return;
         }

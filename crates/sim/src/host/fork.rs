@@ -19,7 +19,7 @@ impl<P: Protocol> Host<P> {
             place: self.place.clone(),
             // A list of all memberships that there are, which only grows: who else knows one makes no difference.
             rolls: self.rolls.clone(),
-            clock_offset: self.clock_offset,
+            watch: self.watch,
             disk: self.disk.clone(),
             automaton: self.automaton.clone(),
             next: self.next,
@@ -63,7 +63,7 @@ impl<P: Protocol> Host<P> {
         }
         write!(out, " {:?}", self.disk)?;
         let unmade = self.ring.unmade.len();
-        write!(out, " {} {} {unmade}", self.flushing.is_some(), self.clock_offset)?;
+        write!(out, " {} {:?} {unmade}", self.flushing.is_some(), self.watch)?;
         for timer in self.timers.keys() {
             write!(out, " {timer:?}")?;
         }

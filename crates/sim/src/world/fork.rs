@@ -52,6 +52,11 @@ where
             observers: self.observers.clone(),
             rng: self.rng.clone(),
             load: self.load.clone(),
+            twisted: self.twisted.clone(),
+            // Without adversaries nobody plots.
+            plot: None,
+            paused: self.paused.clone(),
+            doomed: self.doomed.clone(),
             ordinals: self.ordinals.clone(),
             // What happens in a copy is no part of what is taken down.
             recording: None,
