@@ -233,7 +233,7 @@ pub(crate) struct Packet<M> {
     pub(crate) frame: Rc<Frame<M>>,
     pub(crate) letter: Letter,
     /// One's own word to oneself: verified by sealing, and never lost.
-    pub(crate) own: Option<Verified<M>>,
+    pub(crate) own: Option<Rc<Verified<M>>>,
 }
 
 /// Something that a step started and that a scheduler has to let happen.
