@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod adversary;
 pub mod atlas;
 pub mod bare;
+pub mod bytes;
 pub mod conformance;
 pub mod disk;
 pub mod either;

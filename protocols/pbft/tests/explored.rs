@@ -44,7 +44,8 @@ fn two_faced<R: Rules + Clone + Debug + 'static>(
     let mut all = Vec::new();
     for name in ["a", "b"] {
         for to in 1..4 {
-            let messages = face(&batch(name, true)).into_iter().map(|said| (peer(to), said)).collect();
+            let messages =
+                face(&batch(name, true)).into_iter().map(|said| (peer(to), said)).collect();
             all.push(Falsehood { words: format!("->{to} wants {name}"), messages });
         }
     }
@@ -58,13 +59,30 @@ fn helper<R: Rules + Clone + Debug + 'static>(
     let mut all = Vec::new();
     let (slot, digest) = (Slot(1), batch("a", true).digest());
     for to in 0..3 {
-        all.push(Falsehood { words: format!("->{to} commit a"), messages: vec![(peer(to), Message::Commit(Commit { view: View(0), slot, digest }))] });
+        all.push(Falsehood {
+            words: format!("->{to} commit a"),
+            messages: vec![(peer(to), Message::Commit(Commit { view: View(0), slot, digest }))],
+        });
     }
-    let change = Message::ViewChange(ViewChange { view: View(1), stable: None, prepared: Vec::new(), lost: Slots::none() });
-    all.push(Falsehood { words: "view change".into(), messages: (0..3).map(|to| (peer(to), change.clone())).collect() });
+    let change = Message::ViewChange(ViewChange {
+        view: View(1),
+        stable: None,
+        prepared: Vec::new(),
+        lost: Slots::none(),
+    });
+    all.push(Falsehood {
+        words: "view change".into(),
+        messages: (0..3).map(|to| (peer(to), change.clone())).collect(),
+    });
     let (view, digest) = (View(1), batch("b", true).digest());
-    let votes = [Message::Prepare(Prepare { view, slot, digest }), Message::Commit(Commit { view, slot, digest })];
-    all.push(Falsehood { words: "votes b".into(), messages: (0..3).flat_map(|to| votes.clone().map(|v| (peer(to), v))).collect() });
+    let votes = [
+        Message::Prepare(Prepare { view, slot, digest }),
+        Message::Commit(Commit { view, slot, digest }),
+    ];
+    all.push(Falsehood {
+        words: "votes b".into(),
+        messages: (0..3).flat_map(|to| votes.clone().map(|v| (peer(to), v))).collect(),
+    });
     all
 }
 
@@ -75,11 +93,19 @@ fn go<R: Rules + Clone + Debug + 'static>(bounds: &Bounds) {
     let mut progress = |p: &Progress| println!("{p:?}");
     let make = || {
         let mut system = ordered::<R>(requests);
-        if liar == 1 { system.falsehoods = two_faced; }
-        if liar == 2 { system.falsehoods = helper; }
+        if liar == 1 {
+            system.falsehoods = two_faced;
+        }
+        if liar == 2 {
+            system.falsehoods = helper;
+        }
         let mut world = World::asleep(system, &Shape::byzantine(1, 0), 0);
-        if liar == 1 { world.suborn(NodeId(0)); }
-        if liar == 2 { world.suborn(NodeId(3)); }
+        if liar == 1 {
+            world.suborn(NodeId(0));
+        }
+        if liar == 2 {
+            world.suborn(NodeId(3));
+        }
         world
     };
     let r = explore(make, bounds, &mut progress);

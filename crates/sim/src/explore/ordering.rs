@@ -17,10 +17,8 @@ use testudo_contracts::{Batch, OrderConfig, OrderInput, OrderOutput, Ordering, W
 use testudo_core::{Context, Digest, Evidence, ReplicaId, Time};
 
 /// What a liar may say in a world of bare orderings.
-pub type Falsehoods<O> = fn(
-    &World<Ordered<O>>,
-    NodeId,
-) -> Vec<Falsehood<<O as testudo_core::Protocol>::Message>>;
+pub type Falsehoods<O> =
+    fn(&World<Ordered<O>>, NodeId) -> Vec<Falsehood<<O as testudo_core::Protocol>::Message>>;
 
 /// A system of replicas that order a few requests.
 #[derive(Clone)]
@@ -197,8 +195,7 @@ impl<O: Ordering<Message: 'static> + Clone + Debug> Model for Ordered<O> {
         let requests = world.system.requests;
         let upper = world.system.upper(node);
         let oldest = (0..requests).find(|number| !upper.executed.contains(number));
-        let waiting =
-            oldest.map_or(Waiting::Nothing, |number| Waiting::Oldest(u64::from(number)));
+        let waiting = oldest.map_or(Waiting::Nothing, |number| Waiting::Oldest(u64::from(number)));
         if upper.waiting != Some(waiting) {
             upper.waiting = Some(waiting);
             world.ask_replica(node, OrderInput::Waiting(waiting));

@@ -125,8 +125,7 @@ impl<'a, S: Model, F: Fn() -> World<S>> Search<'a, S, F> {
 
     fn wait(&mut self, state: u32, depth: u32, course: Option<Course<S>>) {
         // A world that cannot be copied is of no use but for its first step.
-        let course =
-            course.filter(|course| course.scene.forks.is_some() && self.kept < WORLDS);
+        let course = course.filter(|course| course.scene.forks.is_some() && self.kept < WORLDS);
         self.waiting += 1;
         self.kept += usize::from(course.is_some());
         self.open.entry(depth).or_default().push_back(Open { state, depth, course });
