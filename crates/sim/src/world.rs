@@ -275,7 +275,7 @@ pub(crate) struct Packet<M> {
     pub(crate) frame: Rc<Frame<M>>,
     pub(crate) letter: Letter,
     /// One's own word to oneself: verified by sealing, and never lost.
-    pub(crate) own: Option<Verified<M>>,
+    pub(crate) own: Option<Rc<Verified<M>>>,
     /// Whether the network made it, and which of its kind on its link it is.
     pub(crate) ordinal: (bool, u32),
 }
