@@ -10,6 +10,7 @@ mod ledger;
 mod order;
 mod record;
 mod states;
+mod window;
 
 pub use blame::{Honesty, Justice};
 pub use copies::Copies;

@@ -9,6 +9,7 @@ mod cast;
 mod fault;
 mod flawed;
 mod harm;
+mod kept;
 mod speak;
 mod stated;
 mod step;
@@ -236,8 +237,9 @@ pub(crate) struct Frame<M> {
 pub(crate) struct Packet<M> {
     pub(crate) frame: Rc<Frame<M>>,
     pub(crate) letter: Letter,
-    /// One's own word to oneself: verified by sealing, and never lost.
-    pub(crate) own: Option<Verified<M>>,
+    /// One's own word to oneself: verified by sealing, and never lost. In a box, as most packets have none, and all
+    /// are moved around.
+    pub(crate) own: Option<Box<Verified<M>>>,
 }
 
 /// Something that a step started and that a scheduler has to let happen.
@@ -496,6 +498,13 @@ impl<S: System> World<S> {
                 format!("{id}{prime}")
             }
         }
+    }
+
+    /// What has been started since the last call, in the order of starting, taken over by who gives an empty list for it: the
+    /// two lists then serve by turns.
+    pub fn swap_pending(&mut self, empty: &mut Vec<Pending>) {
+        debug_assert!(empty.is_empty(), "what was started before has been let happen");
+        std::mem::swap(&mut self.pending, empty);
     }
 
     /// What has been started since the last call.

@@ -170,7 +170,7 @@ impl<S: System> World<S> {
         for receiver in self.route(from, to) {
             self.letters += 1;
             let letter = Letter { number: self.letters, to: receiver, ..frame.letter };
-            let own = if receiver == from { sealed.cloned() } else { None };
+            let own = if receiver == from { sealed.cloned().map(Box::new) } else { None };
             self.record(&Event::Sent(letter));
             self.wire.insert(letter.number, Packet { frame: frame.clone(), letter, own });
             self.pending.push(Pending::Packet(letter.number, after));
