@@ -4,6 +4,7 @@
 //! copy, and are polled, by some eagerly and by some rarely. Each viewer knows what it must be told next, by the truth
 //! alone. When a gateway crashes its viewers come back to the next one and go on where they were.
 
+use super::effects::Effects;
 use super::leases::{Leases, longest};
 use super::truth::{Deed, Truth};
 use super::{Answer, Ask, prefix};
@@ -117,6 +118,7 @@ struct Gateway {
 pub(crate) struct Gateways {
     rng: Rng,
     truth: Truth,
+    effects: Effects,
     leases: Leases,
     gateways: BTreeMap<usize, Gateway>,
     viewers: BTreeMap<usize, Vec<Viewer>>,
@@ -135,6 +137,7 @@ impl Gateways {
         Self {
             rng: Rng::split(seed, "gateways", 0),
             truth: Truth::default(),
+            effects: Effects::default(),
             leases: Leases::default(),
             gateways: BTreeMap::new(),
             viewers: BTreeMap::new(),
@@ -371,6 +374,7 @@ impl Onlooker<Ask, Answer> for Gateways {
         if let Ask::Compact(revision) = ask {
             self.compacted = self.compacted.max(*revision);
         }
+        self.effects.asked(ask);
         self.leases.asked(at, ask);
     }
 
@@ -381,6 +385,7 @@ impl Onlooker<Ask, Answer> for Gateways {
         if matches!((ask, &answer.what), (Ask::Compact(_), super::What::Done)) {
             self.count("compactions");
         }
+        self.effects.answered(ask, answer);
         self.leases.answered(called, ask, answer);
     }
 
@@ -418,12 +423,14 @@ impl Onlooker<Ask, Answer> for Gateways {
             }
         }
         findings.extend(self.written_once());
+        findings.extend(self.effects.judge(&self.truth));
         findings
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let mut counts: Vec<(&'static str, u64)> =
             self.counts.iter().map(|(name, count)| (*name, *count)).collect();
+        counts.push(("answers held against their revisions", self.effects.judged));
         counts.push(("leases expired", self.leases.expired));
         counts.push(("leases kept alive", self.leases.renewed));
         counts

@@ -5,6 +5,7 @@
 //! ([`truth`]), without a line of the code that makes watches' events.
 #![allow(dead_code)]
 
+pub(crate) mod effects;
 pub(crate) mod gateways;
 pub(crate) mod leases;
 pub(crate) mod truth;
