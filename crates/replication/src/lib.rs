@@ -46,6 +46,7 @@ pub mod message;
 mod recent;
 mod record;
 mod replica;
+pub mod rules;
 mod serving;
 pub mod sessions;
 mod snapshot;

@@ -21,6 +21,7 @@ use std::time::Duration;
 use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
 use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
 use testudo_replication::learner::rules::{Rules, Standard};
+use testudo_replication::rules;
 use testudo_replication::{
     Claim, Client, ClientConfig, ClientInput, ClientOutput, Comeback, Config, Event, Health,
     Learner, LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Readmission, Replica,
@@ -47,8 +48,9 @@ type Asked = Either<ClientInput, LearnerInput>;
 /// What a client's automaton tells.
 type Told = Either<ClientOutput, LearnerOutput>;
 
-/// Replication over an ordering, of the service that a workload is for, with learners that keep these rules.
-pub struct Replicated<O, K, W = Small, R = Standard> {
+/// Replication over an ordering, of the service that a workload is for, with learners that keep the rules `R` and replicas
+/// that keep the rules `Q`.
+pub struct Replicated<O, K, W = Small, R = Standard, Q = Standard> {
     flaw: Option<Flaw>,
     interval: u64,
     /// Tickets given out to scripts' requests.
@@ -57,7 +59,7 @@ pub struct Replicated<O, K, W = Small, R = Standard> {
     readers: BTreeMap<usize, Reader>,
     /// What may spoil the memory of each replica that runs.
     rots: BTreeMap<NodeId, Rot>,
-    ordering: PhantomData<fn() -> (O, K, W, R)>,
+    ordering: PhantomData<fn() -> (O, K, W, R, Q)>,
 }
 
 /// The layer above a learner: it reads from what was published last.
@@ -68,7 +70,7 @@ struct Reader {
     reads: BTreeMap<u64, Vec<u8>>,
 }
 
-impl<O, K, W, R> Default for Replicated<O, K, W, R> {
+impl<O, K, W, R, Q> Default for Replicated<O, K, W, R, Q> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
         Self {
@@ -82,7 +84,7 @@ impl<O, K, W, R> Default for Replicated<O, K, W, R> {
     }
 }
 
-impl<O, K, W, R> Replicated<O, K, W, R> {
+impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
     /// The same over a driver that is not right.
     #[must_use]
     pub fn over(flaw: Flaw) -> Self {
@@ -90,7 +92,7 @@ impl<O, K, W, R> Replicated<O, K, W, R> {
     }
 }
 
-impl<O, K, W: Hosted, R> Replicated<O, K, W, R> {
+impl<O, K, W: Hosted, R, Q> Replicated<O, K, W, R, Q> {
     /// A learner is asked to read this: from its own copy, as soon as that covers all that was acknowledged before.
     fn read_later(&mut self, client: usize, ticket: u64, operation: Vec<u8>) -> LearnerInput {
         self.readers.entry(client).or_default().reads.insert(ticket, operation);
@@ -107,15 +109,16 @@ impl<O, K, W: Hosted, R> Replicated<O, K, W, R> {
     }
 }
 
-impl<O, K, W, R> System for Replicated<O, K, W, R>
+impl<O, K, W, R, Q> System for Replicated<O, K, W, R, Q>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
+    Q: rules::Rules,
 {
     type Message = ReplicaMessage<O::Message>;
-    type Replica = Replica<O, Unsound<W::Service>>;
+    type Replica = Replica<O, Unsound<W::Service>, Q>;
     type Client = OneOf<Client<O>, Learner<O, W::Service, R>>;
 
     fn replica_config(
@@ -284,12 +287,13 @@ where
     }
 }
 
-impl<O, K, W, R> Serving for Replicated<O, K, W, R>
+impl<O, K, W, R, Q> Serving for Replicated<O, K, W, R, Q>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
+    Q: rules::Rules,
 {
     type Workload = W;
 
@@ -394,12 +398,13 @@ fn forged_results(reply: &Reply) -> Arc<[u8]> {
     forged.to_bytes().into()
 }
 
-impl<O, K, W, R> Scripted for Replicated<O, K, W, R>
+impl<O, K, W, R, Q> Scripted for Replicated<O, K, W, R, Q>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
+    Q: rules::Rules,
 {
     /// The words of [`Hosted::parse`] have it ordered; after `read` a learner answers it from its own copy.
     fn request(&mut self, client: usize, words: &[&str]) -> Result<Asked, String> {
