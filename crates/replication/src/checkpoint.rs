@@ -76,6 +76,12 @@ impl Checkpoints {
         }
     }
 
+    /// How many slots something is kept of.
+    pub(crate) fn len(&self) -> usize {
+        let most = self.signed.len().max(self.own.len()).max(self.pending.len());
+        most.max(self.votes.len())
+    }
+
     /// Whether something may have been signed for this slot that nobody here remembers.
     fn is_mute(&self, slot: Slot) -> bool {
         slot <= self.mute_until || self.mute.contains(&slot)

@@ -53,6 +53,7 @@ mod snapshot;
 mod start;
 mod status;
 pub mod succession;
+mod tables;
 pub mod transfer;
 pub mod waiting;
 mod work;

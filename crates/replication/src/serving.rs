@@ -91,6 +91,11 @@ impl Serving {
         }
     }
 
+    /// How many states are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.stable.len() + self.unstable.len()
+    }
+
     /// The newest stable one.
     pub(crate) fn latest(&self) -> Option<&Served> {
         self.stable.values().next_back()

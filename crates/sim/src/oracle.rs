@@ -5,18 +5,22 @@
 //! every rule is about correct ones, who may crash but do not lie.
 
 mod blame;
+mod bounds;
 mod copies;
 mod ledger;
 mod order;
 mod record;
 mod states;
+mod validity;
 
 pub use blame::{Honesty, Justice};
+pub use bounds::Bounds;
 pub use copies::Copies;
 pub use ledger::settle;
 pub use order::{Agreement, Checkpoints, Once, TotalOrder, Unanimity, Views};
 pub use record::{Counts, Trace};
 pub use states::States;
+pub use validity::Validity;
 
 use crate::event::{Event, NodeId};
 use crate::world::{Observer, System, World};
@@ -67,6 +71,12 @@ impl Cast {
     #[must_use]
     pub fn is_correct_replica(&self, id: ReplicaId) -> bool {
         self.is_correct_peer(Peer::Replica(id))
+    }
+
+    /// A node's identity.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Option<Peer> {
+        self.peers.get(node.index()).copied()
     }
 
     /// A node's name.
@@ -123,6 +133,7 @@ impl Jury {
             Box::new(Agreement::default()),
             Box::new(TotalOrder::default()),
             Box::new(Once::default()),
+            Box::new(Validity::default()),
             Box::new(Checkpoints::default()),
             Box::new(Views::default()),
             Box::new(Unanimity),

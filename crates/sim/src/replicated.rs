@@ -19,7 +19,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
-use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
+use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot, limits};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::rules;
 use testudo_replication::{
@@ -59,6 +59,8 @@ pub struct Replicated<O, K, W = Small, R = Standard, Q = Standard> {
     readers: BTreeMap<usize, Reader>,
     /// What may spoil the memory of each replica that runs.
     rots: BTreeMap<NodeId, Rot>,
+    /// How many replicas and clients there are.
+    people: (usize, usize),
     ordering: PhantomData<fn() -> (O, K, W, R, Q)>,
 }
 
@@ -79,6 +81,7 @@ impl<O, K, W, R, Q> Default for Replicated<O, K, W, R, Q> {
             tickets: 0,
             readers: BTreeMap::new(),
             rots: BTreeMap::new(),
+            people: (0, 0),
             ordering: PhantomData,
         }
     }
@@ -89,6 +92,31 @@ impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
     #[must_use]
     pub fn over(flaw: Flaw) -> Self {
         Self { flaw: Some(flaw), ..Self::default() }
+    }
+
+    /// How many there may be of one of a replica's tables: a window of slots, so many bundles of each client, so many
+    /// sessions, and so many answers for each that is open.
+    fn most(&self, table: &str, open: usize) -> usize {
+        let (replicas, clients) = self.people;
+        let window = 2 * self.interval as usize;
+        let bundles = (replicas + clients) * limits::WAITING_BUNDLES_PER_CLIENT;
+        match table {
+            "slots in the window" | "batches to execute" => window,
+            "view changes" | "last words" => replicas,
+            "batches without bodies" => 2 * window,
+            // Each checkpoint of two windows, the one that is stable and the end of an epoch.
+            "slots of checkpoints" => 2 * window / self.interval as usize + 2,
+            "states served" => 2 * limits::SERVED_CHECKPOINTS,
+            "slots for learners" => limits::RECENT_SLOTS,
+            "learners" => limits::FOLLOWERS.min(clients),
+            "sessions" => clients * limits::SESSIONS_PER_CLIENT,
+            // A session has an entry of its own, one by its name and one by its use; beside them are who may open any, and
+            // who orders.
+            "entries of sessions" => {
+                open * (3 + limits::SESSION_WINDOW as usize) + clients + 4 * replicas
+            }
+            _ => bundles,
+        }
     }
 }
 
@@ -127,6 +155,7 @@ where
         node: NodeId,
         _: ReplicaId,
     ) -> Config<Unsound<W::Service>> {
+        self.people = (setup.membership.n(), setup.clients.len());
         let rot = Rot::default();
         self.rots.insert(node, rot.clone());
         let service = Unsound::new(W::service(), rot);
@@ -234,6 +263,12 @@ where
             stable,
             horizon: Slot(replica.order().stable().max(stable).0 + 2 * self.interval),
         }
+    }
+
+    fn tables(&self, replica: &Self::Replica) -> Vec<(&'static str, usize, usize)> {
+        let open = replica.state().system.len();
+        let counted = replica.tables().into_iter();
+        counted.map(|(name, count)| (name, count, self.most(name, open))).collect()
     }
 
     fn describe(&self, replica: &Self::Replica) -> String {

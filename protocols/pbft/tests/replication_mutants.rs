@@ -130,6 +130,29 @@ impl Rules for ForgetsAtOnce {
     }
 }
 
+/// Nothing that a session remembers is ever let go of.
+enum ForgetsNothing {}
+
+impl Fetching for ForgetsNothing {}
+
+impl Rules for ForgetsNothing {
+    fn remember(system: &mut System, session: u64, sequence: u64, remembered: &Remembered) {
+        let before = system.map().clone();
+        system.remember(session, sequence, remembered);
+        let mut map = system.map().clone();
+        for (key, reply) in before.iter().filter(|(key, _)| key.starts_with(b"r")) {
+            map.insert(key, reply.clone());
+        }
+        *system = System::from(map);
+    }
+}
+
+#[test]
+fn sessions_that_never_forget() {
+    let plan = Plan { climate: Some(Climate::calm()), ..Plan::default() };
+    convict::<ForgetsNothing, Lore>(&plan, &["bounded memory"]);
+}
+
 thread_local! {
     /// What a lying primary has proposed in this run.
     static PROPOSED: RefCell<BTreeMap<Slot, Vec<Digest>>> = const { RefCell::new(BTreeMap::new()) };

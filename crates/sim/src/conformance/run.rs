@@ -4,7 +4,7 @@ use super::{Heard, Held, Serving};
 use crate::adversary::Misconduct;
 use crate::event::{Event, Fact, NodeId};
 use crate::linear::Operation;
-use crate::oracle::{Copies, States};
+use crate::oracle::{Bounds, Copies, States};
 use crate::papers::{Papers, guarded, place_liars, shape};
 use crate::plan::{Climate, Plan};
 use crate::report::Report;
@@ -26,6 +26,7 @@ pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) ->
         let answered = run.history.iter().filter(|op| op.returned.is_some()).count();
         run.papers.count("copies compared", run.copies.compared());
         run.papers.count("states compared", run.states.compared());
+        run.papers.count("looks at tables", run.bounds.looks());
         run.onlooker.counts().into_iter().for_each(|(name, count)| run.papers.count(name, count));
         run.papers.close(&run.seeded, answered);
     })
@@ -59,6 +60,7 @@ pub(super) struct Run<'a, S: Serving> {
     onlooker: <S::Workload as Workload>::Onlooker,
     copies: Copies,
     pub(super) states: States,
+    bounds: Bounds,
     /// The slot of the state that each replica was last seen to hold.
     held: BTreeMap<NodeId, Slot>,
     /// The life of each client's node.
@@ -107,6 +109,7 @@ impl<'a, S: Serving> Run<'a, S> {
             onlooker: S::Workload::onlooker(seed),
             copies: Copies::default(),
             states: States::default(),
+            bounds: Bounds::default(),
             held: BTreeMap::new(),
             lives: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -244,6 +247,10 @@ impl<'a, S: Serving> Run<'a, S> {
             let Some(Held { slot, time, state }) = automaton.and_then(S::held) else { continue };
             if self.held.insert(node, slot) == Some(slot) || self.seeded.is_spoilt(node) {
                 continue;
+            }
+            if let Some(replica) = automaton {
+                let tables = self.seeded.world.system.tables(replica);
+                findings.extend(self.bounds.keeps(&self.seeded.world.name(node), &tables));
             }
             self.copies.held(slot, state);
             findings.extend(self.onlooker.held(at, node, slot, time, state));
