@@ -366,7 +366,7 @@ impl Onlooker<Ask, Answer> for Gateways {
             .values()
             .find(|record| record.lease != 0 && !truth.leases.contains(&record.lease));
         let orphan = orphan.map(|record| ("leases", format!("{record:?} outlives its lease")));
-        self.leases.held(at, &truth.leases).into_iter().chain(orphan).collect()
+        self.leases.held(at, time, &truth.leases).into_iter().chain(orphan).collect()
     }
 
     fn asked(&mut self, at: Duration, _: usize, ask: &Ask) {
