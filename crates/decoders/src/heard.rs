@@ -3,30 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
-use testudo_core::{Context, Encode, Evidence, Signed};
+use testudo_core::{Encode, Signed};
 use testudo_pbft::{Message, Pbft};
 use testudo_replication::ReplicaMessage;
 use testudo_sim::conformance::Serving;
-use testudo_sim::replicated::{Knowledge, Replicated};
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::seeded::Outcome;
 use testudo_sim::service::Ask;
 use testudo_sim::world::{Shape, World};
-use testudo_sim::{Chance, Climate, Harm, Seeded, Trouble, Weather};
+use testudo_sim::{Climate, Harm, Seeded, Trouble, Weather};
 
 /// All that a node may say.
 pub(crate) type Said = ReplicaMessage<Message>;
-
-/// Nobody lies.
-enum Honest {}
-
-impl Knowledge<Pbft> for Honest {
-    fn corrupt(_: &Message, _: &mut dyn Chance) -> Option<Message> {
-        None
-    }
-    fn convicts(_: &Evidence, _: &Context<'_>) -> bool {
-        true
-    }
-}
 
 /// Frames that were heard, the first few of each kind.
 pub(crate) static HEARD: LazyLock<Vec<Signed<Said>>> = LazyLock::new(listen);
@@ -36,7 +24,7 @@ const OF_EACH: usize = 3;
 
 fn listen() -> Vec<Signed<Said>> {
     let shape = Shape { learners: 1, ..Shape::byzantine(1, 2) };
-    let world = World::asleep(Replicated::<Pbft, Honest>::default(), &shape, 5);
+    let world = World::asleep(Replicated::<Pbft, Lore>::default(), &shape, 5);
     let every = Duration::from_millis;
     let troubles = vec![
         (Trouble::Crash, every(900)),

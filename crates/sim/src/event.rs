@@ -61,12 +61,21 @@ pub enum Fact {
         /// The digest of its result.
         result: Digest,
     },
+    /// A request that a replica executed had no effect: it had had it before, or may have none.
+    Repeated {
+        /// In this slot.
+        slot: Slot,
+        /// What names the request, everywhere the same.
+        request: Digest,
+    },
     /// What was executed up to this slot is final.
     Committed(Slot),
     /// What was executed after this slot is undone.
     RolledBack(Slot),
     /// A replica has found that its state after this slot is wrong.
     Wrong(Slot),
+    /// A replica has stopped, as no digest of the state after this slot can reach a quorum any more.
+    Halted(Slot),
     /// The state after this slot was installed by transfer.
     Restored(Slot),
     /// The digest of all replicated state after a slot.

@@ -18,14 +18,15 @@ type Secret = [u64; 4];
 #[derive(Clone, Debug)]
 pub struct SimKeys {
     rng: Rng,
-    secrets: BTreeMap<PublicKey, Secret>,
+    /// All forks of a world have the same.
+    secrets: Rc<BTreeMap<PublicKey, Secret>>,
 }
 
 impl SimKeys {
     /// No key yet; those to come are drawn from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { rng: Rng::split(seed, "keys", 0), secrets: BTreeMap::new() }
+        Self { rng: Rng::split(seed, "keys", 0), secrets: Rc::default() }
     }
 
     /// Makes a key.
@@ -33,7 +34,7 @@ impl SimKeys {
         let secret: Secret = core::array::from_fn(|_| self.rng.next());
         let bytes: Vec<u8> = secret.iter().flat_map(|word| word.to_le_bytes()).collect();
         let public = PublicKey(Digest::of(&bytes).0);
-        self.secrets.insert(public, secret);
+        Rc::make_mut(&mut self.secrets).insert(public, secret);
         SimSigner { public, secret: Rc::new(secret) }
     }
 
@@ -125,6 +126,12 @@ impl Purse {
     /// The key that it would come back under.
     pub(crate) fn candidate(&self) -> Option<PublicKey> {
         self.candidate.as_ref().map(SimSigner::public)
+    }
+
+    /// How many keys were made here, and whether there is a candidate. Which keys those are follows from how many the node
+    /// has not made yet: it makes them in a fixed order.
+    pub(crate) fn counts(&self) -> (usize, bool) {
+        (self.made.len(), self.candidate.is_some())
     }
 
     /// The candidate's signature.

@@ -4,6 +4,7 @@
 //! it judges, so that a wrong idea of theirs is not repeated here. What a faulty node says or does convicts nobody;
 //! every rule is about correct ones, who may crash but do not lie.
 
+mod alarm;
 mod blame;
 mod bounds;
 mod copies;
@@ -13,6 +14,7 @@ mod record;
 mod states;
 mod validity;
 
+pub use alarm::Alarms;
 pub use blame::{Honesty, Justice};
 pub use bounds::Bounds;
 pub use copies::Copies;
@@ -77,6 +79,16 @@ impl Cast {
     #[must_use]
     pub fn peer(&self, node: NodeId) -> Option<Peer> {
         self.peers.get(node.index()).copied()
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.peers.len()).map(|index| NodeId(index as u16))
+    }
+
+    /// The nodes of an identity.
+    pub fn nodes_of(&self, peer: Peer) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes().filter(move |node| self.peer(*node) == Some(peer))
     }
 
     /// A node's name.

@@ -175,7 +175,7 @@ pub struct Plan {
     pub operations: usize,
     /// How many keys they fight over.
     pub keys: u64,
-    /// How liars misbehave, one liar per entry; at most f.
+    /// How liars misbehave, one liar per entry; at most as many as the budget allows.
     pub liars: Vec<Misconduct>,
     /// The climate; drawn from the seed where there is none.
     pub climate: Option<Climate>,
@@ -189,6 +189,9 @@ pub struct Plan {
     pub steps: u64,
     /// Whether replicas with intact disks may be down in larger numbers than f. Safety must hold; the storm passes.
     pub beyond: bool,
+    /// Whether more is wrong at a time than is promised to be survived. Rules may be broken then, but not in silence
+    /// ([`crate::Report::verdict`]), and a run goes on when one is.
+    pub exceeds: bool,
     /// Whether all correct replicas must be well again in the end, whatever had befallen them.
     pub heals: bool,
     /// How many records a correct replica's log may ever hold, if there is a bound.
@@ -213,6 +216,7 @@ impl Default for Plan {
             patience: Duration::from_secs(600),
             steps: 1_000_000,
             beyond: false,
+            exceeds: false,
             heals: false,
             most_records: None,
             trace: 60,
@@ -231,6 +235,12 @@ impl Plan {
     #[must_use]
     pub const fn callers(&self) -> u16 {
         self.clients + self.learners
+    }
+
+    /// How many replicas may be faulty at a time.
+    #[must_use]
+    pub const fn budget(&self) -> u16 {
+        if self.exceeds { self.f + 1 } else { self.f }
     }
 
     /// The same with one liar of that kind.

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
-use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
+use testudo_contracts::{Checkpoint, Falsifiable, Moment, OrderConfig, Ordering};
 use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot, limits};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::rules;
@@ -28,7 +28,7 @@ use testudo_replication::{
     ReplicaMessage, Reply, ReplyBody, Request, Standing, StateAnswer, StateAsk, Status, Voucher,
 };
 
-/// What a protocol's own tests know of it, for its liars and its judges.
+/// What is known of a protocol by its liars and its judges. [`Lore`] is what the protocol brings itself.
 pub trait Knowledge<O: Ordering>: 'static {
     /// Whether liars also change bytes that they know nothing of. Without it they lie by [`Knowledge::corrupt`] alone,
     /// and tell the truth where that has nothing to say.
@@ -40,6 +40,19 @@ pub trait Knowledge<O: Ordering>: 'static {
     /// A message as scripts print it, without its name.
     fn show(message: &O::Message) -> String {
         compact(&format!("{message:?}"))
+    }
+}
+
+/// What a protocol itself brings of such knowledge.
+#[derive(Clone, Copy, Debug)]
+pub enum Lore {}
+
+impl<O: Falsifiable> Knowledge<O> for Lore {
+    fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message> {
+        O::falsify(message, chance)
+    }
+    fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
+        O::is_convicted(evidence, context)
     }
 }
 
@@ -201,6 +214,10 @@ where
                 for (request, result) in applied {
                     facts.push(Fact::Applied { slot: *slot, request: *request, result: *result });
                 }
+                let has_effect = |bundle: &Digest| applied.iter().any(|(one, _)| one == bundle);
+                for request in batch.bundles.iter().filter(|bundle| !has_effect(bundle)) {
+                    facts.push(Fact::Repeated { slot: *slot, request: *request });
+                }
             }
             Event::Stable(Checkpoint { slot, state }) => {
                 facts.push(Fact::Checkpoint { slot: *slot, state: *state });
@@ -215,6 +232,10 @@ where
                 facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
             }
             Event::Health(Health::Diverged(slot)) => facts.push(Fact::Wrong(*slot)),
+            Event::Health(Health::Halted(slot)) => {
+                facts.push(Fact::Note(format!("{output:?}").into()));
+                facts.push(Fact::Halted(*slot));
+            }
             Event::Implausible { .. }
             | Event::Health(_)
             | Event::Comeback(_)
@@ -275,6 +296,10 @@ where
         format!("votes {}, {:?}", votes(replica.order()), replica.status())
     }
 
+    fn show(&self, message: &Self::Message) -> String {
+        self.show_message(message)
+    }
+
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
         let Some(rot) = self.rots.get(&node) else { return false };
         rot.spoil(draw);
@@ -287,6 +312,10 @@ where
 
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
         K::convicts(evidence, context)
+    }
+
+    fn asked(&mut self, client: usize, ticket: u64, operation: &[u8]) -> Option<Asked> {
+        Some(self.submit(client, ticket, operation.to_vec()))
     }
 
     fn flaw(&self) -> Option<Flaw> {
@@ -455,6 +484,14 @@ where
         } else {
             Either::One(ClientInput::Submit { ticket, operation })
         })
+    }
+
+    fn read_operation(&self, words: &[&str]) -> Result<Vec<u8>, String> {
+        W::parse(words)
+    }
+
+    fn show_operation(&self, operation: &[u8]) -> Option<String> {
+        Some(W::show(operation))
     }
 
     fn show_answer(&mut self, client: usize, output: Told) -> Option<String> {

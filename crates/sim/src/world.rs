@@ -8,6 +8,7 @@
 mod cast;
 mod fault;
 mod flawed;
+mod fork;
 mod harm;
 mod speak;
 mod stated;
@@ -22,6 +23,9 @@ use crate::keys::{Keyring, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
 use crate::rng::Rng;
+use crate::script::compact;
+use crate::shared::Shared;
+use crate::step::{Ordinals, Recording};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -118,6 +122,11 @@ pub trait System: Sized {
         format!("{:?}", self.condition(replica))
     }
 
+    /// A message's fields, without its name, for people.
+    fn show(&self, message: &Self::Message) -> String {
+        compact(&format!("{message:?}"))
+    }
+
     /// Has a value in a replica's memory become another one soon; a number says which. False where a system has no
     /// state to spoil.
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
@@ -133,6 +142,30 @@ pub trait System: Sized {
 
     /// What is wrong with its driver: a mutant that oracles must convict.
     fn flaw(&self) -> Option<Flaw> {
+        None
+    }
+
+    /// What a client is asked for by the operation in these bytes, whose answer is known by the ticket; none where a
+    /// system's clients take no operations.
+    fn asked(
+        &mut self,
+        client: usize,
+        ticket: u64,
+        operation: &[u8],
+    ) -> Option<<Self::Client as Protocol>::Input> {
+        let _ = (client, ticket, operation);
+        None
+    }
+
+    /// How an input from the layer above a replica is written down, where a system can.
+    fn write_input(&self, input: &<Self::Replica as Protocol>::Input) -> Option<Vec<u8>> {
+        let _ = input;
+        None
+    }
+
+    /// The input from the layer above a replica that was written down like this.
+    fn read_input(&self, bytes: &[u8]) -> Option<<Self::Replica as Protocol>::Input> {
+        let _ = bytes;
         None
     }
 
@@ -239,6 +272,8 @@ pub(crate) struct Packet<M> {
     pub(crate) letter: Letter,
     /// One's own word to oneself: verified by sealing, and never lost.
     pub(crate) own: Option<Verified<M>>,
+    /// Whether the network made it, and which of its kind on its link it is.
+    pub(crate) ordinal: (bool, u32),
 }
 
 /// Something that a step started and that a scheduler has to let happen.
@@ -275,7 +310,7 @@ pub struct World<S: System> {
     now: Duration,
     /// Milliseconds since the Unix epoch at the start.
     began: u64,
-    nodes: Vec<Node<S>>,
+    nodes: Vec<Shared<Node<S>>>,
     lives: Vec<u32>,
     /// Replicas that have found their state wrong, and have no other yet.
     wrong: BTreeSet<NodeId>,
@@ -296,6 +331,10 @@ pub struct World<S: System> {
     rng: Rng,
     /// What work costs; none where nothing does.
     load: Option<Load>,
+    /// What names messages.
+    ordinals: Ordinals,
+    /// The steps that are taken down, where somebody wants them.
+    recording: Option<Box<Recording>>,
 }
 
 impl<S: System> World<S> {
@@ -366,6 +405,8 @@ impl<S: System> World<S> {
             observers: Vec::new(),
             rng: Rng::split(seed, "adversary", 0),
             load: None,
+            ordinals: Ordinals::default(),
+            recording: None,
         };
         world.populate(&rings, &clients, &shape.twins, seed);
         world
@@ -419,7 +460,7 @@ impl<S: System> World<S> {
     }
 
     /// All nodes: replicas, clients, second copies of twins.
-    pub fn all(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<S> {
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = NodeId> + ExactSizeIterator + use<S> {
         (0..self.nodes.len()).map(|index| NodeId(index as u16))
     }
 
@@ -486,17 +527,50 @@ impl<S: System> World<S> {
     /// with a prime.
     #[must_use]
     pub fn name(&self, node: NodeId) -> String {
-        match &self.nodes[node.index()].body {
-            Body::Client(index, _) if self.setup.is_learner(*index) => {
-                format!("l{}", index + 1 + self.setup.learners - self.setup.clients.len())
-            }
-            Body::Client(index, _) => format!("c{}", index + 1),
-            Body::Replica(host) => {
-                let id = host.peer.replica().unwrap_or_default();
-                let prime = if self.nodes[node.index()].side == Some(true) { "'" } else { "" };
-                format!("{id}{prime}")
-            }
+        self.who(node).to_string()
+    }
+
+    pub(crate) fn body(&self, node: NodeId) -> &Body<S> {
+        &self.nodes[node.index()].body
+    }
+
+    /// Whether it is the second copy of a twin.
+    pub(crate) fn is_second_copy(&self, node: NodeId) -> bool {
+        self.nodes[node.index()].side == Some(true)
+    }
+
+    /// The index of a client by its node.
+    pub(crate) fn client_index(&self, node: NodeId) -> Option<usize> {
+        match self.body(node) {
+            Body::Client(index, _) => Some(*index),
+            Body::Replica(_) => None,
         }
+    }
+
+    /// Whether something of that number goes on in a node's background.
+    pub(crate) fn is_at_work(&self, node: NodeId, number: u64) -> bool {
+        each_host!(self.body(node), host => host.chore_name(number).is_some())
+    }
+
+    /// Whether the network made a message under way, and which of its kind on its link it is.
+    pub(crate) fn ordinal(&self, number: u64) -> Option<(bool, u32)> {
+        self.wire.get(&number).map(|packet| packet.ordinal)
+    }
+
+    pub(crate) const fn ordinals(&self) -> &Ordinals {
+        &self.ordinals
+    }
+
+    pub(crate) const fn ordinals_mut(&mut self) -> &mut Ordinals {
+        &mut self.ordinals
+    }
+
+    pub(crate) const fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    pub(crate) const fn recording_mut(&mut self) -> &mut Option<Box<Recording>> {
+        &mut self.recording
     }
 
     /// What has been started since the last call.

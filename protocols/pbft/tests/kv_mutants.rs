@@ -1,25 +1,21 @@
 //! The coordination service with one rule broken at a time, at every replica and learner alike: the judges of the workload
 //! convict each in the very seeds that the service as it is passes.
 
-mod kv;
-mod support;
-
-use kv::gateways::Gateways;
-use kv::{Answer, Ask, Coordination};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
-use support::Lore;
 use testudo_contracts::{Moment, Reading, Service, Store};
 use testudo_core::{Decode, Encode};
 use testudo_kv::{Kv, Operation, RequestOp, Response, ResponseOp, Txn, TxnResponse};
+use testudo_lab::coordination::gateways::Gateways;
+use testudo_lab::coordination::{Answer, Ask, Coordination};
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::run_seed;
 use testudo_sim::linear::Operation as Call;
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::workload::{Finding, Hosted, Workload};
 use testudo_sim::{Climate, Plan, Rng, Trouble, Weather};
 use testudo_state::Map;

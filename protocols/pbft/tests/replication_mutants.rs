@@ -1,12 +1,9 @@
 //! Replicas that keep what they replicate by a broken rule are convicted by the oracles, in seeds that those who keep the
 //! rules pass.
 
-mod support;
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use support::Lore;
 use testudo_contracts::Batch;
 use testudo_core::{Context, Digest, Evidence, Slot};
 use testudo_pbft::message::{Message, PrePrepare};
@@ -16,7 +13,7 @@ use testudo_replication::rules::Rules;
 use testudo_replication::sessions::{Remembered, System};
 use testudo_replication::{Head, Replicated as State, Summaries};
 use testudo_sim::conformance::run_seed;
-use testudo_sim::replicated::{Knowledge, Replicated};
+use testudo_sim::replicated::{Knowledge, Lore, Replicated};
 use testudo_sim::upstream::Strategy;
 use testudo_sim::workload::Small;
 use testudo_sim::{Chance, Climate, Harm, Misconduct, Plan, Trouble, Weather};

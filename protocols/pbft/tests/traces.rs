@@ -4,24 +4,21 @@
 //! Slow primaries are in `slow_primary`, fenced locks in the coordination service's own tests.
 
 mod harness;
-mod kv;
-mod support;
 
 use harness::{Cluster, Letter, batch};
-use kv::Coordination;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use support::Lore;
 use testudo_contracts::Ordering as _;
 use testudo_core::{Message as _, Peer, ReplicaId, Slot, View};
+use testudo_lab::Coordination;
 use testudo_pbft::message::{Commit, PrePrepare};
 use testudo_pbft::{Message, Pbft, Standard, Timer};
 use testudo_quorum::Dissemination;
 use testudo_replication::learner::rules::{Rules as Learning, Standard as Careful};
 use testudo_replication::{Bundle, ReplicaMessage, Request};
 use testudo_sim::adversary::Adversary;
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::script::play;
 use testudo_sim::seeded::Outcome;
 use testudo_sim::world::{Observer, Shape, World};

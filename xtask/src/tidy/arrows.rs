@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kv", &["core", "contracts", "state"]),
     ("keys", &["core"]),
     ("sim", &["core", "quorum", "contracts", "state", "replication", "wal"]),
+    ("lab", &["core", "contracts", "state", "replication", "kv", "sim"]),
     ("runtime", &["core", "quorum", "contracts", "state", "replication", "keys", "wal"]),
     ("client", &["core", "quorum", "contracts", "state", "replication", "keys", "wal", "runtime"]),
     (

@@ -22,6 +22,8 @@ pub struct Counts {
     convicted: BTreeSet<(u16, String)>,
     /// The highest slot that each node executed or restored.
     reached: BTreeMap<NodeId, Slot>,
+    /// The newest message that arrived on each link.
+    arrived: BTreeMap<(NodeId, NodeId), u64>,
 }
 
 impl Counts {
@@ -35,6 +37,9 @@ impl Counts {
         counts.insert("view changes".into(), views);
         counts.insert("epochs begun".into(), self.begun.len() as u64);
         counts.insert("lies convicted".into(), self.convicted.len() as u64);
+        for (_, offence) in &self.convicted {
+            *counts.entry(format!("convicted of {offence}")).or_default() += 1;
+        }
         counts
     }
 
@@ -63,7 +68,10 @@ impl Counts {
             Event::Harmed(_, harm) => return Some(harm.name()),
             Event::Lied(..) => "lies told",
             Event::Told(_, Fact::Executed { .. }) => "slots executed",
+            Event::Told(_, Fact::Repeated { .. }) => "retries deduplicated",
             Event::Told(_, Fact::RolledBack(_)) => "rollbacks",
+            Event::Told(_, Fact::Wrong(_)) => "states found wrong",
+            Event::Told(_, Fact::Halted(_)) => "replicas that halted",
             Event::Told(_, Fact::Restored(_)) => "states transferred",
             Event::Told(_, Fact::Answered { .. }) => "requests answered",
             Event::Told(_, Fact::Published(_)) => "states shown by learners",
@@ -87,6 +95,14 @@ impl Observer for Counts {
             self.add(name, 1);
         }
         match event {
+            Event::Delivered(Letter { number, from, to, .. }) => {
+                let newest = self.arrived.entry((*from, *to)).or_default();
+                if number < newest {
+                    self.add("messages overtaken", 1);
+                } else {
+                    *newest = *number;
+                }
+            }
             Event::Started(node) => drop(self.epochs.remove(node)),
             Event::Told(node, Fact::Epoch(epoch, _)) => {
                 self.epochs.insert(*node, *epoch);

@@ -93,7 +93,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             }
             Event::Duplicated(letter) => self.letter("⇉", letter),
             Event::Fired(node, timer) => format!("{} timer {timer}", self.name(*node)),
-            Event::Flushed(node, writes) if self.holds_disk => {
+            Event::Flushed(node, writes) if !self.haste.flushes => {
                 format!("{} flushed {writes}", self.name(*node))
             }
             Event::Crashed { node, writes, held } => {
@@ -105,7 +105,10 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             }
             Event::Harmed(node, harm) => format!("{} has come to harm: {harm}", self.name(*node)),
             Event::Scrubbed(node) => format!("{} finds out what it has lost", self.name(*node)),
-            Event::Told(_, Fact::Answered { .. }) => return None,
+            // What there is to say of it stands in other lines.
+            Event::Told(_, Fact::Answered { .. } | Fact::Repeated { .. } | Fact::Halted(_)) => {
+                return None;
+            }
             Event::Told(node, fact) => format!("  {} {}", self.name(*node), fact_line(fact)),
             Event::Blamed { by, accused, offence, .. } => {
                 format!("  {} blames {accused}: {offence}", self.name(*by))

@@ -3,6 +3,7 @@
 use super::{Body, Packet, Pending, System, World, each_host};
 use crate::adversary::{Adversary, Misconduct, Saying};
 use crate::event::{Event, Loss, NodeId};
+use crate::step::{Step, cause};
 use std::time::Duration;
 use testudo_core::Peer;
 
@@ -13,6 +14,7 @@ impl<S: System> World<S> {
         if !self.is_up(node) {
             return;
         }
+        self.take_down(|world| Some(Step::Crash(world.who(node), keep)));
         let (writes, held) =
             each_host!(&mut self.nodes[node.index()].body, host => host.crash(keep));
         self.system.crashed(node);
@@ -33,6 +35,7 @@ impl<S: System> World<S> {
         if self.is_up(node) {
             return;
         }
+        self.take_down(|world| Some(Step::Start(world.who(node))));
         self.lives[node.index()] += 1;
         self.record(&Event::Started(node));
         self.steps += 1;
@@ -56,6 +59,7 @@ impl<S: System> World<S> {
 
     /// Whenever a learner starts, the first number that it draws is this one: whom it takes what is decided from.
     pub fn load_learners(&mut self, draw: u32) {
+        self.take_down(|_| Some(Step::Upstream(draw)));
         for node in &mut self.nodes {
             if let Body::Client(index, host) = &mut node.body
                 && self.setup.is_learner(*index)
@@ -73,6 +77,7 @@ impl<S: System> World<S> {
 
     /// Sets a node's wall clock that many milliseconds off.
     pub fn set_clock(&mut self, node: NodeId, offset: i64) {
+        self.take_down(|world| Some(Step::Clock(world.who(node), offset)));
         each_host!(&mut self.nodes[node.index()].body, host => host.clock_offset = offset);
         self.record(&Event::ClockSet(node, offset));
     }
@@ -80,6 +85,7 @@ impl<S: System> World<S> {
     /// From now on messages from one node to the other are lost, in this direction.
     pub fn cut(&mut self, from: NodeId, to: NodeId) {
         if from != to && self.cuts.insert((from, to)) {
+            self.take_down(|world| Some(Step::Cut(world.who(from), world.who(to))));
             self.record(&Event::Cut(from, to));
         }
     }
@@ -99,6 +105,7 @@ impl<S: System> World<S> {
     /// All cuts are gone.
     pub fn heal(&mut self) {
         if !self.cuts.is_empty() {
+            self.take_down(|_| Some(Step::Heal));
             self.cuts.clear();
             self.record(&Event::Healed);
         }
@@ -115,6 +122,7 @@ impl<S: System> World<S> {
         if self.is_own(number) {
             return false;
         }
+        self.take_down(|world| Some(Step::Lose(world.parcel(number)?, cause(why))));
         let Some(packet) = self.wire.remove(&number) else { return false };
         self.record(&Event::Dropped(packet.letter, why));
         true
@@ -122,15 +130,19 @@ impl<S: System> World<S> {
 
     /// The network makes a copy of a message under way. A node's word to itself never sees the network.
     pub fn duplicate(&mut self, number: u64) {
-        let Some(packet) = self.wire.get(&number) else { return };
-        if packet.own.is_some() {
+        if self.is_own(number) {
             return;
         }
+        self.take_down(|world| world.parcel(number).map(Step::Duplicate));
+        let Some(packet) = self.wire.get(&number) else { return };
         let frame = packet.frame.clone();
         let mut letter = packet.letter;
         self.letters += 1;
         letter.number = self.letters;
-        self.wire.insert(letter.number, Packet { frame, letter, own: None });
+        let link = (letter.from, letter.to);
+        let ordinal = (true, self.ordinals.next(link, letter.name, true));
+        self.ordinals.posts(&letter, ordinal);
+        self.wire.insert(letter.number, Packet { frame, letter, own: None, ordinal });
         self.record(&Event::Duplicated(letter));
         self.pending.push(Pending::Packet(letter.number, Duration::ZERO));
     }
@@ -143,6 +155,7 @@ impl<S: System> World<S> {
 
     /// From now on a node misbehaves like that. Twins are part of the world's [`super::Shape`] and not made here.
     pub fn corrupt(&mut self, node: NodeId, misconduct: Misconduct) {
+        self.take_down(|world| Some(Step::Corrupt(world.who(node), misconduct)));
         let me = self.peer(node);
         if let Some(adversary) = self.system.adversary(misconduct, me) {
             self.corrupt_by(node, adversary);
@@ -156,6 +169,7 @@ impl<S: System> World<S> {
 
     /// The signature on a message under way is wrong, as a sender may make it for some of its receivers.
     pub fn spoil(&mut self, number: u64) {
+        self.take_down(|world| world.parcel(number).map(Step::Spoil));
         let Some(packet) = self.wire.get_mut(&number) else { return };
         if let Some(frame) = packet.frame.spoilt().filter(|_| packet.own.is_none()) {
             packet.frame = frame;
@@ -172,6 +186,8 @@ impl<S: System> World<S> {
 
     /// Which peers talk to the second copies of twins from now on.
     pub fn set_second_side(&mut self, peers: impl IntoIterator<Item = Peer>) {
+        let peers: Vec<Peer> = peers.into_iter().collect();
+        self.take_down_sides(&peers);
         self.second_side = peers.into_iter().collect();
     }
 }

@@ -172,7 +172,10 @@ impl<S: System> World<S> {
             let letter = Letter { number: self.letters, to: receiver, ..frame.letter };
             let own = if receiver == from { sealed.cloned() } else { None };
             self.record(&Event::Sent(letter));
-            self.wire.insert(letter.number, Packet { frame: frame.clone(), letter, own });
+            let ordinal = (false, self.ordinals.next((from, receiver), letter.name, false));
+            self.ordinals.posts(&letter, ordinal);
+            let packet = Packet { frame: frame.clone(), letter, own, ordinal };
+            self.wire.insert(letter.number, packet);
             self.pending.push(Pending::Packet(letter.number, after));
         }
     }

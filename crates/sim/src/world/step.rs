@@ -4,6 +4,7 @@ use super::work::Counting;
 use super::{Body, Packet, Pending, System, World, each_host};
 use crate::event::{Event, Fact, Loss, NodeId};
 use crate::host::{Emission, Emissions, Finished, Flaw, Place};
+use crate::step::Step;
 use std::cell::Cell;
 use std::rc::Rc;
 use testudo_core::{Context, Evidence, Protocol, Rejection, Rot, Time, Verified, Verifier};
@@ -40,6 +41,7 @@ impl<S: System> World<S> {
     /// Delivers a message that is under way; false if there is none of that number. It is lost where its receiver is
     /// down or cut off.
     pub fn deliver(&mut self, number: u64) -> bool {
+        self.take_down(|world| world.parcel(number).map(Step::Deliver));
         self.queue(number) || self.receive(number)
     }
 
@@ -118,6 +120,10 @@ impl<S: System> World<S> {
 
     /// A timer runs out. False if it was stopped or set anew meanwhile.
     pub fn fire(&mut self, node: NodeId, number: u64) -> bool {
+        self.take_down(|world| {
+            let name = each_host!(world.body(node), host => host.timer_name(number))?;
+            Some(Step::Fire(world.who(node), name.into()))
+        });
         let now = self.time();
         let mut is_running = false;
         drive!(self, node, |host, out| host.fire(number, now, out), name => {
@@ -148,6 +154,7 @@ impl<S: System> World<S> {
         if self.lives[node.index()] != life || !self.is_up(node) {
             return;
         }
+        self.take_down(|world| Some(Step::Flush(world.who(node))));
         drive!(self, node, |host, out| host.flush(mark, out), count => {
             self.record(&Event::Flushed(node, count));
         });
@@ -155,6 +162,10 @@ impl<S: System> World<S> {
 
     /// Something in the background is through, unless the node crashed meanwhile.
     pub fn finish(&mut self, node: NodeId, number: u64) {
+        self.take_down(|world| {
+            let chore = each_host!(world.body(node), host => host.chore_name(number))?;
+            Some(Step::Finish(world.who(node), chore))
+        });
         let now = self.time();
         drive!(self, node, |host, out| host.finish(number, now, out), finished => {
             match finished {
@@ -178,6 +189,9 @@ impl<S: System> World<S> {
 
     /// The layer above asks a replica for something.
     pub fn ask_replica(&mut self, node: NodeId, input: <S::Replica as Protocol>::Input) {
+        self.take_down(|world| {
+            Some(Step::Input(world.who(node), world.system.write_input(&input)?))
+        });
         let now = self.time();
         let Body::Replica(host) = &mut self.nodes[node.index()].body else { return };
         let mut out = Vec::new();

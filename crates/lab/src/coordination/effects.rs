@@ -13,7 +13,7 @@ use testudo_sim::workload::Finding;
 
 /// What was asked for, and what was answered.
 #[derive(Default, Debug)]
-pub(crate) struct Effects {
+pub struct Effects {
     /// Every value that anybody asked to have written.
     values: BTreeSet<String>,
     /// Every register that anybody asked to have deleted.
@@ -21,11 +21,13 @@ pub(crate) struct Effects {
     /// Whether anybody asked to have all other keys deleted.
     has_cleared: bool,
     answered: Vec<(Ask, Answer)>,
-    pub(crate) judged: u64,
+    /// How many answers were held against what was done.
+    pub judged: u64,
 }
 
 impl Effects {
-    pub(crate) fn asked(&mut self, ask: &Ask) {
+    /// An operation was asked for.
+    pub fn asked(&mut self, ask: &Ask) {
         self.values.extend(ask.values().into_iter().map(String::from));
         match ask {
             Ask::Delete(key) => drop(self.deleted.insert(key.clone())),
@@ -34,12 +36,13 @@ impl Effects {
         }
     }
 
-    pub(crate) fn answered(&mut self, ask: &Ask, answer: &Answer) {
+    /// It was answered.
+    pub fn answered(&mut self, ask: &Ask, answer: &Answer) {
         self.answered.push((ask.clone(), answer.clone()));
     }
 
     /// Holds all answers against what was done.
-    pub(crate) fn judge(&mut self, truth: &Truth) -> Vec<Finding> {
+    pub fn judge(&mut self, truth: &Truth) -> Vec<Finding> {
         if truth.unknown > 0 {
             return Vec::new();
         }
