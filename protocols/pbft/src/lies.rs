@@ -89,6 +89,16 @@ impl<R: Rules> Falsifiable for Pbft<R> {
         }
     }
 
+    fn advocate(view: View, slot: Slot, batch: &Batch) -> Vec<Message> {
+        let digest = batch.digest();
+        [
+            Message::PrePrepare(PrePrepare { view, slot, batch: batch.clone() }),
+            Message::Prepare(Prepare { view, slot, digest }),
+            Message::Commit(Commit { view, slot, digest }),
+        ]
+        .into()
+    }
+
     fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
         safety::is_convicted(evidence, context)
     }
