@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use testudo_sim::weather::{Ploy, Spread};
 use testudo_sim::{Misconduct, Trouble, Weather};
 
 /// Faults that belong together.
@@ -43,16 +44,41 @@ pub enum Element {
     /// It delivers some messages much later than others, and some links are slower than others, each way by itself: so
     /// messages overtake each other.
     Delay,
+    /// It holds messages back until others have overtaken them.
+    Reordering,
+    /// What its messages take varies in this way. The first is how it always does, and no fault.
+    Spread(Spread),
+    /// It becomes timely while other trouble goes on, within a bound that no protocol knows.
+    Stabilisation,
+    /// An adversary picks what it delivers next.
+    Adversary(Ploy),
 }
 
 impl Element {
     /// Every element.
-    pub const ALL: [Self; 3] = [Self::Loss, Self::Duplication, Self::Delay];
+    pub const ALL: [Self; 12] = [
+        Self::Loss,
+        Self::Duplication,
+        Self::Delay,
+        Self::Reordering,
+        Self::Spread(Spread::Even),
+        Self::Spread(Spread::HeavyTail),
+        Self::Spread(Spread::Bursts),
+        Self::Stabilisation,
+        Self::Adversary(Ploy::Quorums),
+        Self::Adversary(Ploy::Primary),
+        Self::Adversary(Ploy::Camps),
+        Self::Adversary(Ploy::Newest),
+    ];
 
     /// Whether this weather has it.
     #[must_use]
-    pub const fn is_in(self, weather: &Weather) -> bool {
+    pub fn is_in(self, weather: &Weather) -> bool {
         match self {
+            Self::Reordering => weather.reordered_per_mille > 0,
+            Self::Spread(spread) => weather.spread == spread,
+            Self::Stabilisation => weather.stabilises.is_some(),
+            Self::Adversary(ploy) => weather.courier.is_some_and(|courier| courier.ploy == ploy),
             Self::Loss => weather.lost_per_mille > 0,
             Self::Duplication => weather.doubled_per_mille > 0,
             Self::Delay => weather.delayed_per_mille > 0 || weather.slowest_link > 1,
@@ -60,8 +86,15 @@ impl Element {
     }
 
     /// Takes it out of the weather.
-    pub const fn calm(self, weather: &mut Weather) {
+    pub fn calm(self, weather: &mut Weather) {
+        if !self.is_in(weather) {
+            return;
+        }
         match self {
+            Self::Reordering => weather.reordered_per_mille = 0,
+            Self::Spread(_) => weather.spread = Spread::Hump,
+            Self::Stabilisation => weather.stabilises = None,
+            Self::Adversary(_) => weather.courier = None,
             Self::Loss => weather.lost_per_mille = 0,
             Self::Duplication => weather.doubled_per_mille = 0,
             Self::Delay => {
@@ -96,6 +129,10 @@ impl Fault {
             Self::Weather(Element::Loss) => "loss".into(),
             Self::Weather(Element::Duplication) => "duplication".into(),
             Self::Weather(Element::Delay) => "delay".into(),
+            Self::Weather(Element::Reordering) => "reordering".into(),
+            Self::Weather(Element::Spread(spread)) => spread.name().replace(' ', "-"),
+            Self::Weather(Element::Stabilisation) => "stabilisation".into(),
+            Self::Weather(Element::Adversary(ploy)) => ploy.name().replace(' ', "-"),
             Self::Trouble(trouble) => trouble.name().replace(' ', "-"),
             Self::Liar(misconduct) => misconduct.name().replace(' ', "-"),
         }
@@ -130,12 +167,16 @@ impl Fault {
         match self {
             Self::Weather(Element::Loss) => "messages lost".into(),
             Self::Weather(Element::Duplication) => "messages doubled".into(),
-            Self::Weather(Element::Delay) => "messages overtaken".into(),
+            Self::Weather(Element::Delay | Element::Reordering) => "messages overtaken".into(),
+            Self::Weather(Element::Spread(spread)) => format!("trouble: {}", spread.name()),
+            Self::Weather(Element::Stabilisation) => "trouble: stabilisation".into(),
+            Self::Weather(Element::Adversary(ploy)) => format!("trouble: {}", ploy.name()),
             Self::Trouble(trouble) => format!("trouble: {}", trouble.name()),
             // Twins are two honest copies, and one that lies in all ways in turn is counted by each of these.
-            Self::Liar(liar @ (Misconduct::Twins | Misconduct::Upstream(None))) => {
-                format!("trouble: {}", liar.name())
-            }
+            Self::Liar(
+                liar
+                @ (Misconduct::Twins | Misconduct::Upstream(None) | Misconduct::Conspire(None)),
+            ) => format!("trouble: {}", liar.name()),
             Self::Liar(liar) => format!("lies: {}", liar.name()),
         }
     }

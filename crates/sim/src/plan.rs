@@ -8,7 +8,7 @@ use crate::adversary::Misconduct;
 use crate::atlas::Harm;
 use crate::keys::Signatures;
 use crate::rng::{Chance, Rng};
-use crate::weather::Weather;
+pub use crate::weather::Weather;
 use std::time::Duration;
 use testudo_core::fault::FaultKind;
 

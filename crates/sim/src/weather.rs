@@ -9,7 +9,7 @@ use crate::rng::{Chance, Rng, mix};
 use std::time::Duration;
 
 /// How the time that messages take varies around its mean.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Spread {
     /// Around the mean, far from it more and more rarely: the sum of two even draws.
     Hump,
