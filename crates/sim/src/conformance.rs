@@ -13,7 +13,7 @@ pub(crate) mod run;
 mod seeds;
 
 pub use court::Ask;
-pub use run::run_seed;
+pub use run::{film_seed, run_seed};
 pub use seeds::{Seeds, conform};
 
 use crate::workload::Workload;

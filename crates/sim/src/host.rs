@@ -4,10 +4,13 @@
 //! leaves when the write is durable. A host decides nothing; it keeps what a step asked for until the world says that
 //! a flush, a timer, a snapshot or a piece of work is through.
 
+mod fork;
+
 use crate::disk::{Disk, Write};
 use crate::keys::{Keyring, Pen, Purse};
 use crate::rng::{Chance, Rng};
 use crate::step;
+use crate::watch::Watch;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -62,6 +65,7 @@ pub(crate) enum Emission<M, O> {
 
 pub(crate) type Emissions<P> = Vec<Emission<<P as Protocol>::Message, <P as Protocol>::Output>>;
 
+#[derive(Clone)]
 enum Held<P: Protocol> {
     Say(Target, P::Message, Place),
     Output(P::Output),
@@ -69,6 +73,7 @@ enum Held<P: Protocol> {
     Blame(Evidence, Place),
 }
 
+#[derive(Clone)]
 enum Chore<P: Protocol> {
     Work(Stamp, P::Work),
     Recall(Position),
@@ -103,8 +108,8 @@ pub struct Host<P: Protocol> {
     /// Where it is.
     pub(crate) place: Place,
     rolls: Rolls,
-    /// Milliseconds that its wall clock is ahead of the world's.
-    pub(crate) clock_offset: i64,
+    /// Its wall clock.
+    pub(crate) watch: Watch,
     pub(crate) disk: Disk<P>,
     automaton: Option<P>,
     next: Position,
@@ -192,7 +197,7 @@ impl<P: Protocol> Host<P> {
             first: place.clone(),
             place,
             rolls,
-            clock_offset: 0,
+            watch: Watch::default(),
             disk: Disk::default(),
             automaton: None,
             next: Position(0),
@@ -232,14 +237,10 @@ impl<P: Protocol> Host<P> {
         self.timers.keys().map(|timer| format!("{timer:?}"))
     }
 
-    /// Milliseconds that its wall clock is ahead of the world's.
+    /// Its wall clock.
     #[must_use]
-    pub const fn clock_offset(&self) -> i64 {
-        self.clock_offset
-    }
-
-    fn clock(&self, now: Time) -> Time {
-        Time(now.0.saturating_add_signed(self.clock_offset))
+    pub const fn watch(&self) -> Watch {
+        self.watch
     }
 
     /// Starts it from what is on its disk.
@@ -254,7 +255,7 @@ impl<P: Protocol> Host<P> {
         let (past, end) = self.disk.past();
         self.next = end;
         self.gate = Gate::new();
-        let clock = self.clock(now);
+        let clock = self.watch.read(now);
         let mut effects = std::mem::take(&mut self.scratch);
         let (rng, loaded) = (&mut self.rng, self.loaded);
         let mut hand = InHand { clock, rng, loaded, ring: &self.ring, purse: &self.disk.purse };
@@ -270,7 +271,7 @@ impl<P: Protocol> Host<P> {
         out: &mut Emissions<P>,
         run: impl FnOnce(&mut P, &mut Effects<'_, P>),
     ) {
-        let clock = self.clock(now);
+        let clock = self.watch.read(now);
         let Some(automaton) = &mut self.automaton else { return };
         let mut effects = std::mem::take(&mut self.scratch);
         let (rng, loaded) = (&mut self.rng, None);

@@ -4,6 +4,7 @@
 //! it judges, so that a wrong idea of theirs is not repeated here. What a faulty node says or does convicts nobody;
 //! every rule is about correct ones, who may crash but do not lie.
 
+mod alarm;
 mod blame;
 mod copies;
 mod ledger;
@@ -11,6 +12,7 @@ mod order;
 mod record;
 mod states;
 
+pub use alarm::Alarms;
 pub use blame::{Honesty, Justice};
 pub use copies::Copies;
 pub use ledger::settle;
@@ -67,6 +69,22 @@ impl Cast {
     #[must_use]
     pub fn is_correct_replica(&self, id: ReplicaId) -> bool {
         self.is_correct_peer(Peer::Replica(id))
+    }
+
+    /// A node's identity.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Option<Peer> {
+        self.peers.get(node.index()).copied()
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.peers.len()).map(|index| NodeId(index as u16))
+    }
+
+    /// The nodes of an identity.
+    pub fn nodes_of(&self, peer: Peer) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes().filter(move |node| self.peer(*node) == Some(peer))
     }
 
     /// A node's name.

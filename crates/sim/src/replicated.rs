@@ -1,9 +1,13 @@
 //! The whole of state machine replication as a system: replicas of any ordering under the small service of
 //! [`crate::service`], and the clients that production uses.
 
+mod lies;
+
+use self::lies::corrupt;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::conformance::{Heard, Held, Serving};
+use crate::conspiracy::Proposes;
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
 use crate::host::Flaw;
@@ -16,18 +20,17 @@ use crate::workload::{Hosted, Small};
 use crate::world::{Setup, System};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::time::Duration;
-use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
-use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
+use testudo_contracts::{Checkpoint, Falsifiable, Moment, OrderConfig, Ordering};
+use testudo_core::{Context, Digest, Evidence, Peer, ReplicaId, Slot};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::{
     Claim, Client, ClientConfig, ClientInput, ClientOutput, Comeback, Config, Event, Health,
     Learner, LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Readmission, Replica,
-    ReplicaMessage, Reply, ReplyBody, Request, Standing, StateAnswer, StateAsk, Status, Voucher,
+    ReplicaMessage, Reply, Request, Standing, StateAnswer, StateAsk, Status,
 };
 
-/// What a protocol's own tests know of it, for its liars and its judges.
+/// What is known of a protocol by its liars and its judges. [`Lore`] is what the protocol brings itself.
 pub trait Knowledge<O: Ordering>: 'static {
     /// Whether liars also change bytes that they know nothing of. Without it they lie by [`Knowledge::corrupt`] alone,
     /// and tell the truth where that has nothing to say.
@@ -36,9 +39,30 @@ pub trait Knowledge<O: Ordering>: 'static {
     fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message>;
     /// Whether evidence convinces a third party.
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool;
+    /// The digest by which votes name what a message proposes, if it proposes something.
+    fn proposes(message: &O::Message) -> Option<Digest> {
+        let _ = message;
+        None
+    }
     /// A message as scripts print it, without its name.
     fn show(message: &O::Message) -> String {
         compact(&format!("{message:?}"))
+    }
+}
+
+/// What a protocol itself brings of such knowledge.
+#[derive(Clone, Copy, Debug)]
+pub enum Lore {}
+
+impl<O: Falsifiable> Knowledge<O> for Lore {
+    fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message> {
+        O::falsify(message, chance)
+    }
+    fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
+        O::is_convicted(evidence, context)
+    }
+    fn proposes(message: &O::Message) -> Option<Digest> {
+        O::proposes(message)
     }
 }
 
@@ -169,6 +193,10 @@ where
                 for (request, result) in applied {
                     facts.push(Fact::Applied { slot: *slot, request: *request, result: *result });
                 }
+                let has_effect = |bundle: &Digest| applied.iter().any(|(one, _)| one == bundle);
+                for request in batch.bundles.iter().filter(|bundle| !has_effect(bundle)) {
+                    facts.push(Fact::Repeated { slot: *slot, request: *request });
+                }
             }
             Event::Stable(Checkpoint { slot, state }) => {
                 facts.push(Fact::Checkpoint { slot: *slot, state: *state });
@@ -183,6 +211,10 @@ where
                 facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
             }
             Event::Health(Health::Diverged(slot)) => facts.push(Fact::Wrong(*slot)),
+            Event::Health(Health::Halted(slot)) => {
+                facts.push(Fact::Note(format!("{output:?}").into()));
+                facts.push(Fact::Halted(*slot));
+            }
             Event::Implausible { .. }
             | Event::Health(_)
             | Event::Comeback(_)
@@ -237,6 +269,10 @@ where
         format!("votes {}, {:?}", votes(replica.order()), replica.status())
     }
 
+    fn show(&self, message: &Self::Message) -> String {
+        self.show_message(message)
+    }
+
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
         let Some(rot) = self.rots.get(&node) else { return false };
         rot.spoil(draw);
@@ -267,6 +303,13 @@ where
         match misconduct {
             Misconduct::Upstream(strategy) => Some(Box::new(Upstream::new(strategy))),
             other => other.adversary(me, self.tamper()),
+        }
+    }
+
+    fn proposes(&self) -> Proposes<Self::Message> {
+        |message| match message {
+            ReplicaMessage::Order(order) => K::proposes(order),
+            _ => None,
         }
     }
 
@@ -343,59 +386,6 @@ where
 /// Whether a replica votes, and knows of every vote that it has cast.
 fn votes<O: Ordering>(order: &O) -> bool {
     order.standing() == testudo_contracts::Standing::Voting && order.lost_slots() == 0
-}
-
-/// Lies that know what a replica says: other results, properly described; another state.
-fn corrupt<O: Ordering, K: Knowledge<O>>(
-    message: &ReplicaMessage<O::Message>,
-    chance: &mut dyn Chance,
-) -> Option<ReplicaMessage<O::Message>> {
-    match message {
-        ReplicaMessage::Order(message) => K::corrupt(message, chance).map(ReplicaMessage::Order),
-        ReplicaMessage::Checkpoint(checkpoint) => {
-            let state = Digest::of(&checkpoint.state.0);
-            Some(ReplicaMessage::Checkpoint(Checkpoint { state, ..checkpoint.clone() }))
-        }
-        ReplicaMessage::Reply(reply) => {
-            let body = forged_results(reply);
-            let results = Digest::of(&body);
-            Some(ReplicaMessage::Reply(Reply { results, body: Some(body), ..reply.clone() }))
-        }
-        ReplicaMessage::Voucher(voucher) => {
-            let outcome = Digest::of(&voucher.outcome.0);
-            Some(ReplicaMessage::Voucher(Voucher { outcome, ..voucher.clone() }))
-        }
-        ReplicaMessage::Feed(feed) => {
-            let mut feed = feed.clone();
-            feed.batch.time.0 += 1;
-            Some(ReplicaMessage::Feed(feed))
-        }
-        ReplicaMessage::Claim(claim) => {
-            let slot = Slot(claim.slot.0 / 2 + chance.below(1 << 20));
-            Some(ReplicaMessage::Claim(Claim { slot, ..*claim }))
-        }
-        _ => None,
-    }
-}
-
-/// Results that a client would take for true if it believed one replica.
-fn forged_results(reply: &Reply) -> Arc<[u8]> {
-    let truth = reply.body.as_deref().map(ReplyBody::from_bytes);
-    let forged = match truth {
-        Some(Ok(ReplyBody::Results(results))) => {
-            let forge = |result: &Arc<[u8]>| {
-                let mut bytes = result.to_vec();
-                if let Some(last) = bytes.last_mut() {
-                    *last ^= 1;
-                }
-                bytes.into()
-            };
-            ReplyBody::Results(results.iter().map(forge).collect())
-        }
-        Some(Ok(ReplyBody::Registered(session))) => ReplyBody::Registered(session ^ 1),
-        _ => ReplyBody::Results(vec![Arc::from(&b"forged"[..])]),
-    };
-    forged.to_bytes().into()
 }
 
 impl<O, K, W, R> Scripted for Replicated<O, K, W, R>

@@ -128,10 +128,24 @@ pub enum Step {
     Image(Who),
     /// Messages from the first to the second are lost from now on.
     Cut(Who, Who),
+    /// Messages from the first to the second are lost no more.
+    Join(Who, Who),
     /// All cuts are gone.
     Heal,
+    /// From now on each message arrives within this time: the scheduler says so, and sees to it.
+    Timely(Duration),
     /// A node's wall clock is that many milliseconds off.
     Clock(Who, i64),
+    /// A node's wall clock and its timers run that many millionths too fast.
+    Rate(Who, i32),
+    /// A node stops running, and keeps its memory.
+    Pause(Who),
+    /// A paused node goes on, with its timers first or not.
+    Resume(Who, bool),
+    /// A node will crash when it has given out so much more; of its unflushed writes the first few are durable then.
+    Doom(Who, u32, usize),
+    /// A node will not crash in the midst of a step after all.
+    Spare(Who),
     /// These talk to the second copies of twins from now on, and nobody else does.
     Sides(Vec<Who>),
     /// A node misbehaves like that from now on.
@@ -149,12 +163,14 @@ impl Step {
     #[must_use]
     pub fn nodes(&self) -> Vec<Who> {
         match self {
-            Self::At(_) | Self::Heal | Self::Upstream(_) | Self::Sides(_) => Vec::new(),
+            Self::At(_) | Self::Heal | Self::Timely(_) | Self::Upstream(_) | Self::Sides(_) => {
+                Vec::new()
+            }
             Self::Deliver(parcel)
             | Self::Lose(parcel, _)
             | Self::Duplicate(parcel)
             | Self::Spoil(parcel) => vec![parcel.from, parcel.to],
-            Self::Cut(from, to) => vec![*from, *to],
+            Self::Cut(from, to) | Self::Join(from, to) => vec![*from, *to],
             Self::Start(who)
             | Self::Crash(who, _)
             | Self::Fire(who, _)
@@ -165,6 +181,11 @@ impl Step {
             | Self::Scrub(who)
             | Self::Image(who)
             | Self::Clock(who, _)
+            | Self::Rate(who, _)
+            | Self::Pause(who)
+            | Self::Resume(who, _)
+            | Self::Doom(who, ..)
+            | Self::Spare(who)
             | Self::Corrupt(who, _)
             | Self::Ask(who, ..)
             | Self::Input(who, _) => vec![*who],

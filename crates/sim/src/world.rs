@@ -8,20 +8,26 @@
 mod cast;
 mod fault;
 mod flawed;
+mod fork;
+mod halt;
 mod harm;
 mod speak;
 mod stated;
 mod step;
 mod work;
 
+use self::halt::Doom;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
+use crate::conspiracy::{Plot, Proposes};
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
 use crate::host::{Flaw, Host, Rolls};
-use crate::keys::{Keyring, SimKeys, SimSigner};
+use crate::keys::{Keyring, Signatures, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
 use crate::rng::Rng;
+use crate::script::compact;
+use crate::shared::Shared;
 use crate::step::{Ordinals, Recording};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,7 +35,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{
     ClusterId, Context, Domain, Evidence, FaultModel, GroupId, Incarnation, Member, Membership,
-    Message, Peer, Protocol, PublicKey, Rejection, ReplicaId, Signed, Verified,
+    Message, Peer, Protocol, ProtocolId, PublicKey, Rejection, ReplicaId, Signed, Verified,
 };
 
 /// The automata of one protocol and how their outputs are read.
@@ -112,6 +118,11 @@ pub trait System: Sized {
         format!("{:?}", self.condition(replica))
     }
 
+    /// A message's fields, without its name, for people.
+    fn show(&self, message: &Self::Message) -> String {
+        compact(&format!("{message:?}"))
+    }
+
     /// Has a value in a replica's memory become another one soon; a number says which. False where a system has no
     /// state to spoil.
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
@@ -128,6 +139,11 @@ pub trait System: Sized {
     /// What is wrong with its driver: a mutant that oracles must convict.
     fn flaw(&self) -> Option<Flaw> {
         None
+    }
+
+    /// By which digest votes name what a message of this system proposes, for liars that vote for what they made up.
+    fn proposes(&self) -> Proposes<Self::Message> {
+        |_| None
     }
 
     /// What a client is asked for by the operation in these bytes, whose answer is known by the ticket; none where a
@@ -194,6 +210,8 @@ pub struct Shape {
     pub model: FaultModel,
     /// Replicas that are run as twins: two copies under one identity.
     pub twins: Vec<ReplicaId>,
+    /// What signatures are; the seed's choice where nothing is said.
+    pub signatures: Option<Signatures>,
 }
 
 impl Shape {
@@ -206,6 +224,7 @@ impl Shape {
             learners: 0,
             model: FaultModel::byzantine(f),
             twins: Vec::new(),
+            signatures: None,
         }
     }
 }
@@ -295,7 +314,7 @@ pub struct World<S: System> {
     now: Duration,
     /// Milliseconds since the Unix epoch at the start.
     began: u64,
-    nodes: Vec<Node<S>>,
+    nodes: Vec<Shared<Node<S>>>,
     lives: Vec<u32>,
     /// Replicas that have found their state wrong, and have no other yet.
     wrong: BTreeSet<NodeId>,
@@ -316,6 +335,14 @@ pub struct World<S: System> {
     rng: Rng,
     /// What work costs; none where nothing does.
     load: Option<Load>,
+    /// How often liars said something else, by what kind of message it was about.
+    twisted: BTreeMap<(ProtocolId, &'static str), u64>,
+    /// What liars share that conspire.
+    plot: Option<Rc<RefCell<Plot<S::Message>>>>,
+    /// Nodes that do not run for a while, with what has come due meanwhile.
+    paused: BTreeMap<NodeId, Vec<Pending>>,
+    /// Nodes that crash when they have given out so much more.
+    doomed: BTreeMap<NodeId, Doom>,
     /// What names messages.
     ordinals: Ordinals,
     /// The steps that are taken down, where somebody wants them.
@@ -334,7 +361,8 @@ impl<S: System> World<S> {
     /// Makes a world in which nobody has been started yet, so that observers and adversaries can be added first.
     #[must_use]
     pub fn asleep(system: S, shape: &Shape, seed: u64) -> Self {
-        let mut keys = SimKeys::new(seed);
+        let signatures = shape.signatures.unwrap_or_else(|| Signatures::of(seed));
+        let mut keys = SimKeys::with(seed, signatures);
         let voting: Vec<SimSigner> = (0..shape.replicas).map(|_| keys.mint()).collect();
         let clients: Vec<SimSigner> =
             (0..shape.clients + shape.learners).map(|_| keys.mint()).collect();
@@ -360,6 +388,7 @@ impl<S: System> World<S> {
             ..Domain::default()
         };
         let membership = Rc::new(Membership::first(members, shape.model));
+        keys.expect(&membership);
         let setup = Setup {
             domain,
             membership,
@@ -390,6 +419,10 @@ impl<S: System> World<S> {
             observers: Vec::new(),
             rng: Rng::split(seed, "adversary", 0),
             load: None,
+            twisted: BTreeMap::new(),
+            plot: None,
+            paused: BTreeMap::new(),
+            doomed: BTreeMap::new(),
             ordinals: Ordinals::default(),
             recording: None,
         };
@@ -442,6 +475,12 @@ impl<S: System> World<S> {
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// How often liars said something else than they should, of the same kind, by protocol and kind of message.
+    #[must_use]
+    pub const fn twisted(&self) -> &BTreeMap<(ProtocolId, &'static str), u64> {
+        &self.twisted
     }
 
     /// All nodes: replicas, clients, second copies of twins.

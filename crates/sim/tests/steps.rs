@@ -55,6 +55,16 @@ fn about_messages() -> impl Strategy<Value = Step> {
     })
 }
 
+fn halt() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        who().prop_map(Step::Pause),
+        (who(), any::<bool>()).prop_map(|(who, timers_first)| Step::Resume(who, timers_first)),
+        (who(), any::<u32>(), any::<usize>())
+            .prop_map(|(who, left, keep)| Step::Doom(who, left, keep)),
+        who().prop_map(Step::Spare),
+    ]
+}
+
 fn about_nodes() -> impl Strategy<Value = Step> {
     let chore = ("[a-z]{1,9}", any::<u32>())
         .prop_map(|(kind, ordinal)| Chore { kind: kind.into(), ordinal });
@@ -70,6 +80,8 @@ fn about_nodes() -> impl Strategy<Value = Step> {
         who().prop_map(Step::Scrub),
         who().prop_map(Step::Image),
         (who(), any::<i64>()).prop_map(|(who, offset)| Step::Clock(who, offset)),
+        (who(), any::<i32>()).prop_map(|(who, rate)| Step::Rate(who, rate)),
+        halt(),
         (who(), 0..Misconduct::ALL.len())
             .prop_map(|(who, which)| Step::Corrupt(who, Misconduct::ALL[which])),
         (who(), any::<u64>(), bytes()).prop_map(|(who, ticket, ask)| Step::Ask(who, ticket, ask)),
@@ -86,6 +98,8 @@ fn step() -> impl Strategy<Value = Step> {
             Step::At(Duration::from_nanos(nanos))
         }),
         (who(), who()).prop_map(|(from, to)| Step::Cut(from, to)),
+        (who(), who()).prop_map(|(from, to)| Step::Join(from, to)),
+        any::<u64>().prop_map(|nanos| Step::Timely(Duration::from_nanos(nanos))),
         Just(Step::Heal),
         proptest::collection::vec(who(), 0..5).prop_map(Step::Sides),
         any::<u32>().prop_map(Step::Upstream),

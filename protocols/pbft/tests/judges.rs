@@ -1,15 +1,13 @@
 //! The judges of watches and leases convict what they are there for, and nothing else.
 
-mod kv;
-
-use kv::gateways::Viewer;
-use kv::leases::Leases;
-use kv::truth::{Deed, Truth};
-use kv::{Answer, Ask, What};
 use std::time::Duration;
 use testudo_core::Encode;
 use testudo_kv::watch::{Event, WatchRequest};
 use testudo_kv::{Change, KeyValue};
+use testudo_lab::coordination::gateways::Viewer;
+use testudo_lab::coordination::leases::Leases;
+use testudo_lab::coordination::truth::{Deed, Truth};
+use testudo_lab::coordination::{Answer, Ask, What};
 
 fn record(revision: i64, key: &str) -> KeyValue {
     KeyValue { key: key.as_bytes().into(), mod_revision: revision, ..KeyValue::default() }
@@ -36,7 +34,7 @@ fn truth() -> Truth {
 /// up to a revision.
 fn is_content(events: &[(i64, &str)], knows: i64) -> bool {
     let all = WatchRequest { key: [0][..].into(), range_end: [0][..].into(), ..Default::default() };
-    let mut viewer = Viewer::new(all, 1000);
+    let mut viewer = Viewer::new(all);
     viewer.next = Some(2);
     let truth = truth();
     events.iter().all(|(revision, key)| viewer.told(&event(*revision, key), &truth, 0).is_ok())

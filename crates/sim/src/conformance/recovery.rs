@@ -17,7 +17,7 @@ impl<S: Serving> Run<'_, S> {
         let conditions = world.replicas().filter_map(|node| world.condition(node));
         let goal = conditions.map(|condition| condition.horizon).max().unwrap_or_default();
         let deadline = self.seeded.world.now() + self.plan.patience;
-        while !self.is_violated() {
+        while !self.is_over() {
             let missing = self.unrecovered(goal);
             if missing.is_empty() {
                 return true;

@@ -3,6 +3,7 @@
 use super::Serving;
 use super::court::{Ask, Court, Turn};
 use crate::adversary::Misconduct;
+use crate::diagram::Reel;
 use crate::event::NodeId;
 use crate::papers::{Papers, guarded, place_liars, shape};
 use crate::plan::{Climate, Plan};
@@ -17,7 +18,26 @@ use testudo_core::ReplicaId;
 
 /// Runs one seed under a plan. A panic of a replica is a violation like any other.
 pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) -> Report {
-    let papers = Papers::default();
+    run_on_film(make, seed, plan, None)
+}
+
+/// The same, with a film of it: to be developed with [`crate::Film::to_html`], whatever the run came to.
+pub fn film_seed<S: Serving>(
+    make: impl FnOnce() -> S,
+    seed: u64,
+    plan: &Plan,
+    film: &Reel,
+) -> Report {
+    run_on_film(make, seed, plan, Some(film))
+}
+
+fn run_on_film<S: Serving>(
+    make: impl FnOnce() -> S,
+    seed: u64,
+    plan: &Plan,
+    film: Option<&Reel>,
+) -> Report {
+    let papers = Papers::with_film(film);
     guarded(&papers.clone(), seed, plan, || {
         let world = World::asleep(make(), &shape_of(seed, plan), seed);
         let mut run = Run::new(world, seed, plan, papers.clone());
@@ -95,7 +115,7 @@ impl<'a, S: Serving> Run<'a, S> {
         let mut rng = Rng::split(seed, "run", 0);
         let liars = place_liars(plan, &mut rng);
         let climate = climate_of(seed, plan);
-        let mut seeded = Seeded::new(world, seed, climate, plan.f, plan.beyond);
+        let mut seeded = Seeded::new(world, seed, climate, plan.budget(), plan.beyond);
         if let Some((liar, misconduct)) = liars.first() {
             seeded.world.load_learners(u32::from(first_upstream(*liar, *misconduct, plan.n())));
         }
@@ -131,7 +151,7 @@ impl<'a, S: Serving> Run<'a, S> {
             // Time for whoever is a little behind to hear the rest.
             self.pass(self.court.afterthought().max(Duration::from_secs(5)));
             self.seeded.world.audit();
-            if !self.is_violated() {
+            if !self.is_over() {
                 let now = self.seeded.world.now();
                 self.court.finish(now);
                 let seeded = &self.seeded;
@@ -143,7 +163,7 @@ impl<'a, S: Serving> Run<'a, S> {
     /// The last judgement, and what is taken down of the run.
     fn close(&self) {
         // Every part of a run must be right; the ledger balances only at the end of a whole one.
-        self.court.judge(self.seeded.world.now(), !self.is_violated());
+        self.court.judge(self.seeded.world.now(), !self.papers.is_violated());
         self.court.count();
         self.papers.close(&self.seeded, self.court.answered());
     }
@@ -171,7 +191,7 @@ impl<'a, S: Serving> Run<'a, S> {
     pub(super) fn complete(&mut self, what: &str) -> bool {
         let deadline = self.seeded.world.now() + self.plan.patience;
         self.run_while(|run| run.is_busy() && run.seeded.world.now() < deadline);
-        if self.is_busy() && !self.is_violated() {
+        if self.is_busy() && !self.papers.is_violated() {
             let patience = self.plan.patience;
             let (waiting, replicas) = (self.court.waiting(&self.seeded.world), self.describe_all());
             self.violate(
@@ -179,11 +199,13 @@ impl<'a, S: Serving> Run<'a, S> {
                 format!("{patience:?} after {what} still unanswered: {waiting}{replicas}"),
             );
         }
-        !self.is_violated()
+        !self.is_busy() && !self.is_over()
     }
 
-    pub(super) fn is_violated(&self) -> bool {
-        self.papers.is_violated()
+    /// Whether there is nothing more to learn: a rule is broken, and nobody need notice it; or nothing moves on.
+    pub(super) fn is_over(&self) -> bool {
+        let circles = self.seeded.world.steps() > self.plan.steps;
+        self.papers.is_violated() && (circles || !self.plan.exceeds)
     }
 
     pub(super) fn violate(&self, oracle: &'static str, what: String) {
@@ -196,7 +218,7 @@ impl<'a, S: Serving> Run<'a, S> {
 
     /// Steps while `more` says so, until a rule is broken or nothing is left to happen.
     fn run_while(&mut self, more: impl Fn(&Self) -> bool) {
-        while !self.is_violated() && more(self) {
+        while !self.is_over() && more(self) {
             match self.seeded.step() {
                 Outcome::Idle => return,
                 Outcome::Happened => {}
@@ -206,6 +228,7 @@ impl<'a, S: Serving> Run<'a, S> {
             if self.seeded.world.steps() > self.plan.steps {
                 self.violate("liveness", "it goes round in circles".into());
             }
+            self.papers.look(&self.seeded.world);
             let Self { court, seeded, .. } = self;
             court.look(&seeded.world, |node| seeded.is_spoilt(node));
             let turns = court.hear(&mut seeded.world);
@@ -233,7 +256,8 @@ impl<'a, S: Serving> Run<'a, S> {
         if !self.has_more() || self.court.is_waiting(client) {
             return;
         }
-        if !self.seeded.world.is_up(self.seeded.world.client_node(client)) {
+        let node = self.seeded.world.client_node(client);
+        if !self.seeded.world.is_up(node) || self.seeded.world.is_paused(node) {
             self.seeded.call(Duration::from_millis(100), client as u64);
             return;
         }

@@ -22,6 +22,8 @@ pub struct Counts {
     convicted: BTreeSet<(u16, String)>,
     /// The highest slot that each node executed or restored.
     reached: BTreeMap<NodeId, Slot>,
+    /// The newest message that arrived on each link.
+    arrived: BTreeMap<(NodeId, NodeId), u64>,
 }
 
 impl Counts {
@@ -35,6 +37,9 @@ impl Counts {
         counts.insert("view changes".into(), views);
         counts.insert("epochs begun".into(), self.begun.len() as u64);
         counts.insert("lies convicted".into(), self.convicted.len() as u64);
+        for (_, offence) in &self.convicted {
+            *counts.entry(format!("convicted of {offence}")).or_default() += 1;
+        }
         counts
     }
 
@@ -50,6 +55,8 @@ impl Counts {
             Event::Sent(_) => "messages sent",
             Event::Delivered(_) => "messages delivered",
             Event::Rejected(..) => "messages refused",
+            Event::Paused(_) => "pauses",
+            Event::Untimely(..) => "messages too late for a round",
             Event::Dropped(_, Loss::Network) => "messages lost",
             Event::Dropped(_, Loss::Partition) => "messages cut off",
             Event::Dropped(_, Loss::Down) => "messages to the dead",
@@ -63,7 +70,10 @@ impl Counts {
             Event::Harmed(_, harm) => return Some(harm.name()),
             Event::Lied(..) => "lies told",
             Event::Told(_, Fact::Executed { .. }) => "slots executed",
+            Event::Told(_, Fact::Repeated { .. }) => "retries deduplicated",
             Event::Told(_, Fact::RolledBack(_)) => "rollbacks",
+            Event::Told(_, Fact::Wrong(_)) => "states found wrong",
+            Event::Told(_, Fact::Halted(_)) => "replicas that halted",
             Event::Told(_, Fact::Restored(_)) => "states transferred",
             Event::Told(_, Fact::Answered { .. }) => "requests answered",
             Event::Told(_, Fact::Published(_)) => "states shown by learners",
@@ -87,6 +97,14 @@ impl Observer for Counts {
             self.add(name, 1);
         }
         match event {
+            Event::Delivered(Letter { number, from, to, .. }) => {
+                let newest = self.arrived.entry((*from, *to)).or_default();
+                if number < newest {
+                    self.add("messages overtaken", 1);
+                } else {
+                    *newest = *number;
+                }
+            }
             Event::Started(node) => drop(self.epochs.remove(node)),
             Event::Told(node, Fact::Epoch(epoch, _)) => {
                 self.epochs.insert(*node, *epoch);
@@ -161,6 +179,12 @@ impl Trace {
             Event::Scrubbed(node) => format!("{}: a scrub came by", name(*node)),
             Event::Harmed(node, harm) => format!("{}: {harm}", name(*node)),
             Event::ClockSet(node, offset) => format!("{} clock off by {offset} ms", name(*node)),
+            Event::Drifts(node, rate) => format!("{} clock drifts by {rate} ppm", name(*node)),
+            Event::Paused(node) => format!("{} stops running", name(*node)),
+            Event::Resumed(node) => format!("{} goes on", name(*node)),
+            Event::Joined(from, to) => format!("{}---{}", name(*from), name(*to)),
+            Event::Timely(bound) => format!("the network is timely: within {bound:?}"),
+            Event::Untimely(letter, breach) => format!("{}: {breach}", self.letter("=?", letter)),
             Event::Cut(from, to) => format!("{}-/->{}", name(*from), name(*to)),
             Event::Healed => "the network is whole".into(),
             Event::Asked(node, number) => format!("{} asked #{number}", name(*node)),

@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 /// A clock that is this many milliseconds off keeps no time.
 const WRONG: u64 = 1_000;
 
+/// A clock that runs this many millionths too fast or too slowly will keep none.
+const FAST: u32 = 1_000;
+
 /// What has befallen replicas and may not be over.
 #[derive(Default, Debug)]
 pub(super) struct Budget {
@@ -49,6 +52,7 @@ fn victim<S: System>(world: &World<S>, step: &Step) -> Option<NodeId> {
     let who = match step {
         Step::Harm(who, injury) if injury.harm().counts() => who,
         Step::Clock(who, offset) if offset.unsigned_abs() > WRONG => who,
+        Step::Rate(who, rate) if rate.unsigned_abs() > FAST => who,
         _ => return None,
     };
     world.named(*who).filter(|node| world.is_replica(*node))
@@ -71,6 +75,9 @@ impl Budget {
         self.coming = match step {
             Step::Clock(who, offset) => {
                 world.named(*who).map(|node| Coming::Clock(node, offset.unsigned_abs() > WRONG))
+            }
+            Step::Rate(who, rate) if rate.unsigned_abs() > FAST => {
+                world.named(*who).map(|node| Coming::Clock(node, true))
             }
             Step::Harm(who, injury) if injury.harm().counts() => {
                 let horizons = world.replicas().filter_map(|node| world.condition(node));

@@ -103,9 +103,19 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             Event::ClockSet(node, offset) => {
                 format!("{} clock off by {offset} ms", self.name(*node))
             }
+            Event::Drifts(node, rate) => {
+                format!("{} clock drifts by {rate} ppm", self.name(*node))
+            }
+            Event::Paused(node) => format!("{} stops running", self.name(*node)),
+            Event::Resumed(node) => format!("{} goes on", self.name(*node)),
+            Event::Timely(bound) => format!("the network is timely: within {bound:?}"),
+            Event::Untimely(letter, breach) => format!("{}: {breach}", self.letter("⇢", letter)),
             Event::Harmed(node, harm) => format!("{} has come to harm: {harm}", self.name(*node)),
             Event::Scrubbed(node) => format!("{} finds out what it has lost", self.name(*node)),
-            Event::Told(_, Fact::Answered { .. }) => return None,
+            // What there is to say of it stands in other lines.
+            Event::Told(_, Fact::Answered { .. } | Fact::Repeated { .. } | Fact::Halted(_)) => {
+                return None;
+            }
             Event::Told(node, fact) => format!("  {} {}", self.name(*node), fact_line(fact)),
             Event::Blamed { by, accused, offence, .. } => {
                 format!("  {} blames {accused}: {offence}", self.name(*by))
@@ -116,6 +126,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             | Event::Snapshotted(_)
             | Event::Worked(_)
             | Event::Cut(..)
+            | Event::Joined(..)
             | Event::Healed
             | Event::Asked(..) => return None,
         };

@@ -39,6 +39,7 @@ use super::names::Names;
 use super::show::compact;
 use super::words::{duration, liar, no_option, number};
 use crate::adversary::{Misconduct, Saying, Words};
+use crate::diagram::{Film, Reel};
 use crate::event::{Event, Letter, Loss, NodeId};
 use crate::oracle::{Cast, Jury};
 use crate::step::{Haste, Started, Step, numbered, read_bytes};
@@ -140,6 +141,7 @@ pub struct Stage<S: Scripted, F> {
     /// Whether time passes, and timers run out by themselves.
     pub(super) is_passing: bool,
     pub(super) printed: Vec<String>,
+    film: Option<Reel>,
 }
 
 /// Beyond this many steps of one command something goes round in circles.
@@ -163,7 +165,13 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             is_quiet: false,
             is_passing: false,
             printed: Vec::new(),
+            film: None,
         }
+    }
+
+    /// From the next `cluster` command on, what happens is filmed.
+    pub fn film(&mut self, film: Reel) {
+        self.film = Some(film);
     }
 
     /// Carries out one command and gives back what it printed. A command that makes no sense prints why.
@@ -259,6 +267,9 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         for _ in 0..MOST {
             self.print_events();
             let Some(world) = self.world.as_mut() else { return Ok(()) };
+            if let Some(film) = &self.film {
+                film.borrow_mut().look(world);
+            }
             if !self.started.settle(world, self.haste) {
                 self.started.forget(world);
                 return Ok(());
@@ -354,6 +365,9 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         }
         if let Some(upstream) = upstream {
             world.load_learners(upstream);
+        }
+        if let Some(film) = &self.film {
+            Film::roll(film, &mut world);
         }
         self.jury = Rc::new(RefCell::new(Jury::new(Cast::of(&world))));
         world.watch(self.jury.clone());

@@ -5,16 +5,18 @@ use crate::event::{Fact, NodeId};
 use crate::step::read_duration;
 use std::time::Duration;
 
-pub(super) fn fact_line(fact: &Fact) -> String {
+pub(crate) fn fact_line(fact: &Fact) -> String {
     match fact {
         Fact::Executed { slot, batch, is_final: true } => format!("executed {slot:?} {batch:?}"),
         Fact::Executed { slot, batch, .. } => format!("executed {slot:?} {batch:?} for now"),
         Fact::Applied { slot, request, result } => {
             format!("applied {request:?} in {slot:?}: {result:?}")
         }
+        Fact::Repeated { slot, request } => format!("repeats {request:?} in {slot:?}"),
         Fact::Committed(slot) => format!("committed {slot:?}"),
         Fact::RolledBack(slot) => format!("rolled back to {slot:?}"),
         Fact::Wrong(slot) => format!("is wrong in {slot:?}"),
+        Fact::Halted(slot) => format!("halts at {slot:?}"),
         Fact::Restored(slot) => format!("restored {slot:?}"),
         Fact::Checkpoint { slot, state } => format!("checkpoint {slot:?} {state:?}"),
         Fact::Epoch(epoch, returned) => format!("begins {epoch:?}, {returned} have come back"),

@@ -63,6 +63,14 @@ impl<S: System> World<S> {
                 self.heal();
                 true
             }
+            Step::Timely(bound) => {
+                self.become_timely(*bound);
+                true
+            }
+            Step::Join(from, to) => {
+                let ends = self.named(*from).zip(self.named(*to));
+                ends.is_some_and(|(from, to)| self.join(from, to))
+            }
             Step::Upstream(draw) => {
                 self.load_learners(*draw);
                 true
@@ -94,6 +102,11 @@ impl<S: System> World<S> {
             | Step::Scrub(who)
             | Step::Image(who)
             | Step::Clock(who, _)
+            | Step::Rate(who, _)
+            | Step::Pause(who)
+            | Step::Resume(who, _)
+            | Step::Doom(who, ..)
+            | Step::Spare(who)
             | Step::Corrupt(who, _)
             | Step::Ask(who, ..)
             | Step::Input(who, _) => {
@@ -138,6 +151,11 @@ impl<S: System> World<S> {
             Step::Scrub(_) => return self.scrub(node) > 0,
             Step::Image(_) => self.keep_image(node),
             Step::Clock(_, offset) => self.set_clock(node, *offset),
+            Step::Rate(_, rate) => self.set_rate(node, *rate),
+            Step::Pause(_) => return self.pause(node),
+            Step::Resume(_, timers_first) => return self.resume(node, *timers_first),
+            Step::Doom(_, left, keep) => return self.doom(node, *left, *keep),
+            Step::Spare(_) => return self.spare(node),
             Step::Corrupt(_, misconduct) => self.corrupt(node, *misconduct),
             Step::Ask(_, ticket, operation) => {
                 return self.apply_ask(node, *ticket, operation);

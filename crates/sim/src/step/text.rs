@@ -175,7 +175,15 @@ impl fmt::Display for Step {
             Self::Scrub(who) => write!(f, "scrub {who}"),
             Self::Image(who) => write!(f, "image {who}"),
             Self::Cut(from, to) => write!(f, "cut {from}->{to}"),
+            Self::Join(from, to) => write!(f, "join {from}->{to}"),
             Self::Heal => f.write_str("heal"),
+            Self::Timely(bound) => write!(f, "timely {}", show_duration(*bound)),
+            Self::Rate(who, rate) => write!(f, "rate {who} {rate:+}ppm"),
+            Self::Pause(who) => write!(f, "pause {who}"),
+            Self::Resume(who, false) => write!(f, "resume {who}"),
+            Self::Resume(who, true) => write!(f, "resume {who} timers"),
+            Self::Doom(who, left, keep) => write!(f, "doom {who} after={left} keep={keep}"),
+            Self::Spare(who) => write!(f, "spare {who}"),
             Self::Clock(who, offset) => write!(f, "clock {who} {offset:+}ms"),
             Self::Sides(peers) => {
                 f.write_str("sides")?;
@@ -215,6 +223,8 @@ fn read(verb: &str, rest: &str) -> Option<Result<Step, String>> {
         ("drop", _) => parcel(|parcel| Step::Lose(parcel, Cause::Choice)),
         ("duplicate", _) => parcel(Step::Duplicate),
         ("spoil", _) => parcel(Step::Spoil),
+        ("timely", [bound]) => read_duration(bound).map(|bound| Ok(Step::Timely(bound))),
+        ("join", [link]) => Some(ends(link).map(|(from, to)| Step::Join(from, to))),
         ("cut", [link]) => Some(ends(link).map(|(from, to)| Step::Cut(from, to))),
         ("sides", [""]) => Some(Ok(Step::Sides(Vec::new()))),
         ("sides", peers) => {
@@ -245,6 +255,15 @@ fn read_about(verb: &str, who: Who, words: &[&str]) -> Option<Step> {
         ("scrub", []) => Step::Scrub(who),
         ("image", []) => Step::Image(who),
         ("clock", [offset]) => Step::Clock(who, offset.strip_suffix("ms")?.parse().ok()?),
+        ("rate", [rate]) => Step::Rate(who, rate.strip_suffix("ppm")?.parse().ok()?),
+        ("pause", []) => Step::Pause(who),
+        ("resume", []) => Step::Resume(who, false),
+        ("resume", ["timers"]) => Step::Resume(who, true),
+        ("doom", [left, keep]) => {
+            let (left, keep) = (left.strip_prefix("after=")?, keep.strip_prefix("keep=")?);
+            Step::Doom(who, plain(left)?, plain(keep)?)
+        }
+        ("spare", []) => Step::Spare(who),
         ("corrupt", [misconduct]) => Step::Corrupt(who, Misconduct::named(misconduct)?),
         ("request", [ticket, operation]) => {
             Step::Ask(who, plain(ticket.strip_prefix("ticket=")?)?, read_bytes(operation)?)

@@ -2,6 +2,7 @@
 
 use super::{Body, Packet, Pending, System, World, each_host};
 use crate::adversary::{Adversary, Misconduct, Saying};
+use crate::conspiracy::{Conspirator, Plot};
 use crate::event::{Event, Loss, NodeId};
 use crate::step::{Step, cause};
 use std::time::Duration;
@@ -25,6 +26,7 @@ impl<S: System> World<S> {
             self.answers.retain(|(client, _)| *client != index);
         }
         self.clear_desk(node);
+        self.forget_halts(node);
         // Its word to itself was in its memory.
         self.wire.retain(|_, packet| !(packet.own.is_some() && packet.letter.from == node));
         self.record(&Event::Crashed { node, writes, held });
@@ -75,11 +77,29 @@ impl<S: System> World<S> {
         each_host!(&self.nodes[node.index()].body, host => host.disk().unflushed())
     }
 
-    /// Sets a node's wall clock that many milliseconds off.
+    /// Sets a node's wall clock that many milliseconds off. Its rate stays what it is.
     pub fn set_clock(&mut self, node: NodeId, offset: i64) {
         self.take_down(|world| Some(Step::Clock(world.who(node), offset)));
-        each_host!(&mut self.nodes[node.index()].body, host => host.clock_offset = offset);
+        let now = self.time();
+        each_host!(&mut self.nodes[node.index()].body, host => host.watch.set(offset, now));
         self.record(&Event::ClockSet(node, offset));
+    }
+
+    /// From now on a node's wall clock and its timers run that many millionths too fast; below zero, too slowly.
+    pub fn set_rate(&mut self, node: NodeId, rate: i32) {
+        let now = self.time();
+        let watch = each_host!(&mut self.nodes[node.index()].body, host => &mut host.watch);
+        if watch.rate() != rate {
+            watch.pace(rate, now);
+            self.take_down(|world| Some(Step::Rate(world.who(node), rate)));
+            self.record(&Event::Drifts(node, rate));
+        }
+    }
+
+    /// Milliseconds that a node's wall clock is ahead of the true time now.
+    #[must_use]
+    pub fn clock_error(&self, node: NodeId) -> i64 {
+        each_host!(&self.nodes[node.index()].body, host => host.watch.error(self.time()))
     }
 
     /// From now on messages from one node to the other are lost, in this direction.
@@ -100,6 +120,23 @@ impl<S: System> World<S> {
                 }
             }
         }
+    }
+
+    /// From now on messages from one node to the other arrive again, in this direction.
+    /// False if they were not lost.
+    pub fn join(&mut self, from: NodeId, to: NodeId) -> bool {
+        let was_cut = self.cuts.remove(&(from, to));
+        if was_cut {
+            self.take_down(|world| Some(Step::Join(world.who(from), world.who(to))));
+            self.record(&Event::Joined(from, to));
+        }
+        was_cut
+    }
+
+    /// Whoever schedules says that from now on each message arrives within this time, and sees to it.
+    pub fn become_timely(&mut self, bound: Duration) {
+        self.take_down(|_| Some(Step::Timely(bound)));
+        self.record(&Event::Timely(bound));
     }
 
     /// All cuts are gone.
@@ -153,10 +190,17 @@ impl<S: System> World<S> {
         self.nodes[node.index()].is_correct = false;
     }
 
-    /// From now on a node misbehaves like that. Twins are part of the world's [`super::Shape`] and not made here.
+    /// From now on a node misbehaves like that. Twins are part of the world's [`super::Shape`] and not made here. All that
+    /// conspire share one plot, and do what the first of them is up to.
     pub fn corrupt(&mut self, node: NodeId, misconduct: Misconduct) {
         self.take_down(|world| Some(Step::Corrupt(world.who(node), misconduct)));
         let me = self.peer(node);
+        if let Misconduct::Conspire(scheme) = misconduct {
+            let plot = self.plot.get_or_insert_with(|| Plot::new(scheme));
+            let (tamper, proposes) = (self.system.tamper(), self.system.proposes());
+            let conspirator = Conspirator::join(me, plot, tamper, proposes);
+            return self.corrupt_by(node, Box::new(conspirator));
+        }
         if let Some(adversary) = self.system.adversary(misconduct, me) {
             self.corrupt_by(node, adversary);
         }

@@ -88,6 +88,9 @@ impl<S: System> World<S> {
     /// A node's processor is through with something, perhaps: it looks at the next message.
     pub fn serve(&mut self, node: NodeId) {
         self.take_down(|world| Some(Step::Serve(world.who(node))));
+        if self.waits(node, Pending::Serve(node, Duration::ZERO)) {
+            return;
+        }
         let now = self.now;
         let Some(desk) = self.load.as_mut().map(|load| load.desk(node.0)) else { return };
         desk.is_expected = false;

@@ -15,7 +15,7 @@ const SPREAD: Duration = Duration::from_millis(250);
 const MARGIN: Duration = Duration::from_secs(8);
 
 /// How long after the last renewal everything has ended, trouble aside.
-pub(crate) fn longest() -> Duration {
+pub fn longest() -> Duration {
     Duration::from_secs(ttl(super::LEASES as i64) as u64) + 2 * CLOCK_BOUND + MARGIN
 }
 
@@ -33,16 +33,19 @@ struct Lease {
 
 /// All leases of a run.
 #[derive(Default, Debug)]
-pub(crate) struct Leases {
+pub struct Leases {
     leases: BTreeMap<i64, Lease>,
-    pub(crate) expired: u64,
-    pub(crate) renewed: u64,
+    /// How many ended by themselves.
+    pub expired: u64,
+    /// How many renewals were acknowledged.
+    pub renewed: u64,
     /// When trouble ended last.
     healed: Duration,
 }
 
 impl Leases {
-    pub(crate) fn asked(&mut self, at: Duration, ask: &Ask) {
+    /// An operation was asked for.
+    pub fn asked(&mut self, at: Duration, ask: &Ask) {
         match ask {
             Ask::Grant(id, _) | Ask::KeepAlive(id) => {
                 self.leases.entry(*id).or_default().asked = at;
@@ -52,7 +55,8 @@ impl Leases {
         }
     }
 
-    pub(crate) fn answered(&mut self, called: Duration, ask: &Ask, answer: &Answer) {
+    /// An operation that was asked for at `called` is answered.
+    pub fn answered(&mut self, called: Duration, ask: &Ask, answer: &Answer) {
         if let Ask::Revoke(id) = ask {
             let lease = self.leases.entry(*id).or_default();
             lease.revocations = lease.revocations.saturating_sub(1);
@@ -65,12 +69,13 @@ impl Leases {
         self.renewed += u64::from(matches!(ask, Ask::KeepAlive(_)));
     }
 
-    pub(crate) fn healed(&mut self, at: Duration) {
+    /// All trouble has ended.
+    pub fn healed(&mut self, at: Duration) {
         self.healed = at;
     }
 
     /// The state that is furthest holds these leases.
-    pub(crate) fn held(&mut self, at: Duration, held: &[i64]) -> Option<Finding> {
+    pub fn held(&mut self, at: Duration, held: &[i64]) -> Option<Finding> {
         let held: BTreeSet<i64> = held.iter().copied().collect();
         for id in &held {
             self.leases.entry(*id).or_default();
@@ -98,7 +103,7 @@ impl Leases {
     }
 
     /// Nothing that has been due for long is still there.
-    pub(crate) fn finish(&self, at: Duration) -> Vec<Finding> {
+    pub fn finish(&self, at: Duration) -> Vec<Finding> {
         let late = self.leases.iter().filter(|(id, lease)| {
             let began = lease.asked.max(self.healed);
             let life = Duration::from_secs(ttl(**id) as u64);
