@@ -11,6 +11,8 @@ mod liars;
 
 use crate::faults::Fault;
 use std::collections::BTreeSet;
+use testudo_contracts::Profile;
+use testudo_core::fault::FaultKind;
 use testudo_sim::conformance::Seeds;
 use testudo_sim::rng::Rng;
 use testudo_sim::{Climate, Plan, Weather};
@@ -63,6 +65,21 @@ impl Rota {
     #[must_use]
     pub const fn new(series: Vec<Series>) -> Self {
         Self { series, limits: None }
+    }
+
+    /// The same for a protocol that needs other numbers of replicas, or survives no lies: then nobody lies.
+    #[must_use]
+    pub fn for_protocol(mut self, profile: &Profile) -> Self {
+        for plan in self.series.iter_mut().flat_map(|series| &mut series.plans) {
+            let spare = plan.n().saturating_sub(3 * plan.f + 1);
+            let needed = u16::try_from((profile.replicas)(usize::from(plan.f)));
+            plan.replicas = Some(needed.unwrap_or(u16::MAX).saturating_add(spare));
+            plan.kind = profile.faults;
+            if profile.faults != FaultKind::Byzantine {
+                plan.liars.clear();
+            }
+        }
+        self
     }
 
     /// The same with these faults and no others. Series and plans of which nothing is left are left out; without any

@@ -1,8 +1,11 @@
 //! Which seed runs under which plan, and what is left of the plans when only some faults are asked for.
 
 use std::collections::BTreeSet;
+use testudo_contracts::Profile;
+use testudo_core::fault::FaultKind;
 use testudo_lab::plans::{HARMS, LIARS};
-use testudo_lab::{Coverage, Fault, Group, Rota, faults};
+use testudo_lab::{Coverage, Fault, Group, Rota, faults, subject};
+use testudo_pbft::Pbft;
 use testudo_sim::conformance::Seeds;
 use testudo_sim::{Harm, Misconduct, Trouble, Verdict, Weather};
 
@@ -110,6 +113,23 @@ fn what_never_bit_is_missing() {
     assert_eq!(coverage.faults[&Group::Nodes], [("crash".to_owned(), 3)]);
     let everything = Coverage::of(&counts, &asked, true);
     assert!(everything.missing.contains(&"view changes".to_owned()));
+}
+
+/// A protocol that survives crashes alone, with two replicas for each and one more.
+#[test]
+fn nobody_lies_where_lies_are_not_survived() {
+    let pbft = subject::<Pbft>().profile();
+    let crashes = Profile { faults: FaultKind::Crash, replicas: |f| 2 * f + 1, ..pbft };
+    let rota = Rota::standard().for_protocol(&crashes);
+    assert!(rota.faults().iter().all(|fault| fault.group() != Group::Liars));
+    let (_, plan) = rota.plan(0).expect("there is a plan");
+    assert_eq!((plan.n(), plan.kind), (3, FaultKind::Crash));
+    let same = Rota::standard().for_protocol(&pbft);
+    assert_eq!(same.faults(), all());
+    for seed in 0..same.round() {
+        let n = |rota: &Rota| rota.plan(seed).map(|(_, plan)| plan.n());
+        assert_eq!(n(&same), n(&Rota::standard()));
+    }
 }
 
 #[test]

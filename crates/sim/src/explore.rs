@@ -35,6 +35,7 @@
 mod course;
 mod history;
 mod model;
+pub mod ordering;
 mod print;
 mod rename;
 mod report;

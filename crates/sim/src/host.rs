@@ -404,6 +404,11 @@ impl<P: Protocol> Host<P> {
         (self.disk.crash(keep), held)
     }
 
+    /// How many timers, pieces of work and records it keeps.
+    pub(crate) fn kept(&self) -> usize {
+        self.timers.len() + self.chores.len() + self.disk.records() + self.disk.unflushed()
+    }
+
     /// The deep check.
     pub(crate) fn audit(&self) {
         if let Some(automaton) = &self.automaton {

@@ -13,6 +13,7 @@ extern crate alloc;
 pub mod adversary;
 pub mod atlas;
 pub mod bare;
+pub mod bytes;
 pub mod conformance;
 pub mod conspiracy;
 pub mod diagram;

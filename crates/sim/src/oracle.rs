@@ -11,6 +11,7 @@ mod ledger;
 mod order;
 mod record;
 mod states;
+mod window;
 
 pub use alarm::Alarms;
 pub use blame::{Honesty, Justice};

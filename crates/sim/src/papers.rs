@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
+use testudo_core::fault::FaultKind;
 use testudo_core::{FaultModel, ReplicaId};
 
 /// What is written down while a run goes on, and survives its panic.
@@ -183,7 +184,10 @@ pub(crate) fn shape(plan: &Plan, clients: u16, liars: &[(ReplicaId, Misconduct)]
         replicas: plan.n(),
         clients,
         learners: plan.learners,
-        model: FaultModel::byzantine(plan.f),
+        model: match plan.kind {
+            FaultKind::Byzantine => FaultModel::byzantine(plan.f),
+            kind => FaultModel { kind, ..FaultModel::crash(plan.f) },
+        },
         twins: twins.map(|(id, _)| *id).collect(),
         signatures: plan.signatures,
     }

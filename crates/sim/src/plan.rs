@@ -10,6 +10,7 @@ use crate::keys::Signatures;
 use crate::rng::{Chance, Rng};
 pub use crate::weather::Weather;
 use std::time::Duration;
+use testudo_core::fault::FaultKind;
 
 /// A kind of trouble that befalls nodes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -129,6 +130,8 @@ pub struct Plan {
     pub f: u16,
     /// n, if it is not 3f+1.
     pub replicas: Option<u16>,
+    /// What the replicas claim to survive. Only where that is lies may there be liars.
+    pub kind: FaultKind,
     /// How many clients that keep nothing.
     pub clients: u16,
     /// How many learners, for systems that know them: clients too, which also read from their own copies.
@@ -169,6 +172,7 @@ impl Default for Plan {
         Self {
             f: 1,
             replicas: None,
+            kind: FaultKind::Byzantine,
             clients: 4,
             learners: 0,
             operations: 200,

@@ -85,6 +85,8 @@ pub struct Seeded<S: System> {
     /// The world.
     pub world: World<S>,
     queue: BinaryHeap<Reverse<(Duration, u64, Act)>>,
+    /// Room for what steps start, kept between them.
+    started: Vec<Pending>,
     /// Breaks ties in the order of asking.
     sequence: u64,
     rng: Rng,
@@ -129,6 +131,7 @@ impl<S: System> Seeded<S> {
         let mut seeded = Self {
             world,
             queue: BinaryHeap::new(),
+            started: Vec::new(),
             sequence: 0,
             rng: Rng::split(seed, "scheduler", 0),
             links: Rng::split(seed, "links", 0).next(),
@@ -181,6 +184,12 @@ impl<S: System> Seeded<S> {
     #[must_use]
     pub const fn befallen(&self) -> &BTreeMap<&'static str, u64> {
         &self.befallen
+    }
+
+    /// How many things wait for their time, stopped timers among them.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Has [`Seeded::step`] give back [`Outcome::Call`] with this number after so long.
@@ -291,15 +300,17 @@ impl<S: System> Seeded<S> {
     }
 
     fn plan_pending(&mut self) {
+        let mut pending = std::mem::take(&mut self.started);
         loop {
-            let pending = self.world.take_pending();
+            self.world.swap_pending(&mut pending);
             if pending.is_empty() {
-                return;
+                break;
             }
-            for item in pending {
+            for item in pending.drain(..) {
                 self.plan_one(item);
             }
         }
+        self.started = pending;
     }
 
     fn plan_one(&mut self, item: Pending) {

@@ -11,6 +11,7 @@ mod flawed;
 mod fork;
 mod halt;
 mod harm;
+mod kept;
 mod speak;
 mod stated;
 mod step;
@@ -275,7 +276,7 @@ pub(crate) struct Packet<M> {
     pub(crate) frame: Rc<Frame<M>>,
     pub(crate) letter: Letter,
     /// One's own word to oneself: verified by sealing, and never lost.
-    pub(crate) own: Option<Verified<M>>,
+    pub(crate) own: Option<Rc<Verified<M>>>,
     /// Whether the network made it, and which of its kind on its link it is.
     pub(crate) ordinal: (bool, u32),
 }
@@ -595,6 +596,13 @@ impl<S: System> World<S> {
 
     pub(crate) const fn recording_mut(&mut self) -> &mut Option<Box<Recording>> {
         &mut self.recording
+    }
+
+    /// What has been started since the last call, in the order of starting, taken over by who gives an empty list for it: the
+    /// two lists then serve by turns.
+    pub fn swap_pending(&mut self, empty: &mut Vec<Pending>) {
+        debug_assert!(empty.is_empty(), "what was started before has been let happen");
+        std::mem::swap(&mut self.pending, empty);
     }
 
     /// What has been started since the last call.

@@ -72,15 +72,34 @@ impl Hash {
 
 impl fmt::Write for Hash {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.rest = self.rest << 8 | u64::from(byte);
+        let (first, rest) = text.as_bytes().split_at(self.missing().min(text.len()));
+        self.bytes(first);
+        let words = rest.chunks_exact(8);
+        let last = words.remainder();
+        for word in words {
+            self.length += 8;
+            self.word(word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        }
+        self.bytes(last);
+        Ok(())
+    }
+}
+
+impl Hash {
+    /// How many bytes make a word of what there is.
+    const fn missing(&self) -> usize {
+        (self.length.wrapping_neg() % 8) as usize
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.rest = self.rest << 8 | u64::from(*byte);
             self.length += 1;
             if self.length.is_multiple_of(8) {
                 let word = std::mem::take(&mut self.rest);
                 self.word(word);
             }
         }
-        Ok(())
     }
 }
 

@@ -46,6 +46,11 @@ impl<P: Protocol> Host<P> {
         self.timers.iter().map(|(timer, number)| (*number, format!("{timer:?}")))
     }
 
+    /// Whether the timer of this number runs.
+    pub(crate) fn is_running(&self, number: u64) -> bool {
+        self.timers.values().any(|running| *running == number)
+    }
+
     /// Writes down all that what the node does next depends on, the automaton as `print` says. Numbers of timers and chores
     /// are left out: they only tell apart what earlier lives asked for.
     pub(crate) fn print(

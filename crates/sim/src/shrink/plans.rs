@@ -3,8 +3,9 @@
 use super::{Patience, broken};
 use crate::conformance::run::climate_of;
 use crate::conformance::{Ask, Serving};
-use crate::plan::{Climate, Plan, Weather};
+use crate::plan::{Climate, Plan};
 use crate::replay::{Replay, record};
+use crate::weather::Weather;
 
 /// Another plan changes all that is drawn, so that the same seed may be another run by luck alone: as many more are tried.
 const SEEDS: u64 = 3;

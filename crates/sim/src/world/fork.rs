@@ -1,6 +1,6 @@
 //! Worlds that go different ways from one moment on, for those who want to see all that may come of it.
 
-use super::{Body, Node, Packet, System, World, each_host};
+use super::{Body, Node, Packet, Pending, System, World, each_host};
 use crate::event::NodeId;
 use crate::rng::Dictation;
 use std::fmt;
@@ -97,6 +97,16 @@ impl<S: System> World<S> {
     /// A node's running timers, by number and name.
     pub(crate) fn running(&self, node: NodeId) -> Vec<(u64, String)> {
         each_host!(&self.nodes[node.index()].body, host => host.running().collect())
+    }
+
+    /// Whether a node's timer of this number runs.
+    pub(crate) fn is_running(&self, node: NodeId, number: u64) -> bool {
+        each_host!(&self.nodes[node.index()].body, host => host.is_running(number))
+    }
+
+    /// Hands what a scheduler has not let happen to the next one.
+    pub(crate) fn put_back(&mut self, pending: Vec<Pending>) {
+        self.pending.extend(pending);
     }
 
     /// Runs the deep check of one node, if it is up and correct.

@@ -180,7 +180,7 @@ impl<S: System> World<S> {
         for receiver in self.route(from, to) {
             self.letters += 1;
             let letter = Letter { number: self.letters, to: receiver, ..frame.letter };
-            let own = if receiver == from { sealed.cloned() } else { None };
+            let own = sealed.filter(|_| receiver == from).cloned().map(Rc::new);
             self.record(&Event::Sent(letter));
             let ordinal = (false, self.ordinals.next((from, receiver), letter.name, false));
             self.ordinals.posts(&letter, ordinal);

@@ -79,7 +79,7 @@ impl<S: System> World<S> {
         packet: &Packet<S::Message>,
     ) -> (Result<Verified<S::Message>, Rejection>, u32) {
         if let Some(own) = &packet.own {
-            return (Ok(own.clone()), 0);
+            return (Ok(Verified::clone(own)), 0);
         }
         let receiver = &self.nodes[packet.letter.to.index()].body;
         let place = each_host!(receiver, host => host.place.clone());

@@ -1,6 +1,6 @@
 //! Runs seeds, on as many threads as there are jobs.
 
-use super::flags::{Bench, Sim, Span};
+use super::flags::{Bench, Sim, Span, rota};
 use super::progress::Progress;
 use super::sum::{Question, Sum, build};
 use crate::failure::{Failure, Outcome};
@@ -72,7 +72,7 @@ pub(super) fn run(bench: &Bench, flags: &Sim) -> Outcome<Sum> {
 /// What is asked, and of which program.
 fn question(bench: &Bench, flags: &Sim) -> Outcome<Question> {
     let names: Vec<String> = bench.faults.iter().map(|fault| fault.name()).collect();
-    let faults = if bench.faults == super::flags::rota(flags.beyond).faults() {
+    let faults = if bench.faults == rota(&*bench.subject, flags.beyond).faults() {
         "all".to_owned()
     } else if names.is_empty() {
         "none".to_owned()

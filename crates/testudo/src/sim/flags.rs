@@ -75,16 +75,17 @@ pub(crate) struct Bench {
     pub(crate) faults: BTreeSet<Fault>,
 }
 
-/// The runs that these flags are about.
-pub(crate) fn rota(beyond: bool) -> Rota {
-    if beyond { Rota::beyond() } else { Rota::standard() }
+/// The runs that a protocol is put to.
+pub(super) fn rota(subject: &dyn Subject, beyond: bool) -> Rota {
+    let rota = if beyond { Rota::beyond() } else { Rota::standard() };
+    rota.for_protocol(&subject.profile())
 }
 
 impl Sim {
     /// Finds the protocol, and what may go wrong.
     pub(super) fn bench(&self) -> Outcome<Bench> {
         let subject = protocols::subject(&self.protocol)?;
-        let rota = rota(self.beyond);
+        let rota = rota(&*subject, self.beyond);
         let all = rota.faults();
         let faults = faults::read(&self.faults, &all).map_err(|name| no_fault(&name, &all))?;
         Ok(Bench { subject, rota: rota.limited_to(&faults), faults })

@@ -2,7 +2,7 @@
 
 use super::flags::{Shard, Span, rota, to_repeat};
 use crate::failure::{Failure, Outcome, plain};
-use crate::words;
+use crate::{protocols, words};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -179,7 +179,8 @@ impl Sum {
 
     /// The counts beside what was asked for.
     pub(super) fn coverage(&self) -> Outcome<Coverage> {
-        let all = rota(self.question.beyond).faults();
+        let subject = protocols::subject(&self.question.protocol)?;
+        let all = rota(&*subject, self.question.beyond).faults();
         let asked = faults::read(&self.question.faults, &all)
             .map_err(|name| Failure::refused(format!("there is no fault `{name}`")))?;
         let is_everything = asked == all && !self.question.beyond;
