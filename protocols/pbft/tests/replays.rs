@@ -1,14 +1,10 @@
 //! What was recorded is played again, to the last event.
 
-mod kv;
-mod support;
-
-use kv::Coordination;
 use std::time::Duration;
-use support::Lore;
+use testudo_lab::Coordination;
 use testudo_pbft::Pbft;
 use testudo_sim::replay::{record, replay};
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::{Climate, Harm, Misconduct, Plan, Trouble, Weather};
 
 type Served = Replicated<Pbft, Lore, Coordination>;
