@@ -80,11 +80,11 @@ pub(super) struct Run<'a, S: Serving> {
     copies: Copies,
     pub(super) states: States,
     /// The slot of the state that each replica was last seen to hold.
-    held: BTreeMap<NodeId, Slot>,
+    held: Vec<Option<Slot>>,
     /// How many steps there had been when somebody last looked.
     looked: u64,
     /// The life of each client's node.
-    lives: BTreeMap<usize, u32>,
+    lives: Vec<u32>,
     /// Per client, the operation that it waits for.
     open: BTreeMap<usize, usize>,
     issued: usize,
@@ -119,6 +119,9 @@ impl<'a, S: Serving> Run<'a, S> {
         for client in 0..u64::from(plan.callers()) {
             seeded.call(Duration::from_millis(rng.below(50)), client);
         }
+        let world = &seeded.world;
+        let life = |client: u16| world.life(world.client_node(usize::from(client)));
+        let lives = (0..plan.callers()).map(life).collect();
         Self {
             seeded,
             plan,
@@ -129,9 +132,9 @@ impl<'a, S: Serving> Run<'a, S> {
             onlooker: S::Workload::onlooker(seed),
             copies: Copies::default(),
             states: States::default(),
-            held: BTreeMap::new(),
+            held: vec![None; usize::from(plan.n())],
             looked: 0,
-            lives: BTreeMap::new(),
+            lives,
             open: BTreeMap::new(),
             issued: 0,
             abandoned: 0,
@@ -270,7 +273,8 @@ impl<'a, S: Serving> Run<'a, S> {
             findings.extend(self.unbounded(node));
             let automaton = self.seeded.world.replica(node).and_then(|host| host.automaton());
             let Some(Held { slot, time, state }) = automaton.and_then(S::held) else { continue };
-            if self.held.insert(node, slot) == Some(slot) || self.seeded.is_spoilt(node) {
+            let before = self.held.get_mut(node.index()).and_then(|held| held.replace(slot));
+            if before == Some(slot) || self.seeded.is_spoilt(node) {
                 continue;
             }
             // Without learners nobody shows copies that would have to be compared with it.
@@ -287,8 +291,8 @@ impl<'a, S: Serving> Run<'a, S> {
         self.find(findings);
         for client in 0..usize::from(self.plan.callers()) {
             let life = self.seeded.world.life(self.seeded.world.client_node(client));
-            let before = self.lives.insert(client, life).unwrap_or(life);
-            if before != life {
+            let Some(known) = self.lives.get_mut(client) else { continue };
+            if std::mem::replace(known, life) != life {
                 self.begin_anew(client);
             }
         }
