@@ -48,7 +48,20 @@ impl Effects {
         }
         let store = Versions { truth };
         let mut findings: Vec<Finding> = Vec::new();
+        let written: BTreeSet<&[u8]> =
+            truth.deeds.iter().filter_map(|deed| Some(&*deed.now.as_ref()?.value)).collect();
         for (ask, answer) in &self.answered {
+            // Whoever is told that nothing was done has done nothing.
+            let is_undone = matches!(answer.what, What::Swapped(false) | What::Refused(_));
+            let values = ask.values();
+            if let Some(value) = values.iter().find(|value| written.contains(value.as_bytes()))
+                && is_undone
+            {
+                findings.push((
+                    "effects",
+                    format!("{ask:?} was answered {answer:?}, and {value} was written"),
+                ));
+            }
             let Some(revision) = answer.revision else { continue };
             self.judged += 1;
             if let Err(why) = store.agrees(ask, &answer.what, revision) {
