@@ -61,7 +61,7 @@ impl<S: System> World<S> {
             self.record(&Event::Dropped(letter, Loss::Down));
         } else {
             let heard = match packet.own.take() {
-                Some(own) => Ok(*own),
+                Some(own) => Ok(Rc::unwrap_or_clone(own)),
                 None => self.verify_now(&packet),
             };
             match heard {
