@@ -70,15 +70,15 @@ struct Search<'a, 'b, S: Serving, F> {
 
 impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
     /// Takes a tape for the shortest one if it breaks the rule.
-    fn takes(&mut self, tape: Tape) -> bool {
-        if tape == self.tape || !self.patience.takes() {
+    fn takes(&mut self, tape: &Tape) -> bool {
+        if *tape == self.tape || !self.patience.takes() {
             return false;
         }
-        let played = play(self.make, self.run, &tape, true);
+        let played = play(self.make, self.run, tape, true);
         if broken(&played.report, self.oracle).is_none() {
             return false;
         }
-        (self.tape, self.sent) = effective(&tape, played);
+        (self.tape, self.sent) = effective(tape, played);
         self.patience.steps = self.tape.len();
         true
     }
@@ -102,7 +102,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
         ];
         for is_one in kinds {
             let without = self.tape.only(|_, step| !is_one(step));
-            self.takes(without);
+            self.takes(&without);
         }
         // Whoever crashes stays up instead.
         let mut up = BTreeSet::new();
@@ -115,7 +115,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
             })
             .collect();
         let without = self.tape.only(|index, _| firsts[index]);
-        self.takes(without);
+        self.takes(&without);
     }
 
     /// Everything about a node at once, and everything that it sends, or gets.
@@ -124,7 +124,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
         let nodes: BTreeSet<Who> = steps.flat_map(|(step, _)| step.nodes()).collect();
         for node in nodes {
             let without = self.tape.only(|_, step| !step.nodes().contains(&node));
-            if self.takes(without) {
+            if self.takes(&without) {
                 continue;
             }
             for is_sender in [true, false] {
@@ -134,7 +134,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
                     }
                     _ => true,
                 });
-                self.takes(without);
+                self.takes(&without);
             }
         }
     }
@@ -150,13 +150,13 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
             (|haste| Haste { flushes: true, ..haste }, |step| matches!(step, Step::Flush(_))),
         ];
         let all = self.tape.only(|_, step| !manners.iter().any(|(_, is_one)| is_one(step)));
-        if self.takes(all.hasty(Haste::ALL)) {
+        if self.takes(&all.hasty(Haste::ALL)) {
             return;
         }
         for (hastier, is_one) in manners {
             let haste = hastier(self.tape.haste());
             let without = self.tape.only(|_, step| !is_one(step));
-            self.takes(without.hasty(haste));
+            self.takes(&without.hasty(haste));
         }
     }
 
@@ -169,7 +169,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
                 matches!(step, Step::Ask(..) | Step::Fire(..) | Step::Start(_) | Step::Crash(..))
             });
             if is_cause {
-                self.takes(causes::without(&self.tape, &self.sent, |place| place == index));
+                self.takes(&causes::without(&self.tape, &self.sent, |place| place == index));
             }
         }
     }
@@ -187,7 +187,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
                 place += 1;
                 true
             });
-            self.takes(earlier);
+            self.takes(&earlier);
         }
     }
 
@@ -201,8 +201,8 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
                 let start = end.saturating_sub(size);
                 let is_left_out = |index: usize| (start..end).contains(&index);
                 let alone = self.tape.only(|index, _| !is_left_out(index));
-                if !self.takes(alone) {
-                    self.takes(causes::without(&self.tape, &self.sent, is_left_out));
+                if !self.takes(&alone) {
+                    self.takes(&causes::without(&self.tape, &self.sent, is_left_out));
                 }
                 end = start.min(self.tape.len());
             }
