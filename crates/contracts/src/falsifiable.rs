@@ -5,8 +5,9 @@
 //! the protocol can tell. So each brings its mutators, one for every kind of message, and beside them the judge of
 //! evidence. Nothing here is used by whoever tells the truth.
 
-use crate::Ordering;
-use testudo_core::{Context, Digest, Evidence};
+use crate::{Batch, Ordering};
+use alloc::vec::Vec;
+use testudo_core::{Context, Digest, Evidence, Slot, View};
 
 /// A source of chance. Liars and schedulers draw from it, so that a run can be repeated.
 pub trait Chance {
@@ -35,6 +36,10 @@ pub trait Falsifiable: Ordering {
         let _ = message;
         None
     }
+
+    /// All that a replica of this protocol can say by itself in favour of a batch in a slot of a view, as if it led that
+    /// view. A liar who says so about one batch to some and about another to others is the one whom quorums are made for.
+    fn advocate(view: View, slot: Slot, batch: &Batch) -> Vec<Self::Message>;
 
     /// Whether evidence convinces a third party that has nothing but the public keys.
     fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool;

@@ -1,11 +1,13 @@
 //! A protocol in the lab, whatever its type.
 
 use crate::Coordination;
+use crate::exploration::{self, Configuration};
 use crate::plans::Rota;
 use std::fmt;
 use std::marker::PhantomData;
 use testudo_contracts::{Falsifiable, Profile};
 use testudo_sim::conformance::{Seeds, film_seed, run_seed};
+use testudo_sim::explore::{self, Explored};
 use testudo_sim::oracle::Violation;
 use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::shrink::{Progress, shrink};
@@ -42,6 +44,13 @@ pub trait Subject: Send + Sync {
 
     /// Draws a story.
     fn draw_story(&self, story: &Story) -> String;
+
+    /// Sees all that can happen in a small configuration of the ordering alone.
+    fn explore(
+        &self,
+        configuration: &Configuration,
+        progress: &mut dyn FnMut(&explore::Progress),
+    ) -> Explored;
 }
 
 /// A run and its repetition from what was taken down.
@@ -90,15 +99,20 @@ impl fmt::Display for Story {
     }
 }
 
+/// An ordering that can be put to the test: its lies can be told, and its state can be copied and written down.
+pub trait Testable: Falsifiable<Message: 'static> + Clone + fmt::Debug + 'static {}
+
+impl<O: Falsifiable<Message: 'static> + Clone + fmt::Debug + 'static> Testable for O {}
+
 struct Of<O>(PhantomData<fn() -> O>);
 
 /// The protocol of this type.
 #[must_use]
-pub fn subject<O: Falsifiable<Message: 'static> + 'static>() -> Box<dyn Subject> {
+pub fn subject<O: Testable>() -> Box<dyn Subject> {
     Box::new(Of::<O>(PhantomData))
 }
 
-impl<O: Falsifiable<Message: 'static> + 'static> Subject for Of<O> {
+impl<O: Testable> Subject for Of<O> {
     fn profile(&self) -> Profile {
         O::PROFILE
     }
@@ -148,6 +162,14 @@ impl<O: Falsifiable<Message: 'static> + 'static> Subject for Of<O> {
         let title = format!("Seed {} of {}, shrunk", story.seed, O::PROFILE.name);
         let below = story.violation.oracle;
         film.borrow().to_html(&title, below, std::slice::from_ref(&story.violation))
+    }
+
+    fn explore(
+        &self,
+        configuration: &Configuration,
+        progress: &mut dyn FnMut(&explore::Progress),
+    ) -> Explored {
+        exploration::explore::<O>(configuration, progress)
     }
 }
 

@@ -25,7 +25,7 @@ const SEED: u64 = 11;
 const CLIENTS: u16 = 3;
 const QUARTERS: usize = 4;
 /// A quarter of the run, in simulated time.
-const QUARTER: Duration = Duration::from_secs(75);
+const QUARTER: Duration = Duration::from_secs(45);
 /// How many milliseconds clients wait between an answer and the next request, at most.
 const PAUSE: u64 = 400;
 /// What the process may grow by in the second half of the run: what oracles remember of a thousand slots more, and pages

@@ -61,7 +61,7 @@ pub struct Bounds {
     pub duplicates: u32,
     /// How many timers may fire.
     pub timeouts: u32,
-    /// How the names of those begin that may; all may where there is none.
+    /// Those that may: how their names begin, or the names of their nodes and theirs (`1 View`). All may where there is none.
     pub timers: Vec<&'static str>,
     /// How often upper layers may ask for something.
     pub inputs: u32,

@@ -22,8 +22,9 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 use testudo_contracts::{Checkpoint, Falsifiable, Moment, OrderConfig, Ordering};
-use testudo_core::{Context, Digest, Evidence, Peer, ReplicaId, Slot};
+use testudo_core::{Context, Digest, Evidence, Peer, ReplicaId, Slot, limits};
 use testudo_replication::learner::rules::{Rules, Standard};
+use testudo_replication::rules;
 use testudo_replication::{
     Claim, Client, ClientConfig, ClientInput, ClientOutput, Comeback, Config, Event, Health,
     Learner, LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Readmission, Replica,
@@ -71,8 +72,9 @@ type Asked = Either<ClientInput, LearnerInput>;
 /// What a client's automaton tells.
 type Told = Either<ClientOutput, LearnerOutput>;
 
-/// Replication over an ordering, of the service that a workload is for, with learners that keep these rules.
-pub struct Replicated<O, K, W = Small, R = Standard> {
+/// Replication over an ordering, of the service that a workload is for, with learners that keep the rules `R` and replicas
+/// that keep the rules `Q`.
+pub struct Replicated<O, K, W = Small, R = Standard, Q = Standard> {
     flaw: Option<Flaw>,
     interval: u64,
     /// Tickets given out to scripts' requests.
@@ -81,7 +83,9 @@ pub struct Replicated<O, K, W = Small, R = Standard> {
     readers: BTreeMap<usize, Reader>,
     /// What may spoil the memory of each replica that runs.
     rots: BTreeMap<NodeId, Rot>,
-    ordering: PhantomData<fn() -> (O, K, W, R)>,
+    /// How many replicas and clients there are.
+    people: (usize, usize),
+    ordering: PhantomData<fn() -> (O, K, W, R, Q)>,
 }
 
 /// The layer above a learner: it reads from what was published last.
@@ -92,7 +96,7 @@ struct Reader {
     reads: BTreeMap<u64, Vec<u8>>,
 }
 
-impl<O, K, W, R> Default for Replicated<O, K, W, R> {
+impl<O, K, W, R, Q> Default for Replicated<O, K, W, R, Q> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
         Self {
@@ -101,20 +105,46 @@ impl<O, K, W, R> Default for Replicated<O, K, W, R> {
             tickets: 0,
             readers: BTreeMap::new(),
             rots: BTreeMap::new(),
+            people: (0, 0),
             ordering: PhantomData,
         }
     }
 }
 
-impl<O, K, W, R> Replicated<O, K, W, R> {
+impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
     /// The same over a driver that is not right.
     #[must_use]
     pub fn over(flaw: Flaw) -> Self {
         Self { flaw: Some(flaw), ..Self::default() }
     }
+
+    /// How many there may be of one of a replica's tables: a window of slots, so many bundles of each client, so many
+    /// sessions, and so many answers for each that is open.
+    fn most(&self, table: &str, open: usize) -> usize {
+        let (replicas, clients) = self.people;
+        let window = 2 * self.interval as usize;
+        let bundles = (replicas + clients) * limits::WAITING_BUNDLES_PER_CLIENT;
+        match table {
+            "slots in the window" | "batches to execute" => window,
+            "view changes" | "last words" => replicas,
+            "batches without bodies" => 2 * window,
+            // Each checkpoint of two windows, the one that is stable and the end of an epoch.
+            "slots of checkpoints" => 2 * window / self.interval as usize + 2,
+            "states served" => 2 * limits::SERVED_CHECKPOINTS,
+            "slots for learners" => limits::RECENT_SLOTS,
+            "learners" => limits::FOLLOWERS.min(clients),
+            "sessions" => clients * limits::SESSIONS_PER_CLIENT,
+            // A session has an entry of its own, one by its name and one by its use; beside them are who may open any, and
+            // who orders.
+            "entries of sessions" => {
+                open * (3 + limits::SESSION_WINDOW as usize) + clients + 4 * replicas
+            }
+            _ => bundles,
+        }
+    }
 }
 
-impl<O, K, W: Hosted, R> Replicated<O, K, W, R> {
+impl<O, K, W: Hosted, R, Q> Replicated<O, K, W, R, Q> {
     /// A learner is asked to read this: from its own copy, as soon as that covers all that was acknowledged before.
     fn read_later(&mut self, client: usize, ticket: u64, operation: Vec<u8>) -> LearnerInput {
         self.readers.entry(client).or_default().reads.insert(ticket, operation);
@@ -131,15 +161,16 @@ impl<O, K, W: Hosted, R> Replicated<O, K, W, R> {
     }
 }
 
-impl<O, K, W, R> System for Replicated<O, K, W, R>
+impl<O, K, W, R, Q> System for Replicated<O, K, W, R, Q>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
+    Q: rules::Rules,
 {
     type Message = ReplicaMessage<O::Message>;
-    type Replica = Replica<O, Unsound<W::Service>>;
+    type Replica = Replica<O, Unsound<W::Service>, Q>;
     type Client = OneOf<Client<O>, Learner<O, W::Service, R>>;
 
     fn replica_config(
@@ -148,6 +179,7 @@ where
         node: NodeId,
         _: ReplicaId,
     ) -> Config<Unsound<W::Service>> {
+        self.people = (setup.membership.n(), setup.clients.len());
         let rot = Rot::default();
         self.rots.insert(node, rot.clone());
         let service = Unsound::new(W::service(), rot);
@@ -265,6 +297,12 @@ where
         }
     }
 
+    fn tables(&self, replica: &Self::Replica) -> Vec<(&'static str, usize, usize)> {
+        let open = replica.state().system.len();
+        let counted = replica.tables().into_iter();
+        counted.map(|(name, count)| (name, count, self.most(name, open))).collect()
+    }
+
     fn describe(&self, replica: &Self::Replica) -> String {
         format!("votes {}, {:?}", votes(replica.order()), replica.status())
     }
@@ -331,12 +369,13 @@ where
     }
 }
 
-impl<O, K, W, R> Serving for Replicated<O, K, W, R>
+impl<O, K, W, R, Q> Serving for Replicated<O, K, W, R, Q>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
+    Q: rules::Rules,
 {
     type Workload = W;
 
@@ -388,12 +427,13 @@ fn votes<O: Ordering>(order: &O) -> bool {
     order.standing() == testudo_contracts::Standing::Voting && order.lost_slots() == 0
 }
 
-impl<O, K, W, R> Scripted for Replicated<O, K, W, R>
+impl<O, K, W, R, Q> Scripted for Replicated<O, K, W, R, Q>
 where
     O: Ordering<Message: 'static>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
+    Q: rules::Rules,
 {
     /// The words of [`Hosted::parse`] have it ordered; after `read` a learner answers it from its own copy.
     fn request(&mut self, client: usize, words: &[&str]) -> Result<Asked, String> {

@@ -114,6 +114,13 @@ pub trait System: Sized {
         Condition::default()
     }
 
+    /// What a replica keeps in memory beside the state of what it serves: a name, how many, and how many that may ever be,
+    /// however long it runs.
+    fn tables(&self, replica: &Self::Replica) -> Vec<(&'static str, usize, usize)> {
+        let _ = replica;
+        Vec::new()
+    }
+
     /// What a replica is like, for people.
     fn describe(&self, replica: &Self::Replica) -> String {
         format!("{:?}", self.condition(replica))

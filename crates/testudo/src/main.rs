@@ -4,13 +4,14 @@
 //! and a gateway inside its own; [`node`] is what such a replica is, [`serve`] such a gateway. [`status`] asks all
 //! replicas and puts their claims beside what enough of them agree on, and [`evidence`] judges what replicas have
 //! signed. [`recover`] is for people who must decide what a cluster goes on from. [`lying`] is for demonstrations. [`sim`] runs
-//! seeds of whole clusters in one process.
+//! seeds of whole clusters in one process, and [`explore`] sees all that can happen in small ones.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod cli;
 mod cluster;
 mod evidence;
+mod explore;
 mod failure;
 mod init;
 mod logging;
@@ -54,6 +55,7 @@ fn run() -> Outcome<ExitCode> {
         Command::Gateway(flags) => serve::run(flags, &cli.log),
         Command::Recover(flags) => recover::run(flags),
         Command::Bench(flags) => return measure(flags.clone()),
+        Command::Explore(flags) => return explore::run(flags),
         Command::Sim(flags) => return sim::run(flags),
         Command::Evidence(flags) => return evidence::run(flags).map(ExitCode::from),
         Command::Status(flags) => return status::run(flags).map(ExitCode::from),

@@ -2,7 +2,6 @@
 
 use testudo_lab::{Rota, conform, subject};
 use testudo_pbft::Pbft;
-use testudo_sim::Verdict;
 use testudo_sim::conformance::Seeds;
 
 #[test]

@@ -1,13 +1,11 @@
 //! Runs that byte strings decide, as a fuzzer makes them.
 
 mod broken;
-mod support;
 
 use broken::{DropsPrepared, ShortQuorum};
-use support::Lore;
 use testudo_pbft::{Pbft, Rules};
 use testudo_sim::bytes::{drawn, run_bytes};
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::{Misconduct, Plan, Report, Summary};
 
 /// How many strings are tried, and how long each is.

@@ -6,7 +6,7 @@
 use super::{Heard, Held, Serving};
 use crate::event::{Event, Fact, NodeId};
 use crate::linear::Operation;
-use crate::oracle::{Copies, States};
+use crate::oracle::{Bounds, Copies, States};
 use crate::papers::Papers;
 use crate::plan::Plan;
 use crate::workload::{Finding, Onlooker, Workload};
@@ -41,6 +41,7 @@ pub(crate) struct Court<S: Serving> {
     onlooker: <S::Workload as Workload>::Onlooker,
     copies: Copies,
     states: States,
+    bounds: Bounds,
     /// The slot of the state that each replica was last seen to hold.
     held: BTreeMap<NodeId, Slot>,
     /// How many steps there had been when somebody last looked.
@@ -65,6 +66,7 @@ impl<S: Serving> Court<S> {
             onlooker: S::Workload::onlooker(seed),
             copies: Copies::default(),
             states: States::default(),
+            bounds: Bounds::default(),
             held: BTreeMap::new(),
             looked: 0,
             lives: BTreeMap::new(),
@@ -148,6 +150,10 @@ impl<S: Serving> Court<S> {
             let Some(Held { slot, time, state }) = automaton.and_then(S::held) else { continue };
             if self.held.insert(node, slot) == Some(slot) || is_spoilt(node) {
                 continue;
+            }
+            if let Some(replica) = automaton {
+                let tables = world.system.tables(replica);
+                findings.extend(self.bounds.keeps(&world.name(node), &tables));
             }
             // Without learners nobody shows copies that would have to be compared with it.
             if world.setup().learners > 0 {

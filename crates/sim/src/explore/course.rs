@@ -183,10 +183,10 @@ impl<S: Model> Course<S> {
     /// All that can happen next, the same for the same state. What is to be expected comes first.
     pub(crate) fn acts(&self) -> Vec<Act> {
         let mut acts = Vec::new();
-        let asks = if self.left.inputs > 0 { S::asks(&self.world) } else { Vec::new() };
-        acts.extend((0..asks.len()).map(Act::Ask));
-        // In order, what is asked for is asked for as soon as it can be.
-        if let Some(next) = self.queue.front().filter(|_| asks.is_empty()) {
+        if self.left.inputs > 0 {
+            acts.extend((0..S::asks(&self.world).len()).map(Act::Ask));
+        }
+        if let Some(next) = self.queue.front() {
             acts.push(Act::End(*next));
             if self.left.late.is_some_and(|late| late > 0) {
                 acts.push(Act::Delay);
@@ -221,7 +221,10 @@ impl<S: Model> Course<S> {
         let wanted = &self.left.timers;
         for node in self.world.all() {
             for (number, name) in self.world.running(node) {
-                if wanted.is_empty() || wanted.iter().any(|prefix| name.starts_with(prefix)) {
+                let whole = format!("{} {name}", self.world.name(node));
+                let is_wanted =
+                    |prefix: &&str| name.starts_with(*prefix) || whole.starts_with(*prefix);
+                if wanted.is_empty() || wanted.iter().any(is_wanted) {
                     acts.push(Act::Fire(node, number));
                 }
             }

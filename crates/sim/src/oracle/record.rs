@@ -3,14 +3,16 @@
 use super::Cast;
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
 use crate::world::Observer;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use testudo_core::{Epoch, Slot, View};
 
 /// How often each thing happened. A fault counts when it bites: a message lost, not a message that might have been.
 #[derive(Clone, Default, Debug)]
 pub struct Counts {
-    counts: BTreeMap<&'static str, u64>,
+    /// By names as they stand in the code, which are told apart by where they stand: one name may be there twice. Each
+    /// event is counted, so nothing here may take long.
+    counts: Vec<(&'static str, u64)>,
     /// How often each way of lying was used.
     lies: BTreeMap<&'static str, u64>,
     views: BTreeSet<(Epoch, View)>,
@@ -30,8 +32,10 @@ impl Counts {
     /// The counts by name.
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, u64> {
-        let named = |(name, count): (&&'static str, &u64)| (name.to_string(), *count);
-        let mut counts: BTreeMap<String, u64> = self.counts.iter().map(named).collect();
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for (name, count) in &self.counts {
+            *counts.entry((*name).to_string()).or_default() += count;
+        }
         counts.extend(self.lies.iter().map(|(how, count)| (format!("lies: {how}"), *count)));
         let views = self.views.iter().filter(|(_, view)| view.0 > 0).count() as u64;
         counts.insert("view changes".into(), views);
@@ -85,8 +89,12 @@ impl Counts {
     }
 
     fn add(&mut self, name: &'static str, count: u64) {
-        if count > 0 {
-            *self.counts.entry(name).or_default() += count;
+        if count == 0 {
+            return;
+        }
+        match self.counts.iter_mut().find(|(known, _)| std::ptr::eq(*known, name)) {
+            Some((_, sum)) => *sum += count,
+            None => self.counts.push((name, count)),
         }
     }
 }
@@ -136,21 +144,26 @@ impl Observer for Counts {
 pub struct Trace {
     cast: Cast,
     most: usize,
-    events: VecDeque<(Duration, Event)>,
+    /// The last events; once there are as many as are kept, a new one takes the place of the oldest.
+    events: Vec<(Duration, Event)>,
+    /// Where the oldest is.
+    oldest: usize,
 }
 
 impl Trace {
     /// Keeps the last `most` events.
     #[must_use]
     pub const fn new(cast: Cast, most: usize) -> Self {
-        Self { cast, most, events: VecDeque::new() }
+        Self { cast, most, events: Vec::new(), oldest: 0 }
     }
 
     /// The events as lines, oldest first.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.events
+        let (newer, older) = self.events.split_at(self.oldest);
+        older
             .iter()
+            .chain(newer)
             .map(|(at, event)| format!("{:>12.6} {}", at.as_secs_f64(), self.line(event)))
             .collect()
     }
@@ -199,12 +212,11 @@ impl Trace {
 
 impl Observer for Trace {
     fn observe(&mut self, at: Duration, event: &Event) {
-        if self.most == 0 {
-            return;
+        if self.events.len() < self.most {
+            self.events.push((at, event.clone()));
+        } else if let Some(oldest) = self.events.get_mut(self.oldest) {
+            *oldest = (at, event.clone());
+            self.oldest = (self.oldest + 1) % self.most;
         }
-        if self.events.len() == self.most {
-            self.events.pop_front();
-        }
-        self.events.push_back((at, event.clone()));
     }
 }

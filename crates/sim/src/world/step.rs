@@ -1,14 +1,14 @@
 //! One thing happens: a message arrives, a timer fires, a flush is through, somebody asks.
 
 use super::work::Counting;
-use super::{Body, Packet, Pending, System, World, each_host};
+use super::{Body, Frame, Packet, Pending, System, World, each_host};
 use crate::event::{Event, Fact, Loss, NodeId};
 use crate::host::{Emission, Emissions, Finished, Flaw, Place};
 use crate::step::Step;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
-use testudo_core::{Context, Evidence, Protocol, Rejection, Rot, Time, Verified, Verifier};
+use testudo_core::{Context, Evidence, Peer, Protocol, Rejection, Rot, Time, Verified, Verifier};
 
 /// Runs a step on whichever host a node has, then `$after` with its result, and carries on what the step gave out.
 macro_rules! drive {
@@ -53,14 +53,18 @@ impl<S: System> World<S> {
 
     /// A message's turn has come.
     pub(super) fn receive(&mut self, number: u64) -> bool {
-        let Some(packet) = self.wire.remove(&number) else { return false };
+        let Some(mut packet) = self.wire.remove(&number) else { return false };
         let letter = packet.letter;
         if self.cuts.contains(&(letter.from, letter.to)) {
             self.record(&Event::Dropped(letter, Loss::Partition));
         } else if !self.is_up(letter.to) {
             self.record(&Event::Dropped(letter, Loss::Down));
         } else {
-            match self.verify(&packet).0 {
+            let heard = match packet.own.take() {
+                Some(own) => Ok(Rc::unwrap_or_clone(own)),
+                None => self.verify_now(&packet),
+            };
+            match heard {
                 Err(why) => self.record(&Event::Rejected(letter, why.to_string().into())),
                 Ok(message) => {
                     self.record(&Event::Delivered(letter));
@@ -81,30 +85,59 @@ impl<S: System> World<S> {
         if let Some(own) = &packet.own {
             return (Ok(Verified::clone(own)), 0);
         }
-        let receiver = &self.nodes[packet.letter.to.index()].body;
-        let place = each_host!(receiver, host => host.place.clone());
-        let via = self.nodes[packet.letter.from.index()].peer;
+        let (via, place) = self.ends_of(packet);
+        let frame = &packet.frame;
         let is_direct = via == packet.letter.sender;
-        let mut known = packet.frame.verified.borrow_mut();
+        let mut known = frame.verified.borrow_mut();
         if is_direct
             && let Some((by, result)) = &*known
             && Rc::ptr_eq(by, &place.membership)
         {
-            return (result.clone(), packet.frame.checks.get());
+            return (result.clone(), frame.checks.get());
         }
+        let (result, checks) = self.check(frame, via, &place);
+        if is_direct {
+            *known = Some((place.membership.clone(), result.clone()));
+            frame.checks.set(checks);
+        }
+        (result, checks)
+    }
+
+    /// The same for whoever gets it now. The last of all who get a frame leaves nothing behind, and need not copy.
+    fn verify_now(&self, packet: &Packet<S::Message>) -> Result<Verified<S::Message>, Rejection> {
+        let frame = &packet.frame;
+        if Rc::strong_count(frame) > 1 {
+            return self.verify(packet).0;
+        }
+        let (via, place) = self.ends_of(packet);
+        let known = frame
+            .verified
+            .take()
+            .filter(|(by, _)| via == packet.letter.sender && Rc::ptr_eq(by, &place.membership));
+        known.map_or_else(|| self.check(frame, via, &place).0, |(_, result)| result)
+    }
+
+    /// Who hands a message over, and where its receiver is.
+    fn ends_of(&self, packet: &Packet<S::Message>) -> (Peer, Place) {
+        let receiver = &self.nodes[packet.letter.to.index()].body;
+        let place = each_host!(receiver, host => host.place.clone());
+        (self.nodes[packet.letter.from.index()].peer, place)
+    }
+
+    fn check(
+        &self,
+        frame: &Frame<S::Message>,
+        via: Peer,
+        place: &Place,
+    ) -> (Result<Verified<S::Message>, Rejection>, u32) {
         let lenient = self.lenient();
         let is_lenient = self.system.flaw() == Some(Flaw::AcceptsOldKeys);
         let inner: &dyn Verifier = if is_lenient { &lenient } else { &self.keys };
         let verifier = Counting { inner, checks: Cell::new(0) };
-        let Place { domain, membership } = &place;
+        let Place { domain, membership } = place;
         let context = Context { domain: *domain, membership, verifier: &verifier };
-        let result = self.judge(&place, &packet.frame.signed, via, &context);
-        let checks = verifier.checks.get();
-        if is_direct {
-            *known = Some((place.membership.clone(), result.clone()));
-            packet.frame.checks.set(checks);
-        }
-        (result, checks)
+        let result = self.judge(place, &frame.signed, via, &context);
+        (result, verifier.checks.get())
     }
 
     fn hear(&mut self, node: NodeId, message: Verified<S::Message>) {

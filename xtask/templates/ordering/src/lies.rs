@@ -4,8 +4,9 @@
 
 use crate::message::{Message, Proposal, Vote};
 use crate::{Rules, __Type__, safety};
+use alloc::vec::Vec;
 use testudo_contracts::{Batch, Chance, Falsifiable};
-use testudo_core::{Context, Digest, Evidence, Time};
+use testudo_core::{Context, Digest, Evidence, Slot, Time, View};
 
 impl<R: Rules> Falsifiable for __Type__<R> {
     fn falsify(message: &Message, chance: &mut dyn Chance) -> Option<Message> {
@@ -19,6 +20,15 @@ impl<R: Rules> Falsifiable for __Type__<R> {
                 Message::Vote(Vote { view, slot, digest: Digest::of(&digest.0) })
             }
         })
+    }
+
+    fn advocate(view: View, slot: Slot, batch: &Batch) -> Vec<Message> {
+        let digest = batch.digest();
+        [
+            Message::Proposal(Proposal { view, slot, batch: batch.clone() }),
+            Message::Vote(Vote { view, slot, digest }),
+        ]
+        .into()
     }
 
     fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
