@@ -85,12 +85,15 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
 
     /// All steps of one kind at once.
     fn leave_out_kinds(&mut self) {
-        let kinds: [fn(&Step) -> bool; 13] = [
+        let kinds: [fn(&Step) -> bool; 16] = [
             |step| matches!(step, Step::At(_)),
             |step| matches!(step, Step::Lose(..)),
             |step| matches!(step, Step::Duplicate(_)),
-            |step| matches!(step, Step::Cut(..) | Step::Heal),
-            |step| matches!(step, Step::Clock(..)),
+            |step| matches!(step, Step::Cut(..) | Step::Join(..) | Step::Heal),
+            |step| matches!(step, Step::Timely(_)),
+            |step| matches!(step, Step::Pause(_) | Step::Resume(..)),
+            |step| matches!(step, Step::Doom(..) | Step::Spare(_)),
+            |step| matches!(step, Step::Clock(..) | Step::Rate(..)),
             |step| matches!(step, Step::Scrub(_)),
             |step| matches!(step, Step::Harm(..) | Step::Image(_)),
             |step| matches!(step, Step::Finish(..)),
