@@ -6,7 +6,7 @@
 //! evidence. Nothing here is used by whoever tells the truth.
 
 use crate::Ordering;
-use testudo_core::{Context, Evidence};
+use testudo_core::{Context, Digest, Evidence};
 
 /// A source of chance. Liars and schedulers draw from it, so that a run can be repeated.
 pub trait Chance {
@@ -28,6 +28,13 @@ pub trait Chance {
 pub trait Falsifiable: Ordering {
     /// A message of the same kind that says something plausible and else; none if there is nothing to change.
     fn falsify(message: &Self::Message, chance: &mut dyn Chance) -> Option<Self::Message>;
+
+    /// The digest by which votes name what a message proposes, if it proposes something: what liars put another in the
+    /// place of who agree on a proposal of their own.
+    fn proposes(message: &Self::Message) -> Option<Digest> {
+        let _ = message;
+        None
+    }
 
     /// Whether evidence convinces a third party that has nothing but the public keys.
     fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool;

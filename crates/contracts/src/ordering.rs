@@ -337,6 +337,10 @@ pub trait Ordering:
     fn lost_slots(&self) -> u64 {
         0
     }
+    /// What it keeps in memory, by name, and how many of each, for whoever sees to it that nothing grows without end.
+    fn tables(&self) -> Vec<(&'static str, usize)> {
+        Vec::new()
+    }
     /// All that must survive a crash, in short, for a layer above that writes snapshots of its own. A replica that starts
     /// from it gives out for execution what was decided after `executed`, which is no higher than [`Ordering::executed`].
     fn snapshot(&self, executed: Slot) -> Self::Snapshot;

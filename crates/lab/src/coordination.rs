@@ -3,6 +3,7 @@
 //! Keys that begin with `k` are registers, and judged by linearizability. Keys that begin with `e` come and go with
 //! leases, in deletions of many and in transactions; watches and leases are judged by what replicas hold
 //! ([`truth`]), without a line of the code that makes watches' events.
+pub mod effects;
 pub mod gateways;
 pub mod leases;
 pub mod truth;

@@ -105,11 +105,19 @@ impl Fault {
     #[must_use]
     pub const fn group(self) -> Group {
         match self {
-            Self::Weather(_) | Self::Trouble(Trouble::Partition | Trouble::OneWay) => {
-                Group::Network
-            }
+            Self::Weather(_)
+            | Self::Trouble(
+                Trouble::Partition | Trouble::OneWay | Trouble::Partial | Trouble::Flapping,
+            ) => Group::Network,
             Self::Trouble(
-                Trouble::Crash | Trouble::Blackout | Trouble::Clock | Trouble::Learner,
+                Trouble::Crash
+                | Trouble::Blackout
+                | Trouble::Clock
+                | Trouble::Jumps
+                | Trouble::Drift
+                | Trouble::Pause
+                | Trouble::Midway
+                | Trouble::Learner,
             ) => Group::Nodes,
             Self::Trouble(Trouble::Harm(_) | Trouble::Helical) => Group::Disks,
             Self::Liar(_) => Group::Liars,

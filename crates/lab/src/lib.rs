@@ -18,4 +18,4 @@ pub use coordination::Coordination;
 pub use coverage::Coverage;
 pub use faults::{Fault, Group};
 pub use plans::{Rota, Series};
-pub use subject::{Subject, System, conform, subject};
+pub use subject::{Replayed, Story, Subject, System, conform, subject};

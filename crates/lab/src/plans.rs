@@ -5,11 +5,14 @@
 //! limited to some faults is another rota: whatever else goes wrong in its plans is left out, and so is a plan of which
 //! nothing would be left.
 
+mod beyond;
 mod harms;
 mod liars;
 
 use crate::faults::Fault;
 use std::collections::BTreeSet;
+use testudo_contracts::Profile;
+use testudo_core::fault::FaultKind;
 use testudo_sim::conformance::Seeds;
 use testudo_sim::rng::Rng;
 use testudo_sim::{Climate, Plan, Weather};
@@ -48,16 +51,44 @@ impl Rota {
         Self { series, limits: None }
     }
 
+    /// One replica too many lies, or has come to harm.
+    #[must_use]
+    pub fn beyond() -> Self {
+        let series = vec![
+            Series { name: LIARS, plans: beyond::liars() },
+            Series { name: HARMS, plans: beyond::harms() },
+        ];
+        Self { series, limits: None }
+    }
+
     /// One of its own making.
     #[must_use]
     pub const fn new(series: Vec<Series>) -> Self {
         Self { series, limits: None }
     }
 
+    /// The same for a protocol that needs other numbers of replicas, or survives no lies: then nobody lies.
+    #[must_use]
+    pub fn for_protocol(mut self, profile: &Profile) -> Self {
+        for plan in self.series.iter_mut().flat_map(|series| &mut series.plans) {
+            let spare = plan.n().saturating_sub(3 * plan.f + 1);
+            let needed = u16::try_from((profile.replicas)(usize::from(plan.f)));
+            plan.replicas = Some(needed.unwrap_or(u16::MAX).saturating_add(spare));
+            plan.kind = profile.faults;
+            if profile.faults != FaultKind::Byzantine {
+                plan.liars.clear();
+            }
+        }
+        self
+    }
+
     /// The same with these faults and no others. Series and plans of which nothing is left are left out; without any
     /// fault there is one plan, in which nothing goes wrong.
     #[must_use]
     pub fn limited_to(self, faults: &BTreeSet<Fault>) -> Self {
+        if self.faults().is_subset(faults) {
+            return self;
+        }
         let mut series = self.series;
         for one in &mut series {
             let mut seen = BTreeSet::new();

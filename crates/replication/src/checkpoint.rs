@@ -13,6 +13,7 @@ use crate::feed::Head;
 use crate::message::ReplicaMessage;
 use crate::record::{Record, Timer};
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::status::{Event, Health};
 use crate::work::Work;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -73,6 +74,12 @@ impl Checkpoints {
             mute_until: if is_vague { end } else { Slot(0) },
             ..Self::default()
         }
+    }
+
+    /// How many slots something is kept of.
+    pub(crate) fn len(&self) -> usize {
+        let most = self.signed.len().max(self.own.len()).max(self.pending.len());
+        most.max(self.votes.len())
     }
 
     /// Whether something may have been signed for this slot that nobody here remembers.
@@ -232,9 +239,9 @@ impl Checkpoints {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// After a slot has executed: if a checkpoint is due there, the digest of a copy of the state is computed.
-    pub(crate) fn checkpoint_if_due(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn checkpoint_if_due(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let slot = self.state.slot;
         let is_regular = slot.0.is_multiple_of(self.config.checkpoint_interval.max(1));
         if !is_regular && self.epochs.end() != Some(slot) {
@@ -261,7 +268,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// The digests of a checkpoint's state are known: it is signed if it never was.
-    pub(crate) fn on_digest(&mut self, head: Head, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_digest(&mut self, head: Head, fx: &mut Fx<'_, O, S, R>) {
         let (slot, state) = (head.slot, head.digest());
         let Some(replicated) = self.checkpoints.pending.remove(&slot) else { return };
         if slot <= self.checkpoints.stable_slot() {
@@ -280,7 +287,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Says the newest checkpoint, again while it is not stable: the others may not have heard.
-    pub(crate) fn say_checkpoint_again(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn say_checkpoint_again(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let takes_part = match self.order.standing() {
             Standing::Voting => true,
             Standing::Stopped => self.epochs.signs_the_end(self.epoch()),
@@ -298,7 +305,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Looks whether the replica has begun to take part in ordering: then it says what it has held back.
-    pub(crate) fn look_at_standing(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn look_at_standing(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let stands = Some(self.order.standing());
         if core::mem::replace(&mut self.checkpoints.stood, stands) != stands {
             self.say_checkpoint_again(fx);
@@ -309,7 +316,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     pub(crate) fn on_checkpoint(
         &mut self,
         vote: &Verified<ReplicaMessage<O::Message>>,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         let (ReplicaMessage::Checkpoint(checkpoint), Some(voter)) =
             (vote.message(), vote.replica())
@@ -347,7 +354,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Whether a digest of this slot has a quorum now, or can have none any more.
-    fn count(&mut self, slot: Slot, fx: &mut Fx<'_, O, S>) {
+    fn count(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         let Some(votes) = self.checkpoints.votes.get(&slot) else { return };
         let mut tally: BTreeMap<Digest, StableCheckpoint> = BTreeMap::new();
         for vote in votes.values() {
@@ -366,7 +373,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// A checkpoint is stable. If this replica has executed its slot, it compares; if not, it keeps it until it has.
-    pub(crate) fn on_stable(&mut self, certificate: StableCheckpoint, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_stable(&mut self, certificate: StableCheckpoint, fx: &mut Fx<'_, O, S, R>) {
         let Checkpoint { slot, state } = certificate.statement().clone();
         if slot <= self.checkpoints.stable_slot() {
             return;
@@ -397,7 +404,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    pub(crate) fn fall_ill(&mut self, health: Health, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn fall_ill(&mut self, health: Health, fx: &mut Fx<'_, O, S, R>) {
         if !matches!(self.health, Health::Well | Health::Behind(_)) {
             return;
         }

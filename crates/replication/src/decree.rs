@@ -12,6 +12,7 @@
 use crate::executor::{Decided, Guard, Replicated};
 use crate::message::Bundle;
 use crate::replica::Replica;
+use crate::rules::Rules;
 use crate::status::Health;
 use alloc::vec::Vec;
 use core::fmt;
@@ -147,7 +148,7 @@ impl fmt::Display for Unplanned {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// What this replica would go on from if these came back under new keys, in ascending order.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 use crate::message::Bundle;
 use crate::record::Record;
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::snapshot::Snapshot;
 use crate::status::Health;
 use alloc::collections::BTreeSet;
@@ -86,10 +87,10 @@ struct Remainder {
     before: Position,
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// The ordering knows of the stable checkpoint: has a snapshot of it written, if it saves enough of the log from being
     /// executed again.
-    pub(crate) fn snapshot_if_due(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn snapshot_if_due(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(served) = self.serving.latest() else { return };
         let slot = served.head.slot;
         let maps = [served.state.system.map(), &served.state.map];
@@ -108,7 +109,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Has a snapshot of the stable checkpoint written, and lets go of what need not stay in the log beside it.
-    fn take_snapshot(&mut self, fx: &mut Fx<'_, O, S>) {
+    fn take_snapshot(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(served) = self.serving.latest().cloned() else { return };
         // What is decided and not executed, as the state is wrong, is in the log alone.
         if matches!(self.health, Health::Diverged(_)) || self.is_between_epochs() {
@@ -179,7 +180,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Lets go of the log before this position, beside a snapshot of this slot, and of all that names places there.
-    fn forget(&mut self, slot: Slot, before: Position, fx: &mut Fx<'_, O, S>) {
+    fn forget(&mut self, slot: Slot, before: Position, fx: &mut Fx<'_, O, S, R>) {
         if before <= self.snapshots.forgotten {
             return;
         }
@@ -192,7 +193,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Something on the disk has rotted: sees to it that what is needed of it is there again, and that the rot goes.
-    pub(crate) fn write_anew(&mut self, rot: Rot, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn write_anew(&mut self, rot: Rot, fx: &mut Fx<'_, O, S, R>) {
         match rot {
             Rot::Snapshot => self.snapshots.is_wanted = true,
             Rot::Record(Lost { position, .. }) => {

@@ -8,6 +8,7 @@
 use crate::feed::{Follow, Voucher};
 use crate::message::ReplicaMessage;
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::status::{Event, Health};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -40,9 +41,9 @@ impl Inquiry {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// This replica has halted at `slot`.
-    pub(crate) fn begin_inquiry(&mut self, slot: Slot, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn begin_inquiry(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         let after = self.checkpoints.stable_slot();
         let said = BTreeMap::new();
         self.healing.inquiry = Some(Inquiry { after, halted: slot, said, ticks: 0 });
@@ -54,7 +55,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Asks all who have not said everything for what comes next.
-    fn inquire(&self, fx: &mut Fx<'_, O, S>) {
+    fn inquire(&self, fx: &mut Fx<'_, O, S, R>) {
         let Some(inquiry) = &self.healing.inquiry else { return };
         for id in self.others() {
             if !inquiry.is_told_by(id) {
@@ -66,7 +67,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Time has passed: answers may be lost, or never come.
-    pub(crate) fn inquire_again(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn inquire_again(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(inquiry) = &mut self.healing.inquiry else { return };
         inquiry.ticks += 1;
         self.inquire(fx);
@@ -78,7 +79,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         &mut self,
         from: ReplicaId,
         voucher: &Voucher,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         let Some(inquiry) = &mut self.healing.inquiry else { return };
         // In order, so that a gap is asked for again.
@@ -97,7 +98,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Says where results part, once everybody has told all, or has had time enough.
-    fn conclude(&mut self, fx: &mut Fx<'_, O, S>) {
+    fn conclude(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let others = self.others();
         let Some(inquiry) = &self.healing.inquiry else { return };
         let is_complete = others.iter().all(|id| inquiry.is_told_by(*id));
@@ -130,7 +131,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Another replica asks what this one's results are, slot by slot.
-    pub(crate) fn testify(&mut self, to: ReplicaId, follow: &Follow, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn testify(&mut self, to: ReplicaId, follow: &Follow, fx: &mut Fx<'_, O, S, R>) {
         let peer = Peer::Replica(to);
         let may_say = matches!(self.health, Health::Well | Health::Halted(_));
         if !may_say || to == self.me || !self.budgets.may_ask(peer) {

@@ -67,6 +67,11 @@ impl Recent {
         }
     }
 
+    /// How many slots are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Lets go of what nobody needs who fetches the state of this slot, beyond the few that are kept for those who
     /// hardly lag.
     pub(crate) fn trim(&mut self, served: Slot) {

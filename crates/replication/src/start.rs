@@ -18,6 +18,7 @@ use crate::judge::Judgements;
 use crate::recent::Recent;
 use crate::record::{Parts, Record, Start, split};
 use crate::replica::{Config, Fx, Replica, lift};
+use crate::rules::Rules;
 use crate::serving::Serving;
 use crate::snapshot::Snapshot;
 use crate::status::{Event, Health};
@@ -25,14 +26,15 @@ use crate::waiting::WaitingRoom;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 use testudo_contracts::{OrderConfig, OrderOutput, Ordering, Service, Waiting};
 use testudo_core::{Certificate, Digest, Epoch, Past, Peer, Position, ReplicaId, Slot, Verified};
 use testudo_quorum::Dissemination;
 
 /// What a replica finds of its earlier lives.
-type Found<O, S> = Past<
+type Found<O, S, R> = Past<
     Snapshot<<O as testudo_core::Protocol>::Snapshot>,
-    <Replica<O, S> as testudo_core::Protocol>::Record,
+    <Replica<O, S, R> as testudo_core::Protocol>::Record,
 >;
 
 /// The parts that a replica begins with, each as its own past has it.
@@ -43,12 +45,12 @@ struct Roots<O: Ordering> {
     checkpoints: Checkpoints,
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     pub(crate) fn begin(
         config: Config<S>,
         me: Peer,
-        past: Found<O, S>,
-        fx: &mut Fx<'_, O, S>,
+        past: Found<O, S, R>,
+        fx: &mut Fx<'_, O, S, R>,
     ) -> Self {
         const { assert!(!O::PROFILE.speculative, "replication does not roll back") };
         let id = me.replica().expect("start: a replica's name is a replica's");
@@ -127,6 +129,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             extra: Extra::default(),
             budgets: Budgets::default(),
             accusations: Accusations::default(),
+            rules: PhantomData,
             config,
         }
     }
@@ -136,7 +139,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         &mut self,
         outputs: Vec<OrderOutput>,
         decree: Option<Certificate<Decree>>,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         self.settle(outputs, fx);
         self.catch_up_with_epochs(fx);
@@ -152,6 +155,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// Takes up the state of a snapshot.
     fn take_up(&mut self, start: Option<Start>) {
         let Some(Start { certificate, state, logged, .. }) = start else { return };
+        let state = R::take_up(state, &self.state);
         let head = state.head();
         self.snapshots.start_from(head.slot, logged);
         self.state = state.clone();

@@ -206,7 +206,10 @@ impl Film {
                     self.led.remove(node);
                 }
             }
-            Event::Started(node) => drop(self.were_up.insert(*node, true)),
+            Event::Paused(node) => drop(self.were_up.insert(*node, false)),
+            Event::Started(node) | Event::Resumed(node) => {
+                self.were_up.insert(*node, true);
+            }
             _ => {}
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use testudo_core::{Digest, Epoch, Peer, ReplicaId, Slot, View};
 
 use crate::atlas::Harm;
+use crate::lateness::Breach;
 use crate::rng::mix;
 
 /// A node of the world: replicas first, then clients, then the second copies of twins.
@@ -146,8 +147,20 @@ pub enum Event {
     Scrubbed(NodeId),
     /// A node's wall clock was set off by that many milliseconds.
     ClockSet(NodeId, i64),
+    /// A node's clock gains that many microseconds a second from now on; below zero it loses them.
+    Drifts(NodeId, i32),
+    /// A node stops running, and keeps its memory.
+    Paused(NodeId),
+    /// A node that had stopped running goes on where it was.
+    Resumed(NodeId),
     /// Messages from the first to the second are lost from now on.
     Cut(NodeId, NodeId),
+    /// Messages from the first to the second are lost no more.
+    Joined(NodeId, NodeId),
+    /// The network has become timely: from now on each message arrives within this time.
+    Timely(Duration),
+    /// A message broke the timing assumption that a synchronous protocol rests on.
+    Untimely(Letter, Breach),
     /// All cuts are gone.
     Healed,
     /// A client or upper layer asked for something.

@@ -4,20 +4,26 @@
 //! it judges, so that a wrong idea of theirs is not repeated here. What a faulty node says or does convicts nobody;
 //! every rule is about correct ones, who may crash but do not lie.
 
+mod alarm;
 mod blame;
+mod bounds;
 mod copies;
 mod ledger;
 mod order;
 mod record;
 mod states;
+mod validity;
 mod window;
 
+pub use alarm::Alarms;
 pub use blame::{Honesty, Justice};
+pub use bounds::Bounds;
 pub use copies::Copies;
 pub use ledger::settle;
 pub use order::{Agreement, Checkpoints, Once, TotalOrder, Unanimity, Views};
 pub use record::{Counts, Trace};
 pub use states::States;
+pub use validity::Validity;
 
 use crate::event::{Event, NodeId};
 use crate::world::{Observer, System, World};
@@ -140,6 +146,7 @@ impl Jury {
             Box::new(Agreement::default()),
             Box::new(TotalOrder::default()),
             Box::new(Once::default()),
+            Box::new(Validity::default()),
             Box::new(Checkpoints::default()),
             Box::new(Views::default()),
             Box::new(Unanimity),

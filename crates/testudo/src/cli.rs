@@ -18,6 +18,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done as asked (for `up`, `replica` and `gateway`: stopped as asked)
   1  something failed while it ran; the sentence on standard error says what (for `bench`: an operation failed; for
+     `sim`: a rule was broken, or a fault never came about; for
      `evidence verify`: a file does not convict)
   2  refused: the flags, files or data do not fit, and trying again does not help
   3  status: the cluster can answer, but something is amiss
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Recover(Recover),
     /// Drive any etcd v3 endpoint, and print what it did and what it cost.
     Bench(crate::bench::BenchArgs),
+    /// Run whole clusters with everything that can go wrong in one process, each from a number that repeats it.
+    Sim(Box<crate::sim::Sim>),
     /// Run one replica that lies. Only on a cluster that `up` made for it.
     #[command(hide = true)]
     Liar(Liar),

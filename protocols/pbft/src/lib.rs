@@ -314,6 +314,15 @@ impl<R: Rules> Ordering for Pbft<R> {
             && self.may_vote(self.next)
             && self.log.contains(self.next)
     }
+    fn tables(&self) -> Vec<(&'static str, usize)> {
+        Vec::from([
+            ("slots in the window", self.log.entries.len()),
+            ("batches to execute", self.decisions.ready.len()),
+            ("view changes", self.changes.len()),
+            ("last words", self.heard.len()),
+        ])
+    }
+
     fn open_slots(&self) -> u64 {
         let executed = self.decisions.executed;
         if self.is_active() && self.primary() == self.me {

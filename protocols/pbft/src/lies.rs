@@ -2,7 +2,7 @@
 //!
 //! Each kind of message has a lie of its own that reads as a message and that a naive receiver would act upon.
 
-use crate::message::{Commit, Message, PrePrepare, Prepare, Slots};
+use crate::message::{Commit, Fetch, Inquiry, Message, Nonce, PrePrepare, Prepare, Slots};
 use crate::{Pbft, Rules, safety};
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, Chance, Falsifiable};
@@ -57,14 +57,36 @@ impl<R: Rules> Falsifiable for Pbft<R> {
                 (testimony.change, testimony.checkpoint) = (None, None);
                 Message::Testimony(testimony)
             }
-            Message::Fetch(_)
-            | Message::Inquiry(_)
-            | Message::Committed(_)
-            | Message::Proposal(_)
-            | Message::Installed(_) => {
-                return None;
+            Message::Fetch(Fetch { from }) => {
+                let other = chance.below(2 * from.0.saturating_add(1));
+                Message::Fetch(Fetch { from: Slot(if other == from.0 { 0 } else { other }) })
+            }
+            // The answer will be to a question that it has not asked.
+            Message::Inquiry(Inquiry { nonce }) => {
+                Message::Inquiry(Inquiry { nonce: Nonce(nonce.0 ^ 1) })
+            }
+            // What is handed on proves itself, and this does not any more.
+            Message::Committed(mut committed) => {
+                committed.batch.time.0 = committed.batch.time.0.saturating_add(1);
+                Message::Committed(committed)
+            }
+            Message::Proposal(mut proposal) => {
+                let time = &mut proposal.statement.batch.time;
+                time.0 = time.0.saturating_add(1);
+                Message::Proposal(proposal)
+            }
+            Message::Installed(mut installed) => {
+                installed.statement.ordered.pop()?;
+                Message::Installed(installed)
             }
         })
+    }
+
+    fn proposes(message: &Message) -> Option<Digest> {
+        match message {
+            Message::PrePrepare(proposal) => Some(proposal.batch.digest()),
+            _ => None,
+        }
     }
 
     fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {

@@ -4,6 +4,7 @@
 //! copy, and are polled now and then, so that some watches fall behind. Each viewer knows what it must be told next, by the truth
 //! alone. When a gateway crashes its viewers come back to the next one and go on where they were.
 
+use super::effects::Effects;
 use super::leases::{Leases, longest};
 use super::truth::{Deed, Truth};
 use super::{Answer, Ask, prefix};
@@ -118,6 +119,7 @@ struct Gateway {
 pub struct Gateways {
     rng: Rng,
     truth: Truth,
+    effects: Effects,
     leases: Leases,
     gateways: BTreeMap<usize, Gateway>,
     viewers: BTreeMap<usize, Vec<Viewer>>,
@@ -138,6 +140,7 @@ impl Gateways {
         Self {
             rng: Rng::split(seed, "gateways", 0),
             truth: Truth::default(),
+            effects: Effects::default(),
             leases: Leases::default(),
             gateways: BTreeMap::new(),
             viewers: BTreeMap::new(),
@@ -360,7 +363,7 @@ impl Onlooker<Ask, Answer> for Gateways {
             .values()
             .find(|record| record.lease != 0 && !truth.leases.contains(&record.lease));
         let orphan = orphan.map(|record| ("leases", format!("{record:?} outlives its lease")));
-        self.leases.held(at, &truth.leases).into_iter().chain(orphan).collect()
+        self.leases.held(at, time, &truth.leases).into_iter().chain(orphan).collect()
     }
 
     fn asked(&mut self, at: Duration, _: usize, ask: &Ask) {
@@ -368,6 +371,7 @@ impl Onlooker<Ask, Answer> for Gateways {
         if let Ask::Compact(revision) = ask {
             self.compacted = self.compacted.max(*revision);
         }
+        self.effects.asked(ask);
         self.leases.asked(at, ask);
     }
 
@@ -378,6 +382,7 @@ impl Onlooker<Ask, Answer> for Gateways {
         if matches!((ask, &answer.what), (Ask::Compact(_), super::What::Done)) {
             self.count("compactions");
         }
+        self.effects.answered(ask, answer);
         self.leases.answered(called, ask, answer);
     }
 
@@ -415,12 +420,14 @@ impl Onlooker<Ask, Answer> for Gateways {
             }
         }
         findings.extend(self.written_once());
+        findings.extend(self.effects.judge(&self.truth));
         findings
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let mut counts: Vec<(&'static str, u64)> =
             self.counts.iter().map(|(name, count)| (*name, *count)).collect();
+        counts.push(("answers held against their revisions", self.effects.judged));
         counts.push(("leases expired", self.leases.expired));
         counts.push(("leases kept alive", self.leases.renewed));
         counts

@@ -1,8 +1,9 @@
-//! The judge of leases: none ends before its time, by true time, and each ends.
+//! The judge of leases: none ends before its time, by true time and by agreed time, and each ends.
 
 use super::{Answer, Ask, What, ttl};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use testudo_core::Time;
 use testudo_core::limits::CLOCK_BOUND;
 use testudo_sim::workload::Finding;
 
@@ -24,8 +25,12 @@ struct Lease {
     is_held: bool,
     /// When the last renewal that was acknowledged had been asked for.
     renewed: Option<Duration>,
+    /// How far agreed time was at least when that was executed: what it was when that was asked for.
+    agreed: Time,
     /// When anybody asked last for a renewal that may have come to something.
     asked: Duration,
+    /// What agreed time was known to be at each of those moments.
+    clocks: BTreeMap<Duration, Time>,
     /// How many revocations were asked for and not answered: each may come to something at any time, however often the
     /// lease ended by itself and was granted again meanwhile. Those of clients that crashed stay so for ever.
     revocations: u32,
@@ -41,6 +46,8 @@ pub struct Leases {
     pub renewed: u64,
     /// When trouble ended last.
     healed: Duration,
+    /// Agreed time, as far as any state has shown it.
+    time: Time,
 }
 
 impl Leases {
@@ -48,7 +55,9 @@ impl Leases {
     pub fn asked(&mut self, at: Duration, ask: &Ask) {
         match ask {
             Ask::Grant(id, _) | Ask::KeepAlive(id) => {
-                self.leases.entry(*id).or_default().asked = at;
+                let lease = self.leases.entry(*id).or_default();
+                lease.asked = at;
+                lease.clocks.insert(at, self.time);
             }
             Ask::Revoke(id) => self.leases.entry(*id).or_default().revocations += 1,
             _ => {}
@@ -66,6 +75,7 @@ impl Leases {
         };
         let lease = self.leases.entry(*id).or_default();
         lease.renewed = lease.renewed.max(Some(called));
+        lease.agreed = lease.agreed.max(lease.clocks.remove(&called).unwrap_or_default());
         self.renewed += u64::from(matches!(ask, Ask::KeepAlive(_)));
     }
 
@@ -74,8 +84,9 @@ impl Leases {
         self.healed = at;
     }
 
-    /// The state that is furthest holds these leases.
-    pub fn held(&mut self, at: Duration, held: &[i64]) -> Option<Finding> {
+    /// The state that is furthest holds these leases, at that agreed time.
+    pub fn held(&mut self, at: Duration, time: Time, held: &[i64]) -> Option<Finding> {
+        self.time = self.time.max(time);
         let held: BTreeSet<i64> = held.iter().copied().collect();
         for id in &held {
             self.leases.entry(*id).or_default();
@@ -86,16 +97,19 @@ impl Leases {
                 continue;
             }
             if lease.revocations > 0 {
-                lease.renewed = None;
+                (lease.renewed, lease.agreed) = (None, Time(0));
                 continue;
             }
             self.expired += 1;
             let life = Duration::from_secs(ttl(*id) as u64);
+            let agreed = std::mem::take(&mut lease.agreed);
             if let Some(renewed) = lease.renewed.take()
-                && at + SPREAD < renewed + life
+                && (at + SPREAD < renewed + life || time.0 < agreed.0 + life.as_millis() as u64)
             {
-                let what =
-                    format!("lease {id} of {life:?}, renewed at {renewed:?}, ended too early");
+                let what = format!(
+                    "lease {id} of {life:?}, renewed at {renewed:?} and at or after {agreed:?} of \
+                     agreed time, ended too early at {time:?}"
+                );
                 return Some(("leases", what));
             }
         }

@@ -105,8 +105,8 @@ impl Painter<'_> {
                     continue;
                 }
                 let now_up = match row.mark {
-                    Mark::Crash => false,
-                    Mark::Start => true,
+                    Mark::Crash | Mark::Pause => false,
+                    Mark::Start | Mark::Resume => true,
                     _ => up,
                 };
                 let now_leads = row.leads.unwrap_or(leads);
@@ -136,11 +136,13 @@ impl Painter<'_> {
         if let Some(was_up) = self.film.were_up.get(&node) {
             return *was_up;
         }
-        let first =
-            self.reading.rows.iter().find(|row| {
-                row.node == Some(node) && matches!(row.mark, Mark::Crash | Mark::Start)
-            });
-        first.is_none_or(|row| row.mark == Mark::Crash)
+        let mut rows = self.reading.rows.iter().filter(|row| row.node == Some(node));
+        let first = rows.find_map(|row| match row.mark {
+            Mark::Crash | Mark::Pause => Some(true),
+            Mark::Start | Mark::Resume => Some(false),
+            _ => None,
+        });
+        first.unwrap_or(true)
     }
 
     /// Time that is left out, and timers with it.
@@ -468,7 +470,8 @@ impl Painter<'_> {
             Mark::Snapshot => "<path class=\"glyph\" d=\"M-5 -4H5V4H-5ZM-5 -1.5H5M-5 1.5H5\"/>",
             Mark::Work => "<path class=\"glyph\" d=\"M0 -4.5L4.5 0L0 4.5L-4.5 0Z\"/>",
             Mark::Crash => "<path class=\"crash\" d=\"M-6 -6L6 6M6 -6L-6 6\"/>",
-            Mark::Start => "<path class=\"start\" d=\"M-5 -5L6 0L-5 5Z\"/>",
+            Mark::Pause => "<path class=\"crash\" d=\"M-3 -5V5M3 -5V5\"/>",
+            Mark::Start | Mark::Resume => "<path class=\"start\" d=\"M-5 -5L6 0L-5 5Z\"/>",
             Mark::Harm => "<path class=\"harm\" d=\"M1 -8L-5 1H-0.5L-2 8L5 -2H0.5Z\"/>",
             Mark::Scrub => {
                 "<circle class=\"glyph\" cx=\"-1\" cy=\"-1\" r=\"4\"/><path class=\"stroke\" d=\"M2 2L6 6\"/>"

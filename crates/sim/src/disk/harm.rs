@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use testudo_core::{Lost, Position, Promise, Protocol, Rot, Slot, Tag, Tagged as _};
 
 /// What is on a disk at one moment, for putting it back later.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) struct Image<P: Protocol> {
     copies: [Option<Promise>; 2],
     records: BTreeMap<Position, P::Record>,

@@ -2,6 +2,7 @@
 
 use crate::adversary::Misconduct;
 use crate::event::{Fact, NodeId};
+use crate::step::read_duration;
 use std::time::Duration;
 
 pub(crate) fn fact_line(fact: &Fact) -> String {
@@ -44,12 +45,5 @@ pub(super) fn liar(text: &str) -> Result<(NodeId, Misconduct), String> {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let amount = number(digits)?;
-    match &text[digits.len()..] {
-        "us" => Ok(Duration::from_micros(amount)),
-        "ms" => Ok(Duration::from_millis(amount)),
-        "s" => Ok(Duration::from_secs(amount)),
-        _ => Err(format!("no duration: {text}")),
-    }
+    read_duration(text).ok_or_else(|| format!("no duration: {text}"))
 }

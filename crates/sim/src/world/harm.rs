@@ -4,6 +4,7 @@ use super::{System, World, each_host};
 use crate::atlas::{Condition, Findings, Harm};
 use crate::event::{Event, NodeId};
 use crate::rng::{Chance, Rng};
+use crate::step::{Injury, Step};
 use testudo_core::{Position, Slot};
 
 /// Does something to a node's disk, whatever the node is.
@@ -49,54 +50,63 @@ impl<S: System> World<S> {
 
     /// A durable record of a node rots; it is found at the next start, with the record's tag.
     pub fn rot(&mut self, node: NodeId, position: Position) -> bool {
+        self.take_down_harm(node, Injury::Record(position));
         let rotted = on_disk!(self, node, disk => disk.rot(position, true));
         self.note_harm(node, Harm::Record, rotted)
     }
 
     /// A durable record of a node rots together with its tag: at the next start nobody knows what it was about.
     pub fn rot_wholly(&mut self, node: NodeId, position: Position) -> bool {
+        self.take_down_harm(node, Injury::RecordAndTag(position));
         let rotted = on_disk!(self, node, disk => disk.rot(position, false));
         self.note_harm(node, Harm::RecordAndTag, rotted)
     }
 
     /// A write that a flush acknowledged never reached a node's disk.
     pub fn lose_write(&mut self, node: NodeId, position: Position) -> bool {
+        self.take_down_harm(node, Injury::Write(position));
         let lost = on_disk!(self, node, disk => disk.lose(position));
         self.note_harm(node, Harm::LostWrite, lost)
     }
 
     /// A write of a node went to the place of another record.
     pub fn misdirect(&mut self, node: NodeId, from: Position, onto: Position) -> bool {
+        self.take_down_harm(node, Injury::Misdirected(from, onto));
         let happened = on_disk!(self, node, disk => disk.misdirect(from, onto));
         self.note_harm(node, Harm::Misdirected, happened)
     }
 
     /// A node's newest snapshot that can be read rots.
     pub fn rot_snapshot(&mut self, node: NodeId) -> bool {
+        self.take_down_harm(node, Injury::Snapshot);
         let rotted = on_disk!(self, node, disk => disk.rot_snapshot());
         self.note_harm(node, Harm::Snapshot, rotted)
     }
 
     /// A value in a replica's memory becomes another one, if it runs and its system can bring that about.
     pub fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
+        self.take_down_harm(node, Injury::Memory(draw));
         let rotted = self.is_up(node) && self.system.rot_memory(node, draw);
         self.note_harm(node, Harm::Memory, rotted)
     }
 
     /// A copy of a node's superblock is lost, the first or the second.
     pub fn lose_superblock_copy(&mut self, node: NodeId, second: bool) -> bool {
+        self.take_down_harm(node, Injury::SuperblockCopy(second));
         let lost = on_disk!(self, node, disk => disk.lose_copy(second));
         self.note_harm(node, Harm::SuperblockCopy, lost)
     }
 
     /// Both copies of a node's superblock are lost.
     pub fn lose_superblock(&mut self, node: NodeId) -> bool {
+        self.take_down_harm(node, Injury::Superblock);
         let lost = on_disk!(self, node, disk => disk.lose_copy(false) | disk.lose_copy(true));
         self.note_harm(node, Harm::Superblock, lost)
     }
 
     /// The disk of a node that is down is replaced by an empty one.
     pub fn wipe(&mut self, node: NodeId) -> bool {
+        self.take_down_harm(node, Injury::Wiped);
         let is_down = !self.is_up(node);
         if is_down {
             on_disk!(self, node, disk => disk.wipe());
@@ -106,11 +116,13 @@ impl<S: System> World<S> {
 
     /// Keeps what is on a node's disk now, for [`World::restore_image`].
     pub fn keep_image(&mut self, node: NodeId) {
+        self.take_down(|world| Some(Step::Image(world.who(node))));
         on_disk!(self, node, disk => disk.keep_image());
     }
 
     /// The disk of a node that is down is again what it was when it was kept.
     pub fn restore_image(&mut self, node: NodeId) -> bool {
+        self.take_down_harm(node, Injury::OldImage);
         let restored = !self.is_up(node) && on_disk!(self, node, disk => disk.restore_image());
         self.note_harm(node, Harm::OldImage, restored)
     }
@@ -154,6 +166,7 @@ impl<S: System> World<S> {
         if !self.is_up(node) {
             return 0;
         }
+        self.take_down(|world| Some(Step::Scrub(world.who(node))));
         let found = on_disk!(self, node, disk => disk.scrub());
         let count = found.len();
         for rot in found {

@@ -4,8 +4,10 @@ use super::work::Counting;
 use super::{Body, Frame, Packet, Pending, System, World, each_host};
 use crate::event::{Event, Fact, Loss, NodeId};
 use crate::host::{Emission, Emissions, Finished, Flaw, Place};
+use crate::step::Step;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 use testudo_core::{Context, Evidence, Peer, Protocol, Rejection, Rot, Time, Verified, Verifier};
 
 /// Runs a step on whichever host a node has, then `$after` with its result, and carries on what the step gave out.
@@ -38,8 +40,14 @@ impl<S: System> World<S> {
     }
 
     /// Delivers a message that is under way; false if there is none of that number. It is lost where its receiver is
-    /// down or cut off.
+    /// down or cut off, and
+    /// waits where its receiver is paused.
     pub fn deliver(&mut self, number: u64) -> bool {
+        self.take_down(|world| world.parcel(number).map(Step::Deliver));
+        let to = self.letter(number).map(|letter| letter.to);
+        if to.is_some_and(|to| self.waits(to, Pending::Packet(number, Duration::ZERO))) {
+            return false;
+        }
         self.queue(number) || self.receive(number)
     }
 
@@ -53,7 +61,7 @@ impl<S: System> World<S> {
             self.record(&Event::Dropped(letter, Loss::Down));
         } else {
             let heard = match packet.own.take() {
-                Some(own) => Ok(*own),
+                Some(own) => Ok(Rc::unwrap_or_clone(own)),
                 None => self.verify_now(&packet),
             };
             match heard {
@@ -75,7 +83,7 @@ impl<S: System> World<S> {
         packet: &Packet<S::Message>,
     ) -> (Result<Verified<S::Message>, Rejection>, u32) {
         if let Some(own) = &packet.own {
-            return (Ok((**own).clone()), 0);
+            return (Ok(Verified::clone(own)), 0);
         }
         let (via, place) = self.ends_of(packet);
         let frame = &packet.frame;
@@ -151,6 +159,13 @@ impl<S: System> World<S> {
 
     /// A timer runs out. False if it was stopped or set anew meanwhile.
     pub fn fire(&mut self, node: NodeId, number: u64) -> bool {
+        self.take_down(|world| {
+            let name = each_host!(world.body(node), host => host.timer_name(number))?;
+            Some(Step::Fire(world.who(node), name.into()))
+        });
+        if self.waits(node, Pending::Timer(node, number, Duration::ZERO)) {
+            return false;
+        }
         let now = self.time();
         let mut is_running = false;
         drive!(self, node, |host, out| host.fire(number, now, out), name => {
@@ -181,6 +196,10 @@ impl<S: System> World<S> {
         if self.lives[node.index()] != life || !self.is_up(node) {
             return;
         }
+        self.take_down(|world| Some(Step::Flush(world.who(node))));
+        if self.waits(node, Pending::Flush(node, life, mark)) {
+            return;
+        }
         drive!(self, node, |host, out| host.flush(mark, out), count => {
             self.record(&Event::Flushed(node, count));
         });
@@ -188,6 +207,13 @@ impl<S: System> World<S> {
 
     /// Something in the background is through, unless the node crashed meanwhile.
     pub fn finish(&mut self, node: NodeId, number: u64) {
+        self.take_down(|world| {
+            let chore = each_host!(world.body(node), host => host.chore_name(number))?;
+            Some(Step::Finish(world.who(node), chore))
+        });
+        if self.waits(node, Pending::Chore(node, number)) {
+            return;
+        }
         let now = self.time();
         drive!(self, node, |host, out| host.finish(number, now, out), finished => {
             match finished {
@@ -211,6 +237,10 @@ impl<S: System> World<S> {
 
     /// The layer above asks a replica for something.
     pub fn ask_replica(&mut self, node: NodeId, input: <S::Replica as Protocol>::Input) {
+        self.take_down(|world| {
+            Some(Step::Input(world.who(node), world.system.write_input(&input)?))
+        });
+        assert!(!self.is_paused(node), "what asks a paused node is paused with it");
         let now = self.time();
         let Body::Replica(host) = &mut self.nodes[node.index()].body else { return };
         let mut out = Vec::new();
@@ -223,6 +253,7 @@ impl<S: System> World<S> {
     pub fn ask_client(&mut self, client: usize, input: <S::Client as Protocol>::Input) {
         let now = self.time();
         let node = self.client_node(client);
+        assert!(!self.is_paused(node), "what asks a paused node is paused with it");
         let Some(Body::Client(_, host)) =
             self.nodes.get_mut(node.index()).map(|node| &mut node.body)
         else {
@@ -243,6 +274,9 @@ impl<S: System> World<S> {
     pub(super) fn carry_replica(&mut self, node: NodeId, out: Emissions<S::Replica>) {
         let mut inputs = Vec::new();
         for emission in out {
+            if self.is_cut_short(node) {
+                return;
+            }
             if let Emission::Output(output) = emission {
                 let mut facts = Vec::new();
                 self.system.replica_facts(&output, &mut facts);
@@ -264,6 +298,9 @@ impl<S: System> World<S> {
 
     pub(super) fn carry_client(&mut self, node: NodeId, out: Emissions<S::Client>) {
         for emission in out {
+            if self.is_cut_short(node) {
+                return;
+            }
             if let Emission::Output(output) = emission {
                 let mut facts = Vec::new();
                 self.system.client_facts(&output, &mut facts);
@@ -297,6 +334,8 @@ impl<S: System> World<S> {
         match emission {
             Emission::Say(to, message, place) => self.say(node, to, message, &place),
             Emission::Timer(number, after) => {
+                let watch = each_host!(&self.nodes[node.index()].body, host => host.watch);
+                let after = watch.true_time(after);
                 self.pending.push(Pending::Timer(node, number, after));
             }
             Emission::Flush(mark) => {
