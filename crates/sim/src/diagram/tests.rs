@@ -181,7 +181,11 @@ fn everything() -> Vec<(u64, Event, &'static str)> {
         (19, Event::Cut(n(2), n(1)), "cut: 1 and 2 do not hear each other"),
         (19, Event::Joined(n(1), n(2)), "joined: 2 can hear 1 again"),
         (19, Event::Timely(ms(5)), "the network is timely from here on: within 5 ms"),
-        (19, Event::Untimely(letter(7, 1, 2, "commit"), Breach::Missing), "commit of 1: not there in time"),
+        (
+            19,
+            Event::Untimely(letter(7, 1, 2, "commit"), Breach::Missing),
+            "commit of 1: not there in time",
+        ),
         (20, told(4, Fact::Answered { request: 1, answer: digest }), "answered #1"),
     ]
 }
