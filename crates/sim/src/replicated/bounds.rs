@@ -11,9 +11,10 @@ impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
         let window = 2 * self.interval as usize;
         let bundles = (replicas + clients) * limits::WAITING_BUNDLES_PER_CLIENT;
         match table {
-            "slots in the window" | "batches to execute" => window,
+            "slots in the window" => window,
             "view changes" | "last words" => replicas,
-            "batches without bodies" => 2 * window,
+            // Of what the log tells at a start a gap may hold up all that lies between two snapshots, twice.
+            "batches to execute" | "batches without bodies" => 4 * window,
             // Each checkpoint of two windows, the one that is stable and the end of an epoch.
             "slots of checkpoints" => 2 * window / self.interval as usize + 2,
             "states served" => 2 * limits::SERVED_CHECKPOINTS,
