@@ -4,6 +4,7 @@
 //! thread, and a run into one number. Read in this order: [`world`] (what there is, and what may happen), [`event`]
 //! (what is seen of it), [`atlas`] (what may befall a replica, and what is promised all the same), [`seeded`] (who
 //! decides what happens next), [`adversary`] and [`liar`] (who lies, and how),
+//! [`explore`] (all that can happen, where that is not too much) and [`bytes`] (what a fuzzer has happen),
 //! [`upstream`] (who lies to learners), [`workload`] (what is asked of a service, and who judges its answers).
 #![forbid(unsafe_code)]
 
