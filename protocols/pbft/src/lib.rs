@@ -49,7 +49,7 @@ use catchup::CatchUp;
 use core::marker::PhantomData;
 use joining::{Joining, LastWords};
 use log::{Decisions, Log};
-use message::{Attested, NewView, Slots, ViewChange, primary_of};
+use message::{Attested, NewView, PrePrepare, Slots, ViewChange, primary_of};
 use pace::Pace;
 pub use testudo_contracts::Standing;
 use testudo_contracts::{
@@ -120,6 +120,8 @@ pub struct Pbft<R: Rules = Standard> {
     /// The slot of the next proposal, should this replica be the primary. Invariant: next ≥ first_fresh; each slot is
     /// proposed once in a view.
     next: Slot,
+    /// What it has proposed in `view`, on record, until it has come back to it. Invariant: all are above the stable checkpoint.
+    proposing: BTreeMap<Slot, PrePrepare>,
 
     /// Its own view change for `view`, on record. Invariants: own_change.view = view; changing and Voting ⇒ there;
     /// active ⇒ none.
@@ -382,6 +384,7 @@ impl<R: Rules> Pbft<R> {
             installed: None,
             first_fresh: base.next(),
             next: base.next(),
+            proposing: BTreeMap::new(),
             own_change: None,
             changes: BTreeMap::new(),
             announced: false,
@@ -418,6 +421,7 @@ impl<R: Rules> Pbft<R> {
         if self.log.advance(stable.clone()) {
             fx.persist(Record::Stable(stable));
             self.lost.trim(slot);
+            self.proposing.retain(|proposed, _| *proposed > slot);
             self.decisions.trim(slot);
             self.learn(slot, fx);
             self.run_turn(fx);

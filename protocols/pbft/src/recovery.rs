@@ -403,6 +403,7 @@ impl<R: Rules> Pbft<R> {
         records.extend(self.own_change.clone().map(Record::ViewChange));
         records.extend((!self.lost.is_empty()).then(|| Record::Lost(self.lost.clone())));
         records.extend((self.standing == Standing::Forgotten).then_some(Record::Forgotten));
+        records.extend(self.proposing.values().cloned().map(Record::Proposed));
         for entry in self.log.entries.values() {
             let attested = entry.proposal.as_ref().and_then(Proposal::attested);
             let (own, others): (Vec<_>, Vec<_>) =

@@ -540,3 +540,38 @@ fn snapshots_keep_losses_and_standing() {
     assert_eq!(cluster.core(2).standing(), Standing::Forgotten);
     cluster.check();
 }
+
+/// A primary's proposal is on record before it comes back to it. A snapshot that is taken in between keeps it.
+#[test]
+fn snapshots_keep_proposals_that_are_on_their_way() {
+    let mut cluster = Pbft::new(4, 1);
+    cluster.propose(0, "a");
+    cluster.run();
+    cluster.drop = Box::new(|letter| letter.to == ReplicaId(0));
+    cluster.propose(0, "b");
+    let snapshot = cluster.core(0).snapshot(Slot(1));
+    cluster.run();
+    cluster.crash(0);
+    let disk = &mut cluster.nodes[0].disk;
+    (disk.records, disk.snapshot) = (vec![], Some(snapshot));
+    cluster.drop = Box::new(|_| false);
+    cluster.start(0);
+    cluster.run();
+    assert_eq!(cluster.core(0).standing(), Standing::Voting, "it knows its own proposals");
+    cluster.check();
+    // What has come back to it, or is stable, is not kept twice, nor for ever.
+    let mut cluster = Pbft::new(4, 1);
+    cluster.propose(0, "a");
+    cluster.run();
+    let proposed = |cluster: &Pbft| {
+        let records = cluster.core(0).snapshot(Slot(1)).records;
+        records.iter().filter(|record| matches!(record, Record::Proposed(_))).count()
+    };
+    assert_eq!(proposed(&cluster), 1);
+    cluster.drop = Box::new(|letter| letter.to == ReplicaId(0));
+    cluster.propose(0, "b");
+    assert_eq!(proposed(&cluster), 2);
+    let stable = cluster.checkpoint(2);
+    cluster.input(0, OrderInput::Stable(stable));
+    assert_eq!(proposed(&cluster), 0);
+}
