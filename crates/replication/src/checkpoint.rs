@@ -297,11 +297,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// Looks whether the replica has begun to take part in ordering: then it says what it has held back.
+    /// Looks whether the replica has begun to take part in ordering: then it says what it has held back, and writes the snapshot
+    /// that had to wait.
     pub(crate) fn look_at_standing(&mut self, fx: &mut Fx<'_, O, S>) {
         let stands = Some(self.order.standing());
         if core::mem::replace(&mut self.checkpoints.stood, stands) != stands {
             self.say_checkpoint_again(fx);
+            self.snapshot_if_due(fx);
         }
     }
 

@@ -75,6 +75,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let mut replica = Self::rooted(id, order, (service, genesis), roots);
         let covered = start.as_ref().map(|start| (start.logged, start.pending.clone()));
         replica.take_up(start);
+        replica.snapshots.find_lost(&lost);
         replica.remember(own, covered.as_ref());
         replica.live_again(outputs, decree, fx);
         if has_past {
