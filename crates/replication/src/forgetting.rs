@@ -60,13 +60,15 @@ impl Snapshots {
         *self = Self { slot, cut, needed: cut, ..Self::default() };
     }
 
-    /// So much of the log was lost when this life began.
+    /// So much of the log was lost when this life began. It goes as what has rotted since: were it left where it is, every later
+    /// start would find it again, and could not tell that it matters no more.
     pub(crate) fn find_lost(&mut self, lost: &[Lost]) {
         let decided = lost.iter().filter_map(|lost| match lost.tag {
             Some(Tag::Decided(slot)) => Some(slot),
             _ => None,
         });
         self.undecided = decided.max().unwrap_or_default();
+        self.rotten = lost.iter().map(|lost| lost.position).max();
     }
 
     /// The body that lies there is needed beside the snapshot that was started from.

@@ -36,6 +36,10 @@ fn pass(cluster: &mut Cluster, ticks: usize) {
     }
 }
 
+fn lost(cluster: &Cluster, id: u16) -> usize {
+    cluster.nodes[usize::from(id)].disk.lost.len()
+}
+
 fn first(cluster: &Cluster, id: u16) -> Position {
     cluster.nodes[usize::from(id)].disk.records.first().expect("a log is never empty").0
 }
@@ -50,6 +54,60 @@ fn is_to(letter: &Letter, id: u16) -> bool {
 
 const fn is_testimony(letter: &Letter) -> bool {
     matches!(letter.message, ReplicaMessage::Order(testudo_pbft::Message::Testimony(_)))
+}
+
+/// The vote of a slot.
+fn vote(slot: u64) -> impl Fn(&Record) -> bool {
+    move |record| matches!(record, Record::Order(_, Order::Prepared(one)) if one.slot() == Slot(slot))
+}
+
+/// In January a record rots on one replica, with all that says what it was, and it heals. In March another does on the next.
+/// Neither matters any more when both start again.
+#[test]
+fn damage_that_was_found_at_a_start_is_let_go_of() {
+    for restarts_within in [false, true] {
+        let (mut cluster, session) = busy([Tape::default(); 4]);
+        cluster.put(session, 1..10);
+        let mut sequence = 10;
+        for id in [1, 2] {
+            cluster.stop(id);
+            cluster.rot(id, false, vote(5));
+            cluster.start(id);
+            cluster.run();
+            assert!(cluster.replica(id).status().lost_slots > 0 && cluster.replica(id).is_mute());
+            // A window later nothing of it matters, and it is gone, though no snapshot was due.
+            for _ in 0..5 {
+                cluster.put(session, sequence..sequence + INTERVAL);
+                sequence += INTERVAL;
+                pass(&mut cluster, 1);
+                if restarts_within {
+                    cluster.restart(id);
+                }
+            }
+            cluster.put(session, sequence..sequence + 3 * INTERVAL);
+            sequence += 3 * INTERVAL;
+            pass(&mut cluster, 1);
+            assert_eq!(lost(&cluster, id), 0, "replica {id} carries it along");
+            assert!(!cluster.replica(id).is_mute());
+        }
+        // A rolling restart, and then power fails everywhere.
+        (1..3).for_each(|id| cluster.restart(id));
+        (0..4).for_each(|id| cluster.stop(id));
+        (0..4).for_each(|id| cluster.start(id));
+        cluster.run();
+        for id in 0..4 {
+            assert_eq!(cluster.replica(id).status().lost_slots, 0, "replica {id}");
+            assert!(!cluster.replica(id).is_mute(), "replica {id}");
+        }
+        cluster.put(session, sequence..sequence + 2 * INTERVAL);
+        pass(&mut cluster, 2);
+        for _ in 0..4 {
+            cluster.fire_all(Timer::Order(testudo_pbft::Timer::View));
+            pass(&mut cluster, 2);
+        }
+        cluster.check(sequence + 2 * INTERVAL);
+        assert!(cluster.replica(0).status().stable.is_some_and(|it| it.slot.0 > sequence));
+    }
 }
 
 /// It has signed a digest in a life in which its state was wrong, and has lost the record of that. It does not forget that it
@@ -93,6 +151,7 @@ fn who_may_have_signed_a_checkpoint_does_not_forget_it_with_the_rot() {
     cluster.put(session, 8..20);
     pass(&mut cluster, 3);
     cluster.check(20);
+    assert_eq!(lost(&cluster, BAD), 0, "it goes as soon as it can");
 }
 
 /// It may have said a view change that is lost, and knows that until it has found out.
@@ -138,6 +197,7 @@ fn who_may_have_said_a_view_change_does_not_forget_it_while_it_asks() {
     drop(said);
     cluster.put(session, 12..20);
     pass(&mut cluster, 3);
+    assert_eq!(lost(&cluster, BAD), 0, "it goes as soon as it can");
 }
 
 /// It has signed a checkpoint after a slot whose decision it has lost. That it has is no sign of an old disk, however often it
@@ -175,5 +235,6 @@ fn who_has_lost_a_decision_does_not_take_itself_for_an_old_image() {
     cluster.put(session, 8..20);
     pass(&mut cluster, 3);
     cluster.check(20);
+    assert_eq!(lost(&cluster, BAD), 0, "it goes as soon as it can");
     assert!((0..4).all(|id| cluster.replica(id).status().health == Health::Well));
 }
