@@ -188,6 +188,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 Record::Halted(slot) => self.checkpoints.halted(slot),
             }
         }
+        self.checkpoints.end_halt_if_over();
     }
 
     /// After the past has executed again: what it left unexecuted waits, in the order in which it was written.

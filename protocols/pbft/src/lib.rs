@@ -355,8 +355,8 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn standing(&self) -> Standing {
         self.standing
     }
-    fn lost_slots(&self) -> u64 {
-        self.lost.len()
+    fn lost_ranges(&self) -> Vec<(Slot, Slot)> {
+        self.lost.ranges().to_vec()
     }
 }
 
