@@ -312,9 +312,12 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// that had to wait.
     pub(crate) fn look_at_standing(&mut self, fx: &mut Fx<'_, O, S>) {
         let stands = Some(self.order.standing());
-        if core::mem::replace(&mut self.checkpoints.stood, stands) != stands {
+        let stood = core::mem::replace(&mut self.checkpoints.stood, stands);
+        if stood != stands {
             self.say_checkpoint_again(fx);
-            self.snapshot_if_due(fx);
+            if stood == Some(Standing::Joining) {
+                self.snapshot_if_due(fx);
+            }
         }
     }
 
