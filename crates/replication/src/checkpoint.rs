@@ -61,7 +61,7 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Nothing is known yet, but what the log has lost. No slot beyond `end` can have been executed.
+    /// Nothing is known yet, but what the log has lost. What it does not say was about no slot beyond `end`.
     pub(crate) fn new(lost: &[Lost], end: Slot) -> Self {
         let signed = |lost: &Lost| match lost.tag {
             Some(Tag::Checkpointed(slot)) => Some(slot),
