@@ -22,7 +22,7 @@ use crate::host::quietly;
 use crate::papers::{Papers, guarded};
 use crate::plan::Plan;
 use crate::report::Report;
-use crate::step::{Haste, Started, Step};
+use crate::step::{Haste, Parcel, Started, Step};
 use crate::world::{Shape, World};
 use budget::Budget;
 use std::cell::RefCell;
@@ -80,6 +80,8 @@ pub(crate) struct Played {
     pub(crate) happened: Vec<bool>,
     /// Of each step that made a replica faulty, how many others were faulty then.
     pub(crate) company: Vec<Option<usize>>,
+    /// Of each step, which messages were sent because of it.
+    pub(crate) sent: Vec<Vec<Parcel>>,
 }
 
 /// Plays a tape in the world of a run. It ends early where a rule is broken, if that is asked for.
@@ -91,7 +93,7 @@ pub(crate) fn play<S: Serving>(
 ) -> Played {
     let papers = Papers::default();
     let count = tape.steps().len();
-    let notes = RefCell::new((vec![false; count], vec![None; count]));
+    let notes = RefCell::new((vec![false; count], vec![None; count], vec![Vec::new(); count]));
     let report = quietly(|| {
         guarded(&papers.clone(), run.seed, &run.plan, || {
             let mut player = Player::new(make(), run, tape, papers.clone());
@@ -105,6 +107,7 @@ pub(crate) fn play<S: Serving>(
                 let (happened, others) = player.step(step, *company);
                 notes.borrow_mut().0[index] = happened;
                 notes.borrow_mut().1[index] = others;
+                notes.borrow_mut().2[index] = player.world.take_sent();
                 if ends_early && papers.is_violated() {
                     break;
                 }
@@ -112,8 +115,8 @@ pub(crate) fn play<S: Serving>(
             player.close();
         })
     });
-    let (happened, company) = notes.into_inner();
-    Played { report, happened, company }
+    let (happened, company, sent) = notes.into_inner();
+    Played { report, happened, company, sent }
 }
 
 /// Whether a step says who somebody is, and not what happens: those come first wherever they stand.

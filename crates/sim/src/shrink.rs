@@ -8,6 +8,7 @@
 //!
 //! Everything is deterministic, and bounded by a number of runs that the caller states.
 
+mod causes;
 mod plans;
 mod story;
 mod tapes;

@@ -73,6 +73,13 @@ fn ruin(data: &Path) -> (std::sync::Arc<Workload>, String) {
         is_due
     });
     cluster.stop("TERM");
+    // A power cut of all: they come back by themselves, with all that was answered.
+    let cluster = Cluster::up(&["--data", &name, "--no-restart"]);
+    workload.moved(&cluster.etcd);
+    workload.verify();
+    workload.round(OPERATIONS, |_| true);
+    (0..4).for_each(|id| signal(cluster.pid_of(id), "KILL"));
+    cluster.stop("TERM");
     let all = recover(&name, &[]);
     refused(&all, &["nothing needs recovery: 4 of 4 replicas may vote", "start them as usual"]);
     assert!(shown(&all).contains("knows what it has promised"), "{}", shown(&all));

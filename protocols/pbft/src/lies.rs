@@ -2,7 +2,9 @@
 //!
 //! Each kind of message has a lie of its own that reads as a message and that a naive receiver would act upon.
 
-use crate::message::{Commit, Fetch, Inquiry, Message, Nonce, PrePrepare, Prepare, Slots};
+use crate::message::{
+    Commit, Fetch, Inquiry, Message, Nonce, PrePrepare, Prepare, Slots, ViewChange,
+};
 use crate::{Pbft, Rules, safety};
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, Chance, Falsifiable};
@@ -28,18 +30,7 @@ impl<R: Rules> Falsifiable for Pbft<R> {
             Message::Commit(Commit { view, slot, digest }) => {
                 Message::Commit(Commit { view, slot, digest: other(&digest) })
             }
-            Message::ViewChange(mut change) if chance.per_mille(200) => {
-                // It says that it knows nothing.
-                change.lost = Slots::none();
-                change.lost.insert(change.base().next(), Slot(u64::MAX));
-                Message::ViewChange(change)
-            }
-            Message::ViewChange(mut change) => {
-                if change.prepared.pop().is_none() {
-                    change.view = View(change.view.0 + 1);
-                }
-                Message::ViewChange(change)
-            }
+            Message::ViewChange(change) => Message::ViewChange(forgetful(change, chance)),
             Message::NewView(mut new_view) => {
                 // What was prepared, and perhaps decided, is left out.
                 new_view.ordered.iter_mut().for_each(|(_, batch)| *batch = Batch::null());
@@ -102,4 +93,15 @@ impl<R: Rules> Falsifiable for Pbft<R> {
     fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
         safety::is_convicted(evidence, context)
     }
+}
+
+/// A view change that tells less than its sender knows; now and then that it knows nothing.
+fn forgetful(mut change: ViewChange, chance: &mut dyn Chance) -> ViewChange {
+    if chance.per_mille(200) {
+        change.lost = Slots::none();
+        change.lost.insert(change.base().next(), Slot(u64::MAX));
+    } else if change.prepared.pop().is_none() {
+        change.view = View(change.view.0 + 1);
+    }
+    change
 }

@@ -66,8 +66,8 @@ fn is_told_in<R: Rules>(most: usize, shrunk: &Shrunk<Ask<Served<R>>>) {
 
 #[test]
 fn a_short_quorum_is_told_in_a_few_steps() {
-    let plan = Plan::default().with_liar(Misconduct::Equivocate);
-    is_told_in::<ShortQuorum>(70, &shrunk::<ShortQuorum>(&plan, "agreement", 1_000));
+    let plan = Plan { operations: 40, ..Plan::default() }.with_liar(Misconduct::Equivocate);
+    is_told_in::<ShortQuorum>(60, &shrunk::<ShortQuorum>(&plan, "agreement", 1_000));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::step::{Haste, Step};
 
 /// Steps to be played.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tape {
     steps: Vec<(Step, Option<usize>)>,
     haste: Haste,
@@ -52,6 +52,13 @@ impl Tape {
     pub(crate) fn only(&self, keeps: impl Fn(usize, &Step) -> bool) -> Self {
         let kept = self.steps.iter().enumerate().filter(|(index, (step, _))| keeps(*index, step));
         Self { steps: kept.map(|(_, step)| step.clone()).collect(), haste: self.haste }
+    }
+
+    /// The steps that a visitor keeps, changed as it changes them.
+    pub(crate) fn each(&self, mut visit: impl FnMut(&mut Step) -> bool) -> Self {
+        let mut visited = self.clone();
+        visited.steps.retain_mut(|(step, _)| visit(step));
+        visited
     }
 
     /// The same in other haste.

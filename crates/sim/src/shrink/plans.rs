@@ -125,6 +125,11 @@ fn calmer(weather: Weather) -> Vec<Weather> {
         Weather { doubled_per_mille: 0, ..weather },
         Weather { delayed_per_mille: 0, ..weather },
         Weather { slowest_link: 1, ..weather },
+        Weather { reordered_per_mille: 0, ..weather },
+        Weather { keeps_order: false, ..weather },
+        Weather { courier: None, ..weather },
+        Weather { stabilises: None, ..weather },
+        Weather { spread: calm.spread, ..weather },
         Weather { flush: calm.flush, ..weather },
         Weather { chore: calm.chore, ..weather },
     ];

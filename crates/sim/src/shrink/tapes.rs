@@ -1,9 +1,9 @@
 //! Fewer steps that fail in the same way.
 
-use super::{Patience, broken};
+use super::{Patience, broken, causes};
 use crate::conformance::{Ask, Serving};
 use crate::replay::{Played, Replay, Tape, is_casting, play};
-use crate::step::{Haste, Step, Who};
+use crate::step::{Haste, Parcel, Step, Who};
 use std::collections::BTreeSet;
 
 /// Whether the steps of a run break the rule without the end of it.
@@ -30,15 +30,17 @@ pub(super) fn shrink<S: Serving>(
     }
     let played = play(make, run, &whole, true);
     broken(&played.report, oracle)?;
-    let tape = effective(&whole.in_company(&played.company), &played);
-    let mut search = Search { make, run, oracle, tape, patience };
+    let (tape, sent) = effective(&whole.in_company(&played.company), played);
+    let mut search = Search { make, run, oracle, tape, sent, patience };
     loop {
-        let before = search.tape.len();
+        let before = search.tape.clone();
         search.leave_out_kinds();
         search.leave_out_nodes();
         search.hurry();
+        search.leave_out_causes();
         search.leave_out_chunks();
-        if search.tape.len() == before {
+        search.take_the_first();
+        if search.tape == before {
             break;
         }
     }
@@ -47,9 +49,12 @@ pub(super) fn shrink<S: Serving>(
     Some(tape)
 }
 
-/// What of a tape did anything, up to where it broke a rule.
-fn effective(tape: &Tape, played: &Played) -> Tape {
-    tape.only(|index, _| played.happened.get(index).copied().unwrap_or_default())
+/// What of a tape did anything, up to where it broke a rule, and what was sent because of each step.
+fn effective(tape: &Tape, played: Played) -> (Tape, Vec<Vec<Parcel>>) {
+    let Played { happened, sent, .. } = played;
+    let did = |index: usize| happened.get(index).copied().unwrap_or_default();
+    let kept = sent.into_iter().enumerate().filter(|(index, _)| did(*index));
+    (tape.only(|index, _| did(index)), kept.map(|(_, sent)| sent).collect())
 }
 
 struct Search<'a, 'b, S: Serving, F> {
@@ -58,33 +63,37 @@ struct Search<'a, 'b, S: Serving, F> {
     oracle: &'static str,
     /// The shortest that still breaks the rule.
     tape: Tape,
+    /// Of each of its steps, what was sent because of it.
+    sent: Vec<Vec<Parcel>>,
     patience: &'a mut Patience<'b>,
 }
 
 impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
     /// Takes a tape for the shortest one if it breaks the rule.
-    fn takes(&mut self, tape: Tape) -> bool {
-        let is_news = tape.len() < self.tape.len() || tape.haste() != self.tape.haste();
-        if !is_news || !self.patience.takes() {
+    fn takes(&mut self, tape: &Tape) -> bool {
+        if *tape == self.tape || !self.patience.takes() {
             return false;
         }
-        let played = play(self.make, self.run, &tape, true);
+        let played = play(self.make, self.run, tape, true);
         if broken(&played.report, self.oracle).is_none() {
             return false;
         }
-        self.tape = effective(&tape, &played);
+        (self.tape, self.sent) = effective(tape, played);
         self.patience.steps = self.tape.len();
         true
     }
 
     /// All steps of one kind at once.
     fn leave_out_kinds(&mut self) {
-        let kinds: [fn(&Step) -> bool; 13] = [
+        let kinds: [fn(&Step) -> bool; 16] = [
             |step| matches!(step, Step::At(_)),
             |step| matches!(step, Step::Lose(..)),
             |step| matches!(step, Step::Duplicate(_)),
-            |step| matches!(step, Step::Cut(..) | Step::Heal),
-            |step| matches!(step, Step::Clock(..)),
+            |step| matches!(step, Step::Cut(..) | Step::Join(..) | Step::Heal),
+            |step| matches!(step, Step::Timely(_)),
+            |step| matches!(step, Step::Pause(_) | Step::Resume(..)),
+            |step| matches!(step, Step::Doom(..) | Step::Spare(_)),
+            |step| matches!(step, Step::Clock(..) | Step::Rate(..)),
             |step| matches!(step, Step::Scrub(_)),
             |step| matches!(step, Step::Harm(..) | Step::Image(_)),
             |step| matches!(step, Step::Finish(..)),
@@ -96,7 +105,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
         ];
         for is_one in kinds {
             let without = self.tape.only(|_, step| !is_one(step));
-            self.takes(without);
+            self.takes(&without);
         }
         // Whoever crashes stays up instead.
         let mut up = BTreeSet::new();
@@ -109,7 +118,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
             })
             .collect();
         let without = self.tape.only(|index, _| firsts[index]);
-        self.takes(without);
+        self.takes(&without);
     }
 
     /// Everything about a node at once, and everything that it sends, or gets.
@@ -118,7 +127,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
         let nodes: BTreeSet<Who> = steps.flat_map(|(step, _)| step.nodes()).collect();
         for node in nodes {
             let without = self.tape.only(|_, step| !step.nodes().contains(&node));
-            if self.takes(without) {
+            if self.takes(&without) {
                 continue;
             }
             for is_sender in [true, false] {
@@ -128,7 +137,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
                     }
                     _ => true,
                 });
-                self.takes(without);
+                self.takes(&without);
             }
         }
     }
@@ -144,13 +153,44 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
             (|haste| Haste { flushes: true, ..haste }, |step| matches!(step, Step::Flush(_))),
         ];
         let all = self.tape.only(|_, step| !manners.iter().any(|(_, is_one)| is_one(step)));
-        if self.takes(all.hasty(Haste::ALL)) {
+        if self.takes(&all.hasty(Haste::ALL)) {
             return;
         }
         for (hastier, is_one) in manners {
             let haste = hastier(self.tape.haste());
             let without = self.tape.only(|_, step| !is_one(step));
-            self.takes(without.hasty(haste));
+            self.takes(&without.hasty(haste));
+        }
+    }
+
+    /// Everything that came of one thing that nobody had sent: of a request, a timer, a start.
+    fn leave_out_causes(&mut self) {
+        let mut index = self.tape.len();
+        while index > 0 {
+            index = (index - 1).min(self.tape.len().saturating_sub(1));
+            let is_cause = self.tape.steps().get(index).is_some_and(|(step, _)| {
+                matches!(step, Step::Ask(..) | Step::Fire(..) | Step::Start(_) | Step::Crash(..))
+            });
+            if is_cause {
+                self.takes(&causes::without(&self.tape, &self.sent, |place| place == index));
+            }
+        }
+    }
+
+    /// The first message of its kind instead of a later one: then nobody need say it again.
+    fn take_the_first(&mut self) {
+        for index in 0..self.tape.len() {
+            let mut place = 0;
+            let earlier = self.tape.each(|step| {
+                if let Step::Deliver(parcel) = step
+                    && place == index
+                {
+                    parcel.ordinal = 1;
+                }
+                place += 1;
+                true
+            });
+            self.takes(&earlier);
         }
     }
 
@@ -162,8 +202,11 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
             let mut end = self.tape.len();
             while end > 0 {
                 let start = end.saturating_sub(size);
-                let without = self.tape.only(|index, _| !(start..end).contains(&index));
-                self.takes(without);
+                let is_left_out = |index: usize| (start..end).contains(&index);
+                let alone = self.tape.only(|index, _| !is_left_out(index));
+                if !self.takes(&alone) {
+                    self.takes(&causes::without(&self.tape, &self.sent, is_left_out));
+                }
                 end = start.min(self.tape.len());
             }
             if size == 1 {

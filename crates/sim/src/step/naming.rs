@@ -12,8 +12,16 @@ use testudo_core::Peer;
 pub(crate) struct Ordinals {
     /// By sender, then by receiver: kinds, and how many messages and copies of them there were.
     links: Vec<Vec<Vec<(&'static str, u32, u32)>>>,
-    /// The numbers of messages by their names, where many are looked for: also of those that are under way no more.
-    index: Option<BTreeMap<Place, u64>>,
+    /// Where many messages are looked for.
+    index: Option<Index>,
+}
+
+#[derive(Clone, Default, Debug)]
+struct Index {
+    /// The numbers of messages by their names: also of those that are under way no more.
+    numbers: BTreeMap<Place, u64>,
+    /// What was sent since somebody asked.
+    sent: Vec<Place>,
 }
 
 /// A message by its link, its kind, and which of that kind it is.
@@ -44,7 +52,8 @@ impl Ordinals {
     pub(crate) fn posts(&mut self, letter: &Letter, (is_copy, ordinal): (bool, u32)) {
         if let Some(index) = &mut self.index {
             let place = (letter.from, letter.to, letter.name.into(), is_copy, ordinal);
-            index.insert(place, letter.number);
+            index.sent.push(place.clone());
+            index.numbers.insert(place, letter.number);
         }
     }
 }
@@ -108,7 +117,18 @@ impl<S: System> World<S> {
 
     /// From now on messages are found by their names without looking through all.
     pub(crate) fn index_messages(&mut self) {
-        self.ordinals_mut().index = Some(BTreeMap::new());
+        self.ordinals_mut().index = Some(Index::default());
+    }
+
+    /// The names of the messages that were put on the wire since this was asked last, of an indexed world.
+    pub(crate) fn take_sent(&mut self) -> Vec<Parcel> {
+        let index = self.ordinals_mut().index.as_mut();
+        let sent = index.map(|index| std::mem::take(&mut index.sent)).unwrap_or_default();
+        let named = |(from, to, kind, is_copy, ordinal): Place| {
+            let (from, to) = (self.who(from), self.who(to));
+            Parcel { from, to, kind, is_copy, ordinal }
+        };
+        sent.into_iter().map(named).collect()
     }
 
     /// The number of the message of that name, if it is under way.
@@ -117,7 +137,7 @@ impl<S: System> World<S> {
         let (from, to) = (self.named(parcel.from)?, self.named(parcel.to)?);
         if let Some(index) = &self.ordinals().index {
             let place = (from, to, parcel.kind.clone(), parcel.is_copy, parcel.ordinal);
-            let number = index.get(&place).copied();
+            let number = index.numbers.get(&place).copied();
             return number.filter(|number| self.letter(*number).is_some());
         }
         let is_it = |number: u64| self.ordinal(number) == Some((parcel.is_copy, parcel.ordinal));

@@ -122,7 +122,7 @@ fn injury(words: &[&str]) -> Option<Injury> {
 pub(crate) fn show_duration(time: Duration) -> String {
     let nanos = time.as_nanos();
     let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns")];
-    let fits = units.iter().find(|(unit, _)| nanos % unit == 0);
+    let fits = units.iter().find(|(unit, _)| nanos.is_multiple_of(*unit));
     fits.map(|(unit, name)| format!("{}{name}", nanos / unit)).unwrap_or_default()
 }
 
