@@ -184,6 +184,9 @@ pub(crate) struct Keyring {
 }
 
 impl Keyring {
+    /// How many voting keys a replica can make in the course of a run.
+    pub(crate) const UNMADE: usize = 24;
+
     /// That of a node that has but one key, for ever.
     pub(crate) fn single(signer: &SimSigner) -> Self {
         let (identity, first) = (signer.clone(), signer.clone());

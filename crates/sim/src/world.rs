@@ -12,12 +12,16 @@ mod fork;
 mod halt;
 mod harm;
 mod kept;
+mod shape;
 mod speak;
 mod stated;
 mod step;
+mod wire;
 mod work;
 
 use self::halt::Doom;
+pub use self::shape::{Setup, Shape};
+pub(crate) use self::wire::{Frame, Packet};
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::conspiracy::{Plot, Proposes};
@@ -30,13 +34,13 @@ use crate::rng::Rng;
 use crate::script::compact;
 use crate::shared::Shared;
 use crate::step::{Ordinals, Recording};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{
-    ClusterId, Context, Domain, Evidence, FaultModel, GroupId, Incarnation, Member, Membership,
-    Message, Peer, Protocol, ProtocolId, PublicKey, Rejection, ReplicaId, Signed, Verified,
+    ClusterId, Context, Domain, Evidence, GroupId, Incarnation, Member, Membership, Message, Peer,
+    Protocol, ProtocolId, ReplicaId, Signed, Verified,
 };
 
 /// The automata of one protocol and how their outputs are read.
@@ -184,59 +188,6 @@ pub trait System: Sized {
     }
 }
 
-/// Who there is at the beginning.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Where statements count.
-    pub domain: Domain,
-    /// The replicas.
-    pub membership: Rc<Membership>,
-    /// The clients' keys, by index: those of clients that keep nothing first, then those of learners.
-    pub clients: Vec<PublicKey>,
-    /// How many of the clients are learners.
-    pub learners: usize,
-}
-
-impl Setup {
-    /// Whether the client with this index is a learner.
-    #[must_use]
-    pub const fn is_learner(&self, client: usize) -> bool {
-        client < self.clients.len() && client + self.learners >= self.clients.len()
-    }
-}
-
-/// The shape of a world.
-#[derive(Clone, Debug)]
-pub struct Shape {
-    /// n.
-    pub replicas: u16,
-    /// How many clients that keep nothing.
-    pub clients: u16,
-    /// How many clients that learn what is decided, for systems that know such.
-    pub learners: u16,
-    /// What the replicas claim to survive.
-    pub model: FaultModel,
-    /// Replicas that are run as twins: two copies under one identity.
-    pub twins: Vec<ReplicaId>,
-    /// What signatures are; the seed's choice where nothing is said.
-    pub signatures: Option<Signatures>,
-}
-
-impl Shape {
-    /// n = 3f+1 replicas that survive f liars.
-    #[must_use]
-    pub const fn byzantine(f: u16, clients: u16) -> Self {
-        Self {
-            replicas: 3 * f + 1,
-            clients,
-            learners: 0,
-            model: FaultModel::byzantine(f),
-            twins: Vec::new(),
-            signatures: None,
-        }
-    }
-}
-
 /// What a node is.
 pub enum Body<S: System> {
     /// A replica.
@@ -266,28 +217,6 @@ macro_rules! each_host {
 }
 pub(crate) use each_host;
 
-/// What verification under some membership's keys came to.
-pub(crate) type Judgement<M> = (Rc<Membership>, Result<Verified<M>, Rejection>);
-
-/// A frame on the wire, verified once for all who get the same one under the same keys.
-pub(crate) struct Frame<M> {
-    pub(crate) signed: Signed<M>,
-    pub(crate) letter: Letter,
-    pub(crate) verified: RefCell<Option<Judgement<M>>>,
-    /// How many signatures were checked for that.
-    pub(crate) checks: Cell<u32>,
-}
-
-/// A message under way.
-pub(crate) struct Packet<M> {
-    pub(crate) frame: Rc<Frame<M>>,
-    pub(crate) letter: Letter,
-    /// One's own word to oneself: verified by sealing, and never lost.
-    pub(crate) own: Option<Rc<Verified<M>>>,
-    /// Whether the network made it, and which of its kind on its link it is.
-    pub(crate) ordinal: (bool, u32),
-}
-
 /// Something that a step started and that a scheduler has to let happen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Pending {
@@ -308,9 +237,6 @@ pub trait Observer {
     /// Something happened at this virtual time.
     fn observe(&mut self, at: Duration, event: &Event);
 }
-
-/// How many voting keys a replica can make in the course of a run.
-const KEYS_TO_MAKE: usize = 24;
 
 /// The world.
 pub struct World<S: System> {
@@ -378,7 +304,7 @@ impl<S: System> World<S> {
             .into_iter()
             .map(|first| {
                 let identity = keys.mint();
-                let unmade = (0..KEYS_TO_MAKE).map(|_| keys.mint()).collect();
+                let unmade = (0..Keyring::UNMADE).map(|_| keys.mint()).collect();
                 Keyring { identity, first, unmade }
             })
             .collect();

@@ -217,8 +217,11 @@ fn what_befell_network_and_nodes_is_played_again_to_the_last_event() {
     let courier = Some(Courier { ploy: Ploy::Camps, patience: millis(300) });
     let weather = Weather { stabilises, courier, lost_per_mille: 30, ..Weather::calm() };
     // Replicas whose clocks are wrong count to the end: they must not use up what may befall others.
-    let is_of_clock = |trouble| matches!(trouble, Trouble::Clock | Trouble::Jumps | Trouble::Drift);
-    let mean = |trouble| millis(if is_of_clock(trouble) { 6_000 } else { 300 });
+    let mean = |trouble| match trouble {
+        Trouble::Clock | Trouble::Jumps => millis(9_000),
+        Trouble::Drift => millis(1_200),
+        _ => millis(300),
+    };
     let troubles = Trouble::STANDARD.map(|trouble| (trouble, mean(trouble))).to_vec();
     let climate = Some(Climate { weather, troubles });
     for signatures in [Signatures::Hashed, Signatures::Ed25519] {

@@ -174,7 +174,7 @@ mod tests {
         let renamed = canonical(text, &swap());
         assert_eq!(
             renamed,
-            "me: r2, votes: {r1: b,r12: c,r2: a}, for1 r1x _r1 NodeId(1) Replica(r1)"
+            "me: r2, votes: {r12: c,r1: b,r2: a}, for1 r1x _r1 NodeId(1) Replica(r1)"
         );
         assert_eq!(canonical(&renamed, &swap()), canonical(text, &Renaming::default()));
     }
