@@ -15,8 +15,8 @@ pub const ENOUGH: u64 = 1_000;
 pub struct Coverage {
     /// How often each fault bit that was asked for, by group, in the order of names.
     pub faults: BTreeMap<Group, Vec<(String, u64)>>,
-    /// What it led to, and how often.
-    pub effects: Vec<(&'static str, u64)>,
+    /// What it led to, and how often; last, what liars were convicted of.
+    pub effects: Vec<(String, u64)>,
     /// What had to happen and never did, by name.
     pub missing: Vec<String>,
 }
@@ -51,6 +51,9 @@ pub const EFFECTS: [&str; 26] = [
     "watches that were compacted away",
 ];
 
+/// How counts begin that say what liars were convicted of.
+const CONVICTED: &str = "convicted of ";
+
 impl Coverage {
     /// Holds counts against the faults that were asked for. What they lead to is due when nothing was left out.
     #[must_use]
@@ -70,10 +73,12 @@ impl Coverage {
             }
         }
         faults.values_mut().for_each(|group| group.sort());
-        let effects: Vec<(&'static str, u64)> =
-            EFFECTS.into_iter().map(|effect| (effect, count(effect))).collect();
+        let effects = EFFECTS.into_iter().map(|effect| (effect.to_owned(), count(effect)));
+        let mut effects: Vec<(String, u64)> = effects.collect();
         let absent = effects.iter().filter(|(_, count)| is_everything && *count == 0);
-        missing.extend(absent.map(|(effect, _)| (*effect).to_owned()));
+        missing.extend(absent.map(|(effect, _)| effect.clone()));
+        let offences = counts.iter().filter(|(name, _)| name.starts_with(CONVICTED));
+        effects.extend(offences.map(|(offence, count)| (offence.clone(), *count)));
         Self { faults, effects, missing }
     }
 }

@@ -9,14 +9,16 @@
 //! to that of arrival. Distances say little of time (the margin says when), as a run is mostly waiting; where long
 //! nothing happens the lanes are torn, and the tear says how long.
 //!
-//! The parts: this one records; `rows` makes rows of events; `layout` gives them their places; `paint` draws them;
-//! `page` puts the page around the picture; `markup` is the only place that writes what others said into it.
+//! The parts: this one records; `rows` makes rows of events; `layout` gives them their places; `paint` draws them, and
+//! `tell` words them; `page` puts the page around the picture; `markup` is the only place that writes what others said
+//! into it.
 
 mod layout;
 mod markup;
 mod page;
 mod paint;
 mod rows;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -206,7 +208,10 @@ impl Film {
                     self.led.remove(node);
                 }
             }
-            Event::Started(node) => drop(self.were_up.insert(*node, true)),
+            Event::Paused(node) => drop(self.were_up.insert(*node, false)),
+            Event::Started(node) | Event::Resumed(node) => {
+                self.were_up.insert(*node, true);
+            }
             _ => {}
         }
     }

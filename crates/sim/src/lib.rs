@@ -5,6 +5,7 @@
 //! (what is seen of it), [`step`] (what is done to it, in words), [`atlas`] (what may befall a replica, and what is
 //! promised all the same), [`seeded`] (who decides what happens next), [`weather`] (what the network is like),
 //! [`lateness`] (whether it kept its bound), [`adversary`], [`liar`] and [`conspiracy`] (who lies, and how),
+//! [`explore`] (all that can happen, where that is not too much) and [`bytes`] (what a fuzzer has happen),
 //! [`upstream`] (who lies to learners), [`workload`] (what is asked of a service, and who judges its answers).
 #![forbid(unsafe_code)]
 

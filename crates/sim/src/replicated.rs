@@ -1,6 +1,7 @@
 //! The whole of state machine replication as a system: replicas of any ordering under the small service of
 //! [`crate::service`], and the clients that production uses.
 
+mod bounds;
 mod lies;
 
 use self::lies::corrupt;
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 use testudo_contracts::{Checkpoint, Falsifiable, Moment, OrderConfig, Ordering};
-use testudo_core::{Context, Digest, Evidence, Peer, ReplicaId, Slot, limits};
+use testudo_core::{Context, Digest, Evidence, Peer, ReplicaId, Slot};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::rules;
 use testudo_replication::{
@@ -116,31 +117,6 @@ impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
     #[must_use]
     pub fn over(flaw: Flaw) -> Self {
         Self { flaw: Some(flaw), ..Self::default() }
-    }
-
-    /// How many there may be of one of a replica's tables: a window of slots, so many bundles of each client, so many
-    /// sessions, and so many answers for each that is open.
-    fn most(&self, table: &str, open: usize) -> usize {
-        let (replicas, clients) = self.people;
-        let window = 2 * self.interval as usize;
-        let bundles = (replicas + clients) * limits::WAITING_BUNDLES_PER_CLIENT;
-        match table {
-            "slots in the window" | "batches to execute" => window,
-            "view changes" | "last words" => replicas,
-            "batches without bodies" => 2 * window,
-            // Each checkpoint of two windows, the one that is stable and the end of an epoch.
-            "slots of checkpoints" => 2 * window / self.interval as usize + 2,
-            "states served" => 2 * limits::SERVED_CHECKPOINTS,
-            "slots for learners" => limits::RECENT_SLOTS,
-            "learners" => limits::FOLLOWERS.min(clients),
-            "sessions" => clients * limits::SESSIONS_PER_CLIENT,
-            // A session has an entry of its own, one by its name and one by its use; beside them are who may open any, and
-            // who orders.
-            "entries of sessions" => {
-                open * (3 + limits::SESSION_WINDOW as usize) + clients + 4 * replicas
-            }
-            _ => bundles,
-        }
     }
 }
 

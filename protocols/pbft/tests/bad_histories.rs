@@ -176,14 +176,20 @@ fn inject(
     violation: Violation,
     rng: &mut Rng,
 ) -> bool {
-    let is_place = |(ask, answer): &(Ask, Answer)| match (violation, ask, &answer.what) {
-        (ReadsWrong, Ask::Get(_), _) => true,
-        (LosesAWrite | ReusesARevision, Ask::Put(..) | Ask::Attach(..) | Ask::Batch(_), _) => true,
-        (TearsATransaction, Ask::Batch(_), _) => true,
-        (DeletesTooLittle | CountsWrong, Ask::Clear, What::Deleted(2..)) => true,
-        (ComparesWrong, Ask::Swap(..), _) => true,
-        (WritesUnasked | DeletesUnasked, Ask::Put(..), _) => true,
-        _ => false,
+    let is_place = |(ask, answer): &(Ask, Answer)| {
+        matches!(
+            (violation, ask, &answer.what),
+            (ReadsWrong, Ask::Get(_), _)
+                | (
+                    LosesAWrite | ReusesARevision,
+                    Ask::Put(..) | Ask::Attach(..) | Ask::Batch(_),
+                    _,
+                )
+                | (TearsATransaction, Ask::Batch(_), _)
+                | (DeletesTooLittle | CountsWrong, Ask::Clear, What::Deleted(2..))
+                | (ComparesWrong, Ask::Swap(..), _)
+                | (WritesUnasked | DeletesUnasked, Ask::Put(..), _)
+        )
     };
     let places: Vec<usize> = (0..calls.len()).filter(|at| is_place(&calls[*at])).collect();
     let place = rng.below(places.len().max(1) as u64) as usize;

@@ -181,13 +181,14 @@ fn blame_for_repetition() {
 
 /// Two timers, of those that lead and follow when the view changes, and a liar that says two things.
 fn helped(wide: &Bounds) -> Bounds {
-    Bounds { inputs: 2, lies: 2, timeouts: 2, timers: vec!["0 View", "1 View"], ..wide.clone() }
+    Bounds { inputs: 2, lies: 2, timeouts: 1, timers: vec!["0 View"], ..wide.clone() }
 }
 
 /// What was decided is forgotten when the view changes.
 #[test]
 fn dropped_certificates() {
-    let (oracle, depth) = convicted::<DropsPrepared>(2, Some((3, helper)), &helped(&in_order(0)));
+    let (oracle, depth) =
+        convicted::<DropsPrepared>(2, Some((3, forgetful)), &helped(&in_order(0)));
     assert_eq!(oracle, "agreement");
     println!("{depth}");
 }

@@ -45,11 +45,11 @@ pub(crate) struct Court<S: Serving> {
     states: States,
     bounds: Bounds,
     /// The slot of the state that each replica was last seen to hold.
-    held: BTreeMap<NodeId, Slot>,
+    held: Vec<Option<Slot>>,
     /// How many steps there had been when somebody last looked.
     looked: u64,
     /// The life of each client's node.
-    lives: BTreeMap<usize, u32>,
+    lives: Vec<Option<u32>>,
     /// Per client, the operation that it waits for.
     open: BTreeMap<usize, usize>,
     /// Orders calls and returns.
@@ -70,9 +70,9 @@ impl<S: Serving> Court<S> {
             copies: Copies::default(),
             states: States::default(),
             bounds: Bounds::default(),
-            held: BTreeMap::new(),
+            held: vec![None; usize::from(plan.n())],
             looked: 0,
-            lives: BTreeMap::new(),
+            lives: vec![None; usize::from(plan.callers())],
             open: BTreeMap::new(),
             moment: 0,
             most_records: plan.most_records,
@@ -156,7 +156,8 @@ impl<S: Serving> Court<S> {
             findings.extend(self.unbounded(world, node));
             let automaton = world.replica(node).and_then(|host| host.automaton());
             let Some(Held { slot, time, state }) = automaton.and_then(S::held) else { continue };
-            if self.held.insert(node, slot) == Some(slot) || is_spoilt(node) {
+            let before = self.held.get_mut(node.index()).and_then(|held| held.replace(slot));
+            if before == Some(slot) || is_spoilt(node) {
                 continue;
             }
             if let Some(replica) = automaton {
@@ -191,8 +192,8 @@ impl<S: Serving> Court<S> {
         let mut turns = Vec::new();
         for client in 0..world.setup().clients.len() {
             let life = world.life(world.client_node(client));
-            let before = self.lives.insert(client, life).unwrap_or(life);
-            if before != life {
+            let before = self.lives.get_mut(client).and_then(|known| known.replace(life));
+            if before.is_some_and(|before| before != life) {
                 // What it had asked for may be executed or not, and nobody waits for it.
                 self.copies.crashed(client);
                 self.onlooker.crashed(client);

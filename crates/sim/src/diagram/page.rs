@@ -104,9 +104,19 @@ const SIGNS: &[(&str, &str)] = &[
         "<line class=\"leads\" x1=\"16\" x2=\"16\" y1=\"0\" y2=\"18\"/><line class=\"lane\" x1=\"16\" x2=\"16\" y1=\"0\" y2=\"18\"/>",
         "takes itself for the primary",
     ),
-    ("<line class=\"lane down\" x1=\"16\" x2=\"16\" y1=\"0\" y2=\"18\"/>", "is down"),
+    (
+        "<line class=\"lane down\" x1=\"16\" x2=\"16\" y1=\"0\" y2=\"18\"/>",
+        "is down, or stopped running",
+    ),
     ("<path class=\"crash\" transform=\"translate(16 9)\" d=\"M-5 -5L5 5M5 -5L-5 5\"/>", "crashes"),
-    ("<path class=\"start\" transform=\"translate(16 9)\" d=\"M-5 -5L6 0L-5 5Z\"/>", "starts"),
+    (
+        "<path class=\"crash\" transform=\"translate(16 9)\" d=\"M-3 -5V5M3 -5V5\"/>",
+        "stops running, and keeps its memory",
+    ),
+    (
+        "<path class=\"start\" transform=\"translate(16 9)\" d=\"M-5 -5L6 0L-5 5Z\"/>",
+        "starts, or goes on",
+    ),
     (
         "<path class=\"harm\" transform=\"translate(16 9)\" d=\"M1 -8L-5 1H-0.5L-2 8L5 -2H0.5Z\"/>",
         "comes to harm",

@@ -4,30 +4,29 @@ use super::Film;
 use super::layout::{GUTTER, LANE, LINE, Layout, MOST_LINES, Side, TEAR, first_line, x};
 use super::markup::{Escaped, cut, moment, span, wrap};
 use super::rows::{Arrow, End, Mark, Reading, Row, Tone, is_own};
+use super::tell::idle_timers;
 use crate::event::{Loss, NodeId};
 use crate::oracle::Violation;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// The width of a letter of the picture's words, times ten.
-const LETTER_TENTHS: i32 = 66;
+pub(super) const LETTER_TENTHS: i32 = 66;
 /// Words beside a lane may reach over the next one.
 const WORDS: usize = 44;
 /// How many colours there are for kinds of messages.
 pub(super) const COLOURS: usize = 12;
 /// An arrow that is longer than this is faint but for its ends.
 const FAR: i32 = 420;
-/// What a row's state begins with, at the end of what is told of it. The page's script looks for it.
-const STATE: &str = "\nstate: ";
 /// How much of a violation is drawn.
 const MOST_OF_VIOLATION: usize = 24;
 
 /// A picture in the making.
 pub(super) struct Painter<'a> {
-    film: &'a Film,
-    reading: &'a Reading,
-    layout: &'a Layout,
-    kinds: BTreeMap<&'static str, usize>,
+    pub(super) film: &'a Film,
+    pub(super) reading: &'a Reading,
+    pub(super) layout: &'a Layout,
+    pub(super) kinds: BTreeMap<&'static str, usize>,
     svg: String,
     bottom: i32,
 }
@@ -88,7 +87,7 @@ impl Painter<'_> {
         )
     }
 
-    fn name(&self, node: NodeId) -> &str {
+    pub(super) fn name(&self, node: NodeId) -> &str {
         self.film.cast.name(node)
     }
 
@@ -105,8 +104,8 @@ impl Painter<'_> {
                     continue;
                 }
                 let now_up = match row.mark {
-                    Mark::Crash => false,
-                    Mark::Start => true,
+                    Mark::Crash | Mark::Pause => false,
+                    Mark::Start | Mark::Resume => true,
                     _ => up,
                 };
                 let now_leads = row.leads.unwrap_or(leads);
@@ -136,11 +135,13 @@ impl Painter<'_> {
         if let Some(was_up) = self.film.were_up.get(&node) {
             return *was_up;
         }
-        let first =
-            self.reading.rows.iter().find(|row| {
-                row.node == Some(node) && matches!(row.mark, Mark::Crash | Mark::Start)
-            });
-        first.is_none_or(|row| row.mark == Mark::Crash)
+        let mut rows = self.reading.rows.iter().filter(|row| row.node == Some(node));
+        let first = rows.find_map(|row| match row.mark {
+            Mark::Crash | Mark::Pause => Some(true),
+            Mark::Start | Mark::Resume => Some(false),
+            _ => None,
+        });
+        first.unwrap_or(true)
     }
 
     /// Time that is left out, and timers with it.
@@ -260,70 +261,6 @@ impl Painter<'_> {
                 }
             }
         }
-    }
-
-    fn is_late(&self, arrow: &Arrow) -> bool {
-        arrow.took.is_some_and(|took| took > self.layout.late)
-    }
-
-    /// A message's whole story.
-    fn tell(&self, arrow: &Arrow) -> String {
-        let letter = &arrow.letter;
-        let (from, to) = (self.name(letter.from), self.name(letter.to));
-        let mut text = format!("{from} → {to}: {}", letter.name);
-        if self.film.cast.peer(letter.from) != Some(letter.sender) {
-            let _ = write!(text, " (in the name of {})", self.who(letter.sender));
-        }
-        if !arrow.words.is_empty() {
-            let _ = write!(text, " {}", arrow.words);
-        }
-        if arrow.is_copy {
-            text.push_str("\na copy that the network made");
-        }
-        let after = arrow.took.map(|took| format!(" after {}", span(took))).unwrap_or_default();
-        let _ = match &arrow.to {
-            None => write!(text, "\nstill under way at the end"),
-            Some((_, End::Delivered)) => write!(text, "\ndelivered{after}"),
-            Some((_, End::Rejected(why))) => write!(text, "\nrejected{after}: {why}"),
-            Some((_, End::Lost(why))) => write!(text, "\n{}{after}", loss(*why)),
-        };
-        if arrow.from.is_none() {
-            text.push_str("\nsent before the events drawn here");
-        }
-        text
-    }
-
-    fn who(&self, peer: testudo_core::Peer) -> String {
-        let node = self.film.cast.nodes_of(peer).next();
-        node.map_or_else(|| format!("{peer:?}"), |node| self.name(node).to_string())
-    }
-
-    /// A message's name where it ends, short enough to stand between two lanes.
-    fn label(&self, arrow: &Arrow) -> String {
-        let fields = arrow.words.split(' ').map(|word| {
-            let (name, value) = word.split_once('=').unwrap_or(("", word));
-            let is_name =
-                !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            if is_name { value } else { word }
-        });
-        let fields: Vec<&str> = fields.collect();
-        let mut label = format!("{} {}", arrow.letter.name, fields.join(" "));
-        let most = (LANE - 22) * 10 / LETTER_TENTHS;
-        let end = match &arrow.to {
-            Some((_, End::Rejected(why))) => format!(": {why}"),
-            Some((_, End::Lost(why))) => format!(" {}", loss(*why)),
-            _ if arrow.is_copy => " ×2".into(),
-            _ => String::new(),
-        };
-        let room = (most as usize).saturating_sub(end.chars().count()).max(most as usize / 2);
-        label = cut(label.trim(), room);
-        label.push_str(&end);
-        // That it is late its line says already: how late, where there is room.
-        let late = format!(" +{}", span(arrow.took.unwrap_or_default()));
-        if self.is_late(arrow) && label.chars().count() + late.chars().count() <= most as usize {
-            label.push_str(&late);
-        }
-        label
     }
 
     fn row(&mut self, index: usize) {
@@ -468,7 +405,8 @@ impl Painter<'_> {
             Mark::Snapshot => "<path class=\"glyph\" d=\"M-5 -4H5V4H-5ZM-5 -1.5H5M-5 1.5H5\"/>",
             Mark::Work => "<path class=\"glyph\" d=\"M0 -4.5L4.5 0L0 4.5L-4.5 0Z\"/>",
             Mark::Crash => "<path class=\"crash\" d=\"M-6 -6L6 6M6 -6L-6 6\"/>",
-            Mark::Start => "<path class=\"start\" d=\"M-5 -5L6 0L-5 5Z\"/>",
+            Mark::Pause => "<path class=\"crash\" d=\"M-3 -5V5M3 -5V5\"/>",
+            Mark::Start | Mark::Resume => "<path class=\"start\" d=\"M-5 -5L6 0L-5 5Z\"/>",
             Mark::Harm => "<path class=\"harm\" d=\"M1 -8L-5 1H-0.5L-2 8L5 -2H0.5Z\"/>",
             Mark::Scrub => {
                 "<circle class=\"glyph\" cx=\"-1\" cy=\"-1\" r=\"4\"/><path class=\"stroke\" d=\"M2 2L6 6\"/>"
@@ -480,42 +418,6 @@ impl Painter<'_> {
             Mark::Answer => "<path class=\"ask\" d=\"M-5 5H5L0 -5Z\"/>",
         };
         draw!(self, "<g transform=\"translate({x} {y})\">{shape}</g>");
-    }
-
-    /// Everything about a row, as sentences.
-    fn tell_row(&self, row: &Row) -> String {
-        let mut told = format!("{} s", moment(row.at));
-        if let Some(node) = row.node {
-            let _ = write!(told, ", node {}", self.name(node));
-        }
-        if let Some(arrow) = row.ends.and_then(|arrow| self.reading.arrows.get(arrow)) {
-            let _ = write!(told, "\n{}", self.tell(arrow));
-        }
-        for said in &row.said {
-            let _ = write!(told, "\n{said}");
-        }
-        if row.idle > 0 {
-            let _ = write!(told, "\nbefore that, {}", idle_timers(row.idle));
-        }
-        let mut sent: Vec<(String, Vec<&str>)> = Vec::new();
-        for arrow in row.begins.iter().filter_map(|arrow| self.reading.arrows.get(*arrow)) {
-            if is_own(arrow) {
-                continue;
-            }
-            let said = format!("{} {}", arrow.letter.name, arrow.words);
-            let to = self.name(arrow.letter.to);
-            match sent.iter_mut().find(|(what, _)| *what == said) {
-                Some((_, receivers)) => receivers.push(to),
-                None => sent.push((said, vec![to])),
-            }
-        }
-        for (what, receivers) in sent {
-            let _ = write!(told, "\nsends {} to {}", what.trim(), receivers.join(" "));
-        }
-        if let Some(state) = &row.state {
-            let _ = write!(told, "{STATE}{state}");
-        }
-        told
     }
 
     /// What came last: timers of which nothing came, and the violations.
@@ -571,14 +473,6 @@ impl Painter<'_> {
     }
 }
 
-/// Timers of which nothing came.
-fn idle_timers(count: usize) -> String {
-    match count {
-        1 => "a timer runs out, and nothing comes of it".into(),
-        _ => format!("{count} timers run out, and nothing comes of it"),
-    }
-}
-
 fn tone(tone: Tone) -> &'static str {
     match tone {
         Tone::Plain => "plain",
@@ -591,16 +485,6 @@ fn tone(tone: Tone) -> &'static str {
         Tone::Blame => "blame",
         Tone::Cut => "severed",
         Tone::Healed => "healed",
-    }
-}
-
-fn loss(why: Loss) -> &'static str {
-    match why {
-        Loss::Network => "lost",
-        Loss::Partition => "cut off",
-        Loss::Down => "nobody there",
-        Loss::Script => "dropped",
-        Loss::Overflow => "overflowed",
     }
 }
 

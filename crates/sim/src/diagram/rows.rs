@@ -1,5 +1,6 @@
 //! From events to rows: what happened at one node at one moment, because of one thing.
 
+use super::markup::span;
 use super::{Film, Meant, Scene};
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
 use crate::script::{Names, fact_line};
@@ -22,6 +23,8 @@ pub(super) enum Mark {
     Harm,
     Scrub,
     Clock,
+    Pause,
+    Resume,
     Ask,
     Answer,
     /// Concerns the network and no node.
@@ -122,11 +125,21 @@ pub(super) fn whose(event: &Event) -> Option<NodeId> {
         | Event::Harmed(node, _)
         | Event::Scrubbed(node)
         | Event::ClockSet(node, _)
+        | Event::Drifts(node, _)
+        | Event::Paused(node)
+        | Event::Resumed(node)
         | Event::Asked(node, _)
         | Event::Told(node, _)
         | Event::Lied(node, _)
         | Event::Blamed { by: node, .. } => Some(*node),
-        _ => None,
+        Event::Rejected(..)
+        | Event::Dropped(..)
+        | Event::Duplicated(_)
+        | Event::Untimely(..)
+        | Event::Cut(..)
+        | Event::Joined(..)
+        | Event::Timely(_)
+        | Event::Healed => None,
     }
 }
 
@@ -143,14 +156,17 @@ pub(super) fn read(film: &Film) -> Reading {
         },
         under_way: BTreeMap::new(),
         cuts: Vec::new(),
+        is_joining: false,
     };
     for (node, state) in &film.were_like {
         let state = reader.reading.names.apply(state);
         reader.reading.before.insert(*node, state);
     }
     for (at, scene) in &film.scenes {
-        if !matches!(scene, Scene::Event(Event::Cut(..))) {
-            reader.close_cuts();
+        match scene {
+            Scene::Event(Event::Cut(..)) if !reader.is_joining => {}
+            Scene::Event(Event::Joined(..)) if reader.is_joining => {}
+            _ => reader.close_cuts(),
         }
         match scene {
             Scene::Event(event) => reader.event(*at, event),
@@ -167,8 +183,9 @@ struct Reader<'a> {
     reading: Reading,
     /// Messages under way, by number: which arrow.
     under_way: BTreeMap<u64, usize>,
-    /// Cuts that came one after the other, for one row.
+    /// Cuts that came one after the other, for one row, or ends of such.
     cuts: Vec<(NodeId, NodeId)>,
+    is_joining: bool,
 }
 
 impl Reader<'_> {
@@ -204,11 +221,17 @@ impl Reader<'_> {
             Event::Blamed { by, accused, offence, convincing } => {
                 self.blamed(at, *by, *accused, offence, *convincing);
             }
-            Event::Cut(from, to) => {
-                if self.cuts.is_empty() {
-                    self.open(at, None, Mark::Network);
-                }
-                self.cuts.push((*from, *to));
+            Event::Cut(from, to) => self.cut(at, *from, *to, false),
+            Event::Joined(from, to) => self.cut(at, *from, *to, true),
+            Event::Timely(bound) => {
+                let row = self.open(at, None, Mark::Network);
+                let text = format!("the network is timely from here on: within {}", span(*bound));
+                self.line(row, Tone::Healed, &text);
+            }
+            Event::Untimely(letter, breach) => {
+                let row = self.open(at, Some(letter.to), Mark::Step);
+                let from = self.film.cast.name(letter.from);
+                self.line(row, Tone::Harm, &format!("{} of {from}: {breach}", letter.name));
             }
             Event::Healed => {
                 let row = self.open(at, None, Mark::Network);
@@ -217,6 +240,14 @@ impl Reader<'_> {
             Event::Asked(node, number) => self.asked(at, *node, *number),
             other => self.befell(at, other),
         }
+    }
+
+    fn cut(&mut self, at: Duration, from: NodeId, to: NodeId, is_joining: bool) {
+        self.is_joining = is_joining;
+        if self.cuts.is_empty() {
+            self.open(at, None, Mark::Network);
+        }
+        self.cuts.push((from, to));
     }
 
     /// What befalls a node, and is its row's beginning.
@@ -245,6 +276,11 @@ impl Reader<'_> {
             Event::ClockSet(node, offset) => {
                 (*node, Mark::Clock, Tone::Faint, format!("clock {offset:+} ms"))
             }
+            Event::Drifts(node, rate) => {
+                (*node, Mark::Clock, Tone::Faint, format!("clock drifts {rate:+} ppm"))
+            }
+            Event::Paused(node) => (*node, Mark::Pause, Tone::Harm, "stops running".into()),
+            Event::Resumed(node) => (*node, Mark::Resume, Tone::Plain, "goes on".into()),
             // Whatever has no sign of its own is at least told.
             other => {
                 let node = whose(other);
@@ -408,8 +444,9 @@ impl Reader<'_> {
     fn close_cuts(&mut self) {
         let cuts = std::mem::take(&mut self.cuts);
         let Some(last) = self.reading.rows.len().checked_sub(1) else { return };
-        for text in tell_cuts(&cuts, |node| self.film.cast.name(node).to_string()) {
-            self.line(last, Tone::Cut, &text);
+        let tone = if std::mem::take(&mut self.is_joining) { Tone::Healed } else { Tone::Cut };
+        for text in tell_cuts(&cuts, tone, |node| self.film.cast.name(node).to_string()) {
+            self.line(last, tone, &text);
         }
     }
 
@@ -454,7 +491,11 @@ pub(super) fn is_own(arrow: &Arrow) -> bool {
 }
 
 /// Cuts in a few words: who is not heard by whom, and whether that is mutual.
-fn tell_cuts(cuts: &[(NodeId, NodeId)], name: impl Fn(NodeId) -> String) -> Vec<String> {
+fn tell_cuts(
+    cuts: &[(NodeId, NodeId)],
+    tone: Tone,
+    name: impl Fn(NodeId) -> String,
+) -> Vec<String> {
     let mut deaf: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
     for (from, to) in cuts {
         deaf.entry(*from).or_default().push(*to);
@@ -472,12 +513,12 @@ fn tell_cuts(cuts: &[(NodeId, NodeId)], name: impl Fn(NodeId) -> String) -> Vec<
             continue;
         }
         let (from, to) = (list(from), list(to));
-        let text = if is_mutual {
-            format!("cut: {from} and {to} do not hear each other")
-        } else {
-            format!("cut: {to} cannot hear {from}")
-        };
-        told.push(text);
+        told.push(match (tone, is_mutual) {
+            (Tone::Healed, true) => format!("joined: {from} and {to} hear each other again"),
+            (Tone::Healed, false) => format!("joined: {to} can hear {from} again"),
+            (_, true) => format!("cut: {from} and {to} do not hear each other"),
+            (_, false) => format!("cut: {to} cannot hear {from}"),
+        });
     }
     told
 }

@@ -3,6 +3,7 @@
 use super::{Film, LONGEST};
 use crate::atlas::Harm;
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
+use crate::lateness::Breach;
 use crate::oracle::{Cast, Violation};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -173,6 +174,18 @@ fn everything() -> Vec<(u64, Event, &'static str)> {
         (17, Event::Sent(letter(6, 1, 3, "commit")), "1 → 3: commit"),
         (18, Event::Dropped(letter(6, 1, 3, "commit"), Loss::Down), "commit nobody there"),
         (19, Event::Sent(letter(7, 1, 2, "commit")), "still under way at the end"),
+        (19, Event::Drifts(n(2), -80), "clock drifts -80 ppm"),
+        (19, Event::Paused(n(2)), "stops running"),
+        (19, Event::Resumed(n(2)), "goes on"),
+        (19, Event::Cut(n(1), n(2)), "cut: 1 and 2 do not hear each other"),
+        (19, Event::Cut(n(2), n(1)), "cut: 1 and 2 do not hear each other"),
+        (19, Event::Joined(n(1), n(2)), "joined: 2 can hear 1 again"),
+        (19, Event::Timely(ms(5)), "the network is timely from here on: within 5 ms"),
+        (
+            19,
+            Event::Untimely(letter(7, 1, 2, "commit"), Breach::Missing),
+            "commit of 1: not there in time",
+        ),
         (20, told(4, Fact::Answered { request: 1, answer: digest }), "answered #1"),
     ]
 }
@@ -233,7 +246,7 @@ fn every_kind_of_event_is_told_and_drawn() {
         assert!(classes.contains(class), "nothing is drawn as {class}");
     }
     assert!(parsed.text.contains("replica that lies") && parsed.text.contains("learner"));
-    assert!(parsed.text.contains("All 35 events of the run."));
+    assert!(parsed.text.contains("All 43 events of the run."));
     assert!(parsed.text.contains("two batches in one slot"));
 }
 
@@ -309,10 +322,10 @@ fn one_film_is_one_page() {
 #[test]
 fn a_window_keeps_the_last_events_and_says_how_many_came_before() {
     let mut film = filmed(10);
-    assert_eq!((film.kept, film.before), (10, 25));
+    assert_eq!((film.kept, film.before), (10, 33));
     let page = film.to_html("Ten", "of them", &[]);
     let text = Parsed::of(&page).text;
-    assert!(text.contains("The last 10 events; 25 came before and are not drawn."));
+    assert!(text.contains("The last 10 events; 33 came before and are not drawn."));
     assert!(text.contains("answered #1") && !text.contains("lies: equivocate"));
     // Who leads and who is down is drawn, although the events that made it so are not.
     let lanes: Vec<&str> = page.lines().filter(|line| line.starts_with("<line class")).collect();

@@ -223,7 +223,8 @@ impl Sum {
                 (group.name(), faults.collect())
             })
             .collect();
-        let effects: BTreeMap<&str, u64> = coverage.effects.iter().copied().collect();
+        let effects: BTreeMap<&str, u64> =
+            coverage.effects.iter().map(|(name, count)| (name.as_str(), *count)).collect();
         let mut value = json!(self);
         value["coverage"] = json!({
             "faults": faults,
@@ -307,6 +308,8 @@ fn number(hex: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+    use testudo_sim::oracle::Violation;
 
     fn question() -> Question {
         Question {
@@ -361,5 +364,23 @@ mod tests {
         }
         sum.shard = Some(Shard { index: 0, of: 2 });
         assert_eq!(sum.complaint(&coverage), None, "a part proves nothing by itself");
+    }
+
+    #[test]
+    fn a_broken_rule_is_a_complaint_that_says_how_to_see_it_again() {
+        let what = "two batches in one slot".to_owned();
+        let broken = Violation { oracle: "agreement", at: Duration::from_millis(7), what };
+        let mut sum = Sum::new(Question { faults: "crash,loss".into(), ..question() });
+        sum.add(&report(3));
+        for seed in [9, 5] {
+            sum.add(&Report { violations: vec![broken.clone()], ..report(seed) });
+        }
+        assert_eq!((sum.runs, sum.failed), (3, 2));
+        let complaint = sum.complaint(&sum.coverage().unwrap()).unwrap();
+        assert!(complaint.starts_with("2 of 3 runs failed; seed 5 broke agreement"), "{complaint}");
+        let repeat = "`testudo sim --protocol pbft --replay 5 --faults crash,loss` repeats it";
+        assert!(complaint.ends_with(repeat), "{complaint}");
+        let text = sum.json(&sum.coverage().unwrap()).to_string();
+        assert_eq!(serde_json::from_str::<Sum>(&text).unwrap(), sum, "it can be read again");
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn show(sum: &Sum, coverage: &Coverage) -> String {
     text.push_str("\n\nWhat it led to:\n");
     let mut table = plain();
     for (name, count) in &coverage.effects {
-        table.add_row([String::new(), (*name).to_owned(), count.to_string()]);
+        table.add_row([String::new(), name.clone(), count.to_string()]);
     }
     text.push_str(&aligned(table));
     if sum.is_enough() && !coverage.missing.is_empty() {

@@ -1,0 +1,32 @@
+//! How much a replica may keep in memory, by a reckoning of the simulation's own.
+
+use super::Replicated;
+use testudo_core::limits;
+
+impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
+    /// How many there may be of one of a replica's tables: a window of slots, so many bundles of each client, so many
+    /// sessions, and so many answers for each that is open.
+    pub(super) fn most(&self, table: &str, open: usize) -> usize {
+        let (replicas, clients) = self.people;
+        let window = 2 * self.interval as usize;
+        let bundles = (replicas + clients) * limits::WAITING_BUNDLES_PER_CLIENT;
+        match table {
+            "slots in the window" => window,
+            "view changes" | "last words" => replicas,
+            // Of what the log tells at a start a gap may hold up all that lies between two snapshots, twice.
+            "batches to execute" | "batches without bodies" => 4 * window,
+            // Each checkpoint of two windows, the one that is stable and the end of an epoch.
+            "slots of checkpoints" => 2 * window / self.interval as usize + 2,
+            "states served" => 2 * limits::SERVED_CHECKPOINTS,
+            "slots for learners" => limits::RECENT_SLOTS,
+            "learners" => limits::FOLLOWERS.min(clients),
+            "sessions" => clients * limits::SESSIONS_PER_CLIENT,
+            // A session has an entry of its own, one by its name and one by its use; beside them are who may open any, and
+            // who orders.
+            "entries of sessions" => {
+                open * (3 + limits::SESSION_WINDOW as usize) + clients + 4 * replicas
+            }
+            _ => bundles,
+        }
+    }
+}
