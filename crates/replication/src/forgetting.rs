@@ -11,7 +11,10 @@
 //! executed and forgotten may come again; then its session keeps it from having its effect twice, as ever.
 //!
 //! When something on the disk has rotted, a fresh snapshot is written as soon as there is a stable checkpoint that covers
-//! the place, and all that it covers is forgotten at once, the rot with it. Whatever was there is in memory still.
+//! the place, and all that it covers is forgotten at once, the rot with it. Whatever was there is in memory still, unless the rot
+//! was found at a start. Then what it was about is all that this replica knows of what it may have said, so it stays where it is
+//! until that matters no more: until the others have answered what this replica has said, until it has every decision again,
+//! and until no checkpoint is left that it may have signed.
 
 use crate::message::Bundle;
 use crate::record::Record;
@@ -22,8 +25,8 @@ use crate::status::Health;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use testudo_contracts::{Ordering, Service};
-use testudo_core::{Digest, Lost, Position, Rot, Signed, Slot};
+use testudo_contracts::{Ordering, Service, Standing};
+use testudo_core::{Digest, Lost, Position, Rot, Signed, Slot, Tag};
 
 /// Bytes that an ordering writes for one slot, about, beside the batch. They count for when a snapshot is due.
 const SLOT_BYTES: u64 = 2048;
@@ -46,6 +49,8 @@ pub(crate) struct Snapshots {
     forgotten: Position,
     /// The last record that is known to have rotted on the disk, until it is let go of.
     rotten: Option<Position>,
+    /// The last slot whose decision was lost in an earlier life.
+    undecided: Slot,
     /// Whether the next is to be written whatever it saves: the last has rotted, or its state is none of this replica's.
     is_wanted: bool,
 }
@@ -54,6 +59,17 @@ impl Snapshots {
     /// A snapshot of this slot was started from, which covers the log before this position.
     pub(crate) fn start_from(&mut self, slot: Slot, cut: Position) {
         *self = Self { slot, cut, needed: cut, ..Self::default() };
+    }
+
+    /// So much of the log was lost when this life began. It goes as what has rotted since: were it left where it is, every later
+    /// start would find it again, and could not tell that it matters no more.
+    pub(crate) fn find_lost(&mut self, lost: &[Lost]) {
+        let decided = lost.iter().filter_map(|lost| match lost.tag {
+            Some(Tag::Decided(slot)) => Some(slot),
+            _ => None,
+        });
+        self.undecided = decided.max().unwrap_or_default();
+        self.rotten = lost.iter().map(|lost| lost.position).max();
     }
 
     /// The body that lies there is needed beside the snapshot that was started from.
@@ -112,7 +128,8 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     fn take_snapshot(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(served) = self.serving.latest().cloned() else { return };
         // What is decided and not executed, as the state is wrong, is in the log alone.
-        if matches!(self.health, Health::Diverged(_)) || self.is_between_epochs() {
+        let is_wrong = matches!(self.health, Health::Diverged(_));
+        if is_wrong || self.is_between_epochs() || self.is_in_doubt() {
             return;
         }
         let (slot, cut) = (served.head.slot, fx.position());
@@ -140,10 +157,26 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
             Snapshot { order, epoch, successions, certificate, head, logged, pending, state };
         fx.snapshot(snapshot);
         self.forget(slot, before, fx);
-        let Snapshots { forgotten, rotten, .. } = self.snapshots;
+        let Snapshots { forgotten, rotten, undecided, .. } = self.snapshots;
         let rotten = rotten.filter(|rotten| *rotten >= forgotten);
-        self.snapshots =
-            Snapshots { slot, logged: 0, cut, needed, forgotten, rotten, is_wanted: false };
+        self.snapshots = Snapshots {
+            slot,
+            logged: 0,
+            cut,
+            needed,
+            forgotten,
+            rotten,
+            undecided,
+            is_wanted: false,
+        };
+    }
+
+    /// Whether this replica may have said something that it does not know of, but for what its log has lost. A snapshot would
+    /// know nothing of that.
+    fn is_in_doubt(&self) -> bool {
+        let is_lost = self.snapshots.rotten.is_some();
+        self.order.standing() == Standing::Joining
+            || (is_lost && (self.is_mute() || self.order.executed() < self.snapshots.undecided))
     }
 
     /// What a snapshot of this slot that is taken here leaves to the log. What has rotted is let go of with all before it,

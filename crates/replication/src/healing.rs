@@ -11,6 +11,9 @@
 //!   that no innocent primary is suspected. Its state is made anew from its entries before it is used for what it has in
 //!   common with the right one: what the memory has garbled may bear digests from before.
 //!
+//! - One that has *halted*, as no digest of a slot could reach a quorum, executes nothing more either. If a later checkpoint is
+//!   stable all the same, somebody had lied to it, or it was wrong itself: it is behind then, and finds out which.
+//!
 //! When the state of a certified slot is whole, it takes the place of its own. Slots that were executed after it on the
 //! wrong state execute again, what it covers is done, and a snapshot is asked for at once. A digest that was signed
 //! before stays signed: no slot gets a second one (`checkpoint`). In the end it says what was wrong.
@@ -25,7 +28,7 @@ use crate::replica::{Fx, Replica};
 use crate::rules::Rules;
 use crate::serving::Serving;
 use crate::sessions::{Admission, System};
-use crate::status::{Event, Health};
+use crate::status::{Event, Halt, Health};
 use crate::transfer::{Fetched, Need, Progress, Taken, Transfer, Whole};
 use crate::work::{Stretch, Work};
 use alloc::collections::BTreeSet;
@@ -62,6 +65,10 @@ pub(crate) struct Healing<R> {
     again: BTreeSet<Digest>,
     /// What the others' results are, if the replica has halted.
     pub(crate) inquiry: Option<Inquiry>,
+    /// What came of asking for them.
+    pub(crate) halt: Option<Halt>,
+    /// Ticks since they were asked last.
+    pub(crate) rested: u32,
     is_ticking: bool,
     /// What is looked through next for what the memory has garbled.
     pub(crate) stretch: Stretch,
@@ -84,6 +91,8 @@ impl<R> Default for Healing<R> {
             covered: Slot::default(),
             again: BTreeSet::new(),
             inquiry: None,
+            halt: None,
+            rested: 0,
             is_ticking: false,
             stretch: Stretch::default(),
             starved: (Slot::default(), 0),
@@ -116,12 +125,19 @@ impl<R: Rules> Healing<R> {
     /// An epoch begins: nobody is asked any more for what only its beginning can be held against, and what was to be executed
     /// again is void.
     pub(crate) fn begin_epoch(&mut self) {
+        self.end_halt();
         self.transfer = None;
         self.restored = None;
         self.goal = Slot(0);
         self.settled.clear();
         self.again.clear();
         self.covered = Slot(0);
+    }
+
+    /// The replica goes on after a halt: where results part matters no more.
+    pub(crate) fn end_halt(&mut self) {
+        self.inquiry = None;
+        self.halt = None;
     }
 
     /// How far the transfer is, if there is one.
@@ -309,8 +325,7 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
 
     fn keep_healing(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let is_at_work = self.healing.transfer.is_some() || self.healing.inquiry.is_some();
-        let is_ill = matches!(self.health, Health::Behind(_) | Health::Diverged(_));
-        if (is_at_work || is_ill) && !self.healing.is_ticking {
+        if (is_at_work || self.health != Health::Well) && !self.healing.is_ticking {
             self.healing.is_ticking = true;
             fx.set_timer(Timer::Heal, self.config.resend / 2);
         }

@@ -3,13 +3,15 @@
 //! It has halted as no digest of a slot can reach a quorum any more. So some replicas' results, or their states, are other
 //! than others'; which are right no replica can know, but people will want to know where it began. So it asks the others
 //! for their chains over results, slot by slot since the last stable checkpoint, and names the first slot at which not
-//! all are equal. Answers are words on a channel: an alarm rests on them, and nothing else.
+//! all are equal. Answers are words on a channel: an alarm rests on them, and nothing else. It goes on asking now and then, for
+//! as long as it is halted: who was silent may tell later, and whoever has a certified state of such a slot shows the
+//! certificate.
 
 use crate::feed::{Follow, Voucher};
 use crate::message::ReplicaMessage;
 use crate::replica::{Fx, Replica};
 use crate::rules::Rules;
-use crate::status::{Event, Health};
+use crate::status::{Event, Halt, Health};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use testudo_contracts::{Ordering, Service};
@@ -17,6 +19,9 @@ use testudo_core::{Digest, Peer, ReplicaId, Slot, limits};
 
 /// Ticks after which the answers that are there must do.
 const PATIENCE: u32 = 16;
+
+/// Ticks after which it asks again.
+const REST: u32 = 64;
 
 /// What is known of the others' results.
 #[derive(Clone, Debug)]
@@ -47,6 +52,7 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
         let after = self.checkpoints.stable_slot();
         let said = BTreeMap::new();
         self.healing.inquiry = Some(Inquiry { after, halted: slot, said, ticks: 0 });
+        self.healing.rested = 0;
         self.inquire(fx);
     }
 
@@ -68,10 +74,17 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
 
     /// Time has passed: answers may be lost, or never come.
     pub(crate) fn inquire_again(&mut self, fx: &mut Fx<'_, O, S, R>) {
-        let Some(inquiry) = &mut self.healing.inquiry else { return };
-        inquiry.ticks += 1;
-        self.inquire(fx);
-        self.conclude(fx);
+        if let Some(inquiry) = &mut self.healing.inquiry {
+            inquiry.ticks += 1;
+            self.inquire(fx);
+            return self.conclude(fx);
+        }
+        if let Health::Halted(slot) = self.health {
+            self.healing.rested += 1;
+            if self.healing.rested >= REST {
+                self.begin_inquiry(slot, fx);
+            }
+        }
     }
 
     /// Another replica says what its results are.
@@ -121,13 +134,14 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
             }
         }
         let slot = inquiry.halted;
-        fx.output(match parted {
-            Some((first, own, others)) => Event::Halted { slot, first: Some(first), own, others },
-            None => {
-                let (own, others) = (self.state.outcome, Vec::new());
-                Event::Halted { slot, first: None, own, others }
-            }
-        });
+        let halt = match parted {
+            Some((first, own, others)) => Halt { slot, first: Some(first), own, others },
+            None => Halt { slot, first: None, own: self.state.outcome, others: Vec::new() },
+        };
+        if self.healing.halt.as_ref() != Some(&halt) {
+            self.healing.halt = Some(halt.clone());
+            fx.output(Event::Halted(halt));
+        }
     }
 
     /// Another replica asks what this one's results are, slot by slot.
@@ -138,6 +152,11 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
             return;
         }
         self.keep_budget(fx);
+        let stable = self.checkpoints.certificate().filter(|it| it.statement().slot >= follow.from);
+        if let Some(stable) = stable {
+            // EAGER: the certificate proves itself.
+            fx.send_eager(to, ReplicaMessage::Stable(stable.clone()));
+        }
         let view = self.order.view();
         for slot in (follow.from.0..follow.from.0.saturating_add(limits::FOLLOW_STEP)).map(Slot) {
             let Some(executed) = self.recent.get(slot) else { return };

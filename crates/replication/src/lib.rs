@@ -71,7 +71,7 @@ pub use message::{Bundle, Readmission, ReplicaMessage, Reply, ReplyBody, Request
 pub use record::{Record, Timer};
 pub use replica::{Config, Replica};
 pub use snapshot::Snapshot;
-pub use status::{Comeback, Event, Health, Status};
+pub use status::{Comeback, Event, Halt, Health, Status};
 pub use succession::{Ground, Succession};
 pub use transfer::{Fetched, Progress, Transfer};
 pub use work::{Stretch, Work, Worked};

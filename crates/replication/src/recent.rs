@@ -101,6 +101,11 @@ impl Recent {
         }
     }
 
+    /// The chain over results after each slot that is known.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (Slot, Digest)> + '_ {
+        self.slots.iter().map(|executed| (executed.slot, executed.outcome))
+    }
+
     /// The oldest slot that is known.
     pub(crate) fn first(&self) -> Option<Slot> {
         self.slots.front().map(|oldest| oldest.slot)

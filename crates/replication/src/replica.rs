@@ -488,9 +488,11 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
             snapshot: self.snapshots.slot,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
+            halt: self.healing.halt.clone(),
             transfer: self.healing.progress(),
             standing: self.order.standing(),
             lost_slots: self.order.lost_slots(),
+            lost: self.order.lost_ranges(),
             incarnation: self.incarnation(),
             comeback: self.epochs.comeback(),
         }
@@ -500,6 +502,11 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     #[must_use]
     pub fn is_mute(&self) -> bool {
         self.checkpoints.is_mute_after(self.checkpoints.stable_slot())
+    }
+
+    /// The chain over results after each slot that it has executed of late.
+    pub fn outcomes(&self) -> impl Iterator<Item = (Slot, Digest)> + '_ {
+        self.recent.outcomes()
     }
 
     /// The ordering below.

@@ -58,8 +58,9 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
             .expect("start: the membership was checked against its bound");
         let Config { order: mut config, clients, service, decree } = config;
         let genesis = Replicated::genesis(&service, &clients, &config.membership);
-        let Parts { order: snapshot, epoch, records, successions, own, start, promise, lost } =
-            split(past, S::VERSION);
+        let parts = split(past, S::VERSION, config.window);
+        let Parts { order: snapshot, epoch, records, successions, own, start, .. } = parts;
+        let Parts { promise, lost, doubtful, found, .. } = parts;
         let known = successions.get(..epoch.0 as usize).unwrap_or_default();
         config.membership = last_of(&config.membership, known);
         config.domain.epoch = config.membership.epoch;
@@ -67,16 +68,17 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
             fx.members(config.membership.clone());
             fx.output(Event::epoch_of(&config.membership));
         }
-        let has_past = start.is_some() || !records.is_empty() || !lost.is_empty();
+        let has_past = start.is_some() || !records.is_empty() || !found.is_empty();
         let mut epochs = Epochs::start_in(epoch, successions, records, (promise, has_past), &lost);
         let inner = epochs.past(epoch, snapshot);
         let (order, outputs) = fx.nest(&lift(epoch), |fx| O::start(config.clone(), me, inner, fx));
         let end = Slot(order.known().0.saturating_add(config.window));
-        let checkpoints = Checkpoints::new(&lost, end);
+        let checkpoints = Checkpoints::new(&lost, doubtful.map_or(end, |last| last.min(end)));
         let roots = Roots { config, quorums, epochs, checkpoints };
         let mut replica = Self::rooted(id, order, (service, genesis), roots);
         let covered = start.as_ref().map(|start| (start.logged, start.pending.clone()));
         replica.take_up(start);
+        replica.snapshots.find_lost(&found);
         replica.remember(own, covered.as_ref());
         replica.live_again(outputs, decree, fx);
         if has_past {
@@ -191,6 +193,7 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
                 Record::Halted(slot) => self.checkpoints.halted(slot),
             }
         }
+        self.checkpoints.end_halt_if_over();
     }
 
     /// After the past has executed again: what it left unexecuted waits, in the order in which it was written.

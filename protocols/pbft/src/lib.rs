@@ -50,7 +50,7 @@ use catchup::CatchUp;
 use core::marker::PhantomData;
 use joining::{Joining, LastWords};
 use log::{Decisions, Log};
-use message::{Attested, NewView, Slots, ViewChange, primary_of};
+use message::{Attested, NewView, PrePrepare, Slots, ViewChange, primary_of};
 use pace::Pace;
 pub use testudo_contracts::Standing;
 use testudo_contracts::{
@@ -121,6 +121,8 @@ pub struct Pbft<R: Rules = Standard> {
     /// The slot of the next proposal, should this replica be the primary. Invariant: next ≥ first_fresh; each slot is
     /// proposed once in a view.
     next: Slot,
+    /// What it has proposed in `view`, on record, until it has come back to it. Invariant: all are above the stable checkpoint.
+    proposing: BTreeMap<Slot, PrePrepare>,
 
     /// Its own view change for `view`, on record. Invariants: own_change.view = view; changing and Voting ⇒ there;
     /// active ⇒ none.
@@ -363,8 +365,8 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn standing(&self) -> Standing {
         self.standing
     }
-    fn lost_slots(&self) -> u64 {
-        self.lost.len()
+    fn lost_ranges(&self) -> Vec<(Slot, Slot)> {
+        self.lost.ranges().to_vec()
     }
 }
 
@@ -392,6 +394,7 @@ impl<R: Rules> Pbft<R> {
             installed: None,
             first_fresh: base.next(),
             next: base.next(),
+            proposing: BTreeMap::new(),
             own_change: None,
             changes: BTreeMap::new(),
             announced: false,
@@ -428,6 +431,7 @@ impl<R: Rules> Pbft<R> {
         if self.log.advance(stable.clone()) {
             fx.persist(Record::Stable(stable));
             self.lost.trim(slot);
+            self.proposing.retain(|proposed, _| *proposed > slot);
             self.decisions.trim(slot);
             self.learn(slot, fx);
             self.run_turn(fx);
