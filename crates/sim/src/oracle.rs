@@ -156,6 +156,11 @@ impl Jury {
         Self { cast, oracles, violations: Vec::new() }
     }
 
+    /// Others lie from now on.
+    pub fn recast(&mut self, cast: Cast) {
+        self.cast = cast;
+    }
+
     /// One more rule.
     pub fn add(&mut self, oracle: Box<dyn Oracle>) {
         self.oracles.push(oracle);

@@ -12,8 +12,10 @@
 
 mod budget;
 mod tape;
+mod told;
 
 pub use tape::Tape;
+pub use told::told;
 
 use crate::conformance::Serving;
 use crate::conformance::court::{Ask, Court};
@@ -157,7 +159,13 @@ impl<'a, S: Serving> Player<'a, S> {
         }
         self.budget.brace(&self.world, step);
         let happened = match step {
-            Step::Ask(who, ticket, _) => self.ask(*who, *ticket),
+            Step::Ask(who, ticket, _) if self.run.asks.contains_key(ticket) => {
+                self.ask(*who, *ticket)
+            }
+            Step::Ask(_, ticket, _) => {
+                self.court.disregard(*ticket);
+                self.world.apply(step)
+            }
             _ => self.world.apply(step),
         };
         self.budget.reckon(happened);

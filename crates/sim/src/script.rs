@@ -12,6 +12,7 @@
 //! With `UPDATE_GOLDEN=1` in the environment the printed part is written anew, to be reviewed as a difference.
 //! [`Stage`] lists the commands. Digests are printed as names in the order of their first appearance.
 
+pub(crate) mod cluster;
 mod harm;
 mod names;
 mod printing;

@@ -35,6 +35,11 @@ pub trait Workload: 'static {
     fn last_reads(keys: u64) -> Vec<Self::Ask>;
     /// The operation as it is submitted.
     fn encode(ask: &Self::Ask) -> Vec<u8>;
+    /// What the operation in these bytes is, where a workload can say so: for runs that are told and not drawn.
+    fn read_ask(operation: &[u8]) -> Option<Self::Ask> {
+        let _ = operation;
+        None
+    }
     /// What the result of such an operation says.
     ///
     /// # Errors
@@ -157,6 +162,9 @@ macro_rules! on_the_small_service {
             }
             fn encode(ask: &Ask) -> Vec<u8> {
                 ask.to_bytes()
+            }
+            fn read_ask(operation: &[u8]) -> Option<Ask> {
+                Ask::from_bytes(operation).ok()
             }
             fn decode(_: &Ask, result: &[u8]) -> Result<Answer, String> {
                 Answer::from_bytes(result).map_err(|error| error.to_string())

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use testudo_pbft::{Pbft, Rules, Standard};
 use testudo_sim::conformance::{Ask, run_seed};
-use testudo_sim::replay::{Replay, record, replay};
+use testudo_sim::replay::{Replay, record, replay, told};
 use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::script::{check, play};
 use testudo_sim::shrink::{Shrunk, shrink};
@@ -60,14 +60,18 @@ fn is_told_in<R: Rules>(most: usize, shrunk: &Shrunk<Ask<Served<R>>>) {
 
     let right = replay(Served::<Standard>::default, &shrunk.run);
     assert!(right.is_clean(), "{right}");
-    let told = play(&story, Served::<Standard>::default);
-    assert!(told.ends_with("no rule is broken\n"), "{told}");
+    let played = play(&story, Served::<Standard>::default);
+    assert!(played.ends_with("no rule is broken\n"), "{played}");
+
+    // The story alone, without what it was shrunk from, comes to the same.
+    let run = told(&Served::<R>::default(), &story).expect("it is told by steps");
+    assert_eq!(replay(Served::<R>::default, &run).audit, again.audit);
 }
 
 #[test]
 fn a_short_quorum_is_told_in_a_few_steps() {
     let plan = Plan { operations: 40, ..Plan::default() }.with_liar(Misconduct::Equivocate);
-    is_told_in::<ShortQuorum>(60, &shrunk::<ShortQuorum>(&plan, "agreement", 1_000));
+    is_told_in::<ShortQuorum>(60, &shrunk::<ShortQuorum>(&plan, "agreement", 600));
 }
 
 #[test]
@@ -137,4 +141,9 @@ fn stories_that_were_found_are_told_again() {
     let (mutant, right) = (read("drops_prepared"), read("drops_prepared_sound"));
     assert_eq!(commands(&mutant), commands(&right));
     assert!(mutant.contains("agreement is broken") && right.ends_with("no rule is broken\n"));
+    let run = told(&Served::<Standard>::default(), &mutant).expect("it is told by steps");
+    let report = replay(Served::<DropsPrepared>::default, &run);
+    assert!(report.violations.iter().any(|found| found.oracle == "agreement"), "{report}");
+    let report = replay(Served::<Standard>::default, &run);
+    assert!(report.is_clean(), "{report}");
 }

@@ -11,7 +11,7 @@ use crate::papers::Papers;
 use crate::plan::Plan;
 use crate::workload::{Finding, Onlooker, Workload};
 use crate::world::World;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use testudo_core::Slot;
 
@@ -36,6 +36,8 @@ pub(crate) struct Court<S: Serving> {
     history: Vec<Operation<Ask<S>, Answer<S>>>,
     /// Per ticket, which operation of the history it is.
     tickets: BTreeMap<u64, usize>,
+    /// Tickets whose answers are not judged.
+    disregarded: BTreeSet<u64>,
     /// When each operation of the history was asked for.
     times: Vec<Duration>,
     onlooker: <S::Workload as Workload>::Onlooker,
@@ -62,6 +64,7 @@ impl<S: Serving> Court<S> {
             papers,
             history: Vec::new(),
             tickets: BTreeMap::new(),
+            disregarded: BTreeSet::new(),
             times: Vec::new(),
             onlooker: S::Workload::onlooker(seed),
             copies: Copies::default(),
@@ -83,6 +86,11 @@ impl<S: Serving> Court<S> {
     /// Whether a client waits for an answer.
     pub(crate) fn is_waiting(&self, client: usize) -> bool {
         self.open.contains_key(&client)
+    }
+
+    /// The answer to this ticket is not judged: nobody here knows what was asked for.
+    pub(crate) fn disregard(&mut self, ticket: u64) {
+        self.disregarded.insert(ticket);
     }
 
     /// Whether an operation of this ticket was asked for.
@@ -219,6 +227,9 @@ impl<S: Serving> Court<S> {
         ticket: u64,
         answer: &[u8],
     ) -> Option<Turn> {
+        if self.disregarded.contains(&ticket) {
+            return None;
+        }
         let (now, name) = (world.now(), world.name(world.client_node(client)));
         let id = self.tickets.get(&ticket).copied();
         let Some((id, operation)) = id.and_then(|id| Some((id, self.history.get_mut(id)?))) else {

@@ -35,20 +35,21 @@
 //! prepare/3` for one message, `at 1500us` for time that passes while nothing else happens, `finish 0 work/1`. With these,
 //! in a cluster that is `asleep` at first, a run is told that was found by chance.
 
+use super::cluster::Cluster;
 use super::names::Names;
 use super::show::compact;
-use super::words::{duration, liar, no_option, number};
-use crate::adversary::{Misconduct, Saying, Words};
+use super::words::{duration, number};
+use crate::adversary::{Saying, Words};
 use crate::diagram::{Film, Reel};
 use crate::event::{Event, Letter, Loss, NodeId};
 use crate::oracle::{Cast, Jury};
 use crate::step::{Haste, Started, Step, numbered, read_bytes};
-use crate::world::{Observer, Shape, System, World};
+use crate::world::{Observer, System, World};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-use testudo_core::{Protocol, ReplicaId, Signed, Verified};
+use testudo_core::{Protocol, Signed, Verified};
 
 /// A system whose words a script can read and write.
 pub trait Scripted: System {
@@ -291,7 +292,15 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         }
         let mut is_there = false;
         self.act(|world| is_there = world.apply(step))?;
+        self.recast()?;
         if is_there { Ok(()) } else { Err("there is no such thing, and nothing happens".into()) }
+    }
+
+    /// Somebody may have begun to lie, and convicts nobody from now on.
+    fn recast(&mut self) -> Done {
+        let cast = Cast::of(self.world()?);
+        self.jury.borrow_mut().recast(cast);
+        Ok(())
     }
 
     /// `request c1 ticket=3 put a=1`, or the operation's bytes instead of words.
@@ -327,52 +336,19 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
     }
 
     fn cluster(&mut self, options: &[&str]) -> Done {
-        let (mut replicas, mut clients, mut learners, mut f, mut seed) = (4, 1, 0, None, 0);
-        let (mut liars, mut upstream, mut is_asleep) = (Vec::new(), None, false);
-        for option in options {
-            if *option == "asleep" {
-                is_asleep = true;
-                continue;
-            }
-            let (name, value) = option.split_once('=').ok_or_else(|| no_option(option))?;
-            match name {
-                "replicas" => replicas = number(value)?,
-                "clients" => clients = number(value)?,
-                "learners" => learners = number(value)?,
-                "f" => f = Some(number(value)?),
-                "seed" => seed = number(value)?,
-                "upstream" => upstream = Some(number(value)? as u32),
-                "liar" => liars.push(liar(value)?),
-                _ => return Err(no_option(option)),
-            }
-        }
-        let f = f.unwrap_or(replicas.saturating_sub(1) / 3);
-        let twins = liars.iter().filter(|(_, liar)| *liar == Misconduct::Twins);
-        let shape = Shape {
-            replicas: replicas as u16,
-            clients: clients as u16,
-            learners: learners as u16,
-            twins: twins.map(|(node, _)| ReplicaId(node.0)).collect(),
-            ..Shape::byzantine(f as u16, 0)
-        };
+        let cluster = Cluster::parse(options)?;
         (self.names, self.said) = (Names::default(), BTreeMap::new());
         self.started = Started::default();
         self.listener = Rc::default();
-        let mut world = World::asleep((self.make)(), &shape, seed);
+        let mut world = cluster.world((self.make)())?;
         world.watch(self.listener.clone());
-        for (node, liar) in liars {
-            world.corrupt(node, liar);
-        }
-        if let Some(upstream) = upstream {
-            world.load_learners(upstream);
-        }
         if let Some(film) = &self.film {
             Film::roll(film, &mut world);
         }
         self.jury = Rc::new(RefCell::new(Jury::new(Cast::of(&world))));
         world.watch(self.jury.clone());
         self.world = Some(world);
-        if is_asleep { Ok(()) } else { self.act(World::start_all) }
+        if cluster.is_asleep { Ok(()) } else { self.act(World::start_all) }
     }
 
     fn request(&mut self, client: &str, words: &[&str]) -> Done {
@@ -434,7 +410,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 world.have_lie(from, Saying { to, words, after: Duration::ZERO });
             })?;
         }
-        Ok(())
+        self.recast()
     }
 
     fn partition(&mut self, words: &[&str]) -> Done {

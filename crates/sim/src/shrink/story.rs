@@ -3,6 +3,7 @@
 use super::Shrunk;
 use crate::adversary::Misconduct;
 use crate::replay::is_casting;
+use crate::script::cluster::name_of;
 use crate::script::{Scripted, play};
 use crate::step::{Haste, Step, Who};
 use std::fmt::Write as _;
@@ -80,6 +81,9 @@ impl<A> Shrunk<A> {
             let _ = write!(line, " learners={}", shape.learners);
         }
         let _ = write!(line, " f={} seed={}", self.run.plan.f, self.run.seed);
+        if let Some(signatures) = shape.signatures {
+            let _ = write!(line, " signatures={}", name_of(signatures));
+        }
         for id in &shape.twins {
             let _ = write!(line, " liar={}:{}", id.0, Misconduct::Twins.name());
         }
