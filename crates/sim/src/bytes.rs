@@ -142,7 +142,7 @@ impl<'a, S: Serving> Run<'a, S> {
             246..=250 => self.isolate(self.replica(choice)),
             251..=253 => self.seeded.world.heal(),
             254..=255 => {
-                self.seeded.world.advance_to(self.seeded.world.now() + Duration::from_millis(50))
+                self.seeded.world.advance_to(self.seeded.world.now() + Duration::from_millis(50));
             }
         }
     }

@@ -1,9 +1,12 @@
 //! One way through what can happen: a world, what is under way in it, and what may still go wrong.
 
 use super::Bounds;
+mod acts;
+mod state;
+
 use super::history::{History, Recorder};
 use super::model::{Ask, Forks, Model};
-use super::print::{Hash, Print, prints};
+use super::print::{Print, prints};
 use super::rename::Renaming;
 use super::report::Told;
 use super::story::Story;
@@ -15,10 +18,9 @@ use crate::papers::panic_text;
 use crate::rng::Dictation;
 use crate::world::{Pending, System, World};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::Duration;
 use testudo_core::Digest;
 
 /// Something that has begun and will end.
@@ -78,8 +80,6 @@ pub(crate) struct Course<S: System> {
     loose: Vec<Item>,
     /// What ends before anything else happens.
     prompt: VecDeque<Item>,
-    /// How long each timer was to run.
-    timers: BTreeMap<(NodeId, u64), Duration>,
     /// What is left of the budgets.
     left: Bounds,
     history: History,
@@ -122,7 +122,6 @@ impl<S: Model> Course<S> {
             queue: VecDeque::new(),
             loose: Vec::new(),
             prompt: VecDeque::new(),
-            timers: BTreeMap::new(),
             left: bounds.clone(),
             history: History::new(nodes, scene.renamings.len()),
             prints: vec![None; nodes],
@@ -171,7 +170,6 @@ impl<S: Model> Course<S> {
             queue: self.queue.clone(),
             loose: self.loose.clone(),
             prompt: self.prompt.clone(),
-            timers: self.timers.clone(),
             left: self.left.clone(),
             history: self.history.clone(),
             prints: self.prints.clone(),
@@ -180,94 +178,10 @@ impl<S: Model> Course<S> {
         })
     }
 
-    /// All that can happen next, the same for the same state. What is to be expected comes first.
-    pub(crate) fn acts(&self) -> Vec<Act> {
-        let mut acts = Vec::new();
-        if self.left.inputs > 0 {
-            acts.extend((0..S::asks(&self.world).len()).map(Act::Ask));
-        }
-        if let Some(next) = self.queue.front() {
-            acts.push(Act::End(*next));
-            if self.left.late.is_some_and(|late| late > 0) {
-                acts.push(Act::Delay);
-            }
-        }
-        let mut seen = BTreeSet::new();
-        let is_new = |item: &&Item| match self.letter(**item) {
-            Some(letter) => seen.insert((letter.from, letter.to, letter.digest)),
-            None => true,
-        };
-        let loose: Vec<Item> = self.loose.iter().filter(is_new).copied().collect();
-        let can_end = |item: &&Item| self.letter(**item).is_none_or(|to| self.world.is_up(to.to));
-        acts.extend(loose.iter().filter(can_end).map(|item| Act::End(*item)));
-        self.add_timers(&mut acts);
-        self.add_crashes(&mut acts);
-        self.add_network(&mut acts);
-        self.add_lies(&mut acts);
-        acts
-    }
-
     fn letter(&self, item: Item) -> Option<&Letter> {
         match item {
             Item::Packet(number) => self.world.letter(number),
             _ => None,
-        }
-    }
-
-    fn add_timers(&self, acts: &mut Vec<Act>) {
-        if self.left.timeouts == 0 {
-            return;
-        }
-        let wanted = &self.left.timers;
-        for node in self.world.all() {
-            for (number, name) in self.world.running(node) {
-                let whole = format!("{} {name}", self.world.name(node));
-                let is_wanted =
-                    |prefix: &&str| name.starts_with(*prefix) || whole.starts_with(*prefix);
-                if wanted.is_empty() || wanted.iter().any(is_wanted) {
-                    acts.push(Act::Fire(node, number));
-                }
-            }
-        }
-    }
-
-    fn add_crashes(&self, acts: &mut Vec<Act>) {
-        for node in self.world.replicas().filter(|node| self.world.is_correct(*node)) {
-            if !self.world.is_up(node) {
-                if self.left.restarts > 0 {
-                    acts.push(Act::Restart(node));
-                }
-            } else if self.left.crashes > 0 {
-                let all = self.world.unflushed(node);
-                acts.extend((0..=all).map(|keep| Act::Crash(node, keep)));
-            }
-        }
-    }
-
-    fn add_network(&self, acts: &mut Vec<Act>) {
-        if self.left.losses == 0 && self.left.duplicates == 0 {
-            return;
-        }
-        let mut seen = BTreeSet::new();
-        for letter in self.world.letters() {
-            let is_new = seen.insert((letter.from, letter.to, letter.digest));
-            if is_new && !self.world.is_own(letter.number) {
-                if self.left.losses > 0 {
-                    acts.push(Act::Lose(letter.number));
-                }
-                if self.left.duplicates > 0 {
-                    acts.push(Act::Double(letter.number));
-                }
-            }
-        }
-    }
-
-    fn add_lies(&self, acts: &mut Vec<Act>) {
-        if self.left.lies > 0 {
-            for liar in self.world.replicas().filter(|node| !self.world.is_correct(*node)) {
-                let count = S::falsehoods(&self.world, liar).len();
-                acts.extend((0..count).map(|index| Act::Lie(liar, index)));
-            }
         }
     }
 
@@ -463,9 +377,6 @@ impl<S: Model> Course<S> {
             self.world.audit_of(node);
         }
         self.absorb();
-        let running: BTreeSet<u64> =
-            self.world.running(node).into_iter().map(|(number, _)| number).collect();
-        self.timers.retain(|(of, number), _| *of != node || running.contains(number));
     }
 
     /// Takes up what has begun.
@@ -476,10 +387,8 @@ impl<S: Model> Course<S> {
                 Pending::Packet(number, _) => Item::Packet(number),
                 Pending::Flush(node, life, mark) => Item::Flush(node, life, mark),
                 Pending::Chore(node, number) => Item::Chore(node, number),
-                Pending::Timer(node, number, after) => {
-                    self.timers.insert((node, number), after);
-                    continue;
-                }
+                // It may fire at any time, or never.
+                Pending::Timer(..) => continue,
                 // Work takes no time here.
                 Pending::Serve(node, _) => {
                     self.world.serve(node);
@@ -520,8 +429,9 @@ impl<S: Model> Course<S> {
     /// Whether a message is for somebody who will never hear again.
     fn is_hopeless(&self, item: Item) -> bool {
         let Some(to) = self.letter(item).map(|letter| letter.to) else { return false };
-        let may_return = self.left.restarts > 0 && self.world.is_correct(to);
-        !self.world.is_up(to) && !(may_return && self.world.is_replica(to))
+        let is_replica = self.world.is_replica(to) && self.world.is_correct(to);
+        let may_return = is_replica && self.left.restarts > 0;
+        !self.world.is_up(to) && !may_return
     }
 
     fn forget(&mut self, item: Item) {
@@ -544,93 +454,6 @@ impl<S: Model> Course<S> {
         gone.iter().for_each(|item| self.forget(*item));
         self.queue.retain(|item| !gone.contains(item));
         self.loose.retain(|item| !gone.contains(item));
-        self.timers.retain(|(node, _), _| crashed != Some(*node));
-    }
-
-    /// What stands for this state.
-    pub(super) fn print(&mut self) -> Print {
-        for node in self.world.all() {
-            if self.prints[node.index()].is_none() {
-                let (world, renamings) = (&self.world, &self.scene.renamings);
-                let new = prints(renamings, |out| {
-                    world.print_node(node, out, S::print_replica, S::print_client)
-                });
-                self.prints[node.index()] = Some(new);
-            }
-        }
-        let above = prints(&self.scene.renamings, |out| self.world.system.print_above(out));
-        let under = |renaming| self.print_under(renaming, above[renaming]);
-        (0..self.scene.renamings.len()).map(under).min().unwrap_or_default()
-    }
-
-    fn print_under(&self, renaming: usize, above: Print) -> Print {
-        let names = &self.scene.renamings[renaming];
-        let mut hash = Hash::default();
-        let mut nodes: Vec<(NodeId, NodeId)> =
-            self.world.all().map(|node| (names.of(node), node)).collect();
-        nodes.sort_unstable();
-        for (_, node) in nodes {
-            let own = self.prints[node.index()].as_ref().map(|prints| prints[renaming]);
-            hash.print(own.unwrap_or_default());
-            hash.print(self.history.chain(node.index(), renaming));
-            hash.print(self.deeds.get(&node).copied().unwrap_or_default());
-        }
-        hash.print(above);
-        for item in &self.queue {
-            hash.print(self.item_print(*item, renaming));
-        }
-        let loose = self.loose.iter().map(|item| self.item_print(*item, renaming));
-        hash.print(loose.fold(Print::default(), Print::and));
-        let Bounds { crashes, restarts, losses, duplicates, timeouts, inputs, lies, late, .. } =
-            self.left;
-        let late = late.map_or(0, |late| late + 1);
-        for left in [crashes, restarts, losses, duplicates, timeouts, inputs, lies, late] {
-            hash.word(u64::from(left));
-        }
-        hash.end()
-    }
-
-    fn item_print(&self, item: Item, renaming: usize) -> Print {
-        let names = &self.scene.renamings[renaming];
-        let at = |node: NodeId| u64::from(names.of(node).0);
-        let mut hash = Hash::default();
-        match item {
-            Item::Packet(number) => {
-                let Some(letter) = self.world.letter(number) else { return Print::default() };
-                hash.word(1 << 32 | at(letter.from) << 16 | at(letter.to));
-                hash.print(self.letter_print(letter, renaming));
-            }
-            Item::Flush(node, _, mark) => {
-                hash.word(2 << 32 | at(node));
-                hash.word(mark);
-            }
-            Item::Chore(node, number) => {
-                // Which of its chores it is; their numbers count what does not matter.
-                let of_node = |other: &&Item| matches!(other, Item::Chore(of, before) if *of == node && *before < number);
-                let rank = self.queue.iter().chain(&self.loose).filter(of_node).count();
-                hash.word(3 << 32 | at(node));
-                hash.word(rank as u64);
-            }
-        }
-        hash.end()
-    }
-
-    /// What stands for a message, whoever gets it.
-    fn letter_print(&self, letter: &Letter, renaming: usize) -> Print {
-        if self.scene.renamings.len() == 1 {
-            let mut hash = Hash::default();
-            for chunk in letter.digest.0.chunks_exact(8) {
-                let word = chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
-                hash.word(word);
-            }
-            return hash.end();
-        }
-        let mut known = self.scene.letters.borrow_mut();
-        let all = known.entry(letter.digest).or_insert_with(|| {
-            let message = self.world.message(letter.number);
-            prints(&self.scene.renamings, |out| write!(out, "{:?} {message:?}", letter.sender))
-        });
-        all[renaming]
     }
 
     /// What was told of the way.
