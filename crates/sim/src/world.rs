@@ -26,7 +26,7 @@ pub(crate) use self::wire::{Frame, Packet};
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::conspiracy::{Plot, Proposes};
-use crate::event::{Audit, Event, Fact, Letter, NodeId};
+use crate::event::{Audit, Event, Fact, NodeId};
 use crate::host::{Flaw, Host, Rolls};
 use crate::keys::{Keyring, Signatures, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
@@ -41,7 +41,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{
     ClusterId, Context, Domain, Evidence, GroupId, Incarnation, Member, Membership, Message, Peer,
-    Protocol, ProtocolId, ReplicaId, Signed, Verified,
+    Protocol, ProtocolId, ReplicaId,
 };
 
 /// The automata of one protocol and how their outputs are read.
