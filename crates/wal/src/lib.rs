@@ -70,7 +70,7 @@ pub mod store;
 mod superblock;
 
 pub use disk::{Disk, DiskError, DiskErrorKind, DiskFile};
-pub use log::{AppendError, Log, Options, Position, ReadError};
+pub use log::{AppendError, Log, Options, Place, Position, ReadError};
 pub use memory::{MemoryDisk, MemoryFile};
 pub use recover::{Damage, OpenError, Recovered};
 pub use scrub::Scrubbed;

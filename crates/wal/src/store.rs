@@ -25,7 +25,7 @@ pub use error::StorageError;
 pub use past::{Kept, PastError, Taken, read_whole, take_up};
 
 use crate::disk::Disk;
-use crate::log::{Log, Options, ReadError};
+use crate::log::{Log, Options, Place, ReadError};
 use crate::recover::Recovered;
 use crate::segment::Identity;
 use crate::snapshot::{CHUNK_MAX, SnapshotError, Snapshots};
@@ -259,6 +259,11 @@ impl<D: Disk + Clone> Store<D> {
     /// Records before this one were let go of.
     pub fn forgotten(&self) -> Position {
         self.essentials.forgotten
+    }
+
+    /// Where a record stands; none where the log has none at this position.
+    pub fn whereabouts(&self, position: Position) -> Option<Place> {
+        self.log.whereabouts(position.0)
     }
 
     /// Nothing waits: what will be needed later is made ready.
