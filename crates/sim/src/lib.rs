@@ -38,12 +38,13 @@ pub mod world;
 
 pub use adversary::{Adversary, Misconduct, Saying};
 pub use atlas::{Ailment, Condition, Findings, Harm};
-pub use event::{Audit, Event, Fact, Letter, Loss, NodeId};
+pub use disk::Codec;
+pub use event::{Audit, Event, Fact, Letter, Loss, NodeId, Salvage};
 pub use host::Flaw;
 pub use idle::NoClient;
 pub use keys::{SimKeys, SimSigner};
 pub use liar::{Corrupt, Liar, Lie};
-pub use plan::{Climate, Plan, Trouble, Weather};
+pub use plan::{Climate, Disks, Plan, Trouble, Weather};
 pub use report::{Report, Summary};
 pub use rng::{Chance, Rng};
 pub use seeded::{Outcome, Seeded};

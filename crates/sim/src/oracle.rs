@@ -6,6 +6,7 @@
 
 mod blame;
 mod copies;
+mod keeping;
 mod ledger;
 mod order;
 mod record;
@@ -13,6 +14,7 @@ mod states;
 
 pub use blame::{Honesty, Justice};
 pub use copies::Copies;
+pub use keeping::Keeping;
 pub use ledger::settle;
 pub use order::{Agreement, Checkpoints, Once, TotalOrder, Unanimity, Views};
 pub use record::{Counts, Trace};
@@ -128,6 +130,7 @@ impl Jury {
             Box::new(Unanimity),
             Box::new(Justice),
             Box::new(Honesty),
+            Box::<Keeping>::default(),
         ];
         Self { cast, oracles, violations: Vec::new() }
     }

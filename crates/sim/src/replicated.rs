@@ -4,6 +4,7 @@
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::conformance::{Heard, Held, Serving};
+use crate::disk::Codec;
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
 use crate::host::Flaw;
@@ -109,7 +110,7 @@ impl<O, K, W: Hosted, R> Replicated<O, K, W, R> {
 
 impl<O, K, W, R> System for Replicated<O, K, W, R>
 where
-    O: Ordering<Message: 'static>,
+    O: Ordering<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
@@ -255,6 +256,10 @@ where
         self.flaw
     }
 
+    fn codec(&self) -> Option<Codec<Self::Replica>> {
+        Some(Codec::new())
+    }
+
     fn adversary(
         &self,
         misconduct: Misconduct,
@@ -286,7 +291,7 @@ where
 
 impl<O, K, W, R> Serving for Replicated<O, K, W, R>
 where
-    O: Ordering<Message: 'static>,
+    O: Ordering<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
@@ -396,7 +401,7 @@ fn forged_results(reply: &Reply) -> Arc<[u8]> {
 
 impl<O, K, W, R> Scripted for Replicated<O, K, W, R>
 where
-    O: Ordering<Message: 'static>,
+    O: Ordering<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,

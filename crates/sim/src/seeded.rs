@@ -85,6 +85,8 @@ pub struct Seeded<S: System> {
     ambush: Option<Ambush>,
     /// The number of the current partition.
     partition: u64,
+    /// When those start again whom their disks have stopped.
+    starts: Rng,
     /// What befell nodes, counted when it did.
     befallen: BTreeMap<&'static str, u64>,
 }
@@ -109,6 +111,7 @@ impl<S: System> Seeded<S> {
             forgot: BTreeMap::new(),
             ambush: None,
             partition: 0,
+            starts: Rng::split(seed, "starts", 0),
             befallen: BTreeMap::new(),
         };
         for index in 0..seeded.climate.troubles.len() {
@@ -154,6 +157,7 @@ impl<S: System> Seeded<S> {
         self.climate.weather = Weather::calm();
         self.partition += 1;
         self.world.heal();
+        self.world.relent();
         for node in self.world.all() {
             if !self.world.is_up(node) {
                 self.world.restart(node);
@@ -190,14 +194,19 @@ impl<S: System> Seeded<S> {
             Act::Fire(node, number) => {
                 self.world.fire(node, number);
             }
-            Act::Flush(node, life, mark) => self.world.flush(node, life, mark),
-            Act::Finish(node, number) => self.world.finish(node, number),
-            Act::Serve(node) => self.world.serve(node),
-            Act::Restart(node) => self.world.restart(node),
-            Act::Strike(victim) => self.strike(victim),
-            Act::Scrub(node) => {
-                self.world.scrub(node);
+            Act::Flush(node, life, mark) => {
+                self.on_disk(node, |world| world.flush(node, life, mark));
             }
+            Act::Finish(node, number) => self.on_disk(node, |world| world.finish(node, number)),
+            Act::Serve(node) => self.world.serve(node),
+            Act::Restart(node) => {
+                self.world.restart(node);
+                self.start_later(node);
+            }
+            Act::Strike(victim) => self.strike(victim),
+            Act::Scrub(node) => self.on_disk(node, |world| {
+                world.scrub(node);
+            }),
             Act::Image(node) => self.bring_back_image(node),
             Act::Heal(number) if number == self.partition => self.world.heal(),
             Act::Heal(_) => {}
@@ -268,7 +277,8 @@ impl<S: System> Seeded<S> {
             }
             Pending::Timer(node, number, after) => self.plan(after, Act::Fire(node, number)),
             Pending::Flush(node, life, mark) => {
-                let after = Weather::takes(weather.flush, &mut self.rng);
+                let usual = Weather::takes(weather.flush, &mut self.rng);
+                let after = self.flush_time(node, usual);
                 self.plan(after, Act::Flush(node, life, mark));
             }
             Pending::Chore(node, number) => {

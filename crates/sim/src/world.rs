@@ -16,6 +16,7 @@ mod work;
 
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
+use crate::disk::Codec;
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
 use crate::host::{Flaw, Host, Rolls};
 use crate::keys::{Keyring, SimKeys, SimSigner};
@@ -126,6 +127,11 @@ pub trait System: Sized {
 
     /// What is wrong with its driver: a mutant that oracles must convict.
     fn flaw(&self) -> Option<Flaw> {
+        None
+    }
+
+    /// The binary forms of what replicas keep, for worlds in which they keep real logs.
+    fn codec(&self) -> Option<Codec<Self::Replica>> {
         None
     }
 
@@ -362,6 +368,17 @@ impl<S: System> World<S> {
         };
         world.populate(&rings, &clients, &shape.twins, seed);
         world
+    }
+
+    /// Has all replicas keep real logs, if their system knows how what they keep is written. Before any of them starts.
+    pub fn keep_logs(&mut self, seed: u64) {
+        let (codec, flaw) = (self.system.codec(), self.system.flaw());
+        let Some(codec) = codec else { return };
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            if let Body::Replica(host) = &mut node.body {
+                host.disk.keep_log(codec, flaw, Rng::split(seed, "bytes", index as u64));
+            }
+        }
     }
 
     /// Starts every node that does not run.

@@ -248,6 +248,7 @@ fn what_befell_a_replica_counts_until_it_is_all_that_it_was() {
         is_log_whole: true,
         is_snapshot_whole: true,
         is_memory_settled: true,
+        is_disk_sound: true,
     };
     let ailment = |harm| Ailment { harm, life: 1, mended: 0, horizon: Slot(24) };
     let is_over = |harm, now: &Findings| ailment(harm).is_over(now);
@@ -267,6 +268,15 @@ fn what_befell_a_replica_counts_until_it_is_all_that_it_was() {
     assert!(!is_over(Harm::Snapshot, &Findings { is_snapshot_whole: false, ..again }));
     assert!(!is_over(Harm::Memory, &now), "it has the state that it had");
     assert!(is_over(Harm::Memory, &Findings { mended: 1, ..now }));
+    let refused = Findings { is_disk_sound: false, ..again };
+    assert!(is_over(Harm::SlowDisk, &refused), "slowness is no fault");
+    for harm in [Harm::FailedFlush, Harm::FullDisk] {
+        assert!(!is_over(harm, &refused), "{harm}: it may stop at any moment");
+        assert!(is_over(harm, &now), "{harm}: its disk has space, and nothing is lost");
+    }
+    assert!(!is_over(Harm::FlippedBit, &Findings { is_snapshot_whole: false, ..again }));
+    assert!(is_over(Harm::FlippedBit, &now), "what stood there stands twice, or is forgotten");
+    assert!(!is_over(Harm::ZeroedRun, &again), "what it had said may still matter");
 }
 
 #[test]

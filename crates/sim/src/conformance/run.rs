@@ -79,7 +79,10 @@ impl<'a, S: Serving> Run<'a, S> {
         let mut rng = Rng::split(seed, "run", 0);
         let liars = place_liars(plan, &mut rng);
         let shape = shape(plan, plan.clients, &liars);
-        let world = World::asleep(system, &shape, seed);
+        let mut world = World::asleep(system, &shape, seed);
+        if plan.disks.are_logs(seed) {
+            world.keep_logs(seed);
+        }
         let climate = plan
             .climate
             .clone()

@@ -104,6 +104,10 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 format!("{} clock off by {offset} ms", self.name(*node))
             }
             Event::Harmed(node, harm) => format!("{} has come to harm: {harm}", self.name(*node)),
+            Event::Opened(node, salvage) => {
+                format!("{} opens its log: {salvage}", self.name(*node))
+            }
+            Event::Failed(node, why) => format!("{} stops: {why}", self.name(*node)),
             Event::Scrubbed(node) => format!("{} finds out what it has lost", self.name(*node)),
             Event::Told(_, Fact::Answered { .. }) => return None,
             Event::Told(node, fact) => format!("  {} {}", self.name(*node), fact_line(fact)),

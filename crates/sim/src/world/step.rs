@@ -148,17 +148,28 @@ impl<S: System> World<S> {
         if self.lives[node.index()] != life || !self.is_up(node) {
             return;
         }
-        drive!(self, node, |host, out| host.flush(mark, out), count => {
-            self.record(&Event::Flushed(node, count));
+        self.settle_disk(node);
+        let mut failure = None;
+        drive!(self, node, |host, out| host.flush(mark, out), flushed => {
+            match flushed {
+                Ok(count) => self.record(&Event::Flushed(node, count)),
+                Err(why) => failure = Some(why),
+            }
         });
+        if let Some(failure) = failure {
+            self.stop(node, failure);
+        }
     }
 
     /// Something in the background is through, unless the node crashed meanwhile.
     pub fn finish(&mut self, node: NodeId, number: u64) {
         let now = self.time();
+        self.settle_disk(node);
+        let mut failure = None;
         drive!(self, node, |host, out| host.finish(number, now, out), finished => {
             match finished {
                 Finished::Nothing => {}
+                Finished::Failed(why) => failure = Some(why),
                 Finished::Snapshotted => self.record(&Event::Snapshotted(node)),
                 Finished::Worked => {
                     self.steps += 1;
@@ -166,6 +177,9 @@ impl<S: System> World<S> {
                 }
             }
         });
+        if let Some(failure) = failure {
+            self.stop(node, failure);
+        }
     }
 
     /// A node is told what has rotted on its disk.
