@@ -69,6 +69,8 @@ pub struct Found {
     pub is_superblock_mended: bool,
     /// What says that this replica has forgotten what it promised, if that was found out now.
     pub amnesia: Option<&'static str>,
+    /// Whether this replica has forgotten what it promised, as was found out now or earlier.
+    pub has_forgotten: bool,
     /// Whether the log ends before what it may have forgotten: newer records are gone.
     pub is_cut_short: bool,
 }
@@ -142,7 +144,8 @@ impl<D: Disk + Clone> Store<D> {
         found.forgotten = essentials.forgotten;
         found.lost = lost(&recovered, found.forgotten);
         // Without a promise nothing that was said is known, whatever is written from now on.
-        if essentials.amnesia.is_some() {
+        found.has_forgotten = essentials.amnesia.is_some();
+        if found.has_forgotten {
             found.lost.push(unknown(&recovered));
             essentials.promise = None;
         }
