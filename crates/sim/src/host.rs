@@ -322,11 +322,7 @@ impl<P: Protocol> Host<P> {
 
     /// Writes up to `mark` are durable; what waited for them leaves. Says how many writes that were. Where the disk fails
     /// nothing leaves any more.
-    pub(crate) fn flush(
-        &mut self,
-        mark: u64,
-        out: &mut Emissions<P>,
-    ) -> Result<usize, Failure> {
+    pub(crate) fn flush(&mut self, mark: u64, out: &mut Emissions<P>) -> Result<usize, Failure> {
         let count = self.disk.flush(mark)?;
         self.flushing = false;
         let released: Vec<_> = self.gate.durable(mark).collect();

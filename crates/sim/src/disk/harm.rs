@@ -4,9 +4,9 @@
 //! start, as what stands behind it shows that something had been there; what it lost at the log's end looks as if it had
 //! never been written, and nothing on the disk says otherwise.
 
+use super::Disk;
 use super::faults::Failure;
 use super::log::Log;
-use super::Disk;
 use crate::keys::Purse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -55,7 +55,8 @@ impl<P: Protocol> Disk<P> {
     /// Whether both copies of the superblock can be read.
     #[must_use]
     pub fn has_both_copies(&self) -> bool {
-        self.copies.iter().all(Option::is_some)
+        let is_torn = self.log.as_ref().is_some_and(|log| log.torn_copies != [false; 2]);
+        !is_torn && self.copies.iter().all(Option::is_some)
     }
 
     /// The records about what the node has said on slots.

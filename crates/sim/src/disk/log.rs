@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use testudo_core::{Incarnation, Position, Protocol, Rot, Tag, Tagged as _};
 use testudo_wal::store::{Archive, Asked};
-use testudo_wal::{Identity, MemoryDisk, Options, Owner, Place, Store};
+use testudo_wal::{Identity, Loaded, MemoryDisk, Options, Owner, Place, Store, Superblock};
 
 /// Segments so short that a run begins many.
 pub(super) const OPTIONS: Options =
@@ -58,6 +58,10 @@ pub(super) struct Log<P: Protocol> {
     pub(super) numbers: [Option<u64>; 2],
     /// Both copies of the superblock as they were written.
     pub(super) superblock: [Option<Vec<u8>>; 2],
+    /// Copies of the superblock that were being written when power failed, and cannot be read before the next start.
+    pub(super) torn_copies: [bool; 2],
+    /// Whether the node may say that it has forgotten what it promised: both copies were lost once.
+    pub(super) may_forget: bool,
     /// What the last life had not written when it ended.
     pub(super) unwritten: Vec<Unwritten>,
 }
@@ -99,6 +103,8 @@ impl<P: Protocol> Log<P> {
             last_flush: Position(0),
             numbers: [None; 2],
             superblock: [const { None }; 2],
+            torn_copies: [false; 2],
+            may_forget: false,
             unwritten: Vec::new(),
         }
     }
@@ -118,6 +124,8 @@ impl<P: Protocol> Log<P> {
             last_flush: self.last_flush,
             numbers: self.numbers,
             superblock: self.superblock.clone(),
+            torn_copies: self.torn_copies,
+            may_forget: self.may_forget,
             ..self.emptied()
         }
     }
@@ -275,7 +283,18 @@ impl<P: Protocol> Log<P> {
         let rng = &mut self.rng;
         self.bytes.crash(&mut |bound| rng.below(bound));
         self.note_superblock();
+        self.torn_copies = [0, 1].map(|index| !self.is_readable(index));
         is_kept
+    }
+
+    /// Whether a copy of the superblock can be read by itself.
+    fn is_readable(&self, index: usize) -> bool {
+        let alone = MemoryDisk::new();
+        if let Some(bytes) = &self.superblock[index] {
+            alone.put(["superblock.a", "superblock.b"][index], bytes);
+        }
+        let opened = Superblock::open(alone, "superblock", self.identity);
+        matches!(opened, Ok((_, Loaded::Present { .. })))
     }
 
     fn unwritten(&self, write: &Write<P::Record>) -> Option<Unwritten> {

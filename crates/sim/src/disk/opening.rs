@@ -49,6 +49,8 @@ impl<P: Protocol> Disk<P> {
             accept_torn(log, &mut store, &mut found)?;
         }
         let back = (log.codec.read)(&store, found.clone()).map_err(Failure::from)?;
+        let is_lost = log.superblock.iter().any(Option::is_some) && self.promise().is_none();
+        log.may_forget = found.has_forgotten && (log.may_forget || is_lost);
         let salvage = self.compare(log, &found, &back);
         self.rebuild(log, &store, &found, &back);
         let archive = store.archive();
@@ -73,7 +75,7 @@ impl<P: Protocol> Disk<P> {
             match read.get(position) {
                 Some(bytes) if (log.codec.encode)(record) == *bytes => {}
                 Some(_) => salvage.altered += 1,
-                None if found.amnesia.is_some() && *position < found.forgotten => {}
+                None if log.may_forget && *position < found.forgotten => {}
                 None if told.contains(position) => salvage.condemned += 1,
                 None => salvage.missing += 1,
             }
@@ -87,7 +89,7 @@ impl<P: Protocol> Disk<P> {
         let newest = self.snapshot.as_ref().and(log.numbers[0]);
         let readable = newest.or(self.older.as_ref().and(log.numbers[1]));
         salvage.missing += u64::from(back.snapshot < readable);
-        salvage.missing += u64::from(found.promise < self.promise());
+        salvage.missing += u64::from(!log.may_forget && found.promise < self.promise());
         salvage
     }
 
@@ -113,6 +115,7 @@ impl<P: Protocol> Disk<P> {
             log.note_record(store, *position);
         }
         log.note_superblock();
+        log.torn_copies = [false; 2];
     }
 
     fn rebuild_snapshots(&mut self, log: &mut Log<P>, found: &Found, back: &ReadBack<P>) {

@@ -84,9 +84,10 @@ impl<P: Protocol> Log<P> {
         self.bytes.flip_bit(&name, bit);
     }
 
-    /// A place in what was written, in any of the files.
-    fn somewhere(&mut self) -> Option<(String, u64)> {
-        let names = self.bytes.list().ok()?;
+    /// A place in what was written, in any of the files; the last copy of a superblock is left alone.
+    fn somewhere(&mut self, is_superblock_whole: bool) -> Option<(String, u64)> {
+        let mut names = self.bytes.list().ok()?;
+        names.retain(|name| is_superblock_whole || !name.starts_with("superblock"));
         let name = names.get(self.rng.below(names.len() as u64) as usize)?.clone();
         let bytes = self.bytes.get(&name)?;
         let written = bytes.iter().rposition(|byte| *byte != 0)? as u64 + 1;
@@ -112,8 +113,9 @@ pub(crate) enum Change {
 impl<P: Protocol> Disk<P> {
     /// Bytes change somewhere on the disk. False if nothing stands there.
     pub(crate) fn change(&mut self, change: Change, rng: &mut Rng) -> bool {
+        let is_superblock_whole = self.has_both_copies();
         let Some(mut log) = self.log.take() else { return self.change_books(change, rng) };
-        let place = log.somewhere();
+        let place = log.somewhere(is_superblock_whole);
         if let Some((name, byte)) = &place {
             match change {
                 Change::Bit => {

@@ -207,9 +207,7 @@ impl<S: System> World<S> {
             Harm::LostSector => self.change_bytes(node, harm, Change::Sector, rng),
             Harm::ZeroedRun => self.change_bytes(node, harm, Change::Zeros, rng),
             Harm::FailedFlush => self.fail_disk(node, rng.below(6)),
-            Harm::FullDisk => {
-                self.fill_disk(node, Duration::from_millis(rng.between(100, 8_000)))
-            }
+            Harm::FullDisk => self.fill_disk(node, Duration::from_millis(rng.between(100, 8_000))),
             Harm::SlowDisk => {
                 let times = 10 * 10_u32.pow(rng.below(3) as u32) / (1 + rng.below(3) as u32);
                 let lasts = Duration::from_millis(rng.between(100, 8_000));
