@@ -376,7 +376,8 @@ impl<S: System> World<S> {
         let Some(codec) = codec else { return };
         for (index, node) in self.nodes.iter_mut().enumerate() {
             if let Body::Replica(host) = &mut node.body {
-                host.disk.keep_log(codec, flaw, Rng::split(seed, "bytes", index as u64));
+                let seed = Rng::split(seed, "bytes", index as u64).next();
+                host.disk.keep_log(codec, flaw, seed);
             }
         }
     }

@@ -52,6 +52,11 @@ fn plans() -> Vec<Plan> {
         let dark = Climate { troubles, ..climate };
         plans.push(Plan { climate: Some(dark), ..base.clone() }.beyond());
     }
+    // Nobody starts again by accident: what rots is found by a scrub, or when it is too late.
+    let rot = [Harm::Record, Harm::RecordAndTag, Harm::Misdirected, Harm::Snapshot];
+    let harms = rot.map(|harm| (Trouble::Harm(harm), Duration::from_millis(2_000)));
+    let quiet = Climate { weather: Weather::calm(), troubles: harms.to_vec() };
+    plans.push(Plan { climate: Some(quiet), operations: 600, ..base.clone() });
     let troubles = BYTES.map(Trouble::Harm).to_vec();
     let two = Plan { f: 2, troubles: [troubles, vec![Trouble::Crash]].concat(), ..base.clone() };
     plans.push(two.clone());

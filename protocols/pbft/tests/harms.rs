@@ -13,7 +13,7 @@ use testudo_pbft::Pbft;
 use testudo_sim::conformance::{Seeds, conform};
 use testudo_sim::replicated::Replicated;
 use testudo_sim::upstream::Strategy;
-use testudo_sim::{Climate, Harm, Misconduct, Plan, Trouble, Weather};
+use testudo_sim::{Climate, Disks, Harm, Misconduct, Plan, Trouble, Weather};
 
 /// What heals by itself.
 const HEALING: [Harm; 6] = [
@@ -27,6 +27,16 @@ const HEALING: [Harm; 6] = [
 
 /// What a replica loses its promises by, or may, so that it has to come back under another voting key.
 const FORGETTING: [Harm; 4] = [Harm::LostWrite, Harm::Superblock, Harm::Wiped, Harm::OldImage];
+
+/// What a disk does to bytes wherever they stand, and what it refuses to do for a while.
+const OF_DISKS: [Harm; 6] = [
+    Harm::FlippedBit,
+    Harm::LostSector,
+    Harm::ZeroedRun,
+    Harm::FailedFlush,
+    Harm::FullDisk,
+    Harm::SlowDisk,
+];
 
 /// More records than two intervals between snapshots take.
 const MOST_RECORDS: usize = 1_000;
@@ -85,6 +95,14 @@ fn plans() -> Vec<Plan> {
         plans.push(cut.clone().beyond());
         plans.push(Plan { f: 2, ..cut }.with_liar(Misconduct::Random).beyond());
     }
+    for harm in OF_DISKS {
+        let climate = Some(again_and_again(&[harm]));
+        let plan = Plan { climate, ..base.clone() };
+        plans.extend([Disks::Books, Disks::Logs].map(|disks| Plan { disks, ..plan.clone() }));
+        let liar = Plan { f: 2, troubles: every(&[harm]), ..base.clone() };
+        plans.push(liar.with_liar(Misconduct::Random));
+    }
+    plans.push(Plan { troubles: every(&OF_DISKS), ..base });
     plans
 }
 

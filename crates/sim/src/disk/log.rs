@@ -45,7 +45,8 @@ pub(super) struct Log<P: Protocol> {
     pub(super) bytes: MemoryDisk,
     /// While the node runs.
     pub(super) store: Option<(Store<FlawedDisk>, Archive<FlawedDisk>)>,
-    pub(super) rng: Rng,
+    /// What chance there is at this disk comes from this, and from what is asked of the disk: no draw shifts another.
+    pub(super) seed: u64,
     /// Whether anything was ever written here.
     pub(super) has_begun: bool,
     /// The records before this one may go.
@@ -89,14 +90,14 @@ impl<P: Protocol> Clone for Log<P> {
 
 impl<P: Protocol> Log<P> {
     /// An empty one.
-    pub(super) fn new(codec: Codec<P>, flaw: Option<Flaw>, rng: Rng) -> Self {
+    pub(super) fn new(codec: Codec<P>, flaw: Option<Flaw>, seed: u64) -> Self {
         Self {
             codec,
             flaw,
             identity: Identity(*b"a simulated node"),
             bytes: MemoryDisk::new(),
             store: None,
-            rng,
+            seed,
             has_begun: false,
             forget: None,
             stands: BTreeMap::new(),
@@ -111,7 +112,7 @@ impl<P: Protocol> Log<P> {
 
     /// The same with nothing on its disk.
     pub(super) fn emptied(&self) -> Self {
-        Self::new(self.codec, self.flaw, self.rng.clone())
+        Self::new(self.codec, self.flaw, self.seed)
     }
 
     /// What is durable here now, on a disk of its own.
@@ -261,17 +262,19 @@ impl<P: Protocol> Log<P> {
         keep: usize,
         snapshot: Option<&P::Snapshot>,
     ) -> bool {
+        let end = self.stands.keys().next_back().map_or(0, |last| last.0 + 1);
+        let mut rng = Rng::split(self.seed, "tear", (end << 16) + writes.len() as u64);
         let is_kept = keep == 0 || self.write(writes.iter().take(keep)).is_ok();
         let books = (self.stands.clone(), self.last_flush, self.numbers);
-        if is_kept && self.rng.below(3) > 0 {
-            self.bytes.fail_after(Some(self.rng.below(8)));
+        if is_kept && rng.below(3) > 0 {
+            self.bytes.fail_after(Some(rng.below(8)));
             // Whether it was carried out is what nobody is told.
             let _ = self.write(writes.iter().skip(keep));
         }
         if let Some(snapshot) = snapshot
-            && self.rng.below(2) == 0
+            && rng.below(2) == 0
         {
-            self.bytes.fail_after(Some(self.rng.below(6)));
+            self.bytes.fail_after(Some(rng.below(6)));
             let _ = self.archive(snapshot);
         }
         // The books know of nothing that was not acknowledged.
@@ -280,7 +283,6 @@ impl<P: Protocol> Log<P> {
         self.unwritten = writes.iter().filter_map(|write| self.unwritten(write)).collect();
         self.store = None;
         self.bytes.fail_after(None);
-        let rng = &mut self.rng;
         self.bytes.crash(&mut |bound| rng.below(bound));
         self.note_superblock();
         self.torn_copies = [0, 1].map(|index| !self.is_readable(index));
@@ -306,8 +308,8 @@ impl<P: Protocol> Log<P> {
 
 impl<P: Protocol> Disk<P> {
     /// From now on there is a real log here, empty at first.
-    pub(crate) fn keep_log(&mut self, codec: Codec<P>, flaw: Option<Flaw>, rng: Rng) {
-        self.log = Some(Box::new(Log::new(codec, flaw, rng)));
+    pub(crate) fn keep_log(&mut self, codec: Codec<P>, flaw: Option<Flaw>, seed: u64) {
+        self.log = Some(Box::new(Log::new(codec, flaw, seed)));
     }
 
     /// Whether there is a real log here.

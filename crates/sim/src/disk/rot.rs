@@ -45,10 +45,9 @@ impl<P: Protocol> Log<P> {
         let (begin, length) = (place.frame.start, place.frame.end - place.frame.start);
         if keeps_tag {
             // The payload is padded at its end, which nobody checks; its beginning is its own.
-            let bit = place.payload * 8 + self.rng.below(8);
-            self.bytes.flip_bit(&place.segment, bit);
+            self.bytes.flip_bit(&place.segment, place.payload * 8 + position.0 % 8);
         } else {
-            let noise = noise(&mut self.rng, length);
+            let noise = noise(&mut Rng::new(position.0), length);
             self.bytes.rot(&place.segment, begin, &noise);
         }
     }
@@ -72,26 +71,25 @@ impl<P: Protocol> Log<P> {
     /// The first or the second copy of the superblock cannot be read any more.
     pub(super) fn lose_copy(&mut self, second: bool) {
         let name = if second { "superblock.b" } else { "superblock.a" };
-        let noise = noise(&mut self.rng, 64);
-        self.bytes.rot(name, 0, &noise);
+        self.bytes.rot(name, 0, &noise(&mut Rng::new(0), 64));
     }
 
     /// The snapshot with this number cannot be read any more.
     pub(super) fn rot_snapshot(&mut self, number: u64) {
         let name = snapshot_name(number);
         let bits = self.bytes.get(&name).map_or(0, |bytes| bytes.len() as u64 * 8);
-        let bit = self.rng.below(bits.max(1));
+        let bit = Rng::split(self.seed, "snapshot", number).below(bits.max(1));
         self.bytes.flip_bit(&name, bit);
     }
 
     /// A place in what was written, in any of the files; the last copy of a superblock is left alone.
-    fn somewhere(&mut self, is_superblock_whole: bool) -> Option<(String, u64)> {
+    fn somewhere(&self, is_superblock_whole: bool, rng: &mut Rng) -> Option<(String, u64)> {
         let mut names = self.bytes.list().ok()?;
         names.retain(|name| is_superblock_whole || !name.starts_with("superblock"));
-        let name = names.get(self.rng.below(names.len() as u64) as usize)?.clone();
+        let name = names.get(rng.below(names.len() as u64) as usize)?.clone();
         let bytes = self.bytes.get(&name)?;
         let written = bytes.iter().rposition(|byte| *byte != 0)? as u64 + 1;
-        Some((name, self.rng.below(written)))
+        Some((name, rng.below(written)))
     }
 }
 
@@ -111,23 +109,24 @@ pub(crate) enum Change {
 }
 
 impl<P: Protocol> Disk<P> {
-    /// Bytes change somewhere on the disk. False if nothing stands there.
-    pub(crate) fn change(&mut self, change: Change, rng: &mut Rng) -> bool {
+    /// Bytes change somewhere on the disk; a number says where. False if nothing stands there.
+    pub(crate) fn change(&mut self, change: Change, draw: u64) -> bool {
+        let mut rng = Rng::new(draw);
         let is_superblock_whole = self.has_both_copies();
-        let Some(mut log) = self.log.take() else { return self.change_books(change, rng) };
-        let place = log.somewhere(is_superblock_whole);
+        let Some(log) = self.log.take() else { return self.change_books(change, &mut rng) };
+        let place = log.somewhere(is_superblock_whole, &mut rng);
         if let Some((name, byte)) = &place {
             match change {
                 Change::Bit => {
-                    let bit = log.rng.below(8);
+                    let bit = rng.below(8);
                     log.bytes.flip_bit(name, byte * 8 + bit);
                 }
                 Change::Zeros => {
-                    let length = 1 + log.rng.below(2 * SECTOR);
+                    let length = 1 + rng.below(2 * SECTOR);
                     log.bytes.rot(name, *byte, &vec![0; length as usize]);
                 }
                 Change::Sector => {
-                    let noise = noise(&mut log.rng, SECTOR);
+                    let noise = noise(&mut rng, SECTOR);
                     log.bytes.rot(name, byte / SECTOR * SECTOR, &noise);
                 }
             }

@@ -117,10 +117,22 @@ impl<S: System> World<S> {
         self.note_harm(node, Harm::OldImage, restored)
     }
 
-    /// Bytes change somewhere on a node's disk.
-    fn change_bytes(&mut self, node: NodeId, harm: Harm, change: Change, rng: &mut Rng) -> bool {
-        let changed = on_disk!(self, node, disk => disk.change(change, rng));
-        self.note_harm(node, harm, changed)
+    /// A bit somewhere on a node's disk becomes another; a number says which.
+    pub fn flip_bit(&mut self, node: NodeId, draw: u64) -> bool {
+        let changed = on_disk!(self, node, disk => disk.change(Change::Bit, draw));
+        self.note_harm(node, Harm::FlippedBit, changed)
+    }
+
+    /// A sector somewhere on a node's disk becomes noise; a number says which.
+    pub fn lose_sector(&mut self, node: NodeId, draw: u64) -> bool {
+        let changed = on_disk!(self, node, disk => disk.change(Change::Sector, draw));
+        self.note_harm(node, Harm::LostSector, changed)
+    }
+
+    /// A run of bytes somewhere on a node's disk becomes zeros; a number says which.
+    pub fn zero_run(&mut self, node: NodeId, draw: u64) -> bool {
+        let changed = on_disk!(self, node, disk => disk.change(Change::Zeros, draw));
+        self.note_harm(node, Harm::ZeroedRun, changed)
     }
 
     /// After so many more changes to a node's disk one fails, and the node stops.
@@ -203,9 +215,9 @@ impl<S: System> World<S> {
             Harm::Superblock => self.lose_superblock(node),
             Harm::Wiped => self.wipe(node),
             Harm::OldImage => self.restore_image(node),
-            Harm::FlippedBit => self.change_bytes(node, harm, Change::Bit, rng),
-            Harm::LostSector => self.change_bytes(node, harm, Change::Sector, rng),
-            Harm::ZeroedRun => self.change_bytes(node, harm, Change::Zeros, rng),
+            Harm::FlippedBit => self.flip_bit(node, rng.next()),
+            Harm::LostSector => self.lose_sector(node, rng.next()),
+            Harm::ZeroedRun => self.zero_run(node, rng.next()),
             Harm::FailedFlush => self.fail_disk(node, rng.below(6)),
             Harm::FullDisk => self.fill_disk(node, Duration::from_millis(rng.between(100, 8_000))),
             Harm::SlowDisk => {

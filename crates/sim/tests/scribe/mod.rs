@@ -6,7 +6,9 @@ use testudo_core::{
     Context, DecodeError, Done, Effects, Invalid, Kind, Message, Past, Peer, Position, Promise,
     Protocol, ProtocolId, ReplicaId, Stamp, Strength, Verified, View, Work,
 };
-use testudo_sim::{Codec, Event, Fact, NoClient, NodeId, Observer, Pending, Setup, Shape, System, World};
+use testudo_sim::{
+    Codec, Event, Fact, NoClient, NodeId, Observer, Pending, Setup, Shape, System, World,
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Word(u8);
@@ -228,4 +230,3 @@ impl Bench {
         self.world.letters().count()
     }
 }
-
