@@ -1,6 +1,7 @@
 //! What a log keeps.
 
 use super::{Cast, Oracle};
+use crate::atlas::Harm;
 use crate::event::{Event, NodeId, Salvage};
 use std::collections::BTreeSet;
 
@@ -24,6 +25,7 @@ impl Oracle for Keeping {
             Event::Harmed(node, harm) if harm.stops() => {
                 self.refused.insert(*node);
             }
+            Event::Harmed(_, Harm::Memory | Harm::SlowDisk) => {}
             Event::Harmed(node, _) => {
                 self.harmed.insert(*node);
             }
