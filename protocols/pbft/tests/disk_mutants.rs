@@ -64,7 +64,11 @@ fn a_segment_whose_name_is_not_durable() {
 /// Power fails while the only copy is overwritten.
 #[test]
 fn a_superblock_written_in_place_without_its_twin() {
-    convict(Flaw::KeepsOneSuperblock, &plan(None), &["keeping"]);
+    let mut plan = plan(None);
+    // It is written seldom, so power fails often.
+    let troubles = vec![(Trouble::Blackout, Duration::from_millis(250))];
+    plan.climate = Some(Climate { weather: Weather::calm(), troubles });
+    convict(Flaw::KeepsOneSuperblock, &plan, &["keeping"]);
 }
 
 /// Space is made for the next segment before anything says that what the old ones hold is done with.

@@ -8,7 +8,7 @@ mod kv;
 mod support;
 
 use kv::Coordination;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::Lore;
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::{Seeds, conform, run_seed};
@@ -102,5 +102,25 @@ fn one_seed_is_one_run() {
         let plan = Plan { disks, ..plan.clone() };
         let run = || run_seed(Replicated::<Pbft, Lore>::default, 3, &plan).audit;
         assert_eq!(run(), run());
+    }
+}
+
+/// Where nothing befalls the disks it comes to the same, over books and over logs.
+#[test]
+fn logs_change_nothing_but_what_is_on_the_disk() {
+    let climate = Some(Climate { weather: Weather::calm(), troubles: Vec::new() });
+    let plan = Plan { climate, operations: 400, ..Plan::default() };
+    for seed in 0..3 {
+        let run = |disks| {
+            let begun = Instant::now();
+            let plan = Plan { disks, storm: Duration::from_secs(60), ..plan.clone() };
+            let report = run_seed(Replicated::<Pbft, Lore, Coordination>::default, seed, &plan);
+            println!("{disks:?}: {} steps in {:?}", report.steps, begun.elapsed());
+            assert!(report.is_clean(), "{report}");
+            report
+        };
+        let (books, logs) = (run(Disks::Books), run(Disks::Logs));
+        assert!(logs.count("logs opened") > 0 && books.count("logs opened") == 0);
+        assert_eq!(books.answered, logs.answered);
     }
 }
