@@ -157,8 +157,20 @@ same_story() {
   done
 }
 
-# Half of the seeds are always the same; half are drawn from the commit, so that every commit looks elsewhere, too.
+# Half of the seeds are always the same; half are drawn from the commit, so that every commit looks elsewhere, too. As
+# many as there are in each half, every fault must have come about in each.
 simulated_seeds() {
-  TESTUDO_SEEDS=${TESTUDO_SEEDS:-500} TESTUDO_COMMIT=$COMMIT \
-    cargo test --release --locked -p testudo-pbft --test seeds -- --nocapture
+  local count=${TESTUDO_SEEDS:-1000} drawn sim="target/release/testudo sim"
+  drawn=$((16#${COMMIT:0:10}))
+  cargo build --release --locked
+  $sim --seeds "0..$count"
+  $sim --seeds "$drawn..$((drawn + count))"
+  # One seed is one run, and parts make the whole.
+  $sim --seeds 0..20 --twice
+  $sim --seeds "$drawn..$((drawn + 20))" --twice --json --shard 0/2 >"$SCRATCH/part-0.json"
+  $sim --seeds "$drawn..$((drawn + 20))" --twice --json --shard 1/2 >"$SCRATCH/part-1.json"
+  $sim --merge "$SCRATCH/part-0.json" "$SCRATCH/part-1.json"
+  # More faults than are survived: nothing may break in silence.
+  $sim --beyond --seeds "0..$((count / 5))"
+  $sim --beyond --seeds "$drawn..$((drawn + count / 5))"
 }

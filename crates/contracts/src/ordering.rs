@@ -335,7 +335,15 @@ pub trait Ordering:
     }
     /// How many slots above the stable checkpoint it does not vote on, as its log has lost records of them.
     fn lost_slots(&self) -> u64 {
-        0
+        self.lost_ranges().iter().map(|(first, last)| last.0.saturating_sub(first.0) + 1).sum()
+    }
+    /// The same, as ranges: the first and the last slot of each, in ascending order.
+    fn lost_ranges(&self) -> Vec<(Slot, Slot)> {
+        Vec::new()
+    }
+    /// What it keeps in memory, by name, and how many of each, for whoever sees to it that nothing grows without end.
+    fn tables(&self) -> Vec<(&'static str, usize)> {
+        Vec::new()
     }
     /// All that must survive a crash, in short, for a layer above that writes snapshots of its own. A replica that starts
     /// from it gives out for execution what was decided after `executed`, which is no higher than [`Ordering::executed`].

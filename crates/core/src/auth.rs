@@ -428,7 +428,8 @@ impl<M: Message> Verified<M> {
     pub fn seal(message: M, sender: Peer, domain: Domain, signer: &dyn Signer) -> Self {
         let domain = domain.of(message.validity());
         let header = Header { domain, protocol: message.protocol(), kind: message.kind(), sender };
-        let mut body = Vec::new();
+        // Most bodies fit into that, and a list that grows is copied each time.
+        let mut body = Vec::with_capacity(256);
         message.encode_body(&mut body);
         let digest = header.digest(&body);
         let proof = match message.strength() {

@@ -19,7 +19,8 @@ pub trait Encode {
     /// That form alone.
     #[must_use]
     fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        // Most of what is written is small, and a list that grows is copied each time.
+        let mut out = Vec::with_capacity(96);
         self.encode(&mut out);
         out
     }

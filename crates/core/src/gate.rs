@@ -62,6 +62,11 @@ impl<T> Gate<T> {
         !self.held.is_empty()
     }
 
+    /// What waits, each with the mark that must be durable first, in the order in which it is let go.
+    pub fn held(&self) -> impl Iterator<Item = (u64, &T)> {
+        self.held.iter().map(|(needs, effect)| (*needs, effect))
+    }
+
     /// Writes asked for so far.
     #[must_use]
     pub const fn written(&self) -> u64 {

@@ -88,3 +88,4 @@ mod translate;
 pub use cluster::{Cluster, Copy, Position, SubmitError};
 pub use gateway::{Gateway, Limits};
 pub use info::{GatewayInfo, VERSION};
+pub use translate::readings;

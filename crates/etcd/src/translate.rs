@@ -3,6 +3,14 @@
 //! Nothing is judged here. The service's types follow etcd's field by field, and its checks and
 //! answers are etcd's.
 
+use crate::proto::etcdserverpb::{
+    DeleteRangeRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
+    TxnRequest, WatchCreateRequest,
+};
+use prost::Message;
+use testudo_kv::Operation;
+use testudo_kv::watch::WatchRequest;
+
 mod record;
 mod request;
 mod response;
@@ -14,3 +22,28 @@ pub(crate) use request::{delete_range, lease_revoke, lease_time_to_live, put, ra
 pub(crate) use response::{delete_range_response, lease_response, put_response, txn_response};
 pub(crate) use shape::{OPERATION_BYTES, operations};
 pub(crate) use watch::{watch_message, watch_request};
+
+/// What a message asks for, read as each kind of request that it may be: operations, and a watch. A gateway knows by the
+/// method which it is; this is for whoever tries what reads requests on bytes that nobody wrote.
+#[must_use]
+pub fn readings(message: &[u8]) -> (Vec<Operation>, Option<WatchRequest>) {
+    let mut readings = Vec::new();
+    readings.extend(RangeRequest::decode(message).map(|one| Operation::Range(range(&one))));
+    readings.extend(PutRequest::decode(message).map(|one| Operation::Put(put(&one))));
+    readings.extend(
+        DeleteRangeRequest::decode(message).map(|one| Operation::DeleteRange(delete_range(&one))),
+    );
+    // As a gateway does: what would take up too much when it is decoded is refused before.
+    if operations(message).is_ok() {
+        readings.extend(TxnRequest::decode(message).map(|one| Operation::Txn(txn(&one))));
+    }
+    readings.extend(
+        LeaseRevokeRequest::decode(message).map(|one| Operation::LeaseRevoke(lease_revoke(&one))),
+    );
+    readings.extend(
+        LeaseTimeToLiveRequest::decode(message)
+            .map(|one| Operation::LeaseTimeToLive(lease_time_to_live(&one))),
+    );
+    let watch = WatchCreateRequest::decode(message).map(|one| watch_request(&one)).ok();
+    (readings, watch)
+}

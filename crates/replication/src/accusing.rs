@@ -6,6 +6,7 @@
 
 use crate::message::{Bundle, ReplicaMessage, Request};
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use testudo_contracts::{Ordering, Service};
@@ -20,9 +21,9 @@ pub(crate) struct Accusations {
     open: BTreeMap<ReplicaId, Evidence>,
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// Takes up what the ordering has found.
-    pub(crate) fn accuse(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn accuse(&mut self, fx: &mut Fx<'_, O, S, R>) {
         for evidence in self.order.take_accusations() {
             let accused = evidence.accused;
             let fits = evidence.to_bytes().len() + HEAD < limits::EVIDENCE_BYTES;
@@ -34,14 +35,14 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Says again what is not executed yet.
-    pub(crate) fn accuse_again(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn accuse_again(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let system = &self.state.system;
         self.accusations.open.retain(|accused, _| !system.is_convicted(*accused));
         let open: Vec<ReplicaId> = self.accusations.open.keys().copied().collect();
         open.into_iter().for_each(|accused| self.say_accusation(accused, fx));
     }
 
-    fn say_accusation(&self, accused: ReplicaId, fx: &mut Fx<'_, O, S>) {
+    fn say_accusation(&self, accused: ReplicaId, fx: &mut Fx<'_, O, S, R>) {
         let Some(evidence) = self.accusations.open.get(&accused) else { return };
         // It speaks for itself, but it is signed by a member, which pays for it.
         let bundle = Bundle { replier: self.me, request: Request::Convict(evidence.clone()) };

@@ -13,6 +13,7 @@ use crate::feed::Head;
 use crate::message::ReplicaMessage;
 use crate::record::{Record, Timer};
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::status::{Event, Health};
 use crate::work::Work;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -61,7 +62,7 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Nothing is known yet, but what the log has lost. No slot beyond `end` can have been executed.
+    /// Nothing is known yet, but what the log has lost. What it does not say was about no slot beyond `end`.
     pub(crate) fn new(lost: &[Lost], end: Slot) -> Self {
         let signed = |lost: &Lost| match lost.tag {
             Some(Tag::Checkpointed(slot)) => Some(slot),
@@ -73,6 +74,12 @@ impl Checkpoints {
             mute_until: if is_vague { end } else { Slot(0) },
             ..Self::default()
         }
+    }
+
+    /// How many slots something is kept of.
+    pub(crate) fn len(&self) -> usize {
+        let most = self.signed.len().max(self.own.len()).max(self.pending.len());
+        most.max(self.votes.len())
     }
 
     /// Whether something may have been signed for this slot that nobody here remembers.
@@ -108,6 +115,16 @@ impl Checkpoints {
         self.halted = Some(slot);
     }
 
+    /// Others have gone on from this slot, or from a later one than it was stopped at.
+    pub(crate) fn go_on_from(&mut self, slot: Slot) {
+        self.halted = self.halted.filter(|halted| *halted > slot);
+    }
+
+    /// After the log was read: a halt is over where it says that others have gone on.
+    pub(crate) fn end_halt_if_over(&mut self) {
+        self.go_on_from(self.ahead_slot().unwrap_or_default().max(self.stable_slot()));
+    }
+
     /// This replica's state is now that of this checkpoint. Nothing that was hashed before is true of it.
     pub(crate) fn restart_from(&mut self, certificate: StableCheckpoint) {
         let slot = certificate.statement().slot;
@@ -126,6 +143,7 @@ impl Checkpoints {
     pub(crate) fn begin_epoch(&mut self, base: StableCheckpoint) {
         let slot = base.statement().slot;
         self.mute_until = Slot(0);
+        self.halted = None;
         self.pending.clear();
         self.own.clear();
         self.votes.clear();
@@ -232,9 +250,9 @@ impl Checkpoints {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// After a slot has executed: if a checkpoint is due there, the digest of a copy of the state is computed.
-    pub(crate) fn checkpoint_if_due(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn checkpoint_if_due(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let slot = self.state.slot;
         let is_regular = slot.0.is_multiple_of(self.config.checkpoint_interval.max(1));
         if !is_regular && self.epochs.end() != Some(slot) {
@@ -261,7 +279,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// The digests of a checkpoint's state are known: it is signed if it never was.
-    pub(crate) fn on_digest(&mut self, head: Head, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_digest(&mut self, head: Head, fx: &mut Fx<'_, O, S, R>) {
         let (slot, state) = (head.slot, head.digest());
         let Some(replicated) = self.checkpoints.pending.remove(&slot) else { return };
         if slot <= self.checkpoints.stable_slot() {
@@ -280,7 +298,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Says the newest checkpoint, again while it is not stable: the others may not have heard.
-    pub(crate) fn say_checkpoint_again(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn say_checkpoint_again(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let takes_part = match self.order.standing() {
             Standing::Voting => true,
             Standing::Stopped => self.epochs.signs_the_end(self.epoch()),
@@ -297,11 +315,16 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    /// Looks whether the replica has begun to take part in ordering: then it says what it has held back.
-    pub(crate) fn look_at_standing(&mut self, fx: &mut Fx<'_, O, S>) {
+    /// Looks whether the replica has begun to take part in ordering: then it says what it has held back, and writes the snapshot
+    /// that had to wait.
+    pub(crate) fn look_at_standing(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let stands = Some(self.order.standing());
-        if core::mem::replace(&mut self.checkpoints.stood, stands) != stands {
+        let stood = core::mem::replace(&mut self.checkpoints.stood, stands);
+        if stood != stands {
             self.say_checkpoint_again(fx);
+            if stood == Some(Standing::Joining) {
+                self.snapshot_if_due(fx);
+            }
         }
     }
 
@@ -309,7 +332,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     pub(crate) fn on_checkpoint(
         &mut self,
         vote: &Verified<ReplicaMessage<O::Message>>,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         let (ReplicaMessage::Checkpoint(checkpoint), Some(voter)) =
             (vote.message(), vote.replica())
@@ -347,7 +370,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Whether a digest of this slot has a quorum now, or can have none any more.
-    fn count(&mut self, slot: Slot, fx: &mut Fx<'_, O, S>) {
+    fn count(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         let Some(votes) = self.checkpoints.votes.get(&slot) else { return };
         let mut tally: BTreeMap<Digest, StableCheckpoint> = BTreeMap::new();
         for vote in votes.values() {
@@ -358,19 +381,42 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         let most = tally.values().map(StableCheckpoint::len).max().unwrap_or(0);
         let silent = self.config.membership.n() - votes.len();
         let quorum = O::checkpoint_quorum(&self.quorums);
+        // The others have gone on, whatever this replica was told of what they had signed here.
+        let is_over = self.checkpoints.ahead_slot().is_some_and(|ahead| ahead > slot);
         if let Some(certificate) = tally.into_values().find(|c| c.len() >= quorum) {
             self.on_stable(certificate, fx);
-        } else if most + silent < quorum && self.state.slot >= slot {
+        } else if most + silent < quorum && self.state.slot >= slot && !is_over {
             self.fall_ill(Health::Halted(slot), fx);
         }
     }
 
+    /// A checkpoint of the slot at which this replica has stopped, or of a later one, is stable: the others go on, so somebody
+    /// had lied to it, or it is wrong itself. It finds out which at that checkpoint, and says nothing of its state till then.
+    fn end_halt(&mut self, certificate: &StableCheckpoint, fx: &mut Fx<'_, O, S, R>) {
+        let slot = certificate.statement().slot;
+        if !matches!(self.health, Health::Halted(halted) if halted <= slot) {
+            return;
+        }
+        // So that it does not stop there again after a restart.
+        fx.persist(Record::Stable(certificate.clone()));
+        self.checkpoints.go_on_from(slot);
+        self.healing.end_halt();
+        if slot > self.state.slot {
+            self.checkpoints.keep_ahead(certificate.clone());
+            self.health = Health::Well;
+            self.fall_ill(Health::Behind(slot), fx);
+        } else {
+            self.recover(fx);
+        }
+    }
+
     /// A checkpoint is stable. If this replica has executed its slot, it compares; if not, it keeps it until it has.
-    pub(crate) fn on_stable(&mut self, certificate: StableCheckpoint, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_stable(&mut self, certificate: StableCheckpoint, fx: &mut Fx<'_, O, S, R>) {
         let Checkpoint { slot, state } = certificate.statement().clone();
         if slot <= self.checkpoints.stable_slot() {
             return;
         }
+        self.end_halt(&certificate, fx);
         if slot > self.state.slot || self.checkpoints.pending.contains_key(&slot) {
             return self.checkpoints.keep_ahead(certificate);
         }
@@ -397,7 +443,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    pub(crate) fn fall_ill(&mut self, health: Health, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn fall_ill(&mut self, health: Health, fx: &mut Fx<'_, O, S, R>) {
         if !matches!(self.health, Health::Well | Health::Behind(_)) {
             return;
         }

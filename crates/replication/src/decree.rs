@@ -8,10 +8,18 @@
 //! than a quorum have lost theirs somebody still does. Therefore the state that a survivor proposes has executed, beyond what
 //! it knows to be decided, whatever it holds certificates for. The one whose state reaches furthest is the best to go on
 //! from.
+//!
+//! What clients asked for is carried so, and who is convicted; the members are what the decree says. Only where the epoch is
+//! over, and too many were lost before the next one began, what its last slot has made of the members holds: everything that
+//! was decided after it is void, and so is every certificate.
+//!
+//! A replica that has halted proposes its own state, with all that was decided since. No digest of that can reach a quorum,
+//! so which replica's state is right nobody can know; it is for people to choose.
 
 use crate::executor::{Decided, Guard, Replicated};
-use crate::message::Bundle;
+use crate::message::{Bundle, Request};
 use crate::replica::Replica;
+use crate::rules::Rules;
 use crate::status::Health;
 use alloc::vec::Vec;
 use core::fmt;
@@ -129,9 +137,9 @@ impl Plan {
 /// Why a replica proposes nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unplanned {
-    /// Its own state is wrong, or it lacks what was decided.
+    /// Its own state is wrong, or older than one that a quorum has signed.
     Ill,
-    /// Its epoch is ending, and the next has not begun.
+    /// The next epoch has begun elsewhere, and the state that it begins with is not here.
     BetweenEpochs,
     /// Those who come back are no members, or their keys were used before.
     Returning,
@@ -141,59 +149,93 @@ impl fmt::Display for Unplanned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ill => "its state is not right, or lacks what was decided",
-            Self::BetweenEpochs => "its epoch has ended, and the next one has not begun there",
+            Self::BetweenEpochs => {
+                "the next epoch has begun, and it lacks the state that it begins with"
+            }
             Self::Returning => "those who come back are no members, or their keys were used before",
         })
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// What this replica would go on from if these came back under new keys, in ascending order.
     ///
     /// # Errors
     /// When it has nothing to propose.
     pub fn plan(&self, returning: &[Returning], guard: Guard<'_>) -> Result<Plan, Unplanned> {
-        if self.is_between_epochs() {
+        let has_ended = self.has_ended();
+        if self.is_between_epochs() && !has_ended {
             return Err(Unplanned::BetweenEpochs);
         }
-        if self.is_lacking() {
+        if matches!(self.health, Health::Behind(_) | Health::Diverged(_)) {
             return Err(Unplanned::Ill);
         }
-        let known = self.state.slot;
         let mut state = self.state.clone();
-        for (slot, batch) in self.order.undecided() {
-            let bodies: Option<Vec<&Verified<Bundle>>> =
-                batch.bundles.iter().map(|digest| self.bodies.get(digest)).collect();
-            // Whoever votes for a batch holds its bodies. What changes the members is not carried: it is decreed.
-            let Some(bodies) = bodies.filter(|_| slot == state.slot.next()) else { break };
-            if bodies.iter().any(|body| body.replica().is_some()) {
-                break;
-            }
-            let moment = state.begin(&self.service, slot, &batch, guard);
-            for body in bodies {
-                let Peer::Client(client) = body.sender() else { continue };
-                let (digest, bundle) = (body.digest(), body.message());
-                state.execute(&self.service, Decided { client, digest, bundle }, &moment, guard);
-            }
+        let mut returning = returning.to_vec();
+        if has_ended {
+            self.name_admitted(&mut returning);
+        } else {
+            self.carry(&mut state, guard);
         }
+        let known = self.known_decided().min(state.slot);
         let mut decree = Decree {
             from: self.epoch(),
             base: Base { slot: state.slot, state: state.digest() },
-            returning: returning.to_vec(),
+            returning,
         };
         let members = decree.members(&self.config.membership.members);
         let members = members.map_err(|_| Unplanned::Returning)?;
-        if !state.system.decree(&members) {
+        if !state.system.decree(&members, self.epoch().next()) {
             return Err(Unplanned::Returning);
         }
         decree.base.state = state.digest();
         Ok(Plan { decree, known, state })
     }
 
-    /// Whether this replica's state is not all that it knows to be decided.
-    fn is_lacking(&self) -> bool {
-        self.health != Health::Well
-            || !self.decided.is_empty()
-            || self.state.slot != self.order.executed()
+    /// The last slot that it knows to be decided, and not to be void.
+    pub fn known_decided(&self) -> Slot {
+        if self.has_ended() { self.state.slot } else { self.order.executed() }
+    }
+
+    /// Whether its state is the one that its epoch ends with, and the next has not begun anywhere that it knows of.
+    pub fn has_ended(&self) -> bool {
+        self.epochs.end() == Some(self.state.slot) && !self.epochs.awaits(self.epoch())
+    }
+
+    /// Executes what is decided, and what it holds certificates for, as far as its bodies are here.
+    fn carry(&self, state: &mut Replicated, guard: Guard<'_>) {
+        for (slot, batch) in self.decided.iter().cloned().chain(self.order.undecided()) {
+            let bodies: Option<Vec<&Verified<Bundle>>> =
+                batch.bundles.iter().map(|digest| self.bodies.get(digest)).collect();
+            let Some(bodies) = bodies.filter(|_| slot == state.slot.next()) else { return };
+            let moment = state.begin(&self.service, slot, &batch, guard);
+            for body in bodies {
+                let (digest, bundle) = (body.digest(), body.message());
+                match body.sender() {
+                    Peer::Client(client) => {
+                        let decided = Decided { client, digest, bundle };
+                        state.execute(&self.service, decided, &moment, guard);
+                    }
+                    // What changes the members is not carried: it is decreed.
+                    Peer::Replica(_) if matches!(bundle.request, Request::Readmit(..)) => {}
+                    Peer::Replica(replica) => state.administer(replica, bundle, &moment),
+                }
+            }
+        }
+    }
+
+    /// Whom the last slot of the epoch has let in comes back, unless somebody is named under a later key.
+    fn name_admitted(&self, returning: &mut Vec<Returning>) {
+        let after = self.state.system.configuration();
+        for (before, after) in self.config.membership.replicas().zip(&after.members) {
+            let voting = after.member.voting;
+            let is_new =
+                self.config.membership.member(before).is_some_and(|it| it.voting != voting);
+            let place = returning.partition_point(|it| it.replica < before);
+            let is_named = returning.get(place).is_some_and(|it| it.replica == before);
+            if is_new && !is_named {
+                returning.insert(place, Returning { replica: before, voting });
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::record::Timer;
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::status::Health;
 use core::time::Duration;
 use testudo_contracts::{Ordering, Service, Waiting};
@@ -25,9 +26,9 @@ pub(crate) struct Due {
     is_overdue: bool,
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// A slot has executed: what the service wants now counts from here.
-    pub(crate) fn plan_due(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn plan_due(&mut self, fx: &mut Fx<'_, O, S, R>) {
         if self.replaying {
             return;
         }
@@ -48,14 +49,14 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    fn wait_for(&mut self, after: u64, fx: &mut Fx<'_, O, S>) {
+    fn wait_for(&mut self, after: u64, fx: &mut Fx<'_, O, S, R>) {
         let now = after.min(LONGEST);
         self.due.rest = Some(after - now);
         fx.set_timer(Timer::Due, Duration::from_millis(now));
     }
 
     /// The time has come, or part of it.
-    pub(crate) fn on_due(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_due(&mut self, fx: &mut Fx<'_, O, S, R>) {
         match self.due.rest.take() {
             Some(0) => self.due.is_overdue = true,
             Some(rest) => self.wait_for(rest, fx),

@@ -20,6 +20,7 @@ use crate::message::{Bundle, Readmission, ReplicaMessage, Request};
 use crate::recent::Recent;
 use crate::record::{Record, Records, Timer};
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::status::{Comeback, Event, Health};
 use crate::succession::Succession;
 use alloc::boxed::Box;
@@ -209,7 +210,7 @@ impl<R> Epochs<R> {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// The epoch that it belongs to.
     pub(crate) const fn epoch(&self) -> Epoch {
         self.config.membership.epoch
@@ -238,7 +239,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// The last checkpoint of the epoch is stable, and this replica's own state is what it says.
-    pub(crate) fn succeed(&mut self, certificate: StableCheckpoint, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn succeed(&mut self, certificate: StableCheckpoint, fx: &mut Fx<'_, O, S, R>) {
         let succession = Succession::of(self.epoch(), certificate, &self.state);
         let Ok(next) = succession.membership(&self.config.membership) else { return };
         if !self.replaying {
@@ -253,7 +254,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Somebody shows how an epoch has ended. It was verified with that epoch's members.
-    pub(crate) fn on_succession(&mut self, succession: &Succession, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_succession(&mut self, succession: &Succession, fx: &mut Fx<'_, O, S, R>) {
         if let Ok(next) = succession.membership(&self.config.membership) {
             self.adopt(succession.clone(), next, fx);
             if self.health != Health::Well {
@@ -264,7 +265,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// These order from now on. Their ordering begins here once the state is there that the epoch begins with.
-    fn adopt(&mut self, succession: Succession, next: Membership, fx: &mut Fx<'_, O, S>) {
+    fn adopt(&mut self, succession: Succession, next: Membership, fx: &mut Fx<'_, O, S, R>) {
         let planned = self.planned(&succession, fx);
         let index = succession.from.0 as usize;
         if self.epochs.successions.get(index).is_none() {
@@ -310,7 +311,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// If these members name the key that this replica has asked to come back under, it has forgotten nothing any more.
-    fn come_back(&mut self, next: &Membership, fx: &mut Fx<'_, O, S>) {
+    fn come_back(&mut self, next: &Membership, fx: &mut Fx<'_, O, S, R>) {
         let Some(member) = next.member(self.me) else { return };
         if fx.candidate() == Some(member.voting) {
             let (epoch, incarnation) = (next.epoch, member.incarnation);
@@ -328,7 +329,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// The state that a decree says the next epoch begins with, if it is this replica's own that was meant.
-    fn planned(&self, succession: &Succession, fx: &mut Fx<'_, O, S>) -> Option<Replicated> {
+    fn planned(&self, succession: &Succession, fx: &mut Fx<'_, O, S, R>) -> Option<Replicated> {
         let decree = succession.decree()?;
         let plan = self.plan(&decree.returning, &mut |run| fx.guard(run)).ok()?;
         (plan.decree == *decree).then_some(plan.state)
@@ -336,7 +337,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// People have decided that the epoch is over. Does nothing if they meant another epoch, or another state than this
     /// replica has.
-    pub(crate) fn obey(&mut self, decree: Certificate<Decree>, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn obey(&mut self, decree: Certificate<Decree>, fx: &mut Fx<'_, O, S, R>) {
         let succession = Succession::decreed(decree);
         if let Ok(next) = succession.membership(&self.config.membership)
             && self.planned(&succession, fx).is_some()
@@ -354,7 +355,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Begins the epoch's ordering if it can. Gives what that says.
-    pub(crate) fn begin_epoch(&mut self, fx: &mut Fx<'_, O, S>) -> Option<Vec<OrderOutput>> {
+    pub(crate) fn begin_epoch(&mut self, fx: &mut Fx<'_, O, S, R>) -> Option<Vec<OrderOutput>> {
         if !self.may_begin_epoch() {
             return None;
         }
@@ -412,7 +413,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// The log is read again, and the epoch is over: the log says what came after it, unless that was never known.
-    pub(crate) fn go_on_as_before(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn go_on_as_before(&mut self, fx: &mut Fx<'_, O, S, R>) {
         if !self.epochs.awaits(self.epoch())
             && let Some(known) = self.epochs.successions.get(self.epoch().0 as usize).cloned()
             && let Ok(next) = known.membership(&self.config.membership)
@@ -422,7 +423,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// After the log was read: goes as far as it tells, wherever the state is.
-    pub(crate) fn catch_up_with_epochs(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn catch_up_with_epochs(&mut self, fx: &mut Fx<'_, O, S, R>) {
         while let Some(known) = self.epochs.successions.get(self.epoch().0 as usize).cloned() {
             let Ok(next) = known.membership(&self.config.membership) else { return };
             self.adopt(known, next, fx);
@@ -430,7 +431,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Somebody says in which epoch it is. Whoever is behind is shown how that one ended; whoever is ahead is asked.
-    pub(crate) fn on_hello(&mut self, from: Peer, epoch: Epoch, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_hello(&mut self, from: Peer, epoch: Epoch, fx: &mut Fx<'_, O, S, R>) {
         if epoch > self.epoch() && from.replica().is_some() && self.budgets.may_ask(from) {
             self.keep_budget(fx);
             // EAGER: a question promises nothing.
@@ -451,17 +452,17 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Says in which epoch it is.
-    pub(crate) fn say_hello(&self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn say_hello(&self, fx: &mut Fx<'_, O, S, R>) {
         // EAGER: a question promises nothing.
         fx.send_eager(Target::Others, ReplicaMessage::Hello(self.epoch()));
     }
 
-    pub(crate) fn watch_epoch(&self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn watch_epoch(&self, fx: &mut Fx<'_, O, S, R>) {
         fx.set_timer(Timer::Epoch, self.config.resend * 2);
     }
 
     /// Looks whether so many speak its epoch as must, if it goes on; and whether it is to come back.
-    pub(crate) fn on_epoch_timer(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_epoch_timer(&mut self, fx: &mut Fx<'_, O, S, R>) {
         // Its own word does not count.
         if self.epochs.hearing.is_too_quiet(self.quorums.quorum() - 1) {
             self.say_hello(fx);
@@ -472,7 +473,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// One that has lost its promises asks for a new voting key to be let in.
-    fn ask_to_come_back(&mut self, fx: &mut Fx<'_, O, S>) {
+    fn ask_to_come_back(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let before = self.epochs.comeback;
         self.epochs.comeback = self.comeback_now(fx);
         if let Comeback::Asks(incarnation) = self.epochs.comeback
@@ -492,7 +493,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    fn comeback_now(&self, fx: &Fx<'_, O, S>) -> Comeback {
+    fn comeback_now(&self, fx: &Fx<'_, O, S, R>) -> Comeback {
         if self.order.standing() != Standing::Forgotten || self.is_between_epochs() {
             return Comeback::NotNeeded;
         }

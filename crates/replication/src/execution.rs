@@ -1,16 +1,17 @@
 //! What is decided executes: in the order of slots, each once, as soon as all bodies are here.
 
 use crate::executor::Decided;
-use crate::message::Bundle;
+use crate::message::{Bundle, Request};
 use crate::recent::Executed;
 use crate::record::Record;
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::status::{Event, Health};
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, Moment, Ordering, Service};
 use testudo_core::{Digest, Peer, ReplicaId, Slot, Verified};
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// Whether this bundle was executed: its body was written once, and let go.
     pub(crate) fn is_executed(&self, digest: &Digest) -> bool {
         self.written.contains_key(digest)
@@ -19,7 +20,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Executes decided batches in the order of their slots, as far as all bodies are here.
-    pub(crate) fn execute_decided(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn execute_decided(&mut self, fx: &mut Fx<'_, O, S, R>) {
         while let Some((_, batch)) = self.decided.front() {
             let is_ill = matches!(self.health, Health::Halted(_) | Health::Diverged(_));
             if is_ill || self.is_between_epochs() {
@@ -40,7 +41,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// A bundle that is decided is lacking. If it was executed in an earlier slot its body was let go, and is read back:
     /// a bundle that is decided twice executes twice, and it is the sessions that keep the second time from having an
     /// effect. What this replica happens to remember must not decide what its state becomes.
-    fn want_again(&mut self, digest: &Digest, fx: &mut Fx<'_, O, S>) {
+    fn want_again(&mut self, digest: &Digest, fx: &mut Fx<'_, O, S, R>) {
         if self.needed.insert(*digest)
             && let Some(position) = self.written.get(digest)
         {
@@ -52,7 +53,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S>) {
+    fn execute(&mut self, slot: Slot, batch: Batch, fx: &mut Fx<'_, O, S, R>) {
         let moment = self.state.begin(&self.service, slot, &batch, &mut |run| fx.guard(run));
         let (mut applied, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut is_administered = false;
@@ -75,22 +76,26 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             let decided = Decided { client, digest: *digest, bundle: body.message() };
             let before = self.state.outcome;
             let remembered =
-                self.state.execute(&self.service, decided, &moment, &mut |run| fx.guard(run));
+                self.state
+                    .execute_by::<S, R>(&self.service, decided, &moment, &mut |run| fx.guard(run));
             self.waiting.leave(digest);
             self.waiting.feed(client);
             self.extra.let_go(digest);
             bytes += body.body().len() as u64;
             bodies.push(body.signed());
             self.healing.executed(digest);
-            if self.repeated.remove(digest) {
+            // Whoever started from a snapshot knows of a repetition by its session alone: it links nothing. Only what opens
+            // a session may have its effect again, once that was evicted.
+            let is_repeated = self.repeated.remove(digest);
+            let is_opening = matches!(body.message().request, Request::Register { .. });
+            if self.state.outcome != before && !(is_repeated && is_opening) {
+                applied.push((*digest, remembered.results));
+            }
+            if is_repeated {
                 // So that it does not hold up forgetting, whoever has it decided again and again.
                 let position = fx.persist(Record::Body(body.signed()));
                 self.written.insert(*digest, position);
                 continue;
-            }
-            // Whoever started from a snapshot knows of a repetition by its session alone: it links nothing.
-            if self.state.outcome != before {
-                applied.push((*digest, remembered.results));
             }
             if !self.followers.contains(client) {
                 self.reply(client, &remembered, body.message().replier == self.me, fx);

@@ -1,7 +1,9 @@
 //! The replicated state, and how a decided batch changes it.
 
 use crate::feed::{Head, Tree};
+use crate::learner::rules::Standard;
 use crate::message::{Bundle, ReplyBody, Request};
+use crate::rules::Rules;
 use crate::sessions::{Admission, Remembered, System};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -216,6 +218,17 @@ impl Replicated {
         moment: &Moment,
         guard: Guard<'_>,
     ) -> Remembered {
+        self.execute_by::<S, Standard>(service, decided, moment, guard)
+    }
+
+    /// The same by these rules.
+    pub(crate) fn execute_by<S: Service, R: Rules>(
+        &mut self,
+        service: &S,
+        decided: Decided<'_>,
+        moment: &Moment,
+        guard: Guard<'_>,
+    ) -> Remembered {
         let Decided { client, digest, bundle } = decided;
         let refuse = |body: &ReplyBody| Remembered::new(digest, moment.slot, body);
         let (remembered, is_new) = if !self.system.admits(client) {
@@ -236,7 +249,7 @@ impl Replicated {
                         Admission::Execute => {
                             let results = self.run(service, operations, moment, guard);
                             let remembered = refuse(&ReplyBody::Results(results));
-                            self.system.remember(*session, *sequence, &remembered);
+                            R::remember(&mut self.system, *session, *sequence, &remembered);
                             (remembered, true)
                         }
                     }

@@ -14,6 +14,7 @@ use crate::message::ReplicaMessage;
 use crate::recent::Executed;
 use crate::record::Timer;
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::status::Health;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -56,9 +57,9 @@ impl Followers {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// A client follows, or repeats that it does.
-    pub(crate) fn on_follow(&mut self, from: Peer, follow: &Follow, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_follow(&mut self, from: Peer, follow: &Follow, fx: &mut Fx<'_, O, S, R>) {
         let client = match from {
             Peer::Client(client) => client,
             Peer::Replica(replica) => return self.testify(replica, follow, fx),
@@ -80,7 +81,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// Whether a question of this peer may be answered now: it is admitted, and has budget left. Nobody is told anything
     /// of a state that is not well.
-    pub(crate) fn is_heard(&mut self, peer: Peer, fx: &mut Fx<'_, O, S>) -> bool {
+    pub(crate) fn is_heard(&mut self, peer: Peer, fx: &mut Fx<'_, O, S, R>) -> bool {
         let is_heard =
             self.health == Health::Well && self.may_be_told(peer) && self.budgets.may_ask(peer);
         if is_heard {
@@ -90,7 +91,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Tells a step to a follower, and the last slot that is executed. Gives the slot that it is to be told next.
-    fn tell_step(&mut self, client: PublicKey, follow: &Follow, fx: &mut Fx<'_, O, S>) -> Slot {
+    fn tell_step(&mut self, client: PublicKey, follow: &Follow, fx: &mut Fx<'_, O, S, R>) -> Slot {
         let peer = Peer::Client(client);
         let (executed, mut next) = (self.state.slot, follow.from);
         if next <= executed {
@@ -114,7 +115,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Feeds the slots of a step, as far as the budget goes. Gives the next one.
-    fn feed_step(&mut self, client: PublicKey, from: Slot, fx: &mut Fx<'_, O, S>) -> Slot {
+    fn feed_step(&mut self, client: PublicKey, from: Slot, fx: &mut Fx<'_, O, S, R>) -> Slot {
         let peer = Peer::Client(client);
         let end = Slot(from.0.saturating_add(limits::FOLLOW_STEP));
         let mut next = from;
@@ -136,7 +137,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Shows somebody the stable checkpoint, once in a while: what it asks for is known no more.
-    fn offer_stable(&mut self, peer: Peer, fx: &mut Fx<'_, O, S>) {
+    fn offer_stable(&mut self, peer: Peer, fx: &mut Fx<'_, O, S, R>) {
         if let Some(certificate) = self.checkpoints.certificate().cloned()
             && self.budgets.may_tell(peer)
         {
@@ -145,13 +146,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    fn vouch(&self, client: PublicKey, voucher: Voucher, fx: &mut Fx<'_, O, S>) {
+    fn vouch(&self, client: PublicKey, voucher: Voucher, fx: &mut Fx<'_, O, S, R>) {
         // EAGER: as when it was executed (`tell_followers`).
         fx.send_eager(Peer::Client(client), ReplicaMessage::Voucher(voucher));
     }
 
     /// A slot has executed: everybody who follows is told.
-    pub(crate) fn tell_followers(&mut self, slot: Slot, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn tell_followers(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         if self.replaying || self.health != Health::Well {
             return;
         }
@@ -173,7 +174,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Forgets followers that have not been heard of for long.
-    pub(crate) fn on_follow_timer(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_follow_timer(&mut self, fx: &mut Fx<'_, O, S, R>) {
         self.followers.known.retain(|_, follower| {
             follower.silent += 1;
             follower.silent <= PATIENCE
@@ -184,7 +185,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// A learner asks how far this replica may have helped to decide.
-    pub(crate) fn on_claim_ask(&mut self, from: Peer, round: u64, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_claim_ask(&mut self, from: Peer, round: u64, fx: &mut Fx<'_, O, S, R>) {
         // What it may have helped to decide a replica knows whatever its state is. One that has halted would have readers
         // wait for what will never come.
         // Between two epochs it does not know what it has voted for in the next.

@@ -11,18 +11,22 @@
 //! executed and forgotten may come again; then its session keeps it from having its effect twice, as ever.
 //!
 //! When something on the disk has rotted, a fresh snapshot is written as soon as there is a stable checkpoint that covers
-//! the place, and all that it covers is forgotten at once, the rot with it. Whatever was there is in memory still.
+//! the place, and all that it covers is forgotten at once, the rot with it. Whatever was there is in memory still, unless the rot
+//! was found at a start. Then what it was about is all that this replica knows of what it may have said, so it stays where it is
+//! until that matters no more: until the others have answered what this replica has said, until it has every decision again,
+//! and until no checkpoint is left that it may have signed.
 
 use crate::message::Bundle;
 use crate::record::Record;
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::snapshot::Snapshot;
 use crate::status::Health;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use testudo_contracts::{Ordering, Service};
-use testudo_core::{Digest, Lost, Position, Rot, Signed, Slot};
+use testudo_contracts::{Ordering, Service, Standing};
+use testudo_core::{Digest, Lost, Position, Rot, Signed, Slot, Tag};
 
 /// Bytes that an ordering writes for one slot, about, beside the batch. They count for when a snapshot is due.
 const SLOT_BYTES: u64 = 2048;
@@ -45,6 +49,8 @@ pub(crate) struct Snapshots {
     forgotten: Position,
     /// The last record that is known to have rotted on the disk, until it is let go of.
     rotten: Option<Position>,
+    /// The last slot whose decision was lost in an earlier life.
+    undecided: Slot,
     /// Whether the next is to be written whatever it saves: the last has rotted, or its state is none of this replica's.
     is_wanted: bool,
 }
@@ -53,6 +59,17 @@ impl Snapshots {
     /// A snapshot of this slot was started from, which covers the log before this position.
     pub(crate) fn start_from(&mut self, slot: Slot, cut: Position) {
         *self = Self { slot, cut, needed: cut, ..Self::default() };
+    }
+
+    /// So much of the log was lost when this life began. It goes as what has rotted since: were it left where it is, every later
+    /// start would find it again, and could not tell that it matters no more.
+    pub(crate) fn find_lost(&mut self, lost: &[Lost]) {
+        let decided = lost.iter().filter_map(|lost| match lost.tag {
+            Some(Tag::Decided(slot)) => Some(slot),
+            _ => None,
+        });
+        self.undecided = decided.max().unwrap_or_default();
+        self.rotten = lost.iter().map(|lost| lost.position).max();
     }
 
     /// The body that lies there is needed beside the snapshot that was started from.
@@ -86,10 +103,10 @@ struct Remainder {
     before: Position,
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// The ordering knows of the stable checkpoint: has a snapshot of it written, if it saves enough of the log from being
     /// executed again.
-    pub(crate) fn snapshot_if_due(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn snapshot_if_due(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(served) = self.serving.latest() else { return };
         let slot = served.head.slot;
         let maps = [served.state.system.map(), &served.state.map];
@@ -108,10 +125,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Has a snapshot of the stable checkpoint written, and lets go of what need not stay in the log beside it.
-    fn take_snapshot(&mut self, fx: &mut Fx<'_, O, S>) {
+    fn take_snapshot(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(served) = self.serving.latest().cloned() else { return };
         // What is decided and not executed, as the state is wrong, is in the log alone.
-        if matches!(self.health, Health::Diverged(_)) || self.is_between_epochs() {
+        let is_wrong = matches!(self.health, Health::Diverged(_));
+        if is_wrong || self.is_between_epochs() || self.is_in_doubt() {
             return;
         }
         let (slot, cut) = (served.head.slot, fx.position());
@@ -139,10 +157,26 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             Snapshot { order, epoch, successions, certificate, head, logged, pending, state };
         fx.snapshot(snapshot);
         self.forget(slot, before, fx);
-        let Snapshots { forgotten, rotten, .. } = self.snapshots;
+        let Snapshots { forgotten, rotten, undecided, .. } = self.snapshots;
         let rotten = rotten.filter(|rotten| *rotten >= forgotten);
-        self.snapshots =
-            Snapshots { slot, logged: 0, cut, needed, forgotten, rotten, is_wanted: false };
+        self.snapshots = Snapshots {
+            slot,
+            logged: 0,
+            cut,
+            needed,
+            forgotten,
+            rotten,
+            undecided,
+            is_wanted: false,
+        };
+    }
+
+    /// Whether this replica may have said something that it does not know of, but for what its log has lost. A snapshot would
+    /// know nothing of that.
+    fn is_in_doubt(&self) -> bool {
+        let is_lost = self.snapshots.rotten.is_some();
+        self.order.standing() == Standing::Joining
+            || (is_lost && (self.is_mute() || self.order.executed() < self.snapshots.undecided))
     }
 
     /// What a snapshot of this slot that is taken here leaves to the log. What has rotted is let go of with all before it,
@@ -179,7 +213,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Lets go of the log before this position, beside a snapshot of this slot, and of all that names places there.
-    fn forget(&mut self, slot: Slot, before: Position, fx: &mut Fx<'_, O, S>) {
+    fn forget(&mut self, slot: Slot, before: Position, fx: &mut Fx<'_, O, S, R>) {
         if before <= self.snapshots.forgotten {
             return;
         }
@@ -192,7 +226,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Something on the disk has rotted: sees to it that what is needed of it is there again, and that the rot goes.
-    pub(crate) fn write_anew(&mut self, rot: Rot, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn write_anew(&mut self, rot: Rot, fx: &mut Fx<'_, O, S, R>) {
         match rot {
             Rot::Snapshot => self.snapshots.is_wanted = true,
             Rot::Record(Lost { position, .. }) => {

@@ -11,6 +11,9 @@
 //!   that no innocent primary is suspected. Its state is made anew from its entries before it is used for what it has in
 //!   common with the right one: what the memory has garbled may bear digests from before.
 //!
+//! - One that has *halted*, as no digest of a slot could reach a quorum, executes nothing more either. If a later checkpoint is
+//!   stable all the same, somebody had lied to it, or it was wrong itself: it is behind then, and finds out which.
+//!
 //! When the state of a certified slot is whole, it takes the place of its own. Slots that were executed after it on the
 //! wrong state execute again, what it covers is done, and a snapshot is asked for at once. A digest that was signed
 //! before stays signed: no slot gets a second one (`checkpoint`). In the end it says what was wrong.
@@ -22,9 +25,10 @@ use crate::message::{Bundle, ReplicaMessage, Request};
 use crate::recent::Recent;
 use crate::record::{Record, Timer};
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::serving::Serving;
 use crate::sessions::{Admission, System};
-use crate::status::{Event, Health};
+use crate::status::{Event, Halt, Health};
 use crate::transfer::{Fetched, Need, Progress, Taken, Transfer, Whole};
 use crate::work::{Stretch, Work};
 use alloc::collections::BTreeSet;
@@ -41,9 +45,8 @@ const STARVED: u32 = 16;
 const LONGEST_REST: u32 = 256;
 
 /// What a replica does to heal.
-#[derive(Debug, Default)]
-pub(crate) struct Healing {
-    transfer: Option<Transfer>,
+pub(crate) struct Healing<R> {
+    transfer: Option<Transfer<R>>,
     /// The others are said to have decided up to here.
     goal: Slot,
     /// How often a state has taken the place of another. What was computed of an earlier one is of no use.
@@ -62,6 +65,10 @@ pub(crate) struct Healing {
     again: BTreeSet<Digest>,
     /// What the others' results are, if the replica has halted.
     pub(crate) inquiry: Option<Inquiry>,
+    /// What came of asking for them.
+    pub(crate) halt: Option<Halt>,
+    /// Ticks since they were asked last.
+    pub(crate) rested: u32,
     is_ticking: bool,
     /// What is looked through next for what the memory has garbled.
     pub(crate) stretch: Stretch,
@@ -71,7 +78,30 @@ pub(crate) struct Healing {
     setbacks: u32,
 }
 
-impl Healing {
+impl<R> Default for Healing<R> {
+    fn default() -> Self {
+        Self {
+            transfer: None,
+            goal: Slot::default(),
+            generation: 0,
+            restored: None,
+            wrong: None,
+            fetched: Fetched::default(),
+            settled: BTreeSet::new(),
+            covered: Slot::default(),
+            again: BTreeSet::new(),
+            inquiry: None,
+            halt: None,
+            rested: 0,
+            is_ticking: false,
+            stretch: Stretch::default(),
+            starved: (Slot::default(), 0),
+            setbacks: 0,
+        }
+    }
+}
+
+impl<R: Rules> Healing<R> {
     /// Whether a bundle is decided, though not executed.
     pub(crate) fn is_settled(&self, digest: &Digest) -> bool {
         self.settled.contains(digest)
@@ -95,12 +125,19 @@ impl Healing {
     /// An epoch begins: nobody is asked any more for what only its beginning can be held against, and what was to be executed
     /// again is void.
     pub(crate) fn begin_epoch(&mut self) {
+        self.end_halt();
         self.transfer = None;
         self.restored = None;
         self.goal = Slot(0);
         self.settled.clear();
         self.again.clear();
         self.covered = Slot(0);
+    }
+
+    /// The replica goes on after a halt: where results part matters no more.
+    pub(crate) fn end_halt(&mut self) {
+        self.inquiry = None;
+        self.halt = None;
     }
 
     /// How far the transfer is, if there is one.
@@ -139,9 +176,9 @@ fn fate_of(system: &System, body: &Verified<Bundle>) -> Fate {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// The ordering cannot have from others what was decided up to this slot, or not soon.
-    pub(crate) fn on_behind(&mut self, slot: Slot, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_behind(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         self.healing.goal = self.healing.goal.max(slot);
         if self.health == Health::Well {
             self.heal(fx);
@@ -149,7 +186,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// A state that is newer than its own is known to be certified: it is behind.
-    fn notice_target(&mut self, fx: &mut Fx<'_, O, S>) {
+    fn notice_target(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let target = self.healing.transfer.as_ref().and_then(Transfer::target);
         let Some(target) = target.filter(|target| *target > self.state.slot) else { return };
         match self.health {
@@ -160,7 +197,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Bodies of decided slots were asked for, and have not come.
-    pub(crate) fn starve(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn starve(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let slot = self.state.slot;
         let (since, periods) = self.healing.starved;
         let periods = if since == slot { periods + 1 } else { 1 };
@@ -174,7 +211,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Does what this replica's health asks for. Nothing while the past executes: that comes when it is over.
-    pub(crate) fn heal(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn heal(&mut self, fx: &mut Fx<'_, O, S, R>) {
         if self.replaying {
             return;
         }
@@ -205,7 +242,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// The wrong state was made anew: what it has in common with the right one need not be fetched.
-    pub(crate) fn on_made_anew(&mut self, state: Replicated, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_made_anew(&mut self, state: Replicated, fx: &mut Fx<'_, O, S, R>) {
         if !matches!(self.health, Health::Diverged(_)) {
             return;
         }
@@ -222,7 +259,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.begin_transfer(maps, rest, fx);
     }
 
-    fn begin_transfer(&mut self, local: (Map, Map), rest: u32, fx: &mut Fx<'_, O, S>) {
+    fn begin_transfer(&mut self, local: (Map, Map), rest: u32, fx: &mut Fx<'_, O, S, R>) {
         let least = match self.health {
             // What was executed on it is void: nothing is to be executed again.
             Health::Diverged(_) if self.epochs.awaits(self.epoch()) => {
@@ -244,7 +281,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.ask_for_state(fx);
     }
 
-    fn ask_for_state(&mut self, fx: &mut Fx<'_, O, S>) {
+    fn ask_for_state(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let Some(transfer) = &mut self.healing.transfer else { return };
         for (source, ask) in transfer.asks() {
             // EAGER: a question promises nothing.
@@ -257,7 +294,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         &mut self,
         from: ReplicaId,
         answer: &StateAnswer,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         let Some(transfer) = &mut self.healing.transfer else { return };
         match transfer.take(from, answer) {
@@ -276,7 +313,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Time has passed.
-    pub(crate) fn on_heal_timer(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_heal_timer(&mut self, fx: &mut Fx<'_, O, S, R>) {
         self.healing.is_ticking = false;
         if let Some(transfer) = &mut self.healing.transfer {
             transfer.tick();
@@ -286,10 +323,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         self.keep_healing(fx);
     }
 
-    fn keep_healing(&mut self, fx: &mut Fx<'_, O, S>) {
+    fn keep_healing(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let is_at_work = self.healing.transfer.is_some() || self.healing.inquiry.is_some();
-        let is_ill = matches!(self.health, Health::Behind(_) | Health::Diverged(_));
-        if (is_at_work || is_ill) && !self.healing.is_ticking {
+        if (is_at_work || self.health != Health::Well) && !self.healing.is_ticking {
             self.healing.is_ticking = true;
             fx.set_timer(Timer::Heal, self.config.resend / 2);
         }
@@ -331,7 +367,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// One that was behind, or may have been, has come to where the others were.
-    pub(crate) fn notice_recovery(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn notice_recovery(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let slot = self.state.slot;
         match self.health {
             Health::Behind(target) if slot >= target => self.recover(fx),
@@ -340,7 +376,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    pub(crate) fn recover(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn recover(&mut self, fx: &mut Fx<'_, O, S, R>) {
         self.healing.transfer = None;
         if self.health != Health::Well {
             self.health = Health::Well;
@@ -351,7 +387,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// A certified state is whole: it takes the place of this replica's own.
-    fn take_whole(&mut self, whole: Whole, fx: &mut Fx<'_, O, S>) {
+    fn take_whole(&mut self, whole: Whole, fx: &mut Fx<'_, O, S, R>) {
         let Whole { certificate, state, fetched } = whole;
         let (slot, own) = (state.slot, self.state.slot);
         let is_wrong = matches!(self.health, Health::Diverged(_));
@@ -397,7 +433,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// A body of a slot that executes again.
-    fn hold_again(&mut self, signed: Signed<Bundle>, fx: &mut Fx<'_, O, S>) {
+    fn hold_again(&mut self, signed: Signed<Bundle>, fx: &mut Fx<'_, O, S, R>) {
         let Ok(body) = Verified::replay(signed) else { return };
         let digest = body.digest();
         let write = || fx.persist(Record::Body(body.signed()));
@@ -433,7 +469,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// The state has come to a slot. If it is the one at which the wrong state was, or lies beyond, it is known what was
     /// wrong, or never will be.
-    pub(crate) fn compare_wrong(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn compare_wrong(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let slot = self.state.slot;
         if let Some(wrong) = self.healing.wrong.take_if(|wrong| wrong.slot <= slot) {
             let differing: Option<Difference> =

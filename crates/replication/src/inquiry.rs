@@ -3,12 +3,15 @@
 //! It has halted as no digest of a slot can reach a quorum any more. So some replicas' results, or their states, are other
 //! than others'; which are right no replica can know, but people will want to know where it began. So it asks the others
 //! for their chains over results, slot by slot since the last stable checkpoint, and names the first slot at which not
-//! all are equal. Answers are words on a channel: an alarm rests on them, and nothing else.
+//! all are equal. Answers are words on a channel: an alarm rests on them, and nothing else. It goes on asking now and then, for
+//! as long as it is halted: who was silent may tell later, and whoever has a certified state of such a slot shows the
+//! certificate.
 
 use crate::feed::{Follow, Voucher};
 use crate::message::ReplicaMessage;
 use crate::replica::{Fx, Replica};
-use crate::status::{Event, Health};
+use crate::rules::Rules;
+use crate::status::{Event, Halt, Health};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use testudo_contracts::{Ordering, Service};
@@ -16,6 +19,9 @@ use testudo_core::{Digest, Peer, ReplicaId, Slot, limits};
 
 /// Ticks after which the answers that are there must do.
 const PATIENCE: u32 = 16;
+
+/// Ticks after which it asks again.
+const REST: u32 = 64;
 
 /// What is known of the others' results.
 #[derive(Clone, Debug)]
@@ -40,12 +46,13 @@ impl Inquiry {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// This replica has halted at `slot`.
-    pub(crate) fn begin_inquiry(&mut self, slot: Slot, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn begin_inquiry(&mut self, slot: Slot, fx: &mut Fx<'_, O, S, R>) {
         let after = self.checkpoints.stable_slot();
         let said = BTreeMap::new();
         self.healing.inquiry = Some(Inquiry { after, halted: slot, said, ticks: 0 });
+        self.healing.rested = 0;
         self.inquire(fx);
     }
 
@@ -54,7 +61,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Asks all who have not said everything for what comes next.
-    fn inquire(&self, fx: &mut Fx<'_, O, S>) {
+    fn inquire(&self, fx: &mut Fx<'_, O, S, R>) {
         let Some(inquiry) = &self.healing.inquiry else { return };
         for id in self.others() {
             if !inquiry.is_told_by(id) {
@@ -66,11 +73,18 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Time has passed: answers may be lost, or never come.
-    pub(crate) fn inquire_again(&mut self, fx: &mut Fx<'_, O, S>) {
-        let Some(inquiry) = &mut self.healing.inquiry else { return };
-        inquiry.ticks += 1;
-        self.inquire(fx);
-        self.conclude(fx);
+    pub(crate) fn inquire_again(&mut self, fx: &mut Fx<'_, O, S, R>) {
+        if let Some(inquiry) = &mut self.healing.inquiry {
+            inquiry.ticks += 1;
+            self.inquire(fx);
+            return self.conclude(fx);
+        }
+        if let Health::Halted(slot) = self.health {
+            self.healing.rested += 1;
+            if self.healing.rested >= REST {
+                self.begin_inquiry(slot, fx);
+            }
+        }
     }
 
     /// Another replica says what its results are.
@@ -78,7 +92,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         &mut self,
         from: ReplicaId,
         voucher: &Voucher,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         let Some(inquiry) = &mut self.healing.inquiry else { return };
         // In order, so that a gap is asked for again.
@@ -97,7 +111,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Says where results part, once everybody has told all, or has had time enough.
-    fn conclude(&mut self, fx: &mut Fx<'_, O, S>) {
+    fn conclude(&mut self, fx: &mut Fx<'_, O, S, R>) {
         let others = self.others();
         let Some(inquiry) = &self.healing.inquiry else { return };
         let is_complete = others.iter().all(|id| inquiry.is_told_by(*id));
@@ -120,23 +134,29 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             }
         }
         let slot = inquiry.halted;
-        fx.output(match parted {
-            Some((first, own, others)) => Event::Halted { slot, first: Some(first), own, others },
-            None => {
-                let (own, others) = (self.state.outcome, Vec::new());
-                Event::Halted { slot, first: None, own, others }
-            }
-        });
+        let halt = match parted {
+            Some((first, own, others)) => Halt { slot, first: Some(first), own, others },
+            None => Halt { slot, first: None, own: self.state.outcome, others: Vec::new() },
+        };
+        if self.healing.halt.as_ref() != Some(&halt) {
+            self.healing.halt = Some(halt.clone());
+            fx.output(Event::Halted(halt));
+        }
     }
 
     /// Another replica asks what this one's results are, slot by slot.
-    pub(crate) fn testify(&mut self, to: ReplicaId, follow: &Follow, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn testify(&mut self, to: ReplicaId, follow: &Follow, fx: &mut Fx<'_, O, S, R>) {
         let peer = Peer::Replica(to);
         let may_say = matches!(self.health, Health::Well | Health::Halted(_));
         if !may_say || to == self.me || !self.budgets.may_ask(peer) {
             return;
         }
         self.keep_budget(fx);
+        let stable = self.checkpoints.certificate().filter(|it| it.statement().slot >= follow.from);
+        if let Some(stable) = stable {
+            // EAGER: the certificate proves itself.
+            fx.send_eager(to, ReplicaMessage::Stable(stable.clone()));
+        }
         let view = self.order.view();
         for slot in (follow.from.0..follow.from.0.saturating_add(limits::FOLLOW_STEP)).map(Slot) {
             let Some(executed) = self.recent.get(slot) else { return };

@@ -3,6 +3,7 @@
 use crate::message::{Bundle, ReplicaMessage, Reply, ReplyBody};
 use crate::record::{Record, Timer};
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::sessions::Remembered;
 use crate::status::Health;
 use alloc::collections::BTreeMap;
@@ -37,13 +38,13 @@ impl Extra {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// A client's bundle has come, from the client or from somebody who had it.
     pub(crate) fn on_bundle(
         &mut self,
         bundle: Verified<Bundle>,
         from_client: bool,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         let (digest, sender) = (bundle.digest(), bundle.sender());
         if let Peer::Client(client) = sender
@@ -115,7 +116,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         &mut self,
         client: PublicKey,
         bundle: &Verified<Bundle>,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) -> bool {
         let digest = bundle.digest();
         let by_itself = |body: &ReplyBody| Remembered::new(digest, Slot(0), body);
@@ -137,7 +138,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// A new budget period begins.
-    pub(crate) fn on_budget_timer(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_budget_timer(&mut self, fx: &mut Fx<'_, O, S, R>) {
         self.budgets.tick();
         self.serving.tick();
         if self.serving.is_patient() {
@@ -146,7 +147,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Sees to it that budgets are full again after a period.
-    pub(crate) fn keep_budget(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn keep_budget(&mut self, fx: &mut Fx<'_, O, S, R>) {
         if self.budgets.must_set_tick() {
             fx.set_timer(Timer::Budget, self.config.resend / 2);
         }
@@ -158,7 +159,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         client: PublicKey,
         remembered: &Remembered,
         whole: bool,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         if self.replaying || self.health != Health::Well {
             return;
@@ -177,7 +178,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Sets the timer that hands waiting bundles to the primary.
-    pub(crate) fn watch(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn watch(&mut self, fx: &mut Fx<'_, O, S, R>) {
         if self.waiting.is_empty() {
             self.relaying = false;
             fx.cancel_timer(Timer::Relay);
@@ -189,7 +190,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Hands the primary what has waited a whole period and is in no open proposal: its client may not have reached it.
-    pub(crate) fn relay(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn relay(&mut self, fx: &mut Fx<'_, O, S, R>) {
         self.relaying = false;
         self.hand_over(self.relay_mark, limits::FRAME_BYTES / 2, fx);
         self.watch(fx);
@@ -197,14 +198,14 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// The ordering finds that the primary takes long: it is handed what waits, and the ordering is told up to where
     /// that is.
-    pub(crate) fn remind(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn remind(&mut self, fx: &mut Fx<'_, O, S, R>) {
         self.handed_over = self.hand_over(self.waiting.newest(), REMINDER_BYTES, fx);
     }
 
     /// Hands the primary what arrived by then and is in no open proposal, one body, and more as far as
     /// they have so many bytes and one message holds them. Says up to when the clients whose
     /// they are have waited to be served.
-    fn hand_over(&self, until: u64, most: usize, fx: &mut Fx<'_, O, S>) -> Option<u64> {
+    fn hand_over(&self, until: u64, most: usize, fx: &mut Fx<'_, O, S, R>) -> Option<u64> {
         if self.order.primary() == self.me {
             return None;
         }

@@ -8,6 +8,7 @@
 use crate::message::{Bundle, ReplicaMessage};
 use crate::record::Timer;
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::status::Event;
 use crate::waiting::WaitingRoom;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -88,7 +89,7 @@ impl Judgements {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// The ordering asks whether it may vote.
     pub(crate) fn judge(
         &mut self,
@@ -96,7 +97,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         slot: Slot,
         batch: Batch,
         freshness: Freshness,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         if !batch.is_well_formed() {
             return;
@@ -131,7 +132,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Whether its clock is plausible now. If not, this replica says so, and does not vote in this view.
-    pub(crate) fn is_timely(&self, judged: &Judged, fx: &mut Fx<'_, O, S>) -> bool {
+    pub(crate) fn is_timely(&self, judged: &Judged, fx: &mut Fx<'_, O, S, R>) -> bool {
         let Some(time) = judged.fresh else { return true };
         let is_timely = time.distance(fx.clock()) <= limits::CLOCK_BOUND;
         if !is_timely {
@@ -140,13 +141,13 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         is_timely
     }
 
-    fn withhold(&self, slot: Slot, time: Time, fx: &mut Fx<'_, O, S>) {
+    fn withhold(&self, slot: Slot, time: Time, fx: &mut Fx<'_, O, S, R>) {
         let (proposer, off) = (self.order.primary(), time.distance(fx.clock()));
         fx.output(Event::Implausible { proposer, slot, off });
     }
 
     /// Something is missing: see to it that it is asked for, after a moment.
-    pub(crate) fn lack(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn lack(&mut self, fx: &mut Fx<'_, O, S, R>) {
         if !self.judgements.fetching {
             self.judgements.fetching = true;
             fx.set_timer(Timer::Fetch, PATIENCE);
@@ -155,7 +156,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
 
     /// Asks for what is missing: the same replica as before if it has given all that it was asked for, otherwise the
     /// next in turn.
-    pub(crate) fn fetch(&mut self, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn fetch(&mut self, fx: &mut Fx<'_, O, S, R>) {
         self.judgements.fetching = false;
         let decided = self.decided.iter().flat_map(|(_, batch)| &batch.bundles);
         let decided = decided.filter(|digest| self.needed.contains(*digest));
@@ -191,7 +192,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// Another replica, or a learner, lacks bodies: give what is at hand, and have the rest read from the log.
-    pub(crate) fn on_fetch(&mut self, asker: Peer, digests: &[Digest], fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_fetch(&mut self, asker: Peer, digests: &[Digest], fx: &mut Fx<'_, O, S, R>) {
         if !self.may_be_told(asker) {
             return;
         }
@@ -217,7 +218,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         &mut self,
         position: Position,
         body: &Signed<Bundle>,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         for asker in self.budgets.lenders.remove(&position).unwrap_or_default() {
             self.lend(asker, body, fx);
@@ -229,7 +230,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    fn lend(&mut self, asker: Peer, body: &Signed<Bundle>, fx: &mut Fx<'_, O, S>) {
+    fn lend(&mut self, asker: Peer, body: &Signed<Bundle>, fx: &mut Fx<'_, O, S, R>) {
         if self.budgets.may_lend(asker, body.len()) {
             // EAGER: its client signed it. That we have it durably is not what we say.
             fx.send_eager(asker, ReplicaMessage::Bodies(vec![body.clone()]));

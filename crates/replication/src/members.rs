@@ -179,9 +179,9 @@ impl System {
         is_new
     }
 
-    /// Makes these the members, as people have decided. The next epoch begins. False if a key among them was another's
-    /// before; then the state is of no use.
-    pub(crate) fn decree(&mut self, members: &[Member]) -> bool {
+    /// Makes these the members of this epoch, as people have decided. False if a key among them was another's before; then the
+    /// state is of no use.
+    pub(crate) fn decree(&mut self, members: &[Member], epoch: Epoch) -> bool {
         let mut configuration = self.configuration();
         let mut is_right = configuration.members.len() == members.len();
         for (one, next) in configuration.members.iter_mut().zip(members) {
@@ -192,7 +192,7 @@ impl System {
                 one.member = next.clone();
             }
         }
-        configuration.epoch = configuration.epoch.next();
+        configuration.epoch = epoch;
         self.write(MEMBERS, &configuration);
         is_right
     }

@@ -67,6 +67,11 @@ impl Recent {
         }
     }
 
+    /// How many slots are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Lets go of what nobody needs who fetches the state of this slot, beyond the few that are kept for those who
     /// hardly lag.
     pub(crate) fn trim(&mut self, served: Slot) {
@@ -94,6 +99,11 @@ impl Recent {
             self.bytes -= oldest.bytes();
             self.bare = self.bare.saturating_sub(1);
         }
+    }
+
+    /// The chain over results after each slot that is known.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (Slot, Digest)> + '_ {
+        self.slots.iter().map(|executed| (executed.slot, executed.outcome))
     }
 
     /// The oldest slot that is known.

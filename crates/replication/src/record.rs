@@ -170,12 +170,48 @@ pub(crate) struct Parts<P, R> {
     /// What this layer starts from.
     pub(crate) start: Option<Start>,
     pub(crate) promise: Option<Promise>,
+    /// What is lost, and the snapshot does not stand for.
     pub(crate) lost: Vec<Lost>,
+    /// The last slot that any of it can be about that has lost its tag; none if nothing says when that was written.
+    pub(crate) doubtful: Option<Slot>,
+    /// All that is lost.
+    pub(crate) found: Vec<Lost>,
+}
+
+/// The last slot that untagged losses can be about. What a record is about lay in the window of its time, and whatever became
+/// stable after it was at least what that window began with.
+fn doubtful<R: Tagged>(
+    records: &[(Position, Record<R>)],
+    start: Slot,
+    lost: &[Lost],
+    window: u64,
+) -> Option<Slot> {
+    let slot = |record: &Record<R>| match record.tag() {
+        Tag::Vote(slot) | Tag::Decided(slot) | Tag::Stable(slot) | Tag::Checkpointed(slot) => slot,
+        _ => Slot(0),
+    };
+    let mut last = Slot(0);
+    for lost in lost.iter().filter(|lost| lost.tag.is_none()) {
+        let (before, after) =
+            records.split_at(records.partition_point(|(at, _)| *at < lost.position));
+        let reached = before.iter().map(|(_, record)| slot(record)).max().unwrap_or_default();
+        let stable = after.iter().find_map(|(_, record)| match record.tag() {
+            Tag::Stable(slot) => Some(slot),
+            _ => None,
+        });
+        let low = reached.max(start).max(stable?);
+        last = last.max(Slot(low.0.saturating_add(window)));
+    }
+    Some(last)
 }
 
 /// Sorts a past. A snapshot of another version of the service is none. If the log has not all that it stands for, then
 /// something is lost.
-pub(crate) fn split<R, P>(past: Past<Snapshot<P>, Record<R>>, version: u32) -> Parts<P, R> {
+pub(crate) fn split<R: Tagged, P>(
+    past: Past<Snapshot<P>, Record<R>>,
+    version: u32,
+    window: u64,
+) -> Parts<P, R> {
     let Past { promise, snapshot, records, mut lost } = past;
     let has_snapshot = snapshot.is_some();
     let snapshot = snapshot.filter(|snapshot| snapshot.head.version == version);
@@ -184,7 +220,14 @@ pub(crate) fn split<R, P>(past: Past<Snapshot<P>, Record<R>>, version: u32) -> P
         let end = records.last().map_or(Position(0), |(last, _)| last.next());
         lost.push(Lost { position: end, tag: None });
     }
+    // What lies before the snapshot's place it stands for, whatever has become of it.
+    let covered = snapshot.as_ref().map_or(Position(0), |snapshot| snapshot.logged);
+    let found = lost.clone();
+    lost.retain(|lost| lost.position >= covered);
+    let slot = snapshot.as_ref().map_or(Slot(0), Snapshot::slot);
     let mut parts = Parts {
+        doubtful: doubtful(&records, slot, &lost, window),
+        found,
         order: None,
         epoch: Epoch(0),
         records: BTreeMap::new(),

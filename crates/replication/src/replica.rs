@@ -12,9 +12,11 @@ use crate::forgetting::Snapshots;
 use crate::healing::Healing;
 use crate::intake::Extra;
 use crate::judge::Judgements;
+use crate::learner::rules::Standard;
 use crate::message::{Bundle, ReplicaMessage};
 use crate::recent::Recent;
 use crate::record::{Record, Timer, keep};
+use crate::rules::Rules;
 use crate::serving::Serving;
 use crate::snapshot::Snapshot;
 use crate::status::{Event, Health, Status};
@@ -24,6 +26,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::fmt;
+use core::marker::PhantomData;
 use testudo_contracts::{
     Batch, Mode, OrderConfig, OrderInput, OrderOutput, Ordering, Service, Waiting,
 };
@@ -47,8 +50,8 @@ pub struct Config<S> {
     pub decree: Option<Certificate<Decree>>,
 }
 
-/// State machine replication over one ordering and one service.
-pub struct Replica<O: Ordering, S: Service> {
+/// State machine replication over one ordering and one service, by these rules.
+pub struct Replica<O: Ordering, S: Service, R = Standard> {
     pub(crate) me: ReplicaId,
     pub(crate) config: OrderConfig,
     pub(crate) quorums: Dissemination,
@@ -71,7 +74,7 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) followers: Followers,
     pub(crate) snapshots: Snapshots,
     pub(crate) health: Health,
-    pub(crate) healing: Healing,
+    pub(crate) healing: Healing<R>,
     /// The view whose first fresh batch this replica has proposed as its primary.
     pub(crate) opened_view: Option<View>,
     /// What the ordering was told last.
@@ -99,18 +102,19 @@ pub struct Replica<O: Ordering, S: Service> {
     pub(crate) budgets: Budgets,
     /// What it can prove against others.
     pub(crate) accusations: Accusations,
+    pub(crate) rules: PhantomData<fn() -> R>,
 }
 
-impl<O: Ordering, S: Service> fmt::Debug for Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> fmt::Debug for Replica<O, S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replica").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 
-pub(crate) type Fx<'a, O, S> = Effects<'a, Replica<O, S>>;
+pub(crate) type Fx<'a, O, S, R> = Effects<'a, Replica<O, S, R>>;
 
 /// How what the ordering of this epoch wants becomes what the replica wants.
-pub(crate) fn lift<O: Ordering, S: Service>(epoch: Epoch) -> Lift<O, Replica<O, S>> {
+pub(crate) fn lift<O: Ordering, S: Service, R: Rules>(epoch: Epoch) -> Lift<O, Replica<O, S, R>> {
     Lift {
         epoch,
         message: ReplicaMessage::Order,
@@ -121,7 +125,7 @@ pub(crate) fn lift<O: Ordering, S: Service>(epoch: Epoch) -> Lift<O, Replica<O, 
     }
 }
 
-impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Protocol for Replica<O, S, R> {
     type Config = Config<S>;
     type Message = ReplicaMessage<O::Message>;
     type Record = Record<O::Record>;
@@ -147,16 +151,16 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         config: Config<S>,
         me: Peer,
         past: Past<Self::Snapshot, Self::Record>,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) -> Self {
         Self::begin(config, me, past, fx)
     }
 
-    fn on_input(&mut self, input: Infallible, _: &mut Fx<'_, O, S>) {
+    fn on_input(&mut self, input: Infallible, _: &mut Fx<'_, O, S, R>) {
         match input {}
     }
 
-    fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O, S>) {
+    fn on_message(&mut self, message: Verified<Self::Message>, fx: &mut Fx<'_, O, S, R>) {
         // It may have been verified, or said, before the epoch ended that it belongs to.
         let (said_in, validity) = (message.header().domain.epoch, message.message().validity());
         if validity != Validity::Group && said_in != self.epoch() {
@@ -224,7 +228,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         self.settle(Vec::new(), fx);
     }
 
-    fn on_timer(&mut self, timer: Self::Timer, fx: &mut Fx<'_, O, S>) {
+    fn on_timer(&mut self, timer: Self::Timer, fx: &mut Fx<'_, O, S, R>) {
         let outputs = match timer {
             Timer::Order(_) if self.epochs.awaits(self.epoch()) => Vec::new(),
             Timer::Order(timer) => {
@@ -266,7 +270,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         self.settle(outputs, fx);
     }
 
-    fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S>) {
+    fn on_work(&mut self, done: Done<Self>, fx: &mut Fx<'_, O, S, R>) {
         let Done { stamp, output } = done;
         let outputs = match output {
             Worked::Order(_) if stamp.epoch != self.epoch() => Vec::new(),
@@ -292,7 +296,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         self.settle(outputs, fx);
     }
 
-    fn on_recalled(&mut self, position: Position, record: Self::Record, fx: &mut Fx<'_, O, S>) {
+    fn on_recalled(&mut self, position: Position, record: Self::Record, fx: &mut Fx<'_, O, S, R>) {
         match record {
             Record::Order(epoch, _) if epoch != self.epoch() || self.epochs.awaits(epoch) => {}
             Record::Order(epoch, record) => {
@@ -312,7 +316,7 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
         }
     }
 
-    fn on_rot(&mut self, rot: Rot, fx: &mut Fx<'_, O, S>) {
+    fn on_rot(&mut self, rot: Rot, fx: &mut Fx<'_, O, S, R>) {
         self.write_anew(rot, fx);
         self.settle(Vec::new(), fx);
     }
@@ -342,9 +346,9 @@ impl<O: Ordering, S: Service> Protocol for Replica<O, S> {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// Carries out what the ordering said, tells it what that leads to, and so on until there is nothing left to say.
-    pub(crate) fn settle(&mut self, outputs: Vec<OrderOutput>, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn settle(&mut self, outputs: Vec<OrderOutput>, fx: &mut Fx<'_, O, S, R>) {
         let mut outputs = VecDeque::from(outputs);
         loop {
             while let Some(output) = outputs.pop_front() {
@@ -372,7 +376,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         }
     }
 
-    fn on_output(&mut self, output: OrderOutput, fx: &mut Fx<'_, O, S>) {
+    fn on_output(&mut self, output: OrderOutput, fx: &mut Fx<'_, O, S, R>) {
         if self.is_between_epochs() || self.epochs.is_stopped() {
             return;
         }
@@ -406,7 +410,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// The next thing that the ordering ought to be told, if there is one.
-    fn next_input(&mut self, fx: &mut Fx<'_, O, S>) -> Option<OrderInput> {
+    fn next_input(&mut self, fx: &mut Fx<'_, O, S, R>) -> Option<OrderInput> {
         if self.epochs.take_stop(self.order.standing(), self.epoch()) {
             return Some(OrderInput::Stop);
         }
@@ -446,7 +450,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     }
 
     /// The primary's next batch: at once while few slots are open, so that batches grow with the load and not before.
-    fn next_proposal(&mut self, fx: &mut Fx<'_, O, S>) -> Option<Batch> {
+    fn next_proposal(&mut self, fx: &mut Fx<'_, O, S, R>) -> Option<Batch> {
         let ready = self.order.primary() == self.me
             && self.order.may_propose()
             && self.order.open_slots() < limits::OPEN_SLOTS
@@ -484,9 +488,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             snapshot: self.snapshots.slot,
             state: (self.state.map.len() as u64, self.state.map.bytes()),
             health: self.health,
+            halt: self.healing.halt.clone(),
             transfer: self.healing.progress(),
             standing: self.order.standing(),
             lost_slots: self.order.lost_slots(),
+            lost: self.order.lost_ranges(),
             incarnation: self.incarnation(),
             comeback: self.epochs.comeback(),
         }
@@ -496,6 +502,11 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     #[must_use]
     pub fn is_mute(&self) -> bool {
         self.checkpoints.is_mute_after(self.checkpoints.stable_slot())
+    }
+
+    /// The chain over results after each slot that it has executed of late.
+    pub fn outcomes(&self) -> impl Iterator<Item = (Slot, Digest)> + '_ {
+        self.recent.outcomes()
     }
 
     /// The ordering below.

@@ -9,6 +9,7 @@ use crate::executor::Replicated;
 use crate::feed::{Head, StateAnswer, StateAsk, Summaries, Tree};
 use crate::message::ReplicaMessage;
 use crate::replica::{Fx, Replica};
+use crate::rules::Rules;
 use crate::status::Health;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -90,6 +91,11 @@ impl Serving {
         }
     }
 
+    /// How many states are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.stable.len() + self.unstable.len()
+    }
+
     /// The newest stable one.
     pub(crate) fn latest(&self) -> Option<&Served> {
         self.stable.values().next_back()
@@ -157,10 +163,10 @@ impl Serving {
     }
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     /// Somebody asks for certified state. One that heals has none to give, or an old one, or cannot know what it is worth
     /// by now.
-    pub(crate) fn on_state_ask(&mut self, from: Peer, ask: &StateAsk, fx: &mut Fx<'_, O, S>) {
+    pub(crate) fn on_state_ask(&mut self, from: Peer, ask: &StateAsk, fx: &mut Fx<'_, O, S, R>) {
         let may_say = matches!(self.health, Health::Well | Health::Halted(_));
         if !may_say
             || from == Peer::Replica(self.me)

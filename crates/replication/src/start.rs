@@ -18,6 +18,7 @@ use crate::judge::Judgements;
 use crate::recent::Recent;
 use crate::record::{Parts, Record, Start, split};
 use crate::replica::{Config, Fx, Replica, lift};
+use crate::rules::Rules;
 use crate::serving::Serving;
 use crate::snapshot::Snapshot;
 use crate::status::{Event, Health};
@@ -25,14 +26,15 @@ use crate::waiting::WaitingRoom;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 use testudo_contracts::{OrderConfig, OrderOutput, Ordering, Service, Waiting};
 use testudo_core::{Certificate, Digest, Epoch, Past, Peer, Position, ReplicaId, Slot, Verified};
 use testudo_quorum::Dissemination;
 
 /// What a replica finds of its earlier lives.
-type Found<O, S> = Past<
+type Found<O, S, R> = Past<
     Snapshot<<O as testudo_core::Protocol>::Snapshot>,
-    <Replica<O, S> as testudo_core::Protocol>::Record,
+    <Replica<O, S, R> as testudo_core::Protocol>::Record,
 >;
 
 /// The parts that a replica begins with, each as its own past has it.
@@ -43,12 +45,12 @@ struct Roots<O: Ordering> {
     checkpoints: Checkpoints,
 }
 
-impl<O: Ordering, S: Service> Replica<O, S> {
+impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
     pub(crate) fn begin(
         config: Config<S>,
         me: Peer,
-        past: Found<O, S>,
-        fx: &mut Fx<'_, O, S>,
+        past: Found<O, S, R>,
+        fx: &mut Fx<'_, O, S, R>,
     ) -> Self {
         const { assert!(!O::PROFILE.speculative, "replication does not roll back") };
         let id = me.replica().expect("start: a replica's name is a replica's");
@@ -56,8 +58,9 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             .expect("start: the membership was checked against its bound");
         let Config { order: mut config, clients, service, decree } = config;
         let genesis = Replicated::genesis(&service, &clients, &config.membership);
-        let Parts { order: snapshot, epoch, records, successions, own, start, promise, lost } =
-            split(past, S::VERSION);
+        let parts = split(past, S::VERSION, config.window);
+        let Parts { order: snapshot, epoch, records, successions, own, start, .. } = parts;
+        let Parts { promise, lost, doubtful, found, .. } = parts;
         let known = successions.get(..epoch.0 as usize).unwrap_or_default();
         config.membership = last_of(&config.membership, known);
         config.domain.epoch = config.membership.epoch;
@@ -65,16 +68,17 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             fx.members(config.membership.clone());
             fx.output(Event::epoch_of(&config.membership));
         }
-        let has_past = start.is_some() || !records.is_empty() || !lost.is_empty();
+        let has_past = start.is_some() || !records.is_empty() || !found.is_empty();
         let mut epochs = Epochs::start_in(epoch, successions, records, (promise, has_past), &lost);
         let inner = epochs.past(epoch, snapshot);
         let (order, outputs) = fx.nest(&lift(epoch), |fx| O::start(config.clone(), me, inner, fx));
         let end = Slot(order.known().0.saturating_add(config.window));
-        let checkpoints = Checkpoints::new(&lost, end);
+        let checkpoints = Checkpoints::new(&lost, doubtful.map_or(end, |last| last.min(end)));
         let roots = Roots { config, quorums, epochs, checkpoints };
         let mut replica = Self::rooted(id, order, (service, genesis), roots);
         let covered = start.as_ref().map(|start| (start.logged, start.pending.clone()));
         replica.take_up(start);
+        replica.snapshots.find_lost(&found);
         replica.remember(own, covered.as_ref());
         replica.live_again(outputs, decree, fx);
         if has_past {
@@ -127,6 +131,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
             extra: Extra::default(),
             budgets: Budgets::default(),
             accusations: Accusations::default(),
+            rules: PhantomData,
             config,
         }
     }
@@ -136,7 +141,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
         &mut self,
         outputs: Vec<OrderOutput>,
         decree: Option<Certificate<Decree>>,
-        fx: &mut Fx<'_, O, S>,
+        fx: &mut Fx<'_, O, S, R>,
     ) {
         self.settle(outputs, fx);
         self.catch_up_with_epochs(fx);
@@ -152,6 +157,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
     /// Takes up the state of a snapshot.
     fn take_up(&mut self, start: Option<Start>) {
         let Some(Start { certificate, state, logged, .. }) = start else { return };
+        let state = R::take_up(state, &self.state);
         let head = state.head();
         self.snapshots.start_from(head.slot, logged);
         self.state = state.clone();
@@ -187,6 +193,7 @@ impl<O: Ordering, S: Service> Replica<O, S> {
                 Record::Halted(slot) => self.checkpoints.halted(slot),
             }
         }
+        self.checkpoints.end_halt_if_over();
     }
 
     /// After the past has executed again: what it left unexecuted waits, in the order in which it was written.

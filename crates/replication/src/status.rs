@@ -102,18 +102,22 @@ pub enum Event {
         /// so that the two cannot be compared.
         differing: Option<Difference>,
     },
-    /// It has halted, and others have told what their results are. Words, not proofs.
-    Halted {
-        /// The slot of which no digest can reach a quorum.
-        slot: Slot,
-        /// The first slot since the last stable checkpoint whose results are not the same everywhere; none if all
-        /// results are the same as far as others told, and only states differ.
-        first: Option<Slot>,
-        /// The chain over results of this replica after it.
-        own: Digest,
-        /// Those of the others, as far as they told.
-        others: Vec<(ReplicaId, Digest)>,
-    },
+    /// It has halted, and others have told what their results are.
+    Halted(Halt),
+}
+
+/// Where results part, as far as others told one that has halted. Words, not proofs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Halt {
+    /// The slot of which no digest can reach a quorum.
+    pub slot: Slot,
+    /// The first slot since the last stable checkpoint whose results are not the same everywhere; none if all
+    /// results are the same as far as others told, and only states differ.
+    pub first: Option<Slot>,
+    /// The chain over results of this replica after it.
+    pub own: Digest,
+    /// Those of the others, as far as they told.
+    pub others: Vec<(ReplicaId, Digest)>,
 }
 
 impl Event {
@@ -162,12 +166,16 @@ pub struct Status {
     pub state: (u64, u64),
     /// How it is.
     pub health: Health,
+    /// Where results part, once others have told, if it has halted.
+    pub halt: Option<Halt>,
     /// How far the transfer of a state is, if one is under way.
     pub transfer: Option<Progress>,
     /// What part it takes in ordering.
     pub standing: Standing,
     /// Slots above the last stable checkpoint that it does not vote on, as its log has lost records of them.
     pub lost_slots: u64,
+    /// The same, as ranges: the first and the last of each, in ascending order.
+    pub lost: Vec<(Slot, Slot)>,
     /// How often it has come back under a new voting key.
     pub incarnation: Incarnation,
     /// What it does to get its vote back, if it has lost it.

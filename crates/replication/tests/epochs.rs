@@ -2,16 +2,18 @@
 //! what people can do where too many have lost theirs.
 
 mod cluster;
+mod people;
 
 use cluster::{Cluster, Key, Tape, Timer, client, hash, public};
-use testudo_contracts::Standing;
+use people::{convict, equivocation, plan, sign};
+use testudo_contracts::{Ordering as _, Standing};
 use testudo_core::{
     Certificate, Domain, Epoch, Evidence, Incarnation, Peer, PublicKey, ReplicaId, Slot, Verified,
+    View,
 };
 use testudo_replication::members::Refusal;
 use testudo_replication::{
-    Bundle, Comeback, Decree, Event, Health, Plan, Readmission, ReplicaMessage, Request, Returning,
-    Unplanned,
+    Bundle, Comeback, Decree, Event, Health, Readmission, ReplicaMessage, Request, Returning,
 };
 
 const INTERVAL: u64 = 4;
@@ -192,35 +194,6 @@ fn whoever_comes_back_too_often_is_refused_and_says_so() {
     assert_eq!(status.health, Health::Well, "it follows all the same");
 }
 
-/// Two batches for one slot, under one signature each.
-fn equivocation(id: u16, epoch: u64) -> Evidence {
-    let who = Peer::Replica(ReplicaId(id));
-    let frame = |digest| {
-        let vote = testudo_pbft::message::Prepare {
-            view: testudo_core::View(1),
-            slot: Slot(9),
-            digest: testudo_core::Digest([digest; 32]),
-        };
-        let domain = Domain { epoch: Epoch(epoch), ..Domain::default() };
-        let sealed =
-            Verified::seal(testudo_pbft::Message::Prepare(vote), who, domain, &Key::of(who));
-        testudo_core::Encode::to_bytes(&sealed.signed())
-    };
-    Evidence {
-        accused: ReplicaId(id),
-        protocol: testudo_pbft::PBFT,
-        offence: testudo_pbft::safety::EQUIVOCATION.into(),
-        statements: vec![frame(1), frame(2)],
-    }
-}
-
-fn convict(cluster: &mut Cluster, evidence: &Evidence) {
-    let bundle = Bundle { replier: ReplicaId(0), request: Request::Convict(evidence.clone()) };
-    let from = Peer::Replica(ReplicaId(0));
-    cluster.post(from, testudo_core::Target::Replicas, ReplicaMessage::Bundle(bundle));
-    cluster.run();
-}
-
 #[test]
 fn a_convicted_replica_never_gets_its_vote_back() {
     let (mut cluster, _) = busy();
@@ -314,30 +287,6 @@ fn only_a_replica_itself_asks_to_come_back() {
 }
 
 // What people decide.
-
-fn sign(decree: &Decree, signers: &[u16]) -> Certificate<Decree> {
-    let mut certificate = Certificate::new(decree.clone());
-    for id in signers {
-        let who = Peer::Replica(ReplicaId(*id));
-        let domain = Domain { epoch: decree.from, ..Domain::default() };
-        assert!(certificate.add(&Verified::seal(decree.clone(), who, domain, &Key::of(who))));
-    }
-    certificate
-}
-
-fn plan(cluster: &Cluster, id: u16, returning: &[u16]) -> Result<Plan, Unplanned> {
-    let returning: Vec<Returning> = returning
-        .iter()
-        .map(|of| {
-            let voting = cluster.nodes[usize::from(*of)].keys.candidate.expect("it has one");
-            Returning { replica: ReplicaId(*of), voting }
-        })
-        .collect();
-    cluster.replica(id).plan(&returning, &mut |run| {
-        run();
-        Ok(())
-    })
-}
 
 /// Two of four have lost their disks: nobody can be sure of anything any more.
 fn stranded() -> (Cluster, u64) {
@@ -440,4 +389,102 @@ fn a_decree_takes_a_quorum_and_the_state_that_it_names() {
     cluster.restart(0);
     assert_eq!(standing(&cluster, 0).0, 0);
     let _ = session;
+}
+
+/// Replica 3 is let in again, so that the epoch is over; and before anybody knows that its end is stable another disk is lost.
+#[test]
+fn what_has_come_to_an_end_and_not_to_a_beginning_goes_on_by_a_decree() {
+    for returns_again in [false, true] {
+        let (mut cluster, session) = busy();
+        wipe(&mut cluster, 3);
+        cluster.drop = Box::new(
+            |letter| matches!(&letter.message, ReplicaMessage::Checkpoint(it) if it.slot > Slot(8)),
+        );
+        pass(&mut cluster, 6);
+        for id in [2, 3] {
+            if id == 2 || returns_again {
+                cluster.stop(id);
+                cluster.wipe(id);
+                cluster.start(id);
+            }
+        }
+        cluster.run();
+        cluster.drop = Box::new(|_| false);
+        cluster.put(session, 8..10);
+        pass(&mut cluster, 6);
+        assert!((0..4).all(|id| standing(&cluster, id).0 == 0), "two of four end nothing");
+        let end = cluster.replica(0).state().slot;
+        assert!(cluster.replica(0).state().system.epoch() == Epoch(1) && end > Slot(8));
+
+        // Whether or not people name the one that the cluster has let in itself.
+        let named: &[u16] = if returns_again { &[2, 3] } else { &[2] };
+        let plan = plan(&cluster, 0, named).expect("it has all there is");
+        assert_eq!((plan.decree.from, plan.decree.base.slot, plan.carried()), (Epoch(0), end, 0));
+        let returning: Vec<u16> = plan.decree.returning.iter().map(|it| it.replica.0).collect();
+        assert_eq!(returning, [2, 3], "what the cluster has decided itself holds");
+        cluster.config.decree = Some(sign(&plan.decree, &[0, 1, 3]));
+        cluster.restart(0);
+        cluster.config.decree = None;
+        pass(&mut cluster, 12);
+        all_stand_at(&cluster, 1, [0, 0, 1, 1]);
+        cluster.put(session, 10..14);
+        pass(&mut cluster, 2);
+        let reached = cluster.replica(0).state().slot;
+        assert!(reached >= Slot(end.0 + 4));
+        cluster.check(reached.0);
+        (0..4).for_each(|id| cluster.stop(id));
+        (0..4).for_each(|id| cluster.start(id));
+        cluster.run();
+        pass(&mut cluster, 4);
+        all_stand_at(&cluster, 1, [0, 0, 1, 1]);
+        cluster.check(reached.0);
+    }
+}
+
+/// What clients asked for is carried, whatever else its slot holds.
+#[test]
+fn what_was_certified_beside_a_conviction_is_not_lost() {
+    let (mut cluster, session) = busy();
+    let slot = cluster.replica(0).state().slot.next();
+    // Both wait while nothing is ordered, so that the next view proposes them at once. What it orders replica 3 does not hear
+    // of, and replica 0 not that it is decided.
+    cluster.drop = Box::new(|letter| {
+        use testudo_pbft::Message as Order;
+        let ReplicaMessage::Order(order) = &letter.message else { return false };
+        let is_vote = |view| view == View(0) || letter.to == ReplicaId(3);
+        match order {
+            Order::PrePrepare(it) => is_vote(it.view),
+            Order::Prepare(it) => is_vote(it.view),
+            Order::Commit(it) => is_vote(it.view) || letter.to == ReplicaId(0),
+            _ => false,
+        }
+    });
+    cluster.put(session, 8..9);
+    convict(&mut cluster, &equivocation(3, 0));
+    for _ in 0..2 {
+        cluster.fire_all(Timer::Order(testudo_pbft::Timer::View));
+    }
+    let acknowledged = cluster.replica(1).state().clone();
+    assert_eq!((acknowledged.slot, cluster.replica(2).state().slot), (slot, slot));
+    assert!(acknowledged.system.is_convicted(ReplicaId(3)), "both in one slot");
+    assert!(acknowledged.map.get(&8_u64.to_le_bytes()).is_some(), "both in one slot");
+    assert!([0, 3].iter().all(|id| cluster.replica(*id).state().slot < slot));
+    let plan = plan(&cluster, 0, &[1, 2]).expect("it has all there is");
+    assert_eq!((plan.carried(), plan.decree.base.slot), (1, slot));
+    for id in [1, 2] {
+        cluster.stop(id);
+        cluster.wipe(id);
+    }
+    cluster.drop = Box::new(|_| false);
+    cluster.config.decree = Some(sign(&plan.decree, &[0, 1, 3]));
+    cluster.restart(0);
+    cluster.config.decree = None;
+    [1, 2].iter().for_each(|id| cluster.start(*id));
+    pass(&mut cluster, 12);
+    for id in 0..4 {
+        let state = cluster.replica(id).state();
+        assert_eq!(state.map.digest(), acknowledged.map.digest(), "replica {id}");
+        assert!(state.system.is_convicted(ReplicaId(3)), "nobody comes out of it unconvicted");
+    }
+    assert_eq!(cluster.replica(0).order().standing(), Standing::Voting);
 }

@@ -464,42 +464,6 @@ fn one_that_is_always_wrong_keeps_nobody_busy() {
     assert!(suspects_nobody(&cluster, 3));
 }
 
-/// Two against two: no digest can reach a quorum. All stop, and say where results part.
-#[test]
-fn replicas_that_halt_say_where_results_part() {
-    let mut services = [Tape::default(); 4];
-    services[2].wrong_at = Some(6);
-    services[3].wrong_at = Some(7);
-    let mut cluster = Cluster::with(4, services);
-    let session = cluster.open(2);
-    cluster.put(session, 1..12);
-    for id in 0..4 {
-        assert_eq!(health(&cluster, id), [Health::Halted(Slot(8))]);
-        assert_eq!(cluster.replica(id).state().slot, Slot(8), "nothing is executed any more");
-        let alarms = events(&cluster, id).iter().filter(|it| matches!(it, Event::Halted { .. }));
-        let [Event::Halted { slot: Slot(8), first: Some(Slot(6)), own, others }] =
-            &alarms.collect::<Vec<_>>()[..]
-        else {
-            panic!("{id}: {:?}", events(&cluster, id))
-        };
-        assert_eq!(others.len(), 3);
-        let differing = others.iter().filter(|(_, outcome)| outcome != own);
-        let differing: Vec<u16> = differing.map(|(id, _)| id.0).collect();
-        let expected = if id == 2 { vec![0, 1, 3] } else { vec![2] };
-        assert_eq!(differing, expected, "{id}");
-    }
-    // After a restart they stop there again, and say so again; even if one is gone.
-    cluster.stop(0);
-    cluster.restart(1);
-    pass(&mut cluster, 20);
-    assert_eq!(cluster.replica(1).status().health, Health::Halted(Slot(8)));
-    let first = events(&cluster, 1).iter().find_map(|event| match event {
-        Event::Halted { first, others, .. } => Some((*first, others.len())),
-        _ => None,
-    });
-    assert_eq!(first, Some((Some(Slot(6)), 2)));
-}
-
 /// What replicas tell each other when one asks is not for clients' ears, and costs no more than questions do.
 #[test]
 fn results_are_told_to_fellow_replicas_slot_by_slot() {

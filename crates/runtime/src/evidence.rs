@@ -106,7 +106,14 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// When it cannot be read, or is no evidence of this version.
 pub fn read_evidence(path: &Path) -> io::Result<KeptEvidence> {
-    let bytes = fs::read(path)?;
+    parse_evidence(&fs::read(path)?)
+}
+
+/// Reads what a file of evidence holds.
+///
+/// # Errors
+/// When it is no evidence of this version.
+pub fn parse_evidence(bytes: &[u8]) -> io::Result<KeptEvidence> {
     match bytes.split_first() {
         Some((&limits::FORMAT_VERSION, kept)) => {
             decode(kept).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))

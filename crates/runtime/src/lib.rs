@@ -53,12 +53,13 @@ mod voice;
 mod work;
 
 pub use durable::DurableStorage;
-pub use evidence::{EVIDENCE_FOLDER, KeptEvidence, read_evidence};
+pub use evidence::{EVIDENCE_FOLDER, KeptEvidence, parse_evidence, read_evidence};
 pub use host::{Driven, Fatal};
 pub use http::Probe;
 pub use identity::FolderError;
 pub use letters::Outgoing;
 pub use metrics::Metrics;
 pub use net::Addresses;
+pub use net::hello::{Answer, Hello};
 pub use node::{Lie, NodeConfig, NodeHandle, StartError};
 pub use visitors::serve_visitors;

@@ -6,6 +6,7 @@
 //! not need the world (which lie, told to whom) is in [`crate::liar`], where production's demonstration of lying
 //! replicas finds it too.
 
+use crate::conspiracy::{Conspirator, Plot, Scheme};
 use crate::liar::{Liar, Lie, Tamper, mangle};
 use crate::rng::{Chance, Rng};
 use crate::upstream::Strategy;
@@ -93,11 +94,13 @@ pub enum Misconduct {
     /// It orders honestly, and lies to those who learn from it ([`crate::upstream`]): in one way, or in all in turn.
     /// Where nobody learns, it changes some of what it says.
     Upstream(Option<Strategy>),
+    /// It acts with all others that do so ([`crate::conspiracy`]): in one way, or in all in turn.
+    Conspire(Option<Scheme>),
 }
 
 impl Misconduct {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Silent,
         Self::Slow,
         Self::Selective,
@@ -110,6 +113,7 @@ impl Misconduct {
         Self::Random,
         Self::Thief,
         Self::Upstream(None),
+        Self::Conspire(None),
     ];
 
     /// Its name in reports and plans.
@@ -129,6 +133,8 @@ impl Misconduct {
             Self::Thief => "thief",
             Self::Upstream(None) => "upstream",
             Self::Upstream(Some(strategy)) => strategy.name(),
+            Self::Conspire(None) => "conspire",
+            Self::Conspire(Some(scheme)) => scheme.name(),
         }
     }
 
@@ -136,7 +142,8 @@ impl Misconduct {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let strategies = Strategy::ALL.map(|strategy| Self::Upstream(Some(strategy)));
-        Self::ALL.into_iter().chain(strategies).find(|kind| kind.name() == name)
+        let schemes = Scheme::ALL.map(|scheme| Self::Conspire(Some(scheme)));
+        Self::ALL.into_iter().chain(strategies).chain(schemes).find(|kind| kind.name() == name)
     }
 
     /// The adversary of that kind; none for twins, who are two nodes and lie to nobody.
@@ -148,6 +155,11 @@ impl Misconduct {
     ) -> Option<Box<dyn Adversary<M>>> {
         let lie = match self {
             Self::Twins => return None,
+            // Who has nobody to act with, and knows no proposals, at least agrees with itself.
+            Self::Conspire(scheme) => {
+                let plot = Plot::new(scheme);
+                return Some(Box::new(Conspirator::join(me, &plot, tamper, |_| None)));
+            }
             Self::Slow => return Some(Box::new(Slow)),
             Self::Selective => return Some(Box::new(Selective::default())),
             Self::Replay => return Some(Box::new(Replayer::new())),

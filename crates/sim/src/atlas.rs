@@ -9,8 +9,11 @@
 //! |---|---|---|---|
 //! | crash, whatever had not been flushed | everything that it has said | says nothing | until it votes again |
 //! | power failure of all | the same, each | nothing is lost; all stand still until a quorum is back | beyond f for liveness, never for safety |
-//! | cut off, one-way, slow | nothing | nothing | not at all: the network is nobody's fault, and heals |
-//! | wrong clock | nothing | its batches are judged implausible | while it is wrong |
+//! | crash between two effects of a step | the same | some have heard a broadcast, and others never will | from the moment it is bound to come |
+//! | cut off, one-way, partly, on and off, slow, in bursts, out of order, withheld by an adversary that sees everything | nothing | nothing | not at all: the network is nobody's fault, and heals |
+//! | long pause | that time has passed, once it goes on | says nothing; then hears all that has waited, with all timers due | not at all: nobody can tell it from a slow network |
+//! | drift as far as crystals differ | nothing | its clock stays within what correct ones may differ by | not at all |
+//! | wrong clock, clock that jumps forth and back or drifts further | nothing | its batches are judged implausible | until the run heals: what it judged by a wrong clock stays said |
 //! | **rotten record** | which slot's, by the record's tag; at the next start, or when a scrub comes by | no vote on that slot and no read claim until a stable checkpoint covers it | until the log is let go that far |
 //! | the same without its tag, **misdirected write**, **lost write** in the midst of the log | that something is missing, and not what | the same for the whole window | the same |
 //! | **lost write** at the end of the log | nothing: the log looks whole | it asks the others at its start what it had said; if that is more than it knows it comes back as from a wiped disk | until it votes again and a stable checkpoint covers all that it can have said |

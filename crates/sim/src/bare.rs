@@ -25,6 +25,35 @@ pub fn request(number: u64) -> Digest {
     Digest::of(&number.to_le_bytes())
 }
 
+/// What an ordering's output tells oracles.
+pub(crate) fn facts_of(output: &OrderOutput, facts: &mut Vec<Fact>) {
+    facts.push(match output {
+        OrderOutput::Execute { slot, batch, mode } => {
+            let is_final = *mode == Mode::Final;
+            Fact::Executed { slot: *slot, batch: batch.digest(), is_final }
+        }
+        OrderOutput::Commit(slot) => Fact::Committed(*slot),
+        OrderOutput::Rollback(slot) => Fact::RolledBack(*slot),
+        OrderOutput::View(view, primary) => Fact::View(*view, *primary),
+        OrderOutput::Judge { .. } | OrderOutput::Behind(_) | OrderOutput::Remind => return,
+    });
+}
+
+/// The answer to the question whether to vote: a well-formed batch with the right mark is voted for.
+pub(crate) fn judged(output: &OrderOutput) -> Vec<OrderInput> {
+    let OrderOutput::Judge { view, slot, batch, freshness } = output else { return Vec::new() };
+    let has_right_mark = match freshness {
+        Freshness::Repeated => true,
+        Freshness::First => batch.gap_not_counted,
+        Freshness::Later => !batch.gap_not_counted,
+    };
+    if has_right_mark && batch.is_well_formed() {
+        vec![OrderInput::Judged { view: *view, slot: *slot, batch: batch.digest() }]
+    } else {
+        Vec::new()
+    }
+}
+
 /// What the player of the upper layers must know of a replica.
 #[derive(Debug)]
 pub enum Told {
@@ -91,33 +120,15 @@ where
     fn client_config(&mut self, _: &Setup, _: usize) {}
 
     fn replica_facts(&self, output: &OrderOutput, facts: &mut Vec<Fact>) {
-        facts.push(match output {
-            OrderOutput::Execute { slot, batch, mode } => {
-                let is_final = *mode == Mode::Final;
-                Fact::Executed { slot: *slot, batch: batch.digest(), is_final }
-            }
-            OrderOutput::Commit(slot) => Fact::Committed(*slot),
-            OrderOutput::Rollback(slot) => Fact::RolledBack(*slot),
-            OrderOutput::View(view, primary) => Fact::View(*view, *primary),
-            OrderOutput::Judge { .. } | OrderOutput::Behind(_) | OrderOutput::Remind => return,
-        });
+        facts_of(output, facts);
     }
 
     fn above(&mut self, node: NodeId, output: OrderOutput) -> Vec<OrderInput> {
-        let OrderOutput::Judge { view, slot, batch, freshness } = output else {
+        let inputs = judged(&output);
+        if !matches!(output, OrderOutput::Judge { .. }) {
             self.told.push_back((node, Told::Output(output)));
-            return Vec::new();
-        };
-        let has_right_mark = match freshness {
-            Freshness::Repeated => true,
-            Freshness::First => batch.gap_not_counted,
-            Freshness::Later => !batch.gap_not_counted,
-        };
-        if has_right_mark && batch.is_well_formed() {
-            vec![OrderInput::Judged { view, slot, batch: batch.digest() }]
-        } else {
-            Vec::new()
         }
+        inputs
     }
 
     fn crashed(&mut self, node: NodeId) {

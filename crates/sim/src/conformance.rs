@@ -7,11 +7,13 @@
 //! replica must be well, and with the others. Last, every key is read. All oracles watch all along; at the end the
 //! history must be linearizable and the ledger of tokens must balance.
 
+pub(crate) mod court;
 mod recovery;
-mod run;
+pub(crate) mod run;
 mod seeds;
 
-pub use run::run_seed;
+pub use court::Ask;
+pub use run::{film_seed, run_seed};
 pub use seeds::{Seeds, conform};
 
 use crate::workload::Workload;

@@ -23,6 +23,7 @@ use faults::Faults;
 use harm::Image;
 use log::Log;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use testudo_core::{Lost, Past, Position, Promise, Protocol, Tag};
 
 /// Something that must become durable in its turn.
@@ -35,7 +36,7 @@ pub(crate) enum Write<R> {
 }
 
 /// What one node has on disk.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Disk<P: Protocol> {
     /// The two copies of the superblock, each as far as it can be read.
     copies: [Option<Promise>; 2],
@@ -71,6 +72,23 @@ pub struct Disk<P: Protocol> {
     log: Option<Box<Log<P>>>,
     /// What it refuses to do now.
     faults: Faults,
+}
+
+/// All that a disk does from here on depends on, but for what was kept of it for putting it back.
+impl<P: Protocol> fmt::Debug for Disk<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk")
+            .field("copies", &self.copies)
+            .field("records", &self.records)
+            .field("snapshots", &(&self.snapshot, &self.older, self.is_snapshot_rotten))
+            .field("lost", &(&self.lost, &self.unwritten, &self.known))
+            .field("ends", &(self.floor, self.end))
+            .field("purse", &self.purse.counts())
+            .field("unflushed", &self.unflushed)
+            .field("counts", &(self.flushed, self.asked, self.finished))
+            .field("forgets", &self.forgets)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<P: Protocol> Default for Disk<P> {

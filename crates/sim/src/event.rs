@@ -11,6 +11,7 @@ use std::time::Duration;
 use testudo_core::{Digest, Epoch, Peer, ReplicaId, Slot, View};
 
 use crate::atlas::Harm;
+use crate::lateness::Breach;
 use crate::rng::mix;
 
 /// A node of the world: replicas first, then clients, then the second copies of twins.
@@ -61,12 +62,21 @@ pub enum Fact {
         /// The digest of its result.
         result: Digest,
     },
+    /// A request that a replica executed had no effect: it had had it before, or may have none.
+    Repeated {
+        /// In this slot.
+        slot: Slot,
+        /// What names the request, everywhere the same.
+        request: Digest,
+    },
     /// What was executed up to this slot is final.
     Committed(Slot),
     /// What was executed after this slot is undone.
     RolledBack(Slot),
     /// A replica has found that its state after this slot is wrong.
     Wrong(Slot),
+    /// A replica has stopped, as no digest of the state after this slot can reach a quorum any more.
+    Halted(Slot),
     /// The state after this slot was installed by transfer.
     Restored(Slot),
     /// The digest of all replicated state after a slot.
@@ -141,8 +151,20 @@ pub enum Event {
     Scrubbed(NodeId),
     /// A node's wall clock was set off by that many milliseconds.
     ClockSet(NodeId, i64),
+    /// A node's clock gains that many microseconds a second from now on; below zero it loses them.
+    Drifts(NodeId, i32),
+    /// A node stops running, and keeps its memory.
+    Paused(NodeId),
+    /// A node that had stopped running goes on where it was.
+    Resumed(NodeId),
     /// Messages from the first to the second are lost from now on.
     Cut(NodeId, NodeId),
+    /// Messages from the first to the second are lost no more.
+    Joined(NodeId, NodeId),
+    /// The network has become timely: from now on each message arrives within this time.
+    Timely(Duration),
+    /// A message broke the timing assumption that a synchronous protocol rests on.
+    Untimely(Letter, Breach),
     /// All cuts are gone.
     Healed,
     /// A client or upper layer asked for something.
@@ -236,7 +258,14 @@ impl Audit {
     /// Takes in an event and its time.
     pub fn add(&mut self, at: Duration, event: &Event) {
         self.write_u64(at.as_nanos() as u64);
-        event.hash(self);
+        match event {
+            // All about it was taken in when it was sent.
+            Event::Delivered(letter) => {
+                std::mem::discriminant(event).hash(self);
+                self.write_u64(letter.number);
+            }
+            _ => event.hash(self),
+        }
     }
 
     /// Both halves of the hash as text.

@@ -4,10 +4,14 @@
 //! leaves when the write is durable. A host decides nothing; it keeps what a step asked for until the world says that
 //! a flush, a timer, a snapshot or a piece of work is through.
 
+mod fork;
+
 use crate::disk::{Disk, Failure, Write};
 use crate::event::Salvage;
 use crate::keys::{Keyring, Pen, Purse};
 use crate::rng::{Chance, Rng};
+use crate::step;
+use crate::watch::Watch;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,6 +78,7 @@ pub(crate) enum Emission<M, O> {
 
 pub(crate) type Emissions<P> = Vec<Emission<<P as Protocol>::Message, <P as Protocol>::Output>>;
 
+#[derive(Clone)]
 enum Held<P: Protocol> {
     Say(Target, P::Message, Place),
     Output(P::Output),
@@ -81,10 +86,22 @@ enum Held<P: Protocol> {
     Blame(Evidence, Place),
 }
 
+#[derive(Clone)]
 enum Chore<P: Protocol> {
     Work(Stamp, P::Work),
     Recall(Position),
     Snapshot(u64, P::Snapshot),
+}
+
+impl<P: Protocol> Chore<P> {
+    /// Which kind it is, by number and by name.
+    const fn kind(&self) -> (usize, &'static str) {
+        match self {
+            Self::Work(..) => (0, "work"),
+            Self::Recall(_) => (1, "recall"),
+            Self::Snapshot(..) => (2, "snapshot"),
+        }
+    }
 }
 
 /// What a finished chore was.
@@ -106,8 +123,8 @@ pub struct Host<P: Protocol> {
     /// Where it is.
     pub(crate) place: Place,
     rolls: Rolls,
-    /// Milliseconds that its wall clock is ahead of the world's.
-    pub(crate) clock_offset: i64,
+    /// Its wall clock.
+    pub(crate) watch: Watch,
     pub(crate) disk: Disk<P>,
     automaton: Option<P>,
     next: Position,
@@ -116,11 +133,14 @@ pub struct Host<P: Protocol> {
     pub(crate) flaw: Option<Flaw>,
     /// What the first draw at every start comes to, where a run wants it to come to something.
     pub(crate) loaded: Option<u32>,
-    /// Whether a flush is on its way; one at a time, shared by all steps meanwhile.
-    flushing: bool,
+    /// Up to which mark a flush is on its way, if one is; one at a time, shared by all steps meanwhile.
+    flushing: Option<u64>,
     /// The timers that run, with their numbers.
     timers: BTreeMap<P::Timer, u64>,
-    chores: BTreeMap<u64, Chore<P>>,
+    /// What goes on in the background, by number, each with which of its kind it is.
+    chores: BTreeMap<u64, (u32, Chore<P>)>,
+    /// How much of each kind was ever begun.
+    begun: [u32; 3],
     /// Numbers of timers and chores: never reused, so that what an earlier life asked for is told apart.
     numbers: u64,
     rng: Rng,
@@ -192,16 +212,17 @@ impl<P: Protocol> Host<P> {
             first: place.clone(),
             place,
             rolls,
-            clock_offset: 0,
+            watch: Watch::default(),
             disk: Disk::default(),
             automaton: None,
             next: Position(0),
             gate: Gate::new(),
             flaw: None,
             loaded: None,
-            flushing: false,
+            flushing: None,
             timers: BTreeMap::new(),
             chores: BTreeMap::new(),
+            begun: [0; 3],
             numbers: 0,
             rng,
             scratch: Vec::new(),
@@ -231,14 +252,10 @@ impl<P: Protocol> Host<P> {
         self.timers.keys().map(|timer| format!("{timer:?}"))
     }
 
-    /// Milliseconds that its wall clock is ahead of the world's.
+    /// Its wall clock.
     #[must_use]
-    pub const fn clock_offset(&self) -> i64 {
-        self.clock_offset
-    }
-
-    fn clock(&self, now: Time) -> Time {
-        Time(now.0.saturating_add_signed(self.clock_offset))
+    pub const fn watch(&self) -> Watch {
+        self.watch
     }
 
     /// Starts it from what is on its disk. Says what a real log found there.
@@ -254,7 +271,7 @@ impl<P: Protocol> Host<P> {
         self.place = self.first.clone();
         self.next = end;
         self.gate = Gate::new();
-        let clock = self.clock(now);
+        let clock = self.watch.read(now);
         let mut effects = std::mem::take(&mut self.scratch);
         let (rng, loaded) = (&mut self.rng, self.loaded);
         let mut hand = InHand { clock, rng, loaded, ring: &self.ring, purse: &self.disk.purse };
@@ -271,7 +288,7 @@ impl<P: Protocol> Host<P> {
         out: &mut Emissions<P>,
         run: impl FnOnce(&mut P, &mut Effects<'_, P>),
     ) {
-        let clock = self.clock(now);
+        let clock = self.watch.read(now);
         let Some(automaton) = &mut self.automaton else { return };
         let mut effects = std::mem::take(&mut self.scratch);
         let (rng, loaded) = (&mut self.rng, None);
@@ -311,6 +328,37 @@ impl<P: Protocol> Host<P> {
         Some(format!("{timer:?}").into())
     }
 
+    /// The name of a running timer by its number.
+    pub(crate) fn timer_name(&self, number: u64) -> Option<String> {
+        let timer = self.timers.iter().find(|(_, running)| **running == number);
+        timer.map(|(timer, _)| format!("{timer:?}"))
+    }
+
+    /// The number of the running timer of exactly that name.
+    pub(crate) fn timer_called(&self, name: &str) -> Option<u64> {
+        let timer = self.timers.iter().find(|(timer, _)| format!("{timer:?}") == name);
+        timer.map(|(_, number)| *number)
+    }
+
+    /// The name of something in the background.
+    pub(crate) fn chore_name(&self, number: u64) -> Option<step::Chore> {
+        let (ordinal, chore) = self.chores.get(&number)?;
+        Some(step::Chore { kind: chore.kind().1.into(), ordinal: *ordinal })
+    }
+
+    /// The number of what goes on in the background under that name.
+    pub(crate) fn chore_called(&self, name: &step::Chore) -> Option<u64> {
+        let is_it = |(ordinal, chore): &(u32, Chore<P>)| {
+            *ordinal == name.ordinal && chore.kind().1 == name.kind
+        };
+        self.chores.iter().find(|(_, chore)| is_it(chore)).map(|(number, _)| *number)
+    }
+
+    /// Up to which mark a flush is on its way, if one is.
+    pub(crate) const fn flush_under_way(&self) -> Option<u64> {
+        self.flushing
+    }
+
     /// The number of the first running timer whose name begins like that, letter case aside.
     pub(crate) fn timer_named(&self, name: &str) -> Option<u64> {
         let wanted = name.to_lowercase();
@@ -324,7 +372,7 @@ impl<P: Protocol> Host<P> {
     /// nothing leaves any more.
     pub(crate) fn flush(&mut self, mark: u64, out: &mut Emissions<P>) -> Result<usize, Failure> {
         let count = self.disk.flush(mark)?;
-        self.flushing = false;
+        self.flushing = None;
         let released: Vec<_> = self.gate.durable(mark).collect();
         for held in released {
             self.release(held, out);
@@ -334,15 +382,15 @@ impl<P: Protocol> Host<P> {
     }
 
     fn begin_flush(&mut self, out: &mut Emissions<P>) {
-        if !self.flushing && self.disk.unflushed() > 0 {
-            self.flushing = true;
+        if self.flushing.is_none() && self.disk.unflushed() > 0 {
+            self.flushing = Some(self.gate.written());
             out.push(Emission::Flush(self.gate.written()));
         }
     }
 
     /// Something in the background is through, unless the node crashed meanwhile.
     pub(crate) fn finish(&mut self, number: u64, now: Time, out: &mut Emissions<P>) -> Finished {
-        match self.chores.remove(&number) {
+        match self.chores.remove(&number).map(|(_, chore)| chore) {
             None => Finished::Nothing,
             Some(Chore::Snapshot(number, snapshot)) => {
                 match self.disk.finish_snapshot(number, snapshot) {
@@ -370,14 +418,19 @@ impl<P: Protocol> Host<P> {
         self.automaton = None;
         self.timers.clear();
         let chores = std::mem::take(&mut self.chores);
-        let snapshot = chores.values().find_map(|chore| match chore {
+        let snapshot = chores.values().find_map(|(_, chore)| match chore {
             Chore::Snapshot(_, snapshot) => Some(snapshot),
             _ => None,
         });
-        self.flushing = false;
+        self.flushing = None;
         let mut gate = std::mem::take(&mut self.gate);
         let held = gate.durable(gate.written()).count();
         (self.disk.crash(keep, snapshot), held)
+    }
+
+    /// How many timers, pieces of work and records it keeps.
+    pub(crate) fn kept(&self) -> usize {
+        self.timers.len() + self.chores.len() + self.disk.records() + self.disk.unflushed()
     }
 
     /// The deep check.
@@ -467,7 +520,9 @@ impl<P: Protocol> Host<P> {
 
     fn chore(&mut self, chore: Chore<P>, out: &mut Emissions<P>) {
         let number = self.number();
-        self.chores.insert(number, chore);
+        let (kind, _) = chore.kind();
+        self.begun[kind] += 1;
+        self.chores.insert(number, (self.begun[kind], chore));
         out.push(Emission::Chore(number));
     }
 

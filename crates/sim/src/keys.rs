@@ -1,8 +1,11 @@
-//! Signatures as keyed hashes.
+//! Signatures as keyed hashes, and real ones in one seed of a hundred.
 //!
 //! A simulation makes millions of signatures, and nobody in it breaks hash functions. So a signature is a hash of the
 //! digest under the signer's secret, and the verifier knows all secrets. What a liar holds is its own [`SimSigner`] and
 //! nothing else: that it cannot sign as another is a matter of types.
+//!
+//! That would hide whatever goes wrong only with production's keys, so some runs have those ([`Signatures::Ed25519`]): the
+//! same handles sign with a secret key, and the verifier knows no secret, but production's rule of acceptance.
 //!
 //! A replica has more than one key. Its identity and its first voting key come from outside its disk ([`Keyring`]). The
 //! voting keys under which it comes back are made on the disk ([`Purse`]), and are gone with it.
@@ -10,41 +13,114 @@
 use crate::rng::{Rng, mix};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use testudo_core::{Digest, Incarnation, PublicKey, Signature, Signer, Verifier};
+use testudo_core::{Digest, Incarnation, Membership, PublicKey, Signature, Signer, Verifier};
+use testudo_keys::{Ed25519Verifier, SigningKey};
 
-type Secret = [u64; 4];
+/// What signatures are in a run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Signatures {
+    /// Hashes under secrets that the verifier knows.
+    Hashed,
+    /// Those of production.
+    Ed25519,
+}
+
+impl Signatures {
+    /// What they are under a seed that nobody overrides: real in one of a hundred.
+    #[must_use]
+    pub const fn of(seed: u64) -> Self {
+        if seed % 100 == 99 { Self::Ed25519 } else { Self::Hashed }
+    }
+}
+
+enum Secret {
+    Word([u64; 4]),
+    Key(SigningKey),
+}
+
+impl Secret {
+    fn sign(&self, digest: &Digest) -> Signature {
+        match self {
+            Self::Word(word) => hash(word, digest),
+            Self::Key(key) => key.sign(digest),
+        }
+    }
+}
 
 /// All keys of a world. It verifies; it hands out one signer per key.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SimKeys {
     rng: Rng,
-    secrets: BTreeMap<PublicKey, Secret>,
+    /// All forks of a world have the same.
+    secrets: Rc<BTreeMap<PublicKey, Rc<Secret>>>,
+    /// Production's verifier, where signatures are production's.
+    verifier: Option<Rc<Ed25519Verifier>>,
+}
+
+impl core::fmt::Debug for SimKeys {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "SimKeys({} {:?})", self.secrets.len(), self.signatures())
+    }
 }
 
 impl SimKeys {
-    /// No key yet; those to come are drawn from `seed`.
+    /// No key yet; those to come are drawn from `seed`, and signatures are hashes.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { rng: Rng::split(seed, "keys", 0), secrets: BTreeMap::new() }
+        Self::with(seed, Signatures::Hashed)
+    }
+
+    /// No key yet; those to come are drawn from `seed`.
+    #[must_use]
+    pub fn with(seed: u64, signatures: Signatures) -> Self {
+        let rng = Rng::split(seed, "keys", 0);
+        let verifier = match signatures {
+            Signatures::Hashed => None,
+            Signatures::Ed25519 => Some(Rc::new(Ed25519Verifier::new([]))),
+        };
+        Self { rng, secrets: Rc::default(), verifier }
+    }
+
+    /// What signatures are.
+    #[must_use]
+    pub const fn signatures(&self) -> Signatures {
+        if self.verifier.is_some() { Signatures::Ed25519 } else { Signatures::Hashed }
     }
 
     /// Makes a key.
     pub fn mint(&mut self) -> SimSigner {
-        let secret: Secret = core::array::from_fn(|_| self.rng.next());
-        let bytes: Vec<u8> = secret.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let public = PublicKey(Digest::of(&bytes).0);
-        self.secrets.insert(public, secret);
-        SimSigner { public, secret: Rc::new(secret) }
+        let word: [u64; 4] = core::array::from_fn(|_| self.rng.next());
+        let mut bytes = [0; 32];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(word) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        let (public, secret) = if self.verifier.is_some() {
+            let key = SigningKey::from_secret(&bytes);
+            (key.public(), Secret::Key(key))
+        } else {
+            (PublicKey(Digest::of(&bytes).0), Secret::Word(word))
+        };
+        let secret = Rc::new(secret);
+        Rc::make_mut(&mut self.secrets).insert(public, secret.clone());
+        SimSigner { public, secret }
+    }
+
+    /// From now on these keys are members': production prepares tables for them once.
+    pub(crate) fn expect(&mut self, members: &Membership) {
+        if self.verifier.is_some() {
+            let keys = members.members.iter().flat_map(|member| [member.voting, member.identity]);
+            self.verifier = Some(Rc::new(Ed25519Verifier::new(keys)));
+        }
     }
 
     /// The signer with this key, for what no node could do.
     pub(crate) fn signer(&self, key: &PublicKey) -> Option<SimSigner> {
-        let secret = Rc::new(*self.secrets.get(key)?);
+        let secret = self.secrets.get(key)?.clone();
         Some(SimSigner { public: *key, secret })
     }
 }
 
-fn hash(secret: &Secret, digest: &Digest) -> Signature {
+fn hash(secret: &[u64; 4], digest: &Digest) -> Signature {
     let mut state = *secret;
     for (index, chunk) in digest.0.chunks_exact(8).enumerate() {
         let mut word = [0; 8];
@@ -62,7 +138,10 @@ fn hash(secret: &Secret, digest: &Digest) -> Signature {
 
 impl Verifier for SimKeys {
     fn check(&self, key: &PublicKey, digest: &Digest, signature: &Signature) -> bool {
-        self.secrets.get(key).is_some_and(|secret| hash(secret, digest) == *signature)
+        match &self.verifier {
+            Some(verifier) => verifier.check(key, digest, signature),
+            None => self.secrets.get(key).is_some_and(|secret| secret.sign(digest) == *signature),
+        }
     }
 }
 
@@ -89,7 +168,7 @@ impl core::fmt::Debug for SimSigner {
 
 impl Signer for SimSigner {
     fn sign(&self, digest: &Digest) -> Signature {
-        hash(&self.secret, digest)
+        self.secret.sign(digest)
     }
 }
 
@@ -137,6 +216,12 @@ impl Purse {
     /// The key that it would come back under.
     pub(crate) fn candidate(&self) -> Option<PublicKey> {
         self.candidate.as_ref().map(SimSigner::public)
+    }
+
+    /// How many keys were made here, and whether there is a candidate. Which keys those are follows from how many the node
+    /// has not made yet: it makes them in a fixed order.
+    pub(crate) fn counts(&self) -> (usize, bool) {
+        (self.made.len(), self.candidate.is_some())
     }
 
     /// The candidate's signature.

@@ -4,7 +4,7 @@
 //! before every other open one returned, apply it, go on, and never visit the same set of taken operations with the
 //! same state twice. An operation without an answer may have taken effect at any time after its call, or never.
 //! Histories are cut by key where the model says that keys do not touch each other, which is sound as linearizability
-//! is local.
+//! is local. An operation on several keys joins them, and all that is joined to them, for that history.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
@@ -18,13 +18,19 @@ pub trait Model {
     type Input: Clone + Debug;
     /// Its answer.
     type Output: Clone + PartialEq + Debug;
-    /// The part of the state that an operation touches, and no operation of another part does.
+    /// A part of the state, which most operations touch one of.
     type Part: Ord + Clone + Debug;
 
-    /// The state that a part starts in.
+    /// The state that a part starts in. Parts that some operation joins start as the least of them.
     fn initial(&self, part: &Self::Part) -> Self::State;
     /// The part that an operation touches.
     fn part(&self, input: &Self::Input) -> Self::Part;
+    /// Others that it touches: a transaction on several keys, a range. What one operation of a history joins is judged
+    /// together, so a state must hold several parts where there are such.
+    fn joins(&self, input: &Self::Input) -> Vec<Self::Part> {
+        let _ = input;
+        Vec::new()
+    }
     /// What an operation does to its part, and its answer.
     fn step(&self, state: &Self::State, input: &Self::Input) -> (Self::State, Self::Output);
 }
@@ -72,9 +78,11 @@ pub const PATIENCE: u64 = 20_000_000;
 
 /// Decides whether a history is linearizable, part by part.
 pub fn check<M: Model>(model: &M, history: &[Operation<M::Input, M::Output>]) -> Linearity {
+    let roots = joined(model, history);
     let mut parts: BTreeMap<M::Part, Operations<'_, M>> = BTreeMap::new();
     for operation in history {
-        parts.entry(model.part(&operation.input)).or_default().push(operation);
+        let part = root(&roots, model.part(&operation.input));
+        parts.entry(part).or_default().push(operation);
     }
     for (part, operations) in parts {
         match Search::new(model, model.initial(&part), &operations).run() {
@@ -84,6 +92,33 @@ pub fn check<M: Model>(model: &M, history: &[Operation<M::Input, M::Output>]) ->
         }
     }
     Linearity::Holds
+}
+
+/// For each part that is joined to others, a lesser one that it is joined to.
+fn joined<M: Model>(
+    model: &M,
+    history: &[Operation<M::Input, M::Output>],
+) -> BTreeMap<M::Part, M::Part> {
+    let mut roots = BTreeMap::new();
+    for operation in history {
+        for other in model.joins(&operation.input) {
+            let one = root(&roots, model.part(&operation.input));
+            let other = root(&roots, other);
+            if one != other {
+                roots.insert(one.clone().max(other.clone()), one.min(other));
+            }
+        }
+    }
+    roots
+}
+
+/// The least part that a part is joined to.
+fn root<P: Ord + Clone>(roots: &BTreeMap<P, P>, part: P) -> P {
+    let mut least = part;
+    while let Some(lesser) = roots.get(&least) {
+        least = lesser.clone();
+    }
+    least
 }
 
 /// A call or return in the list that the search shortens and restores. Index 0 is the head.
@@ -104,6 +139,7 @@ struct Search<'a, M: Model> {
     model: &'a M,
     operations: &'a [&'a Operation<M::Input, M::Output>],
     entries: Vec<Entry>,
+    initial: M::State,
     state: M::State,
     /// Which operations are taken, as bits.
     taken: Vec<u64>,
@@ -150,6 +186,7 @@ impl<'a, M: Model> Search<'a, M> {
             model,
             operations,
             entries,
+            initial: state.clone(),
             state,
             taken: vec![0; operations.len().div_ceil(64)],
             path: Vec::new(),
@@ -237,7 +274,7 @@ impl<'a, M: Model> Search<'a, M> {
     /// The longest order found, and what could not follow.
     fn explain(&self) -> String {
         let mut text = String::new();
-        let mut state = self.model.initial(&self.model.part(&self.operations[0].input));
+        let mut state = self.initial.clone();
         let mut taken = HashSet::new();
         for call in &self.furthest {
             let index = self.entries[*call].operation;

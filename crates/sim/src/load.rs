@@ -56,7 +56,7 @@ pub enum Turns {
 }
 
 /// The processors of all nodes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) costs: Costs,
     turns: Turns,
@@ -83,7 +83,7 @@ impl Load {
 }
 
 /// One node's processor and what waits for it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Desk {
     /// When it will have done what it has begun.
     pub(crate) busy_until: Duration,
@@ -139,7 +139,7 @@ impl Desk {
 }
 
 /// What waits of one sender.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Lane {
     /// At the node. Empty only when `unread` is.
     read: VecDeque<(u64, usize)>,

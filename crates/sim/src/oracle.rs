@@ -4,21 +4,28 @@
 //! it judges, so that a wrong idea of theirs is not repeated here. What a faulty node says or does convicts nobody;
 //! every rule is about correct ones, who may crash but do not lie.
 
+mod alarm;
 mod blame;
+mod bounds;
 mod copies;
 mod keeping;
 mod ledger;
 mod order;
 mod record;
 mod states;
+mod validity;
+mod window;
 
+pub use alarm::Alarms;
 pub use blame::{Honesty, Justice};
+pub use bounds::Bounds;
 pub use copies::Copies;
 pub use keeping::Keeping;
 pub use ledger::settle;
 pub use order::{Agreement, Checkpoints, Once, TotalOrder, Unanimity, Views};
 pub use record::{Counts, Trace};
 pub use states::States;
+pub use validity::Validity;
 
 use crate::event::{Event, NodeId};
 use crate::world::{Observer, System, World};
@@ -69,6 +76,22 @@ impl Cast {
     #[must_use]
     pub fn is_correct_replica(&self, id: ReplicaId) -> bool {
         self.is_correct_peer(Peer::Replica(id))
+    }
+
+    /// A node's identity.
+    #[must_use]
+    pub fn peer(&self, node: NodeId) -> Option<Peer> {
+        self.peers.get(node.index()).copied()
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.peers.len()).map(|index| NodeId(index as u16))
+    }
+
+    /// The nodes of an identity.
+    pub fn nodes_of(&self, peer: Peer) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes().filter(move |node| self.peer(*node) == Some(peer))
     }
 
     /// A node's name.
@@ -125,6 +148,7 @@ impl Jury {
             Box::new(Agreement::default()),
             Box::new(TotalOrder::default()),
             Box::new(Once::default()),
+            Box::new(Validity::default()),
             Box::new(Checkpoints::default()),
             Box::new(Views::default()),
             Box::new(Unanimity),

@@ -1,9 +1,11 @@
 //! What all runs share: who lies, who judges, what is written down, and that a panic is a violation like any other.
 
 use crate::adversary::Misconduct;
-use crate::oracle::{Cast, Counts, Jury, Trace, Violation};
+use crate::diagram::{Film, Reel};
+use crate::keys::Signatures;
+use crate::oracle::{Alarms, Cast, Counts, Jury, Trace, Violation};
 use crate::plan::Plan;
-use crate::report::Report;
+use crate::report::{Report, twisted};
 use crate::rng::{Chance, Rng};
 use crate::seeded::Seeded;
 use crate::world::{Shape, System, World};
@@ -12,6 +14,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
+use testudo_core::fault::FaultKind;
 use testudo_core::{FaultModel, ReplicaId};
 
 /// What is written down while a run goes on, and survives its panic.
@@ -20,7 +23,9 @@ pub(crate) struct Papers {
     jury: Rc<RefCell<Jury>>,
     trace: Rc<RefCell<Trace>>,
     counts: Rc<RefCell<Counts>>,
+    alarms: Rc<RefCell<Alarms>>,
     result: Rc<RefCell<Report>>,
+    film: Option<Reel>,
 }
 
 impl Default for Papers {
@@ -29,20 +34,39 @@ impl Default for Papers {
             jury: Rc::new(RefCell::new(Jury::new(Cast::default()))),
             trace: Rc::new(RefCell::new(Trace::new(Cast::default(), 0))),
             counts: Rc::default(),
+            alarms: Rc::default(),
             result: Rc::default(),
+            film: None,
         }
     }
 }
 
 impl Papers {
+    /// Papers with a film, if there is one, of what they are about.
+    pub(crate) fn with_film(film: Option<&Reel>) -> Self {
+        Self { film: film.cloned(), ..Self::default() }
+    }
+
+    /// The film, if there is one, is shown what the last step came to.
+    pub(crate) fn look<S: System>(&self, world: &World<S>) {
+        if let Some(film) = &self.film {
+            film.borrow_mut().look(world);
+        }
+    }
+
     /// Listens to a world whose liars are known.
     pub(crate) fn open<S: System>(&self, world: &mut World<S>, plan: &Plan) {
         let cast = Cast::of(world);
         self.jury.replace(Jury::new(cast.clone()));
+        self.alarms.replace(Alarms::new(cast.clone()));
         self.trace.replace(Trace::new(cast, length_of_trace(plan)));
         world.watch(self.counts.clone());
         world.watch(self.trace.clone());
         world.watch(self.jury.clone());
+        world.watch(self.alarms.clone());
+        if let Some(film) = &self.film {
+            Film::roll(film, world);
+        }
     }
 
     /// Notes a broken rule that no event tells of.
@@ -61,15 +85,27 @@ impl Papers {
 
     /// Takes down what the run came to.
     pub(crate) fn close<S: System>(&self, seeded: &Seeded<S>, answered: usize) {
+        self.close_world(&seeded.world, answered);
         let mut result = self.result.borrow_mut();
-        result.audit = seeded.world.audit_hash().hex();
-        result.steps = seeded.world.steps();
-        result.time = seeded.world.now();
-        result.answered = answered;
-        let behind = self.behind(&seeded.world);
-        result.counts.insert("replicas behind at the end".into(), behind);
         for (name, count) in seeded.befallen() {
             result.counts.insert(format!("trouble: {name}"), *count);
+        }
+    }
+
+    /// Takes down what a run came to that nobody scheduled.
+    pub(crate) fn close_world<S: System>(&self, world: &World<S>, answered: usize) {
+        let behind = self.behind(world);
+        let mut result = self.result.borrow_mut();
+        result.audit = world.audit_hash().hex();
+        result.steps = world.steps();
+        result.time = world.now();
+        result.answered = answered;
+        result.counts.insert("replicas behind at the end".into(), behind);
+        if world.keys().signatures() == Signatures::Ed25519 {
+            result.counts.insert("runs with real signatures".into(), 1);
+        }
+        for ((protocol, kind), count) in world.twisted() {
+            result.counts.insert(twisted(*protocol, kind), *count);
         }
     }
 
@@ -86,6 +122,11 @@ impl Papers {
         let mut report = self.result.borrow().clone();
         report.seed = seed;
         report.title = title(plan);
+        report.exceeds = plan.exceeds;
+        let alarms = self.alarms.borrow();
+        report.evidence = alarms.evidence;
+        report.alarmed = alarms.last;
+        report.counts.insert("alarms raised".into(), alarms.raised);
         report.counts.extend(self.counts.borrow().all());
         report.violations = self.jury.borrow().violations().to_vec();
         if !report.is_clean() {
@@ -109,7 +150,7 @@ pub(crate) fn guarded(papers: &Papers, seed: u64, plan: &Plan, run: impl FnOnce(
     papers.report(seed, plan)
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
@@ -117,7 +158,11 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 fn title(plan: &Plan) -> String {
     let liars: Vec<&str> = plan.liars.iter().map(|liar| liar.name()).collect();
     let liars = if liars.is_empty() { "no liar".into() } else { liars.join(" and ") };
-    let beyond = if plan.beyond { ", beyond f" } else { "" };
+    let beyond = match (plan.exceeds, plan.beyond) {
+        (true, _) => ", beyond all promises",
+        (false, true) => ", beyond f",
+        (false, false) => "",
+    };
     format!("n={}, {liars}{beyond}", plan.n())
 }
 
@@ -139,7 +184,11 @@ pub(crate) fn shape(plan: &Plan, clients: u16, liars: &[(ReplicaId, Misconduct)]
         replicas: plan.n(),
         clients,
         learners: plan.learners,
-        model: FaultModel::byzantine(plan.f),
+        model: match plan.kind {
+            FaultKind::Byzantine => FaultModel::byzantine(plan.f),
+            kind => FaultModel { kind, ..FaultModel::crash(plan.f) },
+        },
         twins: twins.map(|(id, _)| *id).collect(),
+        signatures: plan.signatures,
     }
 }

@@ -6,89 +6,11 @@
 
 use crate::adversary::Misconduct;
 use crate::atlas::Harm;
-use crate::rng::{Chance, Rng, mix};
+use crate::keys::Signatures;
+use crate::rng::{Chance, Rng};
+pub use crate::weather::Weather;
 use std::time::Duration;
-
-/// How network and disks behave while nothing in particular happens.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Weather {
-    /// The least that a message takes.
-    pub latency: Duration,
-    /// What it takes beyond that, on average.
-    pub jitter: Duration,
-    /// How many times slower than the fastest the slowest link may be, in one direction. Each keeps its own pace.
-    pub slowest_link: u32,
-    /// How many of a thousand messages are delayed up to [`Weather::delay`].
-    pub delayed_per_mille: u32,
-    /// The longest delay.
-    pub delay: Duration,
-    /// How many of a thousand messages are lost.
-    pub lost_per_mille: u32,
-    /// How many of a thousand messages arrive twice.
-    pub doubled_per_mille: u32,
-    /// What a flush takes at least; sometimes it takes ten times that.
-    pub flush: Duration,
-    /// What background work takes at least; sometimes it takes ten times that.
-    pub chore: Duration,
-}
-
-impl Weather {
-    /// A network that is timely and loses nothing: what holds after the global stabilisation time.
-    #[must_use]
-    pub const fn calm() -> Self {
-        Self {
-            latency: Duration::from_micros(200),
-            jitter: Duration::from_micros(300),
-            slowest_link: 1,
-            delayed_per_mille: 0,
-            delay: Duration::ZERO,
-            lost_per_mille: 0,
-            doubled_per_mille: 0,
-            flush: Duration::from_micros(300),
-            chore: Duration::from_micros(100),
-        }
-    }
-
-    /// A network that may do each of its tricks, or not, and a disk that may be slow.
-    #[must_use]
-    pub fn drawn(rng: &mut Rng) -> Self {
-        let mut sometimes = |high: u64| if rng.below(2) == 0 { 0 } else { rng.between(1, high) };
-        let (delayed, mut lost, doubled) = (sometimes(100), sometimes(100), sometimes(100));
-        let slowest_link = sometimes(40).max(1) as u32;
-        let slow_disk = sometimes(10).max(1);
-        if sometimes(2) == 2 {
-            lost *= 4;
-        }
-        Self {
-            latency: Duration::from_micros(rng.between(50, 2_000)),
-            jitter: Duration::from_micros(rng.between(50, 10_000)),
-            slowest_link,
-            delayed_per_mille: delayed as u32,
-            delay: Duration::from_millis(rng.between(20, 3_000)),
-            lost_per_mille: lost as u32,
-            doubled_per_mille: doubled as u32,
-            flush: Duration::from_micros(rng.between(50, 5_000) * slow_disk),
-            chore: Duration::from_micros(rng.between(20, 5_000)),
-        }
-    }
-
-    /// How long a message takes this time, on a link that is named by some number.
-    pub(crate) fn travel(&self, link: u64, rng: &mut Rng) -> Duration {
-        let jitter = self.jitter.as_nanos() as u64;
-        // The sum of two even draws: a hump around the mean, and no floating point.
-        let extra = rng.below(jitter + 1) + rng.below(jitter + 1);
-        let pace = 1 + mix(link) as u32 % self.slowest_link.max(1);
-        let mut time = (self.latency + Duration::from_nanos(extra)) * pace;
-        if rng.per_mille(self.delayed_per_mille) {
-            time += Duration::from_nanos(rng.below(self.delay.as_nanos() as u64 + 1));
-        }
-        time
-    }
-
-    pub(crate) fn takes(least: Duration, rng: &mut Rng) -> Duration {
-        if rng.per_mille(50) { least * rng.between(2, 10) as u32 } else { least }
-    }
-}
+use testudo_core::fault::FaultKind;
 
 /// A kind of trouble that befalls nodes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -101,8 +23,23 @@ pub enum Trouble {
     Partition,
     /// One node is not heard by some others, but hears them.
     OneWay,
+    /// Some pairs of nodes do not hear each other, though others hear both: who is connected is not transitive.
+    Partial,
+    /// Some links go down and come up again, and again, in one direction or both.
+    Flapping,
     /// A replica's wall clock goes wrong by anything up to years. It counts as faulty until the run heals.
     Clock,
+    /// A replica's wall clock jumps forth and back for a while. It counts as faulty until the run heals: what it judged
+    /// by a wrong clock stays said.
+    Jumps,
+    /// A clock runs too fast or too slowly, and its node's timers with it: by as much as crystals differ, which anybody's
+    /// may, or by so much that its replica counts as faulty until the run heals.
+    Drift,
+    /// A replica or learner stops running, keeps its memory, and goes on later. That is nobody's fault: in an
+    /// asynchronous network nobody can tell it from slow messages.
+    Pause,
+    /// A replica crashes between two effects of one step: some have heard a broadcast then, and others never will.
+    Midway,
     /// The disk or the memory of a replica comes to harm. [`crate::atlas`] says for how long it counts as faulty.
     Harm(Harm),
     /// On every replica a record rots, each of another slot, and all lose power. For each slot it is one that has lost
@@ -113,6 +50,26 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// What every run may suffer without more than f replicas being faulty at a time, and without harm to disks.
+    pub const STANDARD: [Self; 10] = [
+        Self::Crash,
+        Self::Partition,
+        Self::OneWay,
+        Self::Clock,
+        Self::Partial,
+        Self::Flapping,
+        Self::Jumps,
+        Self::Drift,
+        Self::Pause,
+        Self::Midway,
+    ];
+
+    /// Whether it befalls the network, and ends when that becomes timely.
+    #[must_use]
+    pub const fn is_of_network(self) -> bool {
+        matches!(self, Self::Partition | Self::OneWay | Self::Partial | Self::Flapping)
+    }
+
     /// Its name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -121,7 +78,13 @@ impl Trouble {
             Self::Blackout => "blackout",
             Self::Partition => "partition",
             Self::OneWay => "one-way",
+            Self::Partial => "partial partition",
+            Self::Flapping => "flapping links",
             Self::Clock => "clock",
+            Self::Jumps => "clock jumps",
+            Self::Drift => "clock drift",
+            Self::Pause => "long pause",
+            Self::Midway => "crash between effects",
             Self::Harm(harm) => harm.name(),
             Self::Helical => "helical rot",
             Self::Learner => "learner crash",
@@ -191,6 +154,8 @@ pub struct Plan {
     pub f: u16,
     /// n, if it is not 3f+1.
     pub replicas: Option<u16>,
+    /// What the replicas claim to survive. Only where that is lies may there be liars.
+    pub kind: FaultKind,
     /// How many clients that keep nothing.
     pub clients: u16,
     /// How many learners, for systems that know them: clients too, which also read from their own copies.
@@ -199,7 +164,7 @@ pub struct Plan {
     pub operations: usize,
     /// How many keys they fight over.
     pub keys: u64,
-    /// How liars misbehave, one liar per entry; at most f.
+    /// How liars misbehave, one liar per entry; at most as many as the budget allows.
     pub liars: Vec<Misconduct>,
     /// The climate; drawn from the seed where there is none.
     pub climate: Option<Climate>,
@@ -215,12 +180,17 @@ pub struct Plan {
     pub steps: u64,
     /// Whether replicas with intact disks may be down in larger numbers than f. Safety must hold; the storm passes.
     pub beyond: bool,
+    /// Whether more is wrong at a time than is promised to be survived. Rules may be broken then, but not in silence
+    /// ([`crate::Report::verdict`]), and a run goes on when one is.
+    pub exceeds: bool,
     /// Whether all correct replicas must be well again in the end, whatever had befallen them.
     pub heals: bool,
     /// How many records a correct replica's log may ever hold, if there is a bound.
     pub most_records: Option<usize>,
     /// How many of the last events a report shows.
     pub trace: usize,
+    /// What signatures are; the seed's choice where nothing is said.
+    pub signatures: Option<Signatures>,
 }
 
 impl Default for Plan {
@@ -228,21 +198,24 @@ impl Default for Plan {
         Self {
             f: 1,
             replicas: None,
+            kind: FaultKind::Byzantine,
             clients: 4,
             learners: 0,
             operations: 200,
             keys: 3,
             liars: Vec::new(),
             climate: None,
-            troubles: vec![Trouble::Crash, Trouble::Partition, Trouble::OneWay, Trouble::Clock],
+            troubles: Trouble::STANDARD.to_vec(),
             disks: Disks::Drawn,
             storm: Duration::from_secs(20),
             patience: Duration::from_secs(600),
             steps: 1_000_000,
             beyond: false,
+            exceeds: false,
             heals: false,
             most_records: None,
             trace: 60,
+            signatures: None,
         }
     }
 }
@@ -258,6 +231,12 @@ impl Plan {
     #[must_use]
     pub const fn callers(&self) -> u16 {
         self.clients + self.learners
+    }
+
+    /// How many replicas may be faulty at a time.
+    #[must_use]
+    pub const fn budget(&self) -> u16 {
+        if self.exceeds { self.f + 1 } else { self.f }
     }
 
     /// The same with one liar of that kind.

@@ -1,9 +1,13 @@
 //! The whole of state machine replication as a system: replicas of any ordering under the small service of
 //! [`crate::service`], and the clients that production uses.
 
+mod lies;
+
+use self::lies::corrupt;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::conformance::{Heard, Held, Serving};
+use crate::conspiracy::Proposes;
 use crate::disk::Codec;
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
@@ -17,18 +21,18 @@ use crate::workload::{Hosted, Small};
 use crate::world::{Setup, System};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::time::Duration;
-use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering};
-use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
+use testudo_contracts::{Checkpoint, Falsifiable, Moment, OrderConfig, Ordering};
+use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot, limits};
 use testudo_replication::learner::rules::{Rules, Standard};
+use testudo_replication::rules;
 use testudo_replication::{
     Claim, Client, ClientConfig, ClientInput, ClientOutput, Comeback, Config, Event, Health,
     Learner, LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Readmission, Replica,
-    ReplicaMessage, Reply, ReplyBody, Request, Standing, StateAnswer, StateAsk, Status, Voucher,
+    ReplicaMessage, Reply, Request, Standing, StateAnswer, StateAsk, Status,
 };
 
-/// What a protocol's own tests know of it, for its liars and its judges.
+/// What is known of a protocol by its liars and its judges. [`Lore`] is what the protocol brings itself.
 pub trait Knowledge<O: Ordering>: 'static {
     /// Whether liars also change bytes that they know nothing of. Without it they lie by [`Knowledge::corrupt`] alone,
     /// and tell the truth where that has nothing to say.
@@ -37,9 +41,30 @@ pub trait Knowledge<O: Ordering>: 'static {
     fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message>;
     /// Whether evidence convinces a third party.
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool;
+    /// The digest by which votes name what a message proposes, if it proposes something.
+    fn proposes(message: &O::Message) -> Option<Digest> {
+        let _ = message;
+        None
+    }
     /// A message as scripts print it, without its name.
     fn show(message: &O::Message) -> String {
         compact(&format!("{message:?}"))
+    }
+}
+
+/// What a protocol itself brings of such knowledge.
+#[derive(Clone, Copy, Debug)]
+pub enum Lore {}
+
+impl<O: Falsifiable> Knowledge<O> for Lore {
+    fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message> {
+        O::falsify(message, chance)
+    }
+    fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
+        O::is_convicted(evidence, context)
+    }
+    fn proposes(message: &O::Message) -> Option<Digest> {
+        O::proposes(message)
     }
 }
 
@@ -48,8 +73,9 @@ type Asked = Either<ClientInput, LearnerInput>;
 /// What a client's automaton tells.
 type Told = Either<ClientOutput, LearnerOutput>;
 
-/// Replication over an ordering, of the service that a workload is for, with learners that keep these rules.
-pub struct Replicated<O, K, W = Small, R = Standard> {
+/// Replication over an ordering, of the service that a workload is for, with learners that keep the rules `R` and replicas
+/// that keep the rules `Q`.
+pub struct Replicated<O, K, W = Small, R = Standard, Q = Standard> {
     flaw: Option<Flaw>,
     interval: u64,
     /// Tickets given out to scripts' requests.
@@ -58,7 +84,9 @@ pub struct Replicated<O, K, W = Small, R = Standard> {
     readers: BTreeMap<usize, Reader>,
     /// What may spoil the memory of each replica that runs.
     rots: BTreeMap<NodeId, Rot>,
-    ordering: PhantomData<fn() -> (O, K, W, R)>,
+    /// How many replicas and clients there are.
+    people: (usize, usize),
+    ordering: PhantomData<fn() -> (O, K, W, R, Q)>,
 }
 
 /// The layer above a learner: it reads from what was published last.
@@ -69,7 +97,7 @@ struct Reader {
     reads: BTreeMap<u64, Vec<u8>>,
 }
 
-impl<O, K, W, R> Default for Replicated<O, K, W, R> {
+impl<O, K, W, R, Q> Default for Replicated<O, K, W, R, Q> {
     /// With checkpoints often enough that a short run meets many.
     fn default() -> Self {
         Self {
@@ -78,20 +106,46 @@ impl<O, K, W, R> Default for Replicated<O, K, W, R> {
             tickets: 0,
             readers: BTreeMap::new(),
             rots: BTreeMap::new(),
+            people: (0, 0),
             ordering: PhantomData,
         }
     }
 }
 
-impl<O, K, W, R> Replicated<O, K, W, R> {
+impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
     /// The same over a driver that is not right.
     #[must_use]
     pub fn over(flaw: Flaw) -> Self {
         Self { flaw: Some(flaw), ..Self::default() }
     }
+
+    /// How many there may be of one of a replica's tables: a window of slots, so many bundles of each client, so many
+    /// sessions, and so many answers for each that is open.
+    fn most(&self, table: &str, open: usize) -> usize {
+        let (replicas, clients) = self.people;
+        let window = 2 * self.interval as usize;
+        let bundles = (replicas + clients) * limits::WAITING_BUNDLES_PER_CLIENT;
+        match table {
+            "slots in the window" | "batches to execute" => window,
+            "view changes" | "last words" => replicas,
+            "batches without bodies" => 2 * window,
+            // Each checkpoint of two windows, the one that is stable and the end of an epoch.
+            "slots of checkpoints" => 2 * window / self.interval as usize + 2,
+            "states served" => 2 * limits::SERVED_CHECKPOINTS,
+            "slots for learners" => limits::RECENT_SLOTS,
+            "learners" => limits::FOLLOWERS.min(clients),
+            "sessions" => clients * limits::SESSIONS_PER_CLIENT,
+            // A session has an entry of its own, one by its name and one by its use; beside them are who may open any, and
+            // who orders.
+            "entries of sessions" => {
+                open * (3 + limits::SESSION_WINDOW as usize) + clients + 4 * replicas
+            }
+            _ => bundles,
+        }
+    }
 }
 
-impl<O, K, W: Hosted, R> Replicated<O, K, W, R> {
+impl<O, K, W: Hosted, R, Q> Replicated<O, K, W, R, Q> {
     /// A learner is asked to read this: from its own copy, as soon as that covers all that was acknowledged before.
     fn read_later(&mut self, client: usize, ticket: u64, operation: Vec<u8>) -> LearnerInput {
         self.readers.entry(client).or_default().reads.insert(ticket, operation);
@@ -108,15 +162,16 @@ impl<O, K, W: Hosted, R> Replicated<O, K, W, R> {
     }
 }
 
-impl<O, K, W, R> System for Replicated<O, K, W, R>
+impl<O, K, W, R, Q> System for Replicated<O, K, W, R, Q>
 where
     O: Ordering<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
+    Q: rules::Rules,
 {
     type Message = ReplicaMessage<O::Message>;
-    type Replica = Replica<O, Unsound<W::Service>>;
+    type Replica = Replica<O, Unsound<W::Service>, Q>;
     type Client = OneOf<Client<O>, Learner<O, W::Service, R>>;
 
     fn replica_config(
@@ -125,6 +180,7 @@ where
         node: NodeId,
         _: ReplicaId,
     ) -> Config<Unsound<W::Service>> {
+        self.people = (setup.membership.n(), setup.clients.len());
         let rot = Rot::default();
         self.rots.insert(node, rot.clone());
         let service = Unsound::new(W::service(), rot);
@@ -170,6 +226,10 @@ where
                 for (request, result) in applied {
                     facts.push(Fact::Applied { slot: *slot, request: *request, result: *result });
                 }
+                let has_effect = |bundle: &Digest| applied.iter().any(|(one, _)| one == bundle);
+                for request in batch.bundles.iter().filter(|bundle| !has_effect(bundle)) {
+                    facts.push(Fact::Repeated { slot: *slot, request: *request });
+                }
             }
             Event::Stable(Checkpoint { slot, state }) => {
                 facts.push(Fact::Checkpoint { slot: *slot, state: *state });
@@ -184,6 +244,10 @@ where
                 facts.push(Fact::Note(format!("healed in {slot:?}: {differing}").into()));
             }
             Event::Health(Health::Diverged(slot)) => facts.push(Fact::Wrong(*slot)),
+            Event::Health(Health::Halted(slot)) => {
+                facts.push(Fact::Note(format!("{output:?}").into()));
+                facts.push(Fact::Halted(*slot));
+            }
             Event::Implausible { .. }
             | Event::Health(_)
             | Event::Comeback(_)
@@ -234,8 +298,18 @@ where
         }
     }
 
+    fn tables(&self, replica: &Self::Replica) -> Vec<(&'static str, usize, usize)> {
+        let open = replica.state().system.len();
+        let counted = replica.tables().into_iter();
+        counted.map(|(name, count)| (name, count, self.most(name, open))).collect()
+    }
+
     fn describe(&self, replica: &Self::Replica) -> String {
         format!("votes {}, {:?}", votes(replica.order()), replica.status())
+    }
+
+    fn show(&self, message: &Self::Message) -> String {
+        self.show_message(message)
     }
 
     fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
@@ -250,6 +324,10 @@ where
 
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
         K::convicts(evidence, context)
+    }
+
+    fn asked(&mut self, client: usize, ticket: u64, operation: &[u8]) -> Option<Asked> {
+        Some(self.submit(client, ticket, operation.to_vec()))
     }
 
     fn flaw(&self) -> Option<Flaw> {
@@ -271,6 +349,13 @@ where
         }
     }
 
+    fn proposes(&self) -> Proposes<Self::Message> {
+        |message| match message {
+            ReplicaMessage::Order(order) => K::proposes(order),
+            _ => None,
+        }
+    }
+
     fn tamper(&self) -> Tamper<Self::Message> {
         |message, chance| {
             if !K::BLINDLY {
@@ -289,12 +374,13 @@ where
     }
 }
 
-impl<O, K, W, R> Serving for Replicated<O, K, W, R>
+impl<O, K, W, R, Q> Serving for Replicated<O, K, W, R, Q>
 where
     O: Ordering<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
+    Q: rules::Rules,
 {
     type Workload = W;
 
@@ -346,65 +432,13 @@ fn votes<O: Ordering>(order: &O) -> bool {
     order.standing() == testudo_contracts::Standing::Voting && order.lost_slots() == 0
 }
 
-/// Lies that know what a replica says: other results, properly described; another state.
-fn corrupt<O: Ordering, K: Knowledge<O>>(
-    message: &ReplicaMessage<O::Message>,
-    chance: &mut dyn Chance,
-) -> Option<ReplicaMessage<O::Message>> {
-    match message {
-        ReplicaMessage::Order(message) => K::corrupt(message, chance).map(ReplicaMessage::Order),
-        ReplicaMessage::Checkpoint(checkpoint) => {
-            let state = Digest::of(&checkpoint.state.0);
-            Some(ReplicaMessage::Checkpoint(Checkpoint { state, ..checkpoint.clone() }))
-        }
-        ReplicaMessage::Reply(reply) => {
-            let body = forged_results(reply);
-            let results = Digest::of(&body);
-            Some(ReplicaMessage::Reply(Reply { results, body: Some(body), ..reply.clone() }))
-        }
-        ReplicaMessage::Voucher(voucher) => {
-            let outcome = Digest::of(&voucher.outcome.0);
-            Some(ReplicaMessage::Voucher(Voucher { outcome, ..voucher.clone() }))
-        }
-        ReplicaMessage::Feed(feed) => {
-            let mut feed = feed.clone();
-            feed.batch.time.0 += 1;
-            Some(ReplicaMessage::Feed(feed))
-        }
-        ReplicaMessage::Claim(claim) => {
-            let slot = Slot(claim.slot.0 / 2 + chance.below(1 << 20));
-            Some(ReplicaMessage::Claim(Claim { slot, ..*claim }))
-        }
-        _ => None,
-    }
-}
-
-/// Results that a client would take for true if it believed one replica.
-fn forged_results(reply: &Reply) -> Arc<[u8]> {
-    let truth = reply.body.as_deref().map(ReplyBody::from_bytes);
-    let forged = match truth {
-        Some(Ok(ReplyBody::Results(results))) => {
-            let forge = |result: &Arc<[u8]>| {
-                let mut bytes = result.to_vec();
-                if let Some(last) = bytes.last_mut() {
-                    *last ^= 1;
-                }
-                bytes.into()
-            };
-            ReplyBody::Results(results.iter().map(forge).collect())
-        }
-        Some(Ok(ReplyBody::Registered(session))) => ReplyBody::Registered(session ^ 1),
-        _ => ReplyBody::Results(vec![Arc::from(&b"forged"[..])]),
-    };
-    forged.to_bytes().into()
-}
-
-impl<O, K, W, R> Scripted for Replicated<O, K, W, R>
+impl<O, K, W, R, Q> Scripted for Replicated<O, K, W, R, Q>
 where
     O: Ordering<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
+    Q: rules::Rules,
 {
     /// The words of [`Hosted::parse`] have it ordered; after `read` a learner answers it from its own copy.
     fn request(&mut self, client: usize, words: &[&str]) -> Result<Asked, String> {
@@ -420,6 +454,14 @@ where
         } else {
             Either::One(ClientInput::Submit { ticket, operation })
         })
+    }
+
+    fn read_operation(&self, words: &[&str]) -> Result<Vec<u8>, String> {
+        W::parse(words)
+    }
+
+    fn show_operation(&self, operation: &[u8]) -> Option<String> {
+        Some(W::show(operation))
     }
 
     fn show_answer(&mut self, client: usize, output: Told) -> Option<String> {

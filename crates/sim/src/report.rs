@@ -4,6 +4,7 @@ use crate::oracle::Violation;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+use testudo_core::ProtocolId;
 
 /// What one seed came to.
 #[derive(Clone, Default, Debug)]
@@ -24,6 +25,12 @@ pub struct Report {
     pub counts: BTreeMap<String, u64>,
     /// Rules that were broken.
     pub violations: Vec<Violation>,
+    /// Whether more was wrong than is promised to be survived.
+    pub exceeds: bool,
+    /// How often correct nodes handed over evidence that convicts a liar.
+    pub evidence: u64,
+    /// When a correct node last found its own state wrong, or stopped as no state can be agreed upon.
+    pub alarmed: Option<Duration>,
     /// The last events before the end, where a rule was broken.
     pub trace: Vec<String>,
 }
@@ -40,7 +47,60 @@ impl Report {
     pub fn count(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or_default()
     }
+
+    /// What the run shows of the system.
+    ///
+    /// Where no more was wrong than is promised to be survived, every broken rule is a failure. Where more was, only
+    /// what nobody noticed is: a system that merely stands still breaks no promise, and one whose rules were broken
+    /// must have said so: by evidence against a liar, whenever it was found, or by an alarm that is not older. Some rules hold whoever lies and whatever breaks
+    /// ([`ALWAYS`]), and some cannot hold when f+1 replicas lie, nor can anybody notice ([`WORD_OF_LIARS`]).
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let broken = |rules: &[&str]| {
+            self.violations.iter().any(|violation| rules.contains(&violation.oracle))
+        };
+        if self.is_clean() {
+            return Verdict::Clean;
+        }
+        if !self.exceeds || broken(&ALWAYS) {
+            return Verdict::Failed;
+        }
+        let lied = self.count("lies told") > 0;
+        let worst = self.violations.iter().map(|broken| match broken.oracle {
+            rule if STANDSTILL.contains(&rule) => Verdict::Stopped,
+            _ if self.evidence > 0 || self.alarmed >= Some(broken.at) => Verdict::Noticed,
+            rule if lied && WORD_OF_LIARS.contains(&rule) => Verdict::Misled,
+            _ => Verdict::Failed,
+        });
+        worst.max().unwrap_or(Verdict::Clean)
+    }
 }
+
+/// What a run shows of the system in it, from the best to the worst.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Verdict {
+    /// No rule was broken.
+    Clean,
+    /// More was wrong than is promised to be survived, and the system stood still.
+    Stopped,
+    /// More was wrong than is promised to be survived, a rule of safety was broken, and somebody noticed.
+    Noticed,
+    /// More replicas lied than is promised to be survived, and clients were told what liars say.
+    Misled,
+    /// A rule was broken that had to hold, or in silence.
+    Failed,
+}
+
+/// Rules that hold however many lie and whatever breaks: nobody who is honest is convicted, refused or made to panic.
+pub const ALWAYS: [&str; 3] = ["justice", "honesty", "no panic"];
+
+/// Rules that say that something happens at all.
+pub const STANDSTILL: [&str; 2] = ["liveness", "recovery"];
+
+/// Rules about what clients and learners are told. They believe f+1 replicas; when these lie, they are told lies that
+/// leave no trace at those who are honest.
+pub const WORD_OF_LIARS: [&str; 7] =
+    ["linearizability", "ledger", "clients", "watches", "leases", "learners", "copies"];
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,6 +119,12 @@ impl fmt::Display for Report {
     }
 }
 
+/// The name of the count of what liars said instead of a kind of message of a protocol.
+#[must_use]
+pub fn twisted(protocol: ProtocolId, kind: &str) -> String {
+    format!("twisted: {kind} of protocol {}", protocol.0)
+}
+
 /// What many seeds came to.
 #[derive(Clone, Default, Debug)]
 pub struct Summary {
@@ -74,7 +140,9 @@ pub struct Summary {
     pub steps: u64,
     /// Virtual time.
     pub time: Duration,
-    /// The reports of runs that broke a rule.
+    /// How many runs came to what.
+    pub verdicts: BTreeMap<Verdict, u64>,
+    /// The reports of runs that broke a rule which had to hold.
     pub failures: Vec<Report>,
     /// The seeds, in the order of running.
     pub seeds: Vec<u64>,
@@ -93,7 +161,8 @@ impl Summary {
         self.steps += report.steps;
         self.time += report.time;
         self.seeds.push(report.seed);
-        if !report.is_clean() {
+        *self.verdicts.entry(report.verdict()).or_default() += 1;
+        if report.verdict() == Verdict::Failed {
             self.failures.push(report);
         }
     }

@@ -19,15 +19,28 @@ mod show;
 mod stage;
 mod words;
 
+pub(crate) use names::Names;
 pub use show::compact;
 pub use stage::{Scripted, Stage};
+pub(crate) use words::fact_line;
 
+use crate::diagram::Reel;
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// Plays a script and gives it back with what was really printed.
 pub fn play<S: Scripted>(text: &str, make: impl FnMut() -> S) -> String {
+    play_on(&mut Stage::new(make), text)
+}
+
+/// The same, with a film of its last cluster.
+pub fn film<S: Scripted>(text: &str, make: impl FnMut() -> S, film: &Reel) -> String {
     let mut stage = Stage::new(make);
+    stage.film(film.clone());
+    play_on(&mut stage, text)
+}
+
+fn play_on<S: Scripted, F: FnMut() -> S>(stage: &mut Stage<S, F>, text: &str) -> String {
     let mut played = String::new();
     for block in text.split("\n\n").map(|block| block.trim_matches('\n')) {
         if block.is_empty() {

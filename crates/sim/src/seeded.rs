@@ -5,16 +5,25 @@
 //! clocks are wrong, and whoever has come to harm and not healed ([`crate::atlas`]). [`Seeded::heal`] ends the trouble, as partial synchrony promises
 //! that it ends.
 
+mod courier;
 mod faults;
+mod halts;
+mod links;
 
+use self::courier::Hands;
+use self::links::Flap;
 use crate::adversary::Misconduct;
 use crate::atlas::Ailment;
 use crate::event::{Loss, NodeId};
-use crate::plan::{Climate, Weather};
+use crate::lateness::Lateness;
+use crate::plan::Climate;
 use crate::rng::{Chance, Rng};
+use crate::weather::Weather;
 use crate::world::{Pending, System, World};
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::Peer;
 
@@ -36,6 +45,16 @@ enum Act {
     Scrub(NodeId),
     /// The partition with this number ends.
     Heal(u64),
+    /// Flapping links go down or come up.
+    Flap(usize),
+    /// The network becomes timely.
+    Stabilise,
+    /// The adversary that holds messages picks one.
+    Choose,
+    /// A paused node goes on.
+    Resume(NodeId),
+    /// A clock jumps, and so many times again.
+    Jump(NodeId, u32),
     SwapTwins,
     /// A caller's own appointment.
     Call(u64),
@@ -66,6 +85,8 @@ pub struct Seeded<S: System> {
     /// The world.
     pub world: World<S>,
     queue: BinaryHeap<Reverse<(Duration, u64, Act)>>,
+    /// Room for what steps start, kept between them.
+    started: Vec<Pending>,
     /// Breaks ties in the order of asking.
     sequence: u64,
     rng: Rng,
@@ -89,6 +110,19 @@ pub struct Seeded<S: System> {
     starts: Rng,
     /// What befell nodes, counted when it did.
     befallen: BTreeMap<&'static str, u64>,
+    /// What newer kinds of trouble are drawn from.
+    odds: Rng,
+    /// Whether the network is timely although other trouble goes on.
+    is_timely: bool,
+    flaps: Vec<Flap>,
+    /// Per link that keeps its order, when the last message arrives that was sent on it.
+    carried: BTreeMap<(NodeId, NodeId), Duration>,
+    /// Replicas that will crash between two effects.
+    doomed: BTreeSet<NodeId>,
+    /// What the adversary that picks deliveries holds.
+    hands: Option<Hands>,
+    /// Watches whether a timing assumption holds.
+    lateness: Option<Rc<RefCell<Lateness>>>,
 }
 
 impl<S: System> Seeded<S> {
@@ -99,6 +133,7 @@ impl<S: System> Seeded<S> {
         let mut seeded = Self {
             world,
             queue: BinaryHeap::new(),
+            started: Vec::new(),
             sequence: 0,
             rng: Rng::split(seed, "scheduler", 0),
             links: Rng::split(seed, "links", 0).next(),
@@ -113,7 +148,15 @@ impl<S: System> Seeded<S> {
             partition: 0,
             starts: Rng::split(seed, "starts", 0),
             befallen: BTreeMap::new(),
+            odds: Rng::split(seed, "odds", 0),
+            is_timely: false,
+            flaps: Vec::new(),
+            carried: BTreeMap::new(),
+            doomed: BTreeSet::new(),
+            hands: None,
+            lateness: None,
         };
+        seeded.prepare_network(seed);
         for index in 0..seeded.climate.troubles.len() {
             seeded.expect_trouble(index);
         }
@@ -146,6 +189,12 @@ impl<S: System> Seeded<S> {
         &self.befallen
     }
 
+    /// How many things wait for their time, stopped timers among them.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Has [`Seeded::step`] give back [`Outcome::Call`] with this number after so long.
     pub fn call(&mut self, after: Duration, number: u64) {
         self.plan(after, Act::Call(number));
@@ -154,16 +203,26 @@ impl<S: System> Seeded<S> {
     /// Stops all trouble: everybody but liars is up and keeps time, nobody is cut off, the network is timely.
     pub fn heal(&mut self) {
         self.is_calm = true;
-        self.climate.weather = Weather::calm();
-        self.partition += 1;
+        // What the run alone knows of the network goes on: its bound is not that of a calm one.
+        let bound = self.climate.weather.stabilises.map(|stabilises| stabilises.bound);
+        match bound {
+            Some(bound) => self.become_timely(bound),
+            None => {
+                // Channels that keep their order do so for ever.
+                let keeps_order = self.climate.weather.keeps_order;
+                self.settle(Weather { keeps_order, ..Weather::calm() });
+            }
+        }
         self.world.heal();
         self.world.relent();
+        self.end_halts();
         for node in self.world.all() {
             if !self.world.is_up(node) {
                 self.world.restart(node);
             }
             if self.world.is_correct(node) {
                 let offset = self.rng.between(0, 20) as i64 - 10;
+                self.world.set_rate(node, 0);
                 self.world.set_clock(node, offset);
             }
         }
@@ -188,9 +247,7 @@ impl<S: System> Seeded<S> {
         let Some(Reverse((due, _, act))) = self.queue.pop() else { return Outcome::Idle };
         self.world.advance_to(due);
         match act {
-            Act::Deliver(number) => {
-                self.world.deliver(number);
-            }
+            Act::Deliver(number) => self.arrive(number),
             Act::Fire(node, number) => {
                 self.world.fire(node, number);
             }
@@ -204,9 +261,12 @@ impl<S: System> Seeded<S> {
                 self.start_later(node);
             }
             Act::Strike(victim) => self.strike(victim),
-            Act::Scrub(node) => self.on_disk(node, |world| {
-                world.scrub(node);
-            }),
+            Act::Scrub(node) => self.scrub(node),
+            Act::Flap(index) => self.flap(index),
+            Act::Stabilise => self.stabilise(),
+            Act::Choose => self.choose(),
+            Act::Resume(node) => self.resume(node),
+            Act::Jump(node, left) => self.jump(node, left),
             Act::Image(node) => self.bring_back_image(node),
             Act::Heal(number) if number == self.partition => self.world.heal(),
             Act::Heal(_) => {}
@@ -214,6 +274,8 @@ impl<S: System> Seeded<S> {
             Act::SwapTwins => self.swap_twins(),
             Act::Call(number) => return Outcome::Call(number),
         }
+        self.bury();
+        self.tell_of_lateness();
         Outcome::Happened
     }
 
@@ -247,15 +309,17 @@ impl<S: System> Seeded<S> {
     }
 
     fn plan_pending(&mut self) {
+        let mut pending = std::mem::take(&mut self.started);
         loop {
-            let pending = self.world.take_pending();
+            self.world.swap_pending(&mut pending);
             if pending.is_empty() {
-                return;
+                break;
             }
-            for item in pending {
+            for item in pending.drain(..) {
                 self.plan_one(item);
             }
         }
+        self.started = pending;
     }
 
     fn plan_one(&mut self, item: Pending) {
@@ -272,7 +336,9 @@ impl<S: System> Seeded<S> {
                 if self.rng.per_mille(weather.doubled_per_mille) {
                     self.world.duplicate(number);
                 }
-                let after = held + weather.travel(self.link(number), &mut self.rng);
+                let (link, now) = (self.link(number), self.world.now());
+                let travel = weather.travel(link, now, &mut self.rng);
+                let after = self.on_the_way(number, held + travel);
                 self.plan(after, Act::Deliver(number));
             }
             Pending::Timer(node, number, after) => self.plan(after, Act::Fire(node, number)),

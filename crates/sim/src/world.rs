@@ -8,28 +8,36 @@
 mod cast;
 mod fault;
 mod flawed;
+mod fork;
+mod halt;
 mod harm;
+mod kept;
 mod speak;
 mod stated;
 mod step;
 mod work;
 
+use self::halt::Doom;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
+use crate::conspiracy::{Plot, Proposes};
 use crate::disk::Codec;
 use crate::event::{Audit, Event, Fact, Letter, NodeId};
 use crate::host::{Flaw, Host, Rolls};
-use crate::keys::{Keyring, SimKeys, SimSigner};
+use crate::keys::{Keyring, Signatures, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
 use crate::rng::Rng;
+use crate::script::compact;
+use crate::shared::Shared;
+use crate::step::{Ordinals, Recording};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{
     ClusterId, Context, Domain, Evidence, FaultModel, GroupId, Incarnation, Member, Membership,
-    Message, Peer, Protocol, PublicKey, Rejection, ReplicaId, Signed, Verified,
+    Message, Peer, Protocol, ProtocolId, PublicKey, Rejection, ReplicaId, Signed, Verified,
 };
 
 /// The automata of one protocol and how their outputs are read.
@@ -107,9 +115,21 @@ pub trait System: Sized {
         Condition::default()
     }
 
+    /// What a replica keeps in memory beside the state of what it serves: a name, how many, and how many that may ever be,
+    /// however long it runs.
+    fn tables(&self, replica: &Self::Replica) -> Vec<(&'static str, usize, usize)> {
+        let _ = replica;
+        Vec::new()
+    }
+
     /// What a replica is like, for people.
     fn describe(&self, replica: &Self::Replica) -> String {
         format!("{:?}", self.condition(replica))
+    }
+
+    /// A message's fields, without its name, for people.
+    fn show(&self, message: &Self::Message) -> String {
+        compact(&format!("{message:?}"))
     }
 
     /// Has a value in a replica's memory become another one soon; a number says which. False where a system has no
@@ -127,6 +147,35 @@ pub trait System: Sized {
 
     /// What is wrong with its driver: a mutant that oracles must convict.
     fn flaw(&self) -> Option<Flaw> {
+        None
+    }
+
+    /// By which digest votes name what a message of this system proposes, for liars that vote for what they made up.
+    fn proposes(&self) -> Proposes<Self::Message> {
+        |_| None
+    }
+
+    /// What a client is asked for by the operation in these bytes, whose answer is known by the ticket; none where a
+    /// system's clients take no operations.
+    fn asked(
+        &mut self,
+        client: usize,
+        ticket: u64,
+        operation: &[u8],
+    ) -> Option<<Self::Client as Protocol>::Input> {
+        let _ = (client, ticket, operation);
+        None
+    }
+
+    /// How an input from the layer above a replica is written down, where a system can.
+    fn write_input(&self, input: &<Self::Replica as Protocol>::Input) -> Option<Vec<u8>> {
+        let _ = input;
+        None
+    }
+
+    /// The input from the layer above a replica that was written down like this.
+    fn read_input(&self, bytes: &[u8]) -> Option<<Self::Replica as Protocol>::Input> {
+        let _ = bytes;
         None
     }
 
@@ -175,6 +224,8 @@ pub struct Shape {
     pub model: FaultModel,
     /// Replicas that are run as twins: two copies under one identity.
     pub twins: Vec<ReplicaId>,
+    /// What signatures are; the seed's choice where nothing is said.
+    pub signatures: Option<Signatures>,
 }
 
 impl Shape {
@@ -187,6 +238,7 @@ impl Shape {
             learners: 0,
             model: FaultModel::byzantine(f),
             twins: Vec::new(),
+            signatures: None,
         }
     }
 }
@@ -237,7 +289,9 @@ pub(crate) struct Packet<M> {
     pub(crate) frame: Rc<Frame<M>>,
     pub(crate) letter: Letter,
     /// One's own word to oneself: verified by sealing, and never lost.
-    pub(crate) own: Option<Verified<M>>,
+    pub(crate) own: Option<Rc<Verified<M>>>,
+    /// Whether the network made it, and which of its kind on its link it is.
+    pub(crate) ordinal: (bool, u32),
 }
 
 /// Something that a step started and that a scheduler has to let happen.
@@ -274,7 +328,7 @@ pub struct World<S: System> {
     now: Duration,
     /// Milliseconds since the Unix epoch at the start.
     began: u64,
-    nodes: Vec<Node<S>>,
+    nodes: Vec<Shared<Node<S>>>,
     lives: Vec<u32>,
     /// Replicas that have found their state wrong, and have no other yet.
     wrong: BTreeSet<NodeId>,
@@ -295,6 +349,18 @@ pub struct World<S: System> {
     rng: Rng,
     /// What work costs; none where nothing does.
     load: Option<Load>,
+    /// How often liars said something else, by what kind of message it was about.
+    twisted: BTreeMap<(ProtocolId, &'static str), u64>,
+    /// What liars share that conspire.
+    plot: Option<Rc<RefCell<Plot<S::Message>>>>,
+    /// Nodes that do not run for a while, with what has come due meanwhile.
+    paused: BTreeMap<NodeId, Vec<Pending>>,
+    /// Nodes that crash when they have given out so much more.
+    doomed: BTreeMap<NodeId, Doom>,
+    /// What names messages.
+    ordinals: Ordinals,
+    /// The steps that are taken down, where somebody wants them.
+    recording: Option<Box<Recording>>,
 }
 
 impl<S: System> World<S> {
@@ -309,7 +375,8 @@ impl<S: System> World<S> {
     /// Makes a world in which nobody has been started yet, so that observers and adversaries can be added first.
     #[must_use]
     pub fn asleep(system: S, shape: &Shape, seed: u64) -> Self {
-        let mut keys = SimKeys::new(seed);
+        let signatures = shape.signatures.unwrap_or_else(|| Signatures::of(seed));
+        let mut keys = SimKeys::with(seed, signatures);
         let voting: Vec<SimSigner> = (0..shape.replicas).map(|_| keys.mint()).collect();
         let clients: Vec<SimSigner> =
             (0..shape.clients + shape.learners).map(|_| keys.mint()).collect();
@@ -335,6 +402,7 @@ impl<S: System> World<S> {
             ..Domain::default()
         };
         let membership = Rc::new(Membership::first(members, shape.model));
+        keys.expect(&membership);
         let setup = Setup {
             domain,
             membership,
@@ -365,6 +433,12 @@ impl<S: System> World<S> {
             observers: Vec::new(),
             rng: Rng::split(seed, "adversary", 0),
             load: None,
+            twisted: BTreeMap::new(),
+            plot: None,
+            paused: BTreeMap::new(),
+            doomed: BTreeMap::new(),
+            ordinals: Ordinals::default(),
+            recording: None,
         };
         world.populate(&rings, &clients, &shape.twins, seed);
         world
@@ -429,8 +503,14 @@ impl<S: System> World<S> {
         self.steps
     }
 
+    /// How often liars said something else than they should, of the same kind, by protocol and kind of message.
+    #[must_use]
+    pub const fn twisted(&self) -> &BTreeMap<(ProtocolId, &'static str), u64> {
+        &self.twisted
+    }
+
     /// All nodes: replicas, clients, second copies of twins.
-    pub fn all(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<S> {
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = NodeId> + ExactSizeIterator + use<S> {
         (0..self.nodes.len()).map(|index| NodeId(index as u16))
     }
 
@@ -497,17 +577,57 @@ impl<S: System> World<S> {
     /// with a prime.
     #[must_use]
     pub fn name(&self, node: NodeId) -> String {
-        match &self.nodes[node.index()].body {
-            Body::Client(index, _) if self.setup.is_learner(*index) => {
-                format!("l{}", index + 1 + self.setup.learners - self.setup.clients.len())
-            }
-            Body::Client(index, _) => format!("c{}", index + 1),
-            Body::Replica(host) => {
-                let id = host.peer.replica().unwrap_or_default();
-                let prime = if self.nodes[node.index()].side == Some(true) { "'" } else { "" };
-                format!("{id}{prime}")
-            }
+        self.who(node).to_string()
+    }
+
+    pub(crate) fn body(&self, node: NodeId) -> &Body<S> {
+        &self.nodes[node.index()].body
+    }
+
+    /// Whether it is the second copy of a twin.
+    pub(crate) fn is_second_copy(&self, node: NodeId) -> bool {
+        self.nodes[node.index()].side == Some(true)
+    }
+
+    /// The index of a client by its node.
+    pub(crate) fn client_index(&self, node: NodeId) -> Option<usize> {
+        match self.body(node) {
+            Body::Client(index, _) => Some(*index),
+            Body::Replica(_) => None,
         }
+    }
+
+    /// Whether something of that number goes on in a node's background.
+    pub(crate) fn is_at_work(&self, node: NodeId, number: u64) -> bool {
+        each_host!(self.body(node), host => host.chore_name(number).is_some())
+    }
+
+    /// Whether the network made a message under way, and which of its kind on its link it is.
+    pub(crate) fn ordinal(&self, number: u64) -> Option<(bool, u32)> {
+        self.wire.get(&number).map(|packet| packet.ordinal)
+    }
+
+    pub(crate) const fn ordinals(&self) -> &Ordinals {
+        &self.ordinals
+    }
+
+    pub(crate) const fn ordinals_mut(&mut self) -> &mut Ordinals {
+        &mut self.ordinals
+    }
+
+    pub(crate) const fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    pub(crate) const fn recording_mut(&mut self) -> &mut Option<Box<Recording>> {
+        &mut self.recording
+    }
+
+    /// What has been started since the last call, in the order of starting, taken over by who gives an empty list for it: the
+    /// two lists then serve by turns.
+    pub fn swap_pending(&mut self, empty: &mut Vec<Pending>) {
+        debug_assert!(empty.is_empty(), "what was started before has been let happen");
+        std::mem::swap(&mut self.pending, empty);
     }
 
     /// What has been started since the last call.

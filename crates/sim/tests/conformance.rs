@@ -7,7 +7,7 @@ mod common;
 use common::{Flaws, Register};
 use std::time::Duration;
 use testudo_sim::conformance::{Seeds, conform, run_seed};
-use testudo_sim::{Climate, Misconduct, Plan, Summary, Trouble, Weather};
+use testudo_sim::{Climate, Misconduct, Plan, Signatures, Summary, Trouble, Weather};
 
 testudo_sim::conformance!(register: Register::default(), seeds: 6);
 
@@ -72,4 +72,19 @@ fn faults_that_bite_are_counted() {
         assert!(summary.count(name) > 0, "{name}\n{summary}");
     }
     assert_eq!(summary.seeds.len(), 15);
+}
+
+#[test]
+fn one_seed_of_a_hundred_has_real_signatures() {
+    let plan = Plan { operations: 40, storm: Duration::from_secs(2), ..Plan::default() };
+    let real = plan.clone().with_liar(Misconduct::Replay);
+    let report = run_seed(Register::default, 199, &real);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.count("runs with real signatures"), 1);
+    assert_eq!(report.audit, run_seed(Register::default, 199, &real).audit);
+    // What signatures are is the plan's to say, and changes nothing else.
+    let hashed = Plan { signatures: Some(Signatures::Hashed), ..real };
+    let other = run_seed(Register::default, 199, &hashed);
+    assert_eq!(other.count("runs with real signatures"), 0);
+    assert_eq!((other.steps, other.time), (report.steps, report.time));
 }

@@ -5,7 +5,9 @@ extern crate alloc;
 mod common;
 
 use common::{Ask, Register, Said};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{
     Context, Digest, Domain, FaultModel, Membership, Message, Peer, ReplicaId, Signature, Signer,
@@ -13,7 +15,7 @@ use testudo_core::{
 };
 use testudo_sim::liar::{Liar, Lie, tamper_bytes};
 use testudo_sim::{
-    Climate, Misconduct, NodeId, Rng, Seeded, Shape, SimKeys, World, adversary::Saying,
+    Climate, Misconduct, NodeId, Rng, Seeded, Shape, Signatures, SimKeys, World, adversary::Saying,
 };
 
 fn peer(id: u16) -> Peer {
@@ -87,7 +89,15 @@ fn a_liar_is_honest_with_itself_and_repeatable() {
 
 #[test]
 fn only_the_key_signs() {
-    let mut keys = SimKeys::new(1);
+    only_the_key_signs_with(Signatures::Hashed);
+    only_the_key_signs_with(Signatures::Ed25519);
+    assert_eq!(Signatures::of(99), Signatures::Ed25519);
+    assert_eq!(Signatures::of(98), Signatures::Hashed);
+}
+
+fn only_the_key_signs_with(signatures: Signatures) {
+    let mut keys = SimKeys::with(1, signatures);
+    assert_eq!(keys.signatures(), signatures);
     let (one, other) = (keys.mint(), keys.mint());
     let digest = Digest::of(b"said");
     let signature = one.sign(&digest);
@@ -177,4 +187,42 @@ fn twins_split_the_cluster() {
     let answers: Vec<NodeId> = world.letters().map(|letter| letter.from).collect();
     assert_eq!(answers, [0, 2, 3].map(NodeId), "the first copy no longer talks to the client");
     assert_eq!(Misconduct::Twins.name(), "twins");
+}
+
+#[test]
+fn a_spoilt_signature_is_refused_whatever_signatures_are() {
+    for signatures in [Signatures::Hashed, Signatures::Ed25519] {
+        let shape = Shape { signatures: Some(signatures), ..Shape::byzantine(1, 1) };
+        let mut world = World::asleep(Register::default(), &shape, 1);
+        let refused = Rc::new(RefCell::new(Refused(Vec::new())));
+        world.watch(refused.clone());
+        world.start_all();
+        world.ask_client(0, Ask { id: 1, key: "k".into(), write: Some("text".into()) });
+        let kind = |name: &'static str, world: &World<Register>| -> Vec<u64> {
+            let named = world.letters().filter(|letter| letter.name == name);
+            named.map(|letter| letter.number).collect()
+        };
+        for name in ["query", "answer"] {
+            kind(name, &world).into_iter().for_each(|number| {
+                world.deliver(number);
+            });
+        }
+        let values = kind("value", &world);
+        assert_eq!(values.len(), 4);
+        world.spoil(values[0]);
+        values.iter().for_each(|number| {
+            world.deliver(*number);
+        });
+        assert_eq!(refused.borrow().0, [values[0]], "{signatures:?}");
+    }
+}
+
+struct Refused(Vec<u64>);
+
+impl testudo_sim::Observer for Refused {
+    fn observe(&mut self, _: Duration, event: &testudo_sim::Event) {
+        if let testudo_sim::Event::Rejected(letter, _) = event {
+            self.0.push(letter.number);
+        }
+    }
 }

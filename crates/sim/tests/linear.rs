@@ -123,6 +123,80 @@ fn a_long_history_with_many_clients_is_decided_quickly() {
     assert_eq!(check(&KeyModel, &history), Linearity::Holds);
 }
 
+/// Several keys at once.
+#[derive(Clone, Debug)]
+enum Many {
+    Set(Vec<(&'static str, u8)>),
+    Get(Vec<&'static str>),
+}
+
+struct Table;
+
+impl Model for Table {
+    type State = std::collections::BTreeMap<&'static str, u8>;
+    type Input = Many;
+    type Output = Vec<u8>;
+    type Part = &'static str;
+
+    fn initial(&self, _: &&'static str) -> Self::State {
+        Self::State::new()
+    }
+    fn part(&self, input: &Many) -> &'static str {
+        self.joins(input)[0]
+    }
+    fn joins(&self, input: &Many) -> Vec<&'static str> {
+        match input {
+            Many::Set(pairs) => pairs.iter().map(|(key, _)| *key).collect(),
+            Many::Get(keys) => keys.clone(),
+        }
+    }
+    fn step(&self, state: &Self::State, input: &Many) -> (Self::State, Vec<u8>) {
+        match input {
+            Many::Set(pairs) => {
+                let mut state = state.clone();
+                state.extend(pairs.iter().copied());
+                (state, Vec::new())
+            }
+            Many::Get(keys) => {
+                let value = |key: &&'static str| state.get(key).copied().unwrap_or_default();
+                (state.clone(), keys.iter().map(value).collect())
+            }
+        }
+    }
+}
+
+fn many(called: u64, returned: u64, input: Many, output: &[u8]) -> Operation<Many, Vec<u8>> {
+    Operation { client: 0, input, called, returned: Some((returned, output.to_vec())) }
+}
+
+#[test]
+fn what_one_operation_joins_is_judged_together() {
+    let write = |one, other| Many::Set(vec![("a", one), ("b", other)]);
+    let read = |key| Many::Get(vec![key]);
+    // The two halves of one transaction are seen at different times: each key by itself is as it should be.
+    let torn = vec![
+        many(0, 10, write(1, 1), &[]),
+        many(1, 2, read("b"), &[1]),
+        many(3, 4, read("a"), &[0]),
+    ];
+    assert!(matches!(check(&Table, &torn), Linearity::Broken(_)));
+    let apart = vec![
+        many(0, 10, Many::Set(vec![("a", 1)]), &[]),
+        many(0, 10, Many::Set(vec![("b", 1)]), &[]),
+        many(1, 2, read("b"), &[1]),
+        many(3, 4, read("a"), &[0]),
+    ];
+    assert_eq!(check(&Table, &apart), Linearity::Holds);
+    // A read of both joins them, and through it a third.
+    let both = |at, one, other| many(at, at + 1, Many::Get(vec!["a", "b"]), &[one, other]);
+    let chain = |last| {
+        let third = many(0, 10, Many::Set(vec![("b", 2), ("c", 2)]), &[]);
+        vec![apart[0].clone(), third, both(1, 0, 2), many(3, 4, read("c"), &[last])]
+    };
+    assert_eq!(check(&Table, &chain(2)), Linearity::Holds);
+    assert!(matches!(check(&Table, &chain(0)), Linearity::Broken(_)));
+}
+
 /// Every order of every choice of operations, tried: answered ones all, unanswered ones or not.
 fn brute(history: &Log) -> bool {
     let mut keys: Vec<String> = history.iter().map(|op| op.input.key().into()).collect();

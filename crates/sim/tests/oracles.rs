@@ -6,7 +6,7 @@ use testudo_core::{Digest, Encode, Epoch, Peer, PublicKey, ReplicaId, Slot, Time
 use testudo_replication::Published;
 use testudo_sim::linear::Operation;
 use testudo_sim::memory::{Rot, Unsound};
-use testudo_sim::oracle::{Cast, Copies, Jury, States, settle};
+use testudo_sim::oracle::{Bounds, Cast, Copies, Jury, States, settle};
 use testudo_sim::service::{Answer, Ask, KeyValues};
 use testudo_sim::{
     Ailment, Condition, Event, Fact, Findings, Harm, Letter, NodeId, Observer, Salvage,
@@ -27,9 +27,20 @@ fn cast() -> Cast {
 fn convicts(events: &[Event]) -> Vec<&'static str> {
     let mut jury = Jury::new(cast());
     for event in events {
+        // Whatever is applied a client has asked for.
+        if let Event::Told(_, Fact::Applied { request, .. }) = event {
+            jury.observe(Duration::ZERO, &asked(4, *request));
+        }
         jury.observe(Duration::ZERO, event);
     }
     jury.violations().iter().map(|violation| violation.oracle).collect()
+}
+
+/// A node asks for something, in its client's name.
+fn asked(from: u16, digest: Digest) -> Event {
+    let sender = Peer::Client(PublicKey::default());
+    let (from, to) = (NodeId(from), NodeId(0));
+    Event::Sent(Letter { number: 1, from, to, sender, name: "bundle", digest })
 }
 
 fn batch(name: &str) -> Digest {
@@ -109,6 +120,31 @@ fn one_effect_per_request_and_one_result() {
         convicts(&[&again[..], &[executed(0, 2, "b"), applied(0, 2, "x", "1")]].concat()),
         ["exactly once"]
     );
+}
+
+#[test]
+fn what_nobody_asked_for_has_no_effect() {
+    let convicts = |events: &[Event]| {
+        let mut jury = Jury::new(cast());
+        events.iter().for_each(|event| jury.observe(Duration::ZERO, event));
+        jury.violations().iter().map(|violation| violation.oracle).collect::<Vec<_>>()
+    };
+    let (ask, other) = (asked(4, batch("x")), asked(4, batch("y")));
+    assert_eq!(convicts(&[ask.clone(), applied(0, 1, "x", "1")]), NONE);
+    assert_eq!(convicts(&[other, applied(0, 1, "x", "1")]), ["validity"]);
+    assert_eq!(convicts(&[applied(0, 1, "x", "1"), ask]), ["validity"], "too late");
+    assert_eq!(convicts(&[applied(3, 1, "x", "1")]), NONE, "a liar's word");
+    let forged = asked(3, batch("x"));
+    assert_eq!(convicts(&[forged, applied(0, 1, "x", "1")]), ["validity"], "not its client's word");
+}
+
+#[test]
+fn tables_beyond_their_bounds_are_convicted() {
+    let mut bounds = Bounds::default();
+    assert!(bounds.keeps("0", &[("votes", 3, 4), ("slots", 4, 4)]).is_none());
+    assert!(bounds.keeps("1", &[("votes", 5, 4)]).is_some());
+    assert_eq!(bounds.most().collect::<Vec<_>>(), [("slots", 4), ("votes", 5)]);
+    assert_eq!(bounds.looks(), 2);
 }
 
 #[test]

@@ -18,6 +18,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done as asked (for `up`, `replica` and `gateway`: stopped as asked)
   1  something failed while it ran; the sentence on standard error says what (for `bench`: an operation failed; for
+     `sim` and `explore`: a rule was broken; for `sim`: a fault never came about; for
      `evidence verify`: a file does not convict)
   2  refused: the flags, files or data do not fit, and trying again does not help
   3  status: the cluster can answer, but something is amiss
@@ -49,10 +50,15 @@ pub(crate) enum Command {
     Status(Status),
     /// Check what proves that a replica lied, with public keys alone; or list what there is.
     Evidence(Evidence),
-    /// Decide what a cluster goes on from that has stopped, as more replicas have lost their disks than it survives.
+    /// Decide what a cluster goes on from that has stopped for good: more replicas have lost what they held than it survives, or
+    /// they have halted, as no digest of their state can reach a quorum.
     Recover(Recover),
     /// Drive any etcd v3 endpoint, and print what it did and what it cost.
     Bench(crate::bench::BenchArgs),
+    /// Run whole clusters with everything that can go wrong in one process, each from a number that repeats it.
+    Sim(Box<crate::sim::Sim>),
+    /// See all that can happen in a small configuration of an ordering.
+    Explore(crate::explore::Explore),
     /// Run one replica that lies. Only on a cluster that `up` made for it.
     #[command(hide = true)]
     Liar(Liar),
@@ -226,12 +232,15 @@ pub(crate) struct Status {
 
 const RECOVER_HELP: &str = "\
 A replica that has lost its disk, or the superblock on it, may have promised what it knows nothing of, and does not vote
-before a quorum of the others has let it come back. Where more than F have, there is no such quorum: the cluster stops, and
-people must decide. Stop all replicas. Then this command looks into their folders, changes nothing, and says
+before a quorum of the others has let it come back. Where more than F have, there is no such quorum, and none either for a
+slot of which the logs of more than F have lost records. And where no digest of the state can reach a quorum any more, as
+the results of too many differ, replicas halt. Then the cluster stops, and people must decide. Stop all replicas. This
+command looks into their folders, changes nothing, and says
 
   what each replica knows;
   whether the cluster can go on by itself: then there is nothing to decide, and it is refused;
   whose state the cluster would go on from (the one that reaches furthest), and why;
+  of replicas that have halted, whose states are the same and where results part: choose with --from;
   what would be lost, as far as anybody can know;
   who comes back under a new key; and how to carry it out.
 

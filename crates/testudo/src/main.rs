@@ -3,13 +3,15 @@
 //! [`cli`] has what can be typed, [`cluster`] the file that all nodes share. [`up`] starts replicas as child processes
 //! and a gateway inside its own; [`node`] is what such a replica is, [`serve`] such a gateway. [`status`] asks all
 //! replicas and puts their claims beside what enough of them agree on, and [`evidence`] judges what replicas have
-//! signed. [`recover`] is for people who must decide what a cluster goes on from. [`lying`] is for demonstrations.
+//! signed. [`recover`] is for people who must decide what a cluster goes on from. [`lying`] is for demonstrations. [`sim`] runs
+//! seeds of whole clusters in one process, and [`explore`] sees all that can happen in small ones.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod cli;
 mod cluster;
 mod evidence;
+mod explore;
 mod failure;
 mod init;
 mod logging;
@@ -20,6 +22,7 @@ mod recover;
 mod say;
 mod serve;
 mod signals;
+mod sim;
 mod status;
 mod up;
 mod words;
@@ -52,6 +55,8 @@ fn run() -> Outcome<ExitCode> {
         Command::Gateway(flags) => serve::run(flags, &cli.log),
         Command::Recover(flags) => recover::run(flags),
         Command::Bench(flags) => return measure(flags.clone()),
+        Command::Explore(flags) => return explore::run(flags),
+        Command::Sim(flags) => return sim::run(flags),
         Command::Evidence(flags) => return evidence::run(flags).map(ExitCode::from),
         Command::Status(flags) => return status::run(flags).map(ExitCode::from),
     }

@@ -215,6 +215,8 @@ fn probe<O: Runnable>(
                 ("transfer_state_bytes", number(transfer.bytes)),
                 ("behind_slots", number(status.known.0.saturating_sub(status.slot.0))),
                 ("health", health_number(status.health)),
+                ("halted_slot", number(halted_slot(status.health))),
+                ("halted_differing", number(halted_differing(&status))),
                 ("evidence_sets", number(sets)),
                 ("evidence_accused", number(accused)),
                 ("view", number(status.view.0)),
@@ -238,6 +240,20 @@ const fn health_number(health: testudo_replication::Health) -> i64 {
         Health::Diverged(_) => 2,
         Health::Halted(_) => 3,
     }
+}
+
+/// The slot at which a replica has stopped, as no digest of it can reach a quorum; 0 if it has not.
+const fn halted_slot(health: testudo_replication::Health) -> u64 {
+    match health {
+        testudo_replication::Health::Halted(slot) => slot.0,
+        _ => 0,
+    }
+}
+
+/// How many others have other results than a replica that has stopped, as far as they have told.
+fn halted_differing(status: &testudo_replication::Status) -> u64 {
+    let halt = status.halt.as_ref().map(claim::Halt::of);
+    halt.map_or(0, |halt| halt.differing().len() as u64)
 }
 
 /// A replica's standing as a number that alarms can be set on: 0 when it votes.

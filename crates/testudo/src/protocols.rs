@@ -4,6 +4,7 @@ use crate::failure::{Failure, Outcome};
 use crate::words;
 use testudo_contracts::{Ordering, Profile};
 use testudo_core::{Context, Decode, Encode, Evidence};
+use testudo_lab::Subject;
 
 /// The protocol of clusters that name none.
 pub(crate) const DEFAULT: &str = "pbft";
@@ -56,6 +57,16 @@ macro_rules! dispatch {
             }
         }
 
+        /// The protocol of that name, to be put to the test.
+        pub(crate) fn subject(name: &str) -> Outcome<Box<dyn Subject>> {
+            match name {
+                $(stringify!($name) => {
+                    Ok(testudo_lab::subject::<testudo_catalog::$krate::$type>())
+                })*
+                _ => Err(unknown(name)),
+            }
+        }
+
         fn dispatch<V: Visit>(name: &str, visit: V) -> Option<V::Output> {
             match name {
                 $(stringify!($name) => Some(visit.visit::<testudo_catalog::$krate::$type>()),)*
@@ -68,9 +79,11 @@ testudo_catalog::for_each_protocol!(dispatch);
 
 /// Does something with the type of the protocol of that name; refuses names that the catalog does not have.
 pub(crate) fn visit<V: Visit>(name: &str, what: V) -> Outcome<V::Output> {
-    dispatch(name, what).ok_or_else(|| {
-        Failure::refused(format!("there is no protocol `{name}`; there is {}", words::list(NAMES)))
-    })
+    dispatch(name, what).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::refused(format!("there is no protocol `{name}`; there is {}", words::list(NAMES)))
 }
 
 /// What the protocol of that name assumes and costs.

@@ -15,6 +15,11 @@ pub(crate) fn list(words: &[&str]) -> String {
     }
 }
 
+/// A range of slots.
+pub(crate) fn slots(first: u64, last: u64) -> String {
+    if first >= last { format!("slot {last}") } else { format!("slots {first} to {last}") }
+}
+
 /// Bytes as hexadecimal digits, two for each.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');

@@ -28,24 +28,30 @@ const LIAR: usize = 1;
 struct Stage {
     troupe: Troupe,
     workload: Arc<Workload>,
+    /// Whether one of the replicas lies in this story, of its state too.
+    has_liar: bool,
 }
 
 impl Stage {
     fn start() -> Self {
         let troupe = Troupe::start(LIAR);
         let workload = Workload::resting(&troupe.etcd, 1, REST);
-        Self { troupe, workload }
+        Self { troupe, workload, has_liar: false }
     }
 
     /// What happens to the cluster while clients ask.
     fn round(&mut self, what: &str, mut story: impl FnMut(&mut Troupe, &Workload)) {
         let began = Instant::now();
-        let Self { troupe, workload } = self;
+        let Self { troupe, workload, .. } = self;
         workload.round(OPERATIONS, |_| {
             story(troupe, workload);
             true
         });
         eprintln!("{what}: {:.1?}", began.elapsed());
+        if !self.has_liar {
+            let slot = troupe.agree();
+            eprintln!("all equal at slot {slot} after {:.1?}", began.elapsed());
+        }
     }
 
     /// All agree, nobody was blamed for anything, and one order explains what clients saw.
@@ -154,7 +160,7 @@ fn answers_a_few(_: &mut Troupe, workload: &Workload) {
 #[test]
 fn evidence_of_a_later_epoch_convicts_with_the_cluster_file_alone() {
     let _alone = alone();
-    let mut stage = Stage::start();
+    let mut stage = Stage { has_liar: true, ..Stage::start() };
     stage.round("one is wiped, and another one lies", |troupe, workload| {
         answers(workload, MEANWHILE);
         assert_eq!(troupe.end(3, "KILL"), None);
@@ -237,6 +243,39 @@ fn a_cluster_that_starts_in_a_later_epoch_goes_on() {
     }
     workload.verify();
     stop(cluster);
+}
+
+/// A disk that loses everything again and again needs a person: returns are rationed.
+#[test]
+fn whoever_forgets_too_often_is_refused() {
+    let _alone = alone();
+    let mut stage = Stage::start();
+    for times in 1..=testudo_core::limits::READMISSIONS as u64 + 1 {
+        stage.round(&format!("wiped, {times}"), |troupe, workload| {
+            // It has said something that it could forget.
+            answers(workload, MEANWHILE);
+            assert_eq!(troupe.end(3, "KILL"), None);
+            wipe(troupe.data(3));
+            answers(workload, MEANWHILE);
+            troupe.begin(3, Role::Honest);
+            if times <= testudo_core::limits::READMISSIONS as u64 {
+                votes_again(troupe, 3, times, times);
+            } else {
+                let claim = eventually("it is refused", || {
+                    let claim = troupe.row(3)["claim"].take();
+                    (claim["comeback"]["is"] == "refused").then_some(claim)
+                });
+                let why = claim["comeback"]["why"].as_str().expect("it says why");
+                assert!(why.contains("it has come back too often of late"), "{claim:#}");
+                assert_eq!(claim["standing"], "forgotten", "{claim:#}");
+                troupe.healed(3);
+            }
+        });
+    }
+    let shown = testudo(&["status", "--cluster", &stage.troupe.cluster]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("is refused: came back 4 times in 24 h, again in"), "{text}");
+    stage.workload.verify();
 }
 
 /// How a replica loses what it has promised.

@@ -1,6 +1,6 @@
-//! One replica after the other is killed, turned into a liar, and given a rotten, full or slow disk, under load from
-//! eight clients: each is named and healed before the next is hurt, all end in the same state, and what was answered is
-//! explained by one order.
+//! One replica after the other is killed, wiped, turned into a liar, and given a rotten, full, slow or broken disk, under load
+//! from eight clients: each is named and healed before the next is hurt, all end in the same state, nobody is accused who did
+//! not lie, and what was answered is explained by one order.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::hosts::{Client, burden};
 use support::hurt::{
-    SlowDisk, SmallDisk, flip_before_the_end, flip_in_memory, flip_in_the_middle, written,
+    BadDisk, SmallDisk, flip_before_the_end, flip_in_memory, flip_in_the_middle, written,
 };
 use support::troupe::{Role, Troupe};
 use support::workload::Workload;
@@ -30,6 +30,10 @@ const SMALL: u64 = 192 << 20;
 /// Milliseconds of a flush of the slow disk.
 const SLOW: u32 = 120;
 
+/// What a disk that is full, slow or broken may cost clients: the longest time without any answer. A replica that must be
+/// done without costs a change of view at most.
+const MOMENT: Duration = Duration::from_secs(10);
+
 /// How far before the end of a log it rots.
 const RECENT: usize = 16 << 10;
 
@@ -43,19 +47,22 @@ const LIAR: usize = 1;
 struct Stage {
     troupe: Troupe,
     workload: Arc<Workload>,
+    /// Who has lied by now.
+    liars: Vec<usize>,
 }
 
 impl Stage {
     /// Hurts and heals a replica under load; then all replicas agree.
     fn round(&mut self, what: &str, mut story: impl FnMut(&mut Troupe, &Workload)) {
         let began = Instant::now();
-        let Self { troupe, workload } = self;
+        let Self { troupe, workload, .. } = self;
         workload.round(OPERATIONS, |_| {
             story(troupe, workload);
             true
         });
         let healed = began.elapsed();
         let slot = troupe.agree();
+        assert_eq!(troupe.accused(), self.liars, "divergence and loss are no evidence");
         eprintln!(
             "{what}: healed in {healed:.1?}, all equal at slot {slot} after {:.1?}",
             began.elapsed()
@@ -75,14 +82,18 @@ fn one_after_the_other_is_hurt_and_heals() {
     let troupe = Troupe::start(LIAR);
     put_what_will_rot(&troupe.etcd);
     let workload = Workload::resting(&troupe.etcd, 2, REST);
-    let mut stage = Stage { troupe, workload };
+    let mut stage = Stage { troupe, workload, liars: Vec::new() };
     stage.round("killed and started again", |troupe, workload| killed(troupe, workload, 0));
-    stage.round("rotten memory", |troupe, workload| rotten_memory(troupe, workload, 1));
+    stage.round("rotten memory", |troupe, workload| rotten_memory(troupe, workload, 3));
     stage.round("a rotten snapshot", |troupe, workload| rotten_snapshot(troupe, workload, 2));
     stage.round("a full disk", |troupe, workload| full_disk(troupe, workload, 3));
     stage.round("a slow disk", slow_disk);
+    stage.round("a broken disk", |troupe, workload| broken_disk(troupe, workload, 0));
     stage.round("a rotten log", |troupe, workload| rotten_log(troupe, workload, 2));
+    stage.round("rot under a running replica", |troupe, workload| scrubbed(troupe, workload, 0));
+    stage.round("a wiped disk", |troupe, workload| wiped(troupe, workload, 3));
     // Last, as whoever has signed lies has no vote any more.
+    stage.liars.push(LIAR);
     stage.round("a liar, replaced", |troupe, workload| liar(troupe, workload, LIAR));
     stage.workload.verify();
     stage.troupe.stop();
@@ -124,6 +135,35 @@ fn rotten_log(troupe: &mut Troupe, workload: &Workload, id: usize) {
         let claim = troupe.row(id)["claim"].take();
         (claim["standing"] == "voting" && claim["lost_slots"] == 0).then_some(())
     });
+}
+
+/// Rot that nobody has read yet is found by the scrub of a replica that runs, and nothing of it is left to a later start.
+fn scrubbed(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    let found = |troupe: &Troupe| {
+        let names = ["testudo_scrub_mended_total", "testudo_scrub_rotten_total{reason=\"record\"}"];
+        names.map(|name| troupe.metric(id, name)).iter().sum::<u64>()
+    };
+    let before = found(troupe);
+    let segments = troupe.files(id, ".segment");
+    let segment = segments.iter().rev().find(|file| written(file) > 2 * RECENT);
+    flip(segment.expect("there is a log"));
+    eventually("the scrub finds it", || (found(troupe) > before).then_some(()));
+    answers(workload, MEANWHILE);
+    troupe.healed(id);
+    assert_eq!(troupe.row(id)["claim"]["standing"], "voting");
+}
+
+/// Nothing is left of what it had said. It finds that out, and gets its vote back under another voting key.
+fn wiped(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    assert_eq!(troupe.end(id, "KILL"), None);
+    std::fs::remove_dir_all(troupe.data(id)).expect("its folder is removed");
+    answers(workload, MEANWHILE);
+    troupe.begin(id, Role::Honest);
+    eventually("it votes again", || {
+        let claim = troupe.row(id)["claim"].take();
+        (claim["incarnation"] == 1 && claim["standing"] == "voting").then_some(())
+    });
+    troupe.healed(id);
 }
 
 /// A snapshot that does not prove itself is not used.
@@ -175,6 +215,7 @@ fn flip(file: &Path) {
 
 /// It ends, as it must not say what it may forget; and comes back when there is space.
 fn full_disk(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    workload.longest_pause();
     let home = troupe.data(id).to_owned();
     let disk = match SmallDisk::make(troupe.folder(), SMALL) {
         Ok(disk) => {
@@ -210,6 +251,7 @@ fn full_disk(troupe: &mut Troupe, workload: &Workload, id: usize) {
     ];
     assert!(reasons.iter().any(|reason| said.contains(reason)), "{said}");
     answers(workload, MEANWHILE);
+    costs_a_moment(workload);
     if let Some((ballast, _disk)) = disk {
         std::fs::remove_file(ballast).expect("the ballast is removed");
         troupe.begin(id, Role::Honest);
@@ -223,13 +265,15 @@ fn full_disk(troupe: &mut Troupe, workload: &Workload, id: usize) {
 
 /// The primary's flushes take long. Clients wait a little longer, and nobody is harmed.
 fn slow_disk(troupe: &mut Troupe, workload: &Workload) {
-    let disk = SlowDisk::make(troupe.folder(), SLOW);
+    let disk = BadDisk::make(troupe.folder(), SLOW);
     let id = troupe.primary();
     assert_eq!(troupe.end(id, "TERM"), Some(0));
     troupe.begin(id, Role::Preloaded(&disk.library));
     troupe.healed(id);
-    disk.begin();
+    disk.slow_down();
+    workload.longest_pause();
     answers(workload, 2 * MEANWHILE);
+    costs_a_moment(workload);
     eventually("status names the slow disk", || {
         let status = troupe.status();
         let is_slow = |other: &usize| {
@@ -237,8 +281,38 @@ fn slow_disk(troupe: &mut Troupe, workload: &Workload) {
         };
         ((0..4).filter(is_slow).collect::<Vec<_>>() == [id]).then_some(())
     });
-    disk.end();
+    disk.mend();
     troupe.healed(id);
+    // Without that library, which another one is going to be given.
+    assert_eq!(troupe.end(id, "TERM"), Some(0));
+    troupe.begin(id, Role::Honest);
+    troupe.healed(id);
+}
+
+/// A flush fails, and nobody knows what of it is on the disk: the replica says nothing that rests on it, and ends. It comes
+/// back from what is really there.
+fn broken_disk(troupe: &mut Troupe, workload: &Workload, id: usize) {
+    let disk = BadDisk::make(troupe.folder(), 0);
+    assert_eq!(troupe.end(id, "TERM"), Some(0));
+    troupe.begin(id, Role::Preloaded(&disk.library));
+    troupe.healed(id);
+    workload.longest_pause();
+    disk.break_down();
+    assert_eq!(troupe.ended(id), Some(1));
+    let said = troupe.said(id);
+    let reason = "storage failed, and a replica must not say what it may forget";
+    assert!(said.contains(reason), "{said}");
+    answers(workload, MEANWHILE);
+    costs_a_moment(workload);
+    disk.mend();
+    troupe.begin(id, Role::Honest);
+    troupe.healed(id);
+}
+
+fn costs_a_moment(workload: &Workload) {
+    let pause = workload.longest_pause();
+    eprintln!("the longest time without an answer: {pause:.1?}");
+    assert!(pause < MOMENT, "nobody was answered for {pause:?}");
 }
 
 /// It forges what it sends, and is caught at it; then an honest process takes its place.
@@ -263,7 +337,12 @@ fn liar(troupe: &mut Troupe, workload: &Workload, id: usize) {
         (row["claim"]["comeback"]["why"] == refused).then_some(row)
     });
     assert_eq!(row["claim"]["standing"], "forgotten", "{row:#}");
-    assert_eq!(row["claim"]["epoch"], 0, "{row:#}");
+    assert_eq!((&row["claim"]["epoch"], &row["claim"]["incarnation"]), (&1.into(), &0.into()));
+    for other in (0..4).filter(|other| *other != id) {
+        for name in ["testudo_evidence_sets", "testudo_evidence_accused"] {
+            assert!(troupe.metric(other, name) > 0, "{name} at replica {other}");
+        }
+    }
     let output = testudo(&["status", "--cluster", &troupe.cluster]);
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -14,6 +14,9 @@ use support::{Cluster, TESTUDO, alone, eventually, folder, path, said, signal, t
 /// Operations that are answered before anything happens, and after.
 const OPERATIONS: usize = 150;
 
+/// How many bytes at the end of a log come to harm.
+const GNAWED: usize = 8 << 10;
+
 /// How often it is killed while it carries out what was decided.
 const KILLS: u32 = 8;
 
@@ -57,6 +60,21 @@ fn destroy(replica: &Path) {
     }
 }
 
+/// The end of its log cannot be read any more, nor what it was about, but for the records of its last moments.
+fn gnaw(replica: &Path) {
+    let files = files(&replica.join("log"));
+    let logs = files.iter().filter(|(path, bytes)| {
+        let is_log = path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("log-"));
+        is_log && bytes.iter().rposition(|byte| *byte != 0).is_some_and(|last| last > GNAWED)
+    });
+    let (path, bytes) = logs.last().expect("there is a log");
+    let mut bytes = bytes.clone();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or_default() + 1;
+    let from = end - GNAWED;
+    bytes[from..from + GNAWED / 2].iter_mut().for_each(|byte| *byte ^= 0xa5);
+    std::fs::write(path, bytes).expect("the file is written");
+}
+
 /// A cluster that was killed under load, and then lost two of its four disks.
 fn ruin(data: &Path) -> (std::sync::Arc<Workload>, String) {
     let name = path(data);
@@ -72,6 +90,13 @@ fn ruin(data: &Path) -> (std::sync::Arc<Workload>, String) {
         }
         is_due
     });
+    cluster.stop("TERM");
+    // A power cut of all: they come back by themselves, with all that was answered.
+    let cluster = Cluster::up(&["--data", &name, "--no-restart"]);
+    workload.moved(&cluster.etcd);
+    workload.verify();
+    workload.round(OPERATIONS, |_| true);
+    (0..4).for_each(|id| signal(cluster.pid_of(id), "KILL"));
     cluster.stop("TERM");
     let all = recover(&name, &[]);
     refused(&all, &["nothing needs recovery: 4 of 4 replicas may vote", "start them as usual"]);
@@ -267,4 +292,73 @@ fn hosts_of_their_own_give_their_key_files_and_folders() {
     });
     cluster.agree_but(&[]);
     workload.verify();
+}
+
+/// All superblocks are there, and all know their promises. But two of four have lost what they held on the slots that are open.
+#[test]
+fn where_too_many_have_lost_the_same_slots_people_decide() {
+    let _alone = alone();
+    let folder = folder();
+    let data = folder.path().join("data");
+    let name = path(&data);
+    let cluster = Cluster::up(&["--data", &name, "--no-restart"]);
+    let workload = Workload::new(&cluster.etcd);
+    let pids: Vec<u32> = (0..4).map(|id| cluster.pid_of(id)).collect();
+    workload.round(OPERATIONS, |answered| {
+        let is_due = answered >= OPERATIONS;
+        if is_due {
+            pids.iter().for_each(|pid| signal(*pid, "KILL"));
+        }
+        is_due
+    });
+    cluster.stop("TERM");
+    [2, 3].iter().for_each(|id| gnaw(&data.join(format!("replica-{id}"))));
+
+    // By itself it does not go on, and status says why.
+    let mut stranded = Command::new(TESTUDO)
+        .args(["up", "--listen", "127.0.0.1:0", "--data", &name, "--wait", "20"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    eventually("status says why", || {
+        let output = testudo(&["status", "--data", &name]);
+        let text = shown(&output);
+        (output.status.code() == Some(4)
+            && text.contains("No quorum can be had")
+            && text.contains("`testudo recover`"))
+        .then_some(())
+    });
+    let ended = stranded.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(4), "no quorum answers");
+
+    let explained = recover(&name, &[]);
+    assert_eq!(explained.status.code(), Some(0), "{}", said(&explained));
+    let text = shown(&explained);
+    for what in [
+        "replicas must have all that they held on slot",
+        "only replicas 0 and 1 do",
+        "Is lost:       nothing that was answered",
+        "its log has lost records of slot",
+    ] {
+        assert!(text.contains(what), "{what}: {text}");
+    }
+    let done = recover(&name, &["--yes"]);
+    assert_eq!(done.status.code(), Some(0), "{}{}", shown(&done), said(&done));
+    refused(&recover(&name, &["--yes"]), &["nothing needs recovery: 4 of 4"]);
+
+    let cluster = Cluster::up(&["--data", &name, "--no-restart"]);
+    workload.moved(&cluster.etcd);
+    workload.verify();
+    workload.round(OPERATIONS, |_| {
+        (0..4).all(|id| {
+            let claim = cluster.claim(id).unwrap_or_default();
+            claim["epoch"] == 1 && claim["standing"] == "voting" && claim["incarnation"] == 0
+        })
+    });
+    cluster.agree_but(&[]);
+    workload.verify();
+    let (code, said) = cluster.stop("TERM");
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -16,7 +16,7 @@
 //! Read in this order: [`message`] (what is said), [`safety`] (why it is right), `normal` (the four steps), `view_change`
 //! (who comes next, and when), `pace` (how slow a primary may be), `catchup` (how nothing stays lost), `recovery` (how
 //! nothing is forgotten), `joining` (how it is found out what was forgotten all the same). What is known of each slot is in
-//! `log`.
+//! `log`, and what liars say instead in `lies`.
 //!
 //! One's own messages come back to one through the driver, after all that they rest on is durable, and count only then.
 #![no_std]
@@ -27,6 +27,7 @@ extern crate alloc;
 mod catchup;
 pub mod client;
 mod joining;
+mod lies;
 mod log;
 pub mod message;
 mod normal;
@@ -49,7 +50,7 @@ use catchup::CatchUp;
 use core::marker::PhantomData;
 use joining::{Joining, LastWords};
 use log::{Decisions, Log};
-use message::{Attested, NewView, Slots, ViewChange, primary_of};
+use message::{Attested, NewView, PrePrepare, Slots, ViewChange, primary_of};
 use pace::Pace;
 pub use testudo_contracts::Standing;
 use testudo_contracts::{
@@ -120,6 +121,8 @@ pub struct Pbft<R: Rules = Standard> {
     /// The slot of the next proposal, should this replica be the primary. Invariant: next ≥ first_fresh; each slot is
     /// proposed once in a view.
     next: Slot,
+    /// What it has proposed in `view`, on record, until it has come back to it. Invariant: all are above the stable checkpoint.
+    proposing: BTreeMap<Slot, PrePrepare>,
 
     /// Its own view change for `view`, on record. Invariants: own_change.view = view; changing and Voting ⇒ there;
     /// active ⇒ none.
@@ -313,6 +316,15 @@ impl<R: Rules> Ordering for Pbft<R> {
             && self.may_vote(self.next)
             && self.log.contains(self.next)
     }
+    fn tables(&self) -> Vec<(&'static str, usize)> {
+        Vec::from([
+            ("slots in the window", self.log.entries.len()),
+            ("batches to execute", self.decisions.ready.len()),
+            ("view changes", self.changes.len()),
+            ("last words", self.heard.len()),
+        ])
+    }
+
     fn open_slots(&self) -> u64 {
         let executed = self.decisions.executed;
         if self.is_active() && self.primary() == self.me {
@@ -353,8 +365,8 @@ impl<R: Rules> Ordering for Pbft<R> {
     fn standing(&self) -> Standing {
         self.standing
     }
-    fn lost_slots(&self) -> u64 {
-        self.lost.len()
+    fn lost_ranges(&self) -> Vec<(Slot, Slot)> {
+        self.lost.ranges().to_vec()
     }
 }
 
@@ -382,6 +394,7 @@ impl<R: Rules> Pbft<R> {
             installed: None,
             first_fresh: base.next(),
             next: base.next(),
+            proposing: BTreeMap::new(),
             own_change: None,
             changes: BTreeMap::new(),
             announced: false,
@@ -418,6 +431,7 @@ impl<R: Rules> Pbft<R> {
         if self.log.advance(stable.clone()) {
             fx.persist(Record::Stable(stable));
             self.lost.trim(slot);
+            self.proposing.retain(|proposed, _| *proposed > slot);
             self.decisions.trim(slot);
             self.learn(slot, fx);
             self.run_turn(fx);

@@ -20,6 +20,7 @@ impl<R: Rules> Pbft<R> {
         let proposal = PrePrepare { view: self.view, slot: self.next, batch };
         self.next = self.next.next();
         fx.persist(Record::Proposed(proposal.clone()));
+        self.proposing.insert(proposal.slot, proposal.clone());
         fx.send(Target::Replicas, Message::PrePrepare(proposal));
     }
 
@@ -46,6 +47,7 @@ impl<R: Rules> Pbft<R> {
         }
         let proposal = entry.proposal.insert(Proposal::fresh(attested));
         let batch = proposal.batch().clone();
+        self.proposing.remove(&slot);
         self.note_proposal(slot, &batch);
         self.ask(slot, batch, fx);
         self.advance(slot, fx);

@@ -13,6 +13,8 @@ pub struct Damage {
     pub tag: Option<Tag>,
     /// The highest slot that what lies before it in the log is about.
     pub reached: Slot,
+    /// The slot of the first stable checkpoint that was recorded after it.
+    pub stable: Option<Slot>,
 }
 
 /// What a replica no longer knows of itself.
@@ -63,9 +65,12 @@ pub struct Recollection {
 /// See [`Rules::lost`](crate::Rules::lost).
 pub(crate) fn lost(damage: &[Damage], kept: &Recollection) -> Loss {
     let mut loss = Loss::default();
-    for Damage { tag, reached } in damage {
+    // A view that it promised and has not installed it may have installed all the same, and voted for all that this repeats.
+    let is_settled = kept.installed >= kept.promised;
+    for Damage { tag, reached, stable } in damage {
         let first = kept.low.next();
-        let end = Slot(kept.low.max(*reached).0.saturating_add(kept.window));
+        let beyond = |low: Slot| Slot(low.max(*reached).0.saturating_add(kept.window));
+        let end = beyond(kept.low);
         match tag {
             Some(Tag::Vote(slot)) => loss.slots.insert(*slot, *slot),
             // What a view repeats is voted for without a record of its own. A later view has ended all that.
@@ -76,6 +81,9 @@ pub(crate) fn lost(damage: &[Damage], kept: &Recollection) -> Loss {
             Some(Tag::Other) => loss.standing = true,
             Some(Tag::NewView(_) | Tag::Checkpointed(_) | Tag::Body | Tag::Halted(_)) => {}
             None => {
+                // What it was about lay in the window of that time, which a later checkpoint only moves on.
+                let low = stable.filter(|_| is_settled).map_or(kept.low, |it| it.min(kept.low));
+                let end = beyond(low);
                 loss.slots.insert(first, end);
                 loss.change = true;
                 loss.decided = loss.decided.max(end);

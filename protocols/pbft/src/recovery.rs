@@ -100,6 +100,14 @@ impl Decode for Snapshot {
 }
 
 impl Record {
+    /// The slot of the stable checkpoint that it holds.
+    fn stable(&self) -> Option<Slot> {
+        match self {
+            Self::Stable(one) => Some(one.statement().slot),
+            _ => None,
+        }
+    }
+
     /// The slot that it is about.
     const fn slot(&self) -> Option<Slot> {
         match self {
@@ -196,7 +204,7 @@ impl Memory {
     }
 }
 
-/// What is lost, each with the highest slot that comes before it in the log.
+/// What is lost, each with the highest slot that comes before it in the log, and the first stable checkpoint after it.
 fn damage(past: &Past<Snapshot, Record>) -> Vec<Damage> {
     let snapshot = past.snapshot.as_ref();
     let covered = snapshot.into_iter().flat_map(|snapshot| snapshot.records.iter());
@@ -208,7 +216,9 @@ fn damage(past: &Past<Snapshot, Record>) -> Vec<Damage> {
         while let Some((_, record)) = records.next_if(|(at, _)| *at < lost.position) {
             reached = reached.max(record.slot().unwrap_or_default());
         }
-        damage.push(Damage { tag: lost.tag, reached });
+        let later = past.records.iter().skip_while(|(at, _)| *at < lost.position);
+        let stable = later.filter_map(|(_, record)| record.stable()).next();
+        damage.push(Damage { tag: lost.tag, reached, stable });
         if let Some(Tag::Vote(slot) | Tag::Decided(slot) | Tag::Stable(slot)) = lost.tag {
             reached = reached.max(slot);
         }
@@ -403,6 +413,7 @@ impl<R: Rules> Pbft<R> {
         records.extend(self.own_change.clone().map(Record::ViewChange));
         records.extend((!self.lost.is_empty()).then(|| Record::Lost(self.lost.clone())));
         records.extend((self.standing == Standing::Forgotten).then_some(Record::Forgotten));
+        records.extend(self.proposing.values().cloned().map(Record::Proposed));
         for entry in self.log.entries.values() {
             let attested = entry.proposal.as_ref().and_then(Proposal::attested);
             let (own, others): (Vec<_>, Vec<_>) =

@@ -103,6 +103,7 @@ impl<R: Rules> Pbft<R> {
         self.view = view;
         self.announced = false;
         self.own_change = None;
+        self.proposing.clear();
         self.log.forget_view();
         self.pace.leave_view();
         self.promise(fx);

@@ -3,14 +3,11 @@
 //! What is wrong is done between the log and its disk, or by whoever opens it; production has no code for it. Most is seen at
 //! the next start, when what the log gives back is held against what it was given.
 
-mod support;
-
 use std::ops::Range;
 use std::time::Duration;
-use support::Lore;
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::run_seed;
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::{Climate, Disks, Flaw, Harm, Plan, Trouble, Weather};
 
 /// Where conviction is sought.

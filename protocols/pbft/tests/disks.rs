@@ -4,15 +4,11 @@
 //!
 //! `TESTUDO_SEEDS=500` runs 500 seeds. `TESTUDO_SEED=N` runs one.
 
-mod kv;
-mod support;
-
-use kv::Coordination;
 use std::time::{Duration, Instant};
-use support::Lore;
+use testudo_lab::Coordination;
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::{Seeds, conform, run_seed};
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::{Climate, Disks, Harm, Misconduct, Plan, Trouble, Weather};
 
 /// What a real log knows more of than books do.

@@ -3,11 +3,9 @@
 
 mod broken;
 mod course;
-mod support;
 
 use course::{Course, OWN, Said};
 use std::time::Duration;
-use support::Lore;
 use testudo_core::codec::encode_bytes;
 use testudo_core::{
     Decode, Digest, Encode, Header, Message as _, Peer, Proof, ReplicaId, Signature, Signed, Slot,
@@ -18,7 +16,7 @@ use testudo_pbft::{Message, Pbft, Standard};
 use testudo_replication::{Bundle, ReplicaMessage, Request};
 use testudo_sim::adversary::{Dawdler, Words};
 use testudo_sim::load::Turns;
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::{NodeId, Saying, Seeded, Weather};
 
 type World = Seeded<Replicated<Pbft<Standard>, Lore>>;

@@ -1,15 +1,13 @@
 //! The judges of watches and leases convict what they are there for, and nothing else.
 
-mod kv;
-
-use kv::gateways::Viewer;
-use kv::leases::Leases;
-use kv::truth::{Deed, Truth};
-use kv::{Answer, Ask, What};
 use std::time::Duration;
-use testudo_core::Encode;
+use testudo_core::{Encode, Time};
 use testudo_kv::watch::{Event, WatchRequest};
 use testudo_kv::{Change, KeyValue};
+use testudo_lab::coordination::gateways::Viewer;
+use testudo_lab::coordination::leases::Leases;
+use testudo_lab::coordination::truth::{Deed, Truth};
+use testudo_lab::coordination::{Answer, Ask, What};
 
 fn record(revision: i64, key: &str) -> KeyValue {
     KeyValue { key: key.as_bytes().into(), mod_revision: revision, ..KeyValue::default() }
@@ -36,7 +34,7 @@ fn truth() -> Truth {
 /// up to a revision.
 fn is_content(events: &[(i64, &str)], knows: i64) -> bool {
     let all = WatchRequest { key: [0][..].into(), range_end: [0][..].into(), ..Default::default() };
-    let mut viewer = Viewer::new(all, 1000);
+    let mut viewer = Viewer::new(all);
     viewer.next = Some(2);
     let truth = truth();
     events.iter().all(|(revision, key)| viewer.told(&event(*revision, key), &truth, 0).is_ok())
@@ -56,19 +54,24 @@ fn watches_are_complete_in_order_and_told_once() {
     assert!(!is_content(&[(2, "a"), (3, "a"), (3, "b"), (4, "b"), (5, "b")], 4), "never happened");
 }
 
+/// Agreed time, so many seconds after a beginning.
+fn at(seconds: u64) -> Time {
+    Time(1_000_000 + 1000 * seconds)
+}
+
 /// A lease of three seconds is granted, perhaps kept alive or revoked, and gone by then. What the judge says.
 fn is_rightly_gone(asks: &[(u64, Ask)], gone: u64) -> bool {
     let seconds = Duration::from_secs;
     let mut leases = Leases::default();
-    assert!(leases.held(Duration::ZERO, &[]).is_none());
-    for (at, ask) in asks {
-        leases.asked(seconds(*at), ask);
+    assert!(leases.held(Duration::ZERO, at(0), &[]).is_none());
+    for (moment, ask) in asks {
+        leases.asked(seconds(*moment), ask);
         // What is done is seen before it is answered.
         let held: &[i64] = if matches!(ask, Ask::Revoke(_)) { &[] } else { &[2] };
-        assert!(leases.held(seconds(*at), held).is_none());
-        leases.answered(seconds(*at), ask, &Answer { revision: Some(1), what: What::Lives(3) });
+        assert!(leases.held(seconds(*moment), at(*moment), held).is_none());
+        leases.answered(seconds(*moment), ask, &Answer { revision: Some(1), what: What::Lives(3) });
     }
-    leases.held(seconds(gone), &[]).is_none()
+    leases.held(seconds(gone), at(gone), &[]).is_none()
 }
 
 #[test]
@@ -81,29 +84,44 @@ fn no_lease_ends_before_its_time() {
     assert!(is_rightly_gone(&[granted, (2, Ask::Revoke(2))], 3));
 }
 
+/// Clocks that are wrong make agreed time pass slowly, and the lease is as long as agreed time says.
+#[test]
+fn no_lease_ends_before_its_agreed_time() {
+    let seconds = Duration::from_secs;
+    for (agreed, is_early) in [(3, true), (4, false)] {
+        let mut leases = Leases::default();
+        let (grant, lives) = (Ask::Grant(2, 3), Answer { revision: Some(1), what: What::Lives(3) });
+        assert!(leases.held(seconds(0), at(1), &[]).is_none());
+        leases.asked(seconds(1), &grant);
+        assert!(leases.held(seconds(1), at(1), &[2]).is_none());
+        leases.answered(seconds(1), &grant, &lives);
+        assert_eq!(leases.held(seconds(60), at(agreed), &[]).is_some(), is_early);
+    }
+}
+
 /// One that was asked for while the lease was another one's may be done when it is granted anew.
 #[test]
 fn a_revocation_may_come_late() {
     let seconds = Duration::from_secs;
     let mut leases = Leases::default();
     let (grant, lives) = (Ask::Grant(2, 3), Answer { revision: Some(1), what: What::Lives(3) });
-    for at in [1, 10] {
-        leases.asked(seconds(at), &grant);
-        assert!(leases.held(seconds(at), &[2]).is_none());
-        leases.answered(seconds(at), &grant, &lives);
-        if at == 1 {
+    for moment in [1, 10] {
+        leases.asked(seconds(moment), &grant);
+        assert!(leases.held(seconds(moment), at(moment), &[2]).is_none());
+        leases.answered(seconds(moment), &grant, &lives);
+        if moment == 1 {
             leases.asked(seconds(2), &Ask::Revoke(2));
-            assert!(leases.held(seconds(5), &[]).is_none(), "it ended by itself");
+            assert!(leases.held(seconds(5), at(5), &[]).is_none(), "it ended by itself");
         }
     }
-    assert!(leases.held(seconds(11), &[]).is_none());
+    assert!(leases.held(seconds(11), at(11), &[]).is_none());
 }
 
 #[test]
 fn every_lease_ends() {
     let mut leases = Leases::default();
     leases.asked(Duration::ZERO, &Ask::Grant(2, 3));
-    assert!(leases.held(Duration::ZERO, &[2]).is_none());
+    assert!(leases.held(Duration::ZERO, at(0), &[2]).is_none());
     assert!(leases.finish(Duration::from_secs(5)).is_empty());
     assert!(!leases.finish(Duration::from_secs(60)).is_empty());
 }

@@ -1,11 +1,8 @@
 //! Learners that break one rule each are convicted by the oracles, in seeds that those who keep the rules pass.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use support::Lore;
 use testudo_contracts::{Moment, Service, Store};
 use testudo_core::Digest;
 use testudo_pbft::Pbft;
@@ -15,7 +12,7 @@ use testudo_replication::sessions::System;
 use testudo_replication::{Head, Replicated as State, Summaries};
 use testudo_sim::conformance::run_seed;
 use testudo_sim::linear::Operation;
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::service::{Answer, Ask, KeyValues};
 use testudo_sim::upstream::Strategy;
 use testudo_sim::workload::{Finding, Hosted, Nobody, Small, Workload};

@@ -1,11 +1,8 @@
 //! Learners over the small service, with every kind of liar upstream: what they show, and what they answer.
 
-mod support;
-
-use support::Lore;
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::{Seeds, conform};
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::{Misconduct, Plan, Trouble};
 
 /// Two clients that keep nothing, two learners, and a liar whom both learners hear first.

@@ -2,18 +2,16 @@
 
 mod broken;
 mod harness;
-mod support;
 
 use broken::{DropsPrepared, LowestView, ShortQuorum, TrustsPrimary};
 use harness::{Cluster, Letter, batch};
 use std::collections::BTreeSet;
-use support::Lore;
 use testudo_contracts::{Batch, Ordering as _};
 use testudo_core::{ReplicaId, Slot, View};
 use testudo_pbft::message::{Attested, Commit, NewView, PrePrepare, Prepare, Slots, ViewChange};
 use testudo_pbft::{Message, Pbft, Rules, Standard, Timer};
 use testudo_sim::conformance::{Seeds, conform};
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::{Misconduct, Plan};
 
 /// What correct replicas executed in the first slot: more than one batch is a violation of agreement.

@@ -100,7 +100,7 @@ fn each_record_loses_what_it_was_about() {
         window: WINDOW,
         ..Recollection::default()
     };
-    let lost = |tag| Standard::lost(&[Damage { tag, reached: Slot(20) }], &kept);
+    let lost = |tag| Standard::lost(&[Damage { tag, reached: Slot(20), stable: None }], &kept);
     let none = Loss::default();
     assert_eq!(lost(Some(Tag::Vote(Slot(12)))).slots, slots(&[(12, 12)]));
     assert_eq!(lost(Some(Tag::Vote(Slot(9)))), none, "a stable checkpoint covers it");
@@ -118,8 +118,28 @@ fn each_record_loses_what_it_was_about() {
     let unknown = Loss { slots: all, change: true, decided: Slot(20 + WINDOW), ..none };
     assert_eq!(lost(None), unknown);
     // Votes so far beyond the checkpoint that there must have been another.
-    let far = Damage { tag: Some(Tag::Vote(Slot(WINDOW + 17))), reached: Slot(0) };
+    let far = Damage { tag: Some(Tag::Vote(Slot(WINDOW + 17))), reached: Slot(0), stable: None };
     assert_eq!(Standard::lost(&[far], &kept).floor, Slot(17));
+}
+
+/// Damage is as old as what lies around it: what it was about lay in the window of its time.
+#[test]
+fn old_damage_loses_what_it_can_have_been_about() {
+    let (low, view) = (Slot(20 + WINDOW), View(3));
+    let kept = Recollection { promised: view, installed: view, low, ..Recollection::default() };
+    let kept = Recollection { window: WINDOW, ..kept };
+    let lost = |kept: &Recollection, reached, stable| {
+        let damage = Damage { tag: None, reached: Slot(reached), stable };
+        Standard::lost(&[damage], kept).slots
+    };
+    let wide = slots(&[(low.0 + 1, low.0 + WINDOW)]);
+    assert_eq!(lost(&kept, 15, None), wide, "nothing after it says how old it is");
+    assert_eq!(lost(&kept, 15, Some(Slot(20))), slots(&[]));
+    assert_eq!(lost(&kept, 15, Some(Slot(25))), slots(&[(low.0 + 1, low.0 + 5)]));
+    assert_eq!(lost(&kept, 25, Some(Slot(20))), slots(&[(low.0 + 1, low.0 + 5)]));
+    // It may be the record of a view, all of which it may have voted for.
+    let between = Recollection { installed: View(2), ..kept };
+    assert_eq!(lost(&between, 15, Some(Slot(20))), wide);
 }
 
 /// For each slot a quorum must not have lost it; another one for each will do.
@@ -539,4 +559,39 @@ fn snapshots_keep_losses_and_standing() {
     restart(&mut cluster, 2);
     assert_eq!(cluster.core(2).standing(), Standing::Forgotten);
     cluster.check();
+}
+
+/// A primary's proposal is on record before it comes back to it. A snapshot that is taken in between keeps it.
+#[test]
+fn snapshots_keep_proposals_that_are_on_their_way() {
+    let mut cluster = Pbft::new(4, 1);
+    cluster.propose(0, "a");
+    cluster.run();
+    cluster.drop = Box::new(|letter| letter.to == ReplicaId(0));
+    cluster.propose(0, "b");
+    let snapshot = cluster.core(0).snapshot(Slot(1));
+    cluster.run();
+    cluster.crash(0);
+    let disk = &mut cluster.nodes[0].disk;
+    (disk.records, disk.snapshot) = (vec![], Some(snapshot));
+    cluster.drop = Box::new(|_| false);
+    cluster.start(0);
+    cluster.run();
+    assert_eq!(cluster.core(0).standing(), Standing::Voting, "it knows its own proposals");
+    cluster.check();
+    // What has come back to it, or is stable, is not kept twice, nor for ever.
+    let mut cluster = Pbft::new(4, 1);
+    cluster.propose(0, "a");
+    cluster.run();
+    let proposed = |cluster: &Pbft| {
+        let records = cluster.core(0).snapshot(Slot(1)).records;
+        records.iter().filter(|record| matches!(record, Record::Proposed(_))).count()
+    };
+    assert_eq!(proposed(&cluster), 1);
+    cluster.drop = Box::new(|letter| letter.to == ReplicaId(0));
+    cluster.propose(0, "b");
+    assert_eq!(proposed(&cluster), 2);
+    let stable = cluster.checkpoint(2);
+    cluster.input(0, OrderInput::Stable(stable));
+    assert_eq!(proposed(&cluster), 0);
 }

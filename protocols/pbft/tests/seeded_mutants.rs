@@ -8,10 +8,10 @@ use broken::{
 };
 use std::ops::Range;
 use std::time::Duration;
-use support::{LiesAboutViews, Lore};
+use support::LiesAboutViews;
 use testudo_pbft::{Pbft, Rules};
 use testudo_sim::conformance::run_seed;
-use testudo_sim::replicated::{Knowledge, Replicated};
+use testudo_sim::replicated::{Knowledge, Lore, Replicated};
 use testudo_sim::{Climate, Flaw, Harm, Misconduct, Plan, Trouble, Weather};
 
 /// Where conviction is sought.

@@ -2,16 +2,15 @@
 
 mod broken;
 mod course;
-mod support;
 
 use broken::BearsEverything;
 use course::{Course, Said};
 use std::time::Duration;
-use support::Lore;
 use testudo_core::{Message as _, Peer, ReplicaId, View};
 use testudo_pbft::{Pbft, Rules, Standard};
 use testudo_sim::adversary::Dawdler;
 use testudo_sim::replicated::Knowledge;
+use testudo_sim::replicated::Lore;
 use testudo_sim::{NodeId, Weather};
 
 const TIME: Duration = Duration::from_secs(6);

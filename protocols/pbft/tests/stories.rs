@@ -1,13 +1,9 @@
 //! Stories, told step by step: of learners, what they read, what they are told, and whom they leave; of replicas that come
 //! to harm, and how they come back.
 
-mod kv;
-mod support;
-
-use kv::Coordination;
-use support::Lore;
+use testudo_lab::Coordination;
 use testudo_pbft::Pbft;
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::script::check_all;
 
 #[test]

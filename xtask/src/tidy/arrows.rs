@@ -17,7 +17,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wal", &["core"]),
     ("kv", &["core", "contracts", "state"]),
     ("keys", &["core"]),
-    ("sim", &["core", "quorum", "contracts", "state", "replication", "wal"]),
+    ("sim", &["core", "quorum", "contracts", "state", "replication", "keys", "wal"]),
+    ("lab", &["core", "contracts", "state", "replication", "kv", "sim"]),
     ("runtime", &["core", "quorum", "contracts", "state", "replication", "keys", "wal"]),
     ("client", &["core", "quorum", "contracts", "state", "replication", "keys", "wal", "runtime"]),
     (

@@ -44,8 +44,9 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Learner<O, S, R> {
     fn obey(&mut self, decree: &Decree, fx: &mut Fx<'_, O, S, R>) {
         let is_near = self.copy.slot == decree.base.slot && self.verified == self.copy.slot;
         let mut copy = self.copy.clone();
+        let next = &self.config.membership;
         let is_there = is_near
-            && copy.system.decree(&self.config.membership.members)
+            && copy.system.decree(&next.members, next.epoch)
             && copy.digest() == decree.base.state;
         if is_there {
             self.copy = copy;

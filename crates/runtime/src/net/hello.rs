@@ -9,20 +9,24 @@ use testudo_core::{
 
 /// What a dialler says first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hello {
-    pub(crate) cluster: ClusterId,
-    pub(crate) group: GroupId,
+pub struct Hello {
+    /// The cluster that it belongs to.
+    pub cluster: ClusterId,
+    /// The group.
+    pub group: GroupId,
     /// The replica that it is, or none: then it is a client under the key that it has proved.
-    pub(crate) replica: Option<ReplicaId>,
+    pub replica: Option<ReplicaId>,
 }
 
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) cluster: ClusterId,
-    pub(crate) group: GroupId,
+pub struct Answer {
+    /// The cluster that the one who answers belongs to.
+    pub cluster: ClusterId,
+    /// The group.
+    pub group: GroupId,
     /// Why the channel ends here, if it does.
-    pub(crate) refusal: Option<String>,
+    pub refusal: Option<String>,
 }
 
 // The version stands before everything else, and is checked before anything else is read.

@@ -10,7 +10,7 @@
 mod accept;
 mod channel;
 mod dial;
-mod hello;
+pub(crate) mod hello;
 mod outbox;
 mod round;
 

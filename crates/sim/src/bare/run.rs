@@ -254,6 +254,9 @@ where
     fn look(&mut self) {
         for node in self.seeded.world.all().collect::<Vec<_>>() {
             let Some(executed) = self.executed(node) else { continue };
+            if self.seeded.world.is_paused(node) {
+                continue;
+            }
             // While writes are under way, what it executed may still wait behind the gate.
             let is_settled = self.seeded.world.unflushed(node) == 0;
             if is_settled {

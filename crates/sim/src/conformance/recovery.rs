@@ -3,7 +3,6 @@
 use super::Serving;
 use super::run::Run;
 use crate::event::NodeId;
-use crate::workload::Finding;
 use std::time::Duration;
 use testudo_core::Slot;
 
@@ -18,7 +17,7 @@ impl<S: Serving> Run<'_, S> {
         let conditions = world.replicas().filter_map(|node| world.condition(node));
         let goal = conditions.map(|condition| condition.horizon).max().unwrap_or_default();
         let deadline = self.seeded.world.now() + self.plan.patience;
-        while !self.is_violated() {
+        while !self.is_over() {
             let missing = self.unrecovered(goal);
             if missing.is_empty() {
                 return true;
@@ -72,30 +71,5 @@ impl<S: Serving> Run<'_, S> {
             format!("\n    {}: {how}", world.name(node))
         };
         world.replicas().map(line).collect()
-    }
-
-    /// A log that grows beyond what the plan allows is not let go.
-    pub(super) fn unbounded(&self, node: NodeId) -> Option<Finding> {
-        let most = self.plan.most_records?;
-        let world = &self.seeded.world;
-        let records = world.replica(node)?.disk().records();
-        (records > most).then(|| {
-            ("bounded log", format!("{} holds {records} records on disk", world.name(node)))
-        })
-    }
-
-    /// At the end whoever has executed equally far holds the same state, whether it was struck or not.
-    pub(super) fn compare_all(&mut self) {
-        let world = &self.seeded.world;
-        let mut findings = Vec::new();
-        for node in world.replicas().filter(|node| world.is_correct(*node)) {
-            let automaton = world.replica(node).and_then(|host| host.automaton());
-            if let Some((slot, digest)) = automaton.and_then(S::digest)
-                && !self.seeded.is_spoilt(node)
-            {
-                findings.extend(self.states.held(node, slot, digest));
-            }
-        }
-        self.find(findings);
     }
 }

@@ -1,34 +1,89 @@
 //! One run of one seed.
 
-use super::{Heard, Held, Serving};
+use super::Serving;
+use super::court::{Ask, Court, Turn};
 use crate::adversary::Misconduct;
-use crate::event::{Event, Fact, NodeId};
-use crate::linear::Operation;
-use crate::oracle::{Copies, States};
+use crate::diagram::Reel;
+use crate::event::NodeId;
 use crate::papers::{Papers, guarded, place_liars, shape};
 use crate::plan::{Climate, Plan};
 use crate::report::Report;
 use crate::rng::{Chance, Rng};
 use crate::seeded::{Outcome, Seeded};
-use crate::workload::{Finding, Onlooker, Workload};
-use crate::world::World;
-use std::collections::BTreeMap;
+use crate::step::Step;
+use crate::workload::{Finding, Workload};
+use crate::world::{Shape, World};
 use std::time::Duration;
-use testudo_core::{ReplicaId, Slot};
+use testudo_core::ReplicaId;
 
 /// Runs one seed under a plan. A panic of a replica is a violation like any other.
 pub fn run_seed<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) -> Report {
-    let papers = Papers::default();
+    run_on_film(make, seed, plan, None)
+}
+
+/// The same, with a film of it: to be developed with [`crate::Film::to_html`], whatever the run came to.
+pub fn film_seed<S: Serving>(
+    make: impl FnOnce() -> S,
+    seed: u64,
+    plan: &Plan,
+    film: &Reel,
+) -> Report {
+    run_on_film(make, seed, plan, Some(film))
+}
+
+fn run_on_film<S: Serving>(
+    make: impl FnOnce() -> S,
+    seed: u64,
+    plan: &Plan,
+    film: Option<&Reel>,
+) -> Report {
+    let papers = Papers::with_film(film);
     guarded(&papers.clone(), seed, plan, || {
-        let mut run = Run::new(make(), seed, plan, papers.clone());
+        let world = World::asleep(make(), &shape_of(seed, plan), seed);
+        let mut run = Run::new(world, seed, plan, papers.clone());
         run.play();
-        run.judge_history();
-        let answered = run.history.iter().filter(|op| op.returned.is_some()).count();
-        run.papers.count("copies compared", run.copies.compared());
-        run.papers.count("states compared", run.states.compared());
-        run.onlooker.counts().into_iter().for_each(|(name, count)| run.papers.count(name, count));
-        run.papers.close(&run.seeded, answered);
+        run.close();
     })
+}
+
+/// What was done in a run, whatever it came to.
+pub(crate) struct Taken<A> {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) asks: Vec<(u64, A)>,
+}
+
+/// Runs one seed and takes down every step of it, and what clients asked for by their tickets.
+pub(crate) fn run_and_record<S: Serving>(
+    make: impl FnOnce() -> S,
+    seed: u64,
+    plan: &Plan,
+) -> (Report, Taken<Ask<S>>) {
+    let papers = Papers::default();
+    let mut run = None;
+    let report = guarded(&papers.clone(), seed, plan, || {
+        let mut world = World::asleep(make(), &shape_of(seed, plan), seed);
+        world.record_steps();
+        let run = run.insert(Run::new(world, seed, plan, papers.clone()));
+        run.play();
+        run.close();
+    });
+    // A run that panicked was taken down up to the step that did.
+    let taken = run.map(|mut run| Taken {
+        steps: run.seeded.world.take_steps(),
+        asks: run.court.asks().map(|(ticket, ask)| (ticket, ask.clone())).collect(),
+    });
+    (report, taken.unwrap_or_else(|| Taken { steps: Vec::new(), asks: Vec::new() }))
+}
+
+/// The shape of the world of a seed's run.
+pub(crate) fn shape_of(seed: u64, plan: &Plan) -> Shape {
+    shape(plan, plan.clients, &place_liars(plan, &mut Rng::split(seed, "run", 0)))
+}
+
+/// The climate of a seed's run: the plan's, or one that is drawn.
+pub(crate) fn climate_of(seed: u64, plan: &Plan) -> Climate {
+    let drawn = || Climate::drawn(&plan.troubles, &mut Rng::split(seed, "climate", 0));
+    plan.climate.clone().unwrap_or_else(drawn)
 }
 
 /// Whoever learns hears a liar first; or second, where it takes a second one for the liar to be asked at all.
@@ -42,52 +97,29 @@ fn first_upstream(liar: ReplicaId, misconduct: Misconduct, n: u16) -> u16 {
 /// Appointments beyond this number are not those of clients.
 const CLIENTS: u64 = 1 << 32;
 
-/// The states after every so-manieth slot are compared.
-const COMPARED: u64 = 4;
-
-type Ask<S> = <<S as Serving>::Workload as Workload>::Ask;
-type Answer<S> = <<S as Serving>::Workload as Workload>::Answer;
-
 pub(super) struct Run<'a, S: Serving> {
     pub(super) seeded: Seeded<S>,
     pub(super) plan: &'a Plan,
+    pub(super) court: Court<S>,
     papers: Papers,
     rng: Rng,
-    history: Vec<Operation<Ask<S>, Answer<S>>>,
-    /// When each operation of the history was asked for.
-    times: Vec<Duration>,
-    onlooker: <S::Workload as Workload>::Onlooker,
-    copies: Copies,
-    pub(super) states: States,
-    /// The slot of the state that each replica was last seen to hold.
-    held: BTreeMap<NodeId, Slot>,
-    /// The life of each client's node.
-    lives: BTreeMap<usize, u32>,
-    /// Per client, the operation that it waits for.
-    open: BTreeMap<usize, usize>,
     issued: usize,
     /// Operations that nobody waits for any more: their clients crashed. Others are asked for in their place.
     abandoned: usize,
     /// Operations beyond those of the plan, so that work goes on while replicas recover.
     pub(super) extra: usize,
-    /// Orders calls and returns.
-    moment: u64,
 }
 
 impl<'a, S: Serving> Run<'a, S> {
-    fn new(system: S, seed: u64, plan: &'a Plan, papers: Papers) -> Self {
+    fn new(world: World<S>, seed: u64, plan: &'a Plan, papers: Papers) -> Self {
         let mut rng = Rng::split(seed, "run", 0);
         let liars = place_liars(plan, &mut rng);
-        let shape = shape(plan, plan.clients, &liars);
-        let mut world = World::asleep(system, &shape, seed);
+        let mut world = world;
         if plan.disks.are_logs(seed) {
             world.keep_logs(seed);
         }
-        let climate = plan
-            .climate
-            .clone()
-            .unwrap_or_else(|| Climate::drawn(&plan.troubles, &mut Rng::split(seed, "climate", 0)));
-        let mut seeded = Seeded::new(world, seed, climate, plan.f, plan.beyond);
+        let climate = climate_of(seed, plan);
+        let mut seeded = Seeded::new(world, seed, climate, plan.budget(), plan.beyond);
         if let Some((liar, misconduct)) = liars.first() {
             seeded.world.load_learners(u32::from(first_upstream(*liar, *misconduct, plan.n())));
         }
@@ -100,24 +132,8 @@ impl<'a, S: Serving> Run<'a, S> {
         for client in 0..u64::from(plan.callers()) {
             seeded.call(Duration::from_millis(rng.below(50)), client);
         }
-        Self {
-            seeded,
-            plan,
-            papers,
-            rng,
-            history: Vec::new(),
-            times: Vec::new(),
-            onlooker: S::Workload::onlooker(seed),
-            copies: Copies::default(),
-            states: States::default(),
-            held: BTreeMap::new(),
-            lives: BTreeMap::new(),
-            open: BTreeMap::new(),
-            issued: 0,
-            abandoned: 0,
-            extra: 0,
-            moment: 0,
-        }
+        let court = Court::new(seed, plan, papers.clone());
+        Self { seeded, plan, court, papers, rng, issued: 0, abandoned: 0, extra: 0 }
     }
 
     fn play(&mut self) {
@@ -137,19 +153,28 @@ impl<'a, S: Serving> Run<'a, S> {
         self.read_everything();
         if self.complete("the blackout") {
             // Time for whoever is a little behind to hear the rest.
-            self.pass(self.onlooker.afterthought().max(Duration::from_secs(5)));
+            self.pass(self.court.afterthought().max(Duration::from_secs(5)));
             self.seeded.world.audit();
-            if !self.papers.is_violated() {
-                let findings = self.onlooker.finish(self.seeded.world.now());
-                self.find(findings);
-                self.compare_all();
+            if !self.is_over() {
+                let now = self.seeded.world.now();
+                self.court.finish(now);
+                let seeded = &self.seeded;
+                self.court.compare_all(&seeded.world, |node| seeded.is_spoilt(node));
             }
         }
     }
 
+    /// The last judgement, and what is taken down of the run.
+    fn close(&self) {
+        // Every part of a run must be right; the ledger balances only at the end of a whole one.
+        self.court.judge(self.seeded.world.now(), !self.papers.is_violated());
+        self.court.count();
+        self.papers.close(&self.seeded, self.court.answered());
+    }
+
     fn heal(&mut self) {
         self.seeded.heal();
-        self.onlooker.healed(self.seeded.world.now());
+        self.court.healed(self.seeded.world.now());
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
@@ -158,7 +183,7 @@ impl<'a, S: Serving> Run<'a, S> {
     }
 
     fn is_busy(&self) -> bool {
-        self.has_more() || !self.open.is_empty()
+        self.has_more() || !self.court.is_idle()
     }
 
     /// Whether there is more to ask for.
@@ -171,43 +196,33 @@ impl<'a, S: Serving> Run<'a, S> {
         let deadline = self.seeded.world.now() + self.plan.patience;
         self.run_while(|run| run.is_busy() && run.seeded.world.now() < deadline);
         if self.is_busy() && !self.papers.is_violated() {
-            let waiting: Vec<String> =
-                self.open.iter().map(|(client, op)| self.waiting(*client, *op)).collect();
             let patience = self.plan.patience;
-            let (waiting, replicas) = (waiting.join(", "), self.describe_all());
+            let (waiting, replicas) = (self.court.waiting(&self.seeded.world), self.describe_all());
             self.violate(
                 "liveness",
                 format!("{patience:?} after {what} still unanswered: {waiting}{replicas}"),
             );
         }
-        !self.papers.is_violated()
+        !self.is_busy() && !self.is_over()
     }
 
-    fn waiting(&self, client: usize, operation: usize) -> String {
-        let input = self.history.get(operation).map(|operation| &operation.input);
-        format!("{} {input:?}", self.name(client))
-    }
-
-    pub(super) fn is_violated(&self) -> bool {
-        self.papers.is_violated()
-    }
-
-    fn name(&self, client: usize) -> String {
-        self.seeded.world.name(self.seeded.world.client_node(client))
+    /// Whether there is nothing more to learn: a rule is broken, and nobody need notice it; or nothing moves on.
+    pub(super) fn is_over(&self) -> bool {
+        let circles = self.seeded.world.steps() > self.plan.steps;
+        self.papers.is_violated() && (circles || !self.plan.exceeds)
     }
 
     pub(super) fn violate(&self, oracle: &'static str, what: String) {
-        let at = self.seeded.world.now();
-        self.papers.violate(oracle, at, what);
+        self.find([(oracle, what)]);
     }
 
-    pub(super) fn find(&self, findings: impl IntoIterator<Item = Finding>) {
-        findings.into_iter().for_each(|(oracle, what)| self.violate(oracle, what));
+    fn find(&self, findings: impl IntoIterator<Item = Finding>) {
+        self.court.find(self.seeded.world.now(), findings);
     }
 
     /// Steps while `more` says so, until a rule is broken or nothing is left to happen.
     fn run_while(&mut self, more: impl Fn(&Self) -> bool) {
-        while !self.papers.is_violated() && more(self) {
+        while !self.is_over() && more(self) {
             match self.seeded.step() {
                 Outcome::Idle => return,
                 Outcome::Happened => {}
@@ -217,127 +232,48 @@ impl<'a, S: Serving> Run<'a, S> {
             if self.seeded.world.steps() > self.plan.steps {
                 self.violate("liveness", "it goes round in circles".into());
             }
-            self.look();
-            while let Some((client, output)) = self.seeded.world.take_answer() {
-                for heard in self.seeded.world.system.answered(client, output) {
-                    match heard {
-                        Heard::Answer(id, answer) => self.answer(client, id, &answer),
-                        Heard::Published(published) => {
-                            let at = self.seeded.world.now();
-                            let mut findings = self.onlooker.published(at, client, &published);
-                            findings.extend(self.copies.published(client, &published));
-                            self.find(findings);
-                        }
-                    }
-                }
-            }
+            self.papers.look(&self.seeded.world);
+            let Self { court, seeded, .. } = self;
+            court.look(&seeded.world, |node| seeded.is_spoilt(node));
+            let turns = court.hear(&mut seeded.world);
+            turns.iter().for_each(|turn| self.go_on(turn));
         }
     }
 
-    /// Looks at what replicas hold now, and at which clients began a new life.
-    fn look(&mut self) {
-        let at = self.seeded.world.now();
-        let mut findings = Vec::new();
-        for node in self.seeded.world.replicas() {
-            if !self.seeded.world.is_correct(node) {
-                continue;
+    /// A client that waits for nothing any more asks again.
+    fn go_on(&mut self, turn: &Turn) {
+        let (client, pause) = match turn {
+            Turn::Abandoned(client) => {
+                self.abandoned += 1;
+                (*client, self.rng.between(1, 100))
             }
-            findings.extend(self.unbounded(node));
-            let automaton = self.seeded.world.replica(node).and_then(|host| host.automaton());
-            let Some(Held { slot, time, state }) = automaton.and_then(S::held) else { continue };
-            if self.held.insert(node, slot) == Some(slot) || self.seeded.is_spoilt(node) {
-                continue;
+            // Mostly at once again; now and then after a pause, so that the work lasts through the storm.
+            Turn::Answered(client) if self.rng.per_mille(100) => {
+                (*client, self.rng.between(100, 3_000))
             }
-            self.copies.held(slot, state);
-            findings.extend(self.onlooker.held(at, node, slot, time, state));
-            if slot.0.is_multiple_of(COMPARED)
-                && let Some((slot, digest)) = automaton.and_then(S::digest)
-            {
-                findings.extend(self.states.held(node, slot, digest));
-            }
-        }
-        self.find(findings);
-        for client in 0..usize::from(self.plan.callers()) {
-            let life = self.seeded.world.life(self.seeded.world.client_node(client));
-            let before = self.lives.insert(client, life).unwrap_or(life);
-            if before != life {
-                self.begin_anew(client);
-            }
-        }
-    }
-
-    /// A client's node has started again: what it had asked for may be executed or not, and nobody waits for it.
-    fn begin_anew(&mut self, client: usize) {
-        self.copies.crashed(client);
-        self.onlooker.crashed(client);
-        if self.open.remove(&client).is_some() {
-            self.abandoned += 1;
-            let pause = Duration::from_millis(self.rng.between(1, 100));
-            self.seeded.call(pause, client as u64);
-        }
+            Turn::Answered(client) => (*client, self.rng.between(0, 30)),
+        };
+        self.seeded.call(Duration::from_millis(pause), client as u64);
     }
 
     fn ask(&mut self, client: usize) {
-        if !self.has_more() || self.open.contains_key(&client) {
+        if !self.has_more() || self.court.is_waiting(client) {
             return;
         }
-        if !self.seeded.world.is_up(self.seeded.world.client_node(client)) {
+        let node = self.seeded.world.client_node(client);
+        if !self.seeded.world.is_up(node) || self.seeded.world.is_paused(node) {
             self.seeded.call(Duration::from_millis(100), client as u64);
             return;
         }
-        let ask =
-            S::Workload::draw(self.plan.keys, self.issued as u64, &self.onlooker, &mut self.rng);
+        let token = self.issued as u64;
+        let ask = S::Workload::draw(self.plan.keys, token, self.court.onlooker(), &mut self.rng);
         self.issued += 1;
         self.submit(client, ask);
     }
 
     fn submit(&mut self, client: usize, input: Ask<S>) {
-        let id = self.history.len();
-        let operation = S::Workload::encode(&input);
-        self.moment += 1;
-        let now = self.seeded.world.now();
-        self.onlooker.asked(now, client, &input);
-        let node = self.seeded.world.client_node(client);
-        let note = Fact::Note(format!("asks #{id}: {input:?}").into());
-        self.seeded.world.note(&Event::Told(node, note));
-        self.history.push(Operation { client, input, called: self.moment, returned: None });
-        self.times.push(now);
-        self.open.insert(client, id);
-        let input = self.seeded.world.system.submit(client, id as u64, operation);
-        self.seeded.world.ask_client(client, input);
-    }
-
-    fn answer(&mut self, client: usize, id: u64, answer: &[u8]) {
-        let Some(operation) = self.history.get_mut(id as usize) else {
-            self.violate(
-                "clients",
-                format!("{} was answered what nobody asked", self.name(client)),
-            );
-            return;
-        };
-        if operation.returned.is_some() {
-            self.violate("clients", format!("{} was answered #{id} twice", self.name(client)));
-            return;
-        }
-        self.moment += 1;
-        match S::Workload::decode(&operation.input, answer) {
-            Ok(answer) => {
-                let (called, now) = (self.times[id as usize], self.seeded.world.now());
-                self.onlooker.answered(called, now, &operation.input, &answer);
-                operation.returned = Some((self.moment, answer));
-            }
-            Err(error) => {
-                self.violate("clients", format!("the answer to #{id} cannot be read: {error}"));
-            }
-        }
-        self.open.remove(&client);
-        // Mostly at once again; now and then after a pause, so that the work lasts through the storm.
-        let pause = if self.rng.per_mille(100) {
-            self.rng.between(100, 3_000)
-        } else {
-            self.rng.between(0, 30)
-        };
-        self.seeded.call(Duration::from_millis(pause), client as u64);
+        let ticket = self.court.next_ticket();
+        self.court.submit(&mut self.seeded.world, client, ticket, input);
     }
 
     fn read_everything(&mut self) {
@@ -345,19 +281,11 @@ impl<'a, S: Serving> Run<'a, S> {
         for (index, read) in S::Workload::last_reads(self.plan.keys).into_iter().enumerate() {
             let client = index % usize::from(self.plan.callers().max(1));
             let deadline = self.seeded.world.now() + self.plan.patience;
-            self.run_while(|run| {
-                run.open.contains_key(&client) && run.seeded.world.now() < deadline
-            });
-            if self.open.contains_key(&client) {
+            self.run_while(|run| run.court.is_waiting(client) && run.seeded.world.now() < deadline);
+            if self.court.is_waiting(client) {
                 return;
             }
             self.submit(client, read);
         }
-    }
-
-    /// Every part of a run must be right; the ledger balances only at the end of a whole one.
-    fn judge_history(&self) {
-        let is_whole = !self.papers.is_violated();
-        self.find(S::Workload::judge(&self.history, is_whole));
     }
 }

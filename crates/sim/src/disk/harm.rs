@@ -13,7 +13,7 @@ use std::time::Duration;
 use testudo_core::{Lost, Position, Promise, Protocol, Rot, Slot, Tag, Tagged as _};
 
 /// What is on a disk at one moment, for putting it back later.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) struct Image<P: Protocol> {
     copies: [Option<Promise>; 2],
     records: BTreeMap<Position, P::Record>,

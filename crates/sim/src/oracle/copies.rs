@@ -4,6 +4,7 @@
 //! those, never one that no correct replica has executed, and never older than what it published before in the same
 //! life. A read of a published copy is then a read of some beginning of the one order, and reads do not go back.
 
+use super::window::forget_old;
 use crate::workload::Finding;
 use std::collections::BTreeMap;
 use testudo_core::{Digest, Slot};
@@ -27,6 +28,7 @@ impl Copies {
     pub fn held(&mut self, slot: Slot, state: &Map) {
         self.highest = self.highest.max(slot);
         self.held.entry(slot).or_insert_with(|| (state.clone(), None));
+        forget_old(&mut self.held);
     }
 
     /// A learner crashed, and may begin anew from wherever others are.

@@ -1,5 +1,6 @@
 //! Rules of ordering: one batch per slot, no gaps, each request once, equal states, one primary per view.
 
+use super::window::{forget_old, forget_old_of};
 use super::{Cast, Oracle};
 use crate::atlas::Harm;
 use crate::event::{Event, Fact, NodeId};
@@ -35,6 +36,7 @@ impl Agreement {
         match self.decided.get(&slot) {
             None => {
                 self.decided.insert(slot, (batch, node));
+                forget_old(&mut self.decided);
                 Ok(())
             }
             Some((other, _)) if *other == batch => Ok(()),
@@ -149,7 +151,9 @@ impl Once {
         cast: &Cast,
     ) -> Result<(), String> {
         let name = cast.name(node);
-        if let Some(before) = self.applied.entry(node).or_default().insert(request, slot) {
+        let applied = self.applied.entry(node).or_default();
+        forget_old_of(applied, slot, |at| *at);
+        if let Some(before) = applied.insert(request, slot) {
             return Err(format!("{name} applied {request:?} in {before:?} and in {slot:?}"));
         }
         if self.spoilt.contains_key(&node) {
@@ -158,6 +162,7 @@ impl Once {
         match self.effects.get(&request) {
             None => {
                 self.effects.insert(request, (slot, result, node));
+                forget_old_of(&mut self.effects, slot, |(at, ..)| *at);
                 Ok(())
             }
             Some((at, same, _)) if *at == slot && *same == result => Ok(()),
@@ -225,6 +230,7 @@ impl Oracle for Checkpoints {
         let (node, fact) = told!(event, cast);
         let Fact::Checkpoint { slot, state } = fact else { return Ok(()) };
         let (first, by) = *self.states.entry(*slot).or_insert((*state, node));
+        forget_old(&mut self.states);
         if first == *state {
             return Ok(());
         }

@@ -3,14 +3,16 @@
 use super::Cast;
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
 use crate::world::Observer;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use testudo_core::{Epoch, Slot, View};
 
 /// How often each thing happened. A fault counts when it bites: a message lost, not a message that might have been.
 #[derive(Clone, Default, Debug)]
 pub struct Counts {
-    counts: BTreeMap<&'static str, u64>,
+    /// By names as they stand in the code, which are told apart by where they stand: one name may be there twice. Each
+    /// event is counted, so nothing here may take long.
+    counts: Vec<(&'static str, u64)>,
     /// How often each way of lying was used.
     lies: BTreeMap<&'static str, u64>,
     views: BTreeSet<(Epoch, View)>,
@@ -22,19 +24,26 @@ pub struct Counts {
     convicted: BTreeSet<(u16, String)>,
     /// The highest slot that each node executed or restored.
     reached: BTreeMap<NodeId, Slot>,
+    /// The newest message that arrived on each link.
+    arrived: BTreeMap<(NodeId, NodeId), u64>,
 }
 
 impl Counts {
     /// The counts by name.
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, u64> {
-        let named = |(name, count): (&&'static str, &u64)| (name.to_string(), *count);
-        let mut counts: BTreeMap<String, u64> = self.counts.iter().map(named).collect();
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for (name, count) in &self.counts {
+            *counts.entry((*name).to_string()).or_default() += count;
+        }
         counts.extend(self.lies.iter().map(|(how, count)| (format!("lies: {how}"), *count)));
         let views = self.views.iter().filter(|(_, view)| view.0 > 0).count() as u64;
         counts.insert("view changes".into(), views);
         counts.insert("epochs begun".into(), self.begun.len() as u64);
         counts.insert("lies convicted".into(), self.convicted.len() as u64);
+        for (_, offence) in &self.convicted {
+            *counts.entry(format!("convicted of {offence}")).or_default() += 1;
+        }
         counts
     }
 
@@ -50,6 +59,8 @@ impl Counts {
             Event::Sent(_) => "messages sent",
             Event::Delivered(_) => "messages delivered",
             Event::Rejected(..) => "messages refused",
+            Event::Paused(_) => "pauses",
+            Event::Untimely(..) => "messages too late for a round",
             Event::Dropped(_, Loss::Network) => "messages lost",
             Event::Dropped(_, Loss::Partition) => "messages cut off",
             Event::Dropped(_, Loss::Down) => "messages to the dead",
@@ -65,7 +76,10 @@ impl Counts {
             Event::Opened(..) => "logs opened",
             Event::Lied(..) => "lies told",
             Event::Told(_, Fact::Executed { .. }) => "slots executed",
+            Event::Told(_, Fact::Repeated { .. }) => "retries deduplicated",
             Event::Told(_, Fact::RolledBack(_)) => "rollbacks",
+            Event::Told(_, Fact::Wrong(_)) => "states found wrong",
+            Event::Told(_, Fact::Halted(_)) => "replicas that halted",
             Event::Told(_, Fact::Restored(_)) => "states transferred",
             Event::Told(_, Fact::Answered { .. }) => "requests answered",
             Event::Told(_, Fact::Published(_)) => "states shown by learners",
@@ -77,8 +91,12 @@ impl Counts {
     }
 
     fn add(&mut self, name: &'static str, count: u64) {
-        if count > 0 {
-            *self.counts.entry(name).or_default() += count;
+        if count == 0 {
+            return;
+        }
+        match self.counts.iter_mut().find(|(known, _)| std::ptr::eq(*known, name)) {
+            Some((_, sum)) => *sum += count,
+            None => self.counts.push((name, count)),
         }
     }
 }
@@ -89,6 +107,14 @@ impl Observer for Counts {
             self.add(name, 1);
         }
         match event {
+            Event::Delivered(Letter { number, from, to, .. }) => {
+                let newest = self.arrived.entry((*from, *to)).or_default();
+                if number < newest {
+                    self.add("messages overtaken", 1);
+                } else {
+                    *newest = *number;
+                }
+            }
             Event::Started(node) => drop(self.epochs.remove(node)),
             Event::Told(node, Fact::Epoch(epoch, _)) => {
                 self.epochs.insert(*node, *epoch);
@@ -125,21 +151,26 @@ impl Observer for Counts {
 pub struct Trace {
     cast: Cast,
     most: usize,
-    events: VecDeque<(Duration, Event)>,
+    /// The last events; once there are as many as are kept, a new one takes the place of the oldest.
+    events: Vec<(Duration, Event)>,
+    /// Where the oldest is.
+    oldest: usize,
 }
 
 impl Trace {
     /// Keeps the last `most` events.
     #[must_use]
     pub const fn new(cast: Cast, most: usize) -> Self {
-        Self { cast, most, events: VecDeque::new() }
+        Self { cast, most, events: Vec::new(), oldest: 0 }
     }
 
     /// The events as lines, oldest first.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.events
+        let (newer, older) = self.events.split_at(self.oldest);
+        older
             .iter()
+            .chain(newer)
             .map(|(at, event)| format!("{:>12.6} {}", at.as_secs_f64(), self.line(event)))
             .collect()
     }
@@ -170,6 +201,12 @@ impl Trace {
             Event::Opened(node, salvage) => format!("{} opened its log: {salvage}", name(*node)),
             Event::Failed(node, why) => format!("{}: its disk fails it: {why}", name(*node)),
             Event::ClockSet(node, offset) => format!("{} clock off by {offset} ms", name(*node)),
+            Event::Drifts(node, rate) => format!("{} clock drifts by {rate} ppm", name(*node)),
+            Event::Paused(node) => format!("{} stops running", name(*node)),
+            Event::Resumed(node) => format!("{} goes on", name(*node)),
+            Event::Joined(from, to) => format!("{}---{}", name(*from), name(*to)),
+            Event::Timely(bound) => format!("the network is timely: within {bound:?}"),
+            Event::Untimely(letter, breach) => format!("{}: {breach}", self.letter("=?", letter)),
             Event::Cut(from, to) => format!("{}-/->{}", name(*from), name(*to)),
             Event::Healed => "the network is whole".into(),
             Event::Asked(node, number) => format!("{} asked #{number}", name(*node)),
@@ -184,12 +221,11 @@ impl Trace {
 
 impl Observer for Trace {
     fn observe(&mut self, at: Duration, event: &Event) {
-        if self.most == 0 {
-            return;
+        if self.events.len() < self.most {
+            self.events.push((at, event.clone()));
+        } else if let Some(oldest) = self.events.get_mut(self.oldest) {
+            *oldest = (at, event.clone());
+            self.oldest = (self.oldest + 1) % self.most;
         }
-        if self.events.len() == self.most {
-            self.events.pop_front();
-        }
-        self.events.push_back((at, event.clone()));
     }
 }

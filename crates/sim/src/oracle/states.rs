@@ -3,6 +3,7 @@
 //! Digests of what replicas hold are compared here directly, slot by slot, and not by what replicas say of checkpoints:
 //! one that believes a certificate and holds something else is found out.
 
+use super::window::forget_old;
 use crate::event::NodeId;
 use crate::workload::Finding;
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ impl States {
     /// A replica holds a state of this digest after that slot.
     pub fn held(&mut self, node: NodeId, slot: Slot, state: Digest) -> Option<Finding> {
         let (first, by) = *self.held.entry(slot).or_insert((state, node));
+        forget_old(&mut self.held);
         self.compared += u64::from(by != node);
         let NodeId(node) = node;
         (first != state).then(|| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// The names given so far.
 #[derive(Default, Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     names: BTreeMap<String, String>,
     given: usize,
 }
@@ -15,7 +15,7 @@ const DIGITS: usize = 8;
 impl Names {
     /// The text with every digest replaced by its name: eight hexadecimal digits that stand alone, as digests and keys
     /// show themselves.
-    pub(super) fn apply(&mut self, text: &str) -> String {
+    pub(crate) fn apply(&mut self, text: &str) -> String {
         let mut named = String::with_capacity(text.len());
         let mut word = String::new();
         for letter in text.chars() {
@@ -29,6 +29,11 @@ impl Names {
         }
         named.push_str(&self.name(&word));
         named
+    }
+
+    /// What was named, and how.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.names.iter().map(|(digits, name)| (digits.as_str(), name.as_str()))
     }
 
     fn name(&mut self, word: &str) -> String {

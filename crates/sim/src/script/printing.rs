@@ -93,7 +93,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             }
             Event::Duplicated(letter) => self.letter("⇉", letter),
             Event::Fired(node, timer) => format!("{} timer {timer}", self.name(*node)),
-            Event::Flushed(node, writes) if self.holds_disk => {
+            Event::Flushed(node, writes) if !self.haste.flushes => {
                 format!("{} flushed {writes}", self.name(*node))
             }
             Event::Crashed { node, writes, held } => {
@@ -103,13 +103,23 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             Event::ClockSet(node, offset) => {
                 format!("{} clock off by {offset} ms", self.name(*node))
             }
+            Event::Drifts(node, rate) => {
+                format!("{} clock drifts by {rate} ppm", self.name(*node))
+            }
+            Event::Paused(node) => format!("{} stops running", self.name(*node)),
+            Event::Resumed(node) => format!("{} goes on", self.name(*node)),
+            Event::Timely(bound) => format!("the network is timely: within {bound:?}"),
+            Event::Untimely(letter, breach) => format!("{}: {breach}", self.letter("⇢", letter)),
             Event::Harmed(node, harm) => format!("{} has come to harm: {harm}", self.name(*node)),
             Event::Opened(node, salvage) => {
                 format!("{} opens its log: {salvage}", self.name(*node))
             }
             Event::Failed(node, why) => format!("{} stops: {why}", self.name(*node)),
             Event::Scrubbed(node) => format!("{} finds out what it has lost", self.name(*node)),
-            Event::Told(_, Fact::Answered { .. }) => return None,
+            // What there is to say of it stands in other lines.
+            Event::Told(_, Fact::Answered { .. } | Fact::Repeated { .. } | Fact::Halted(_)) => {
+                return None;
+            }
             Event::Told(node, fact) => format!("  {} {}", self.name(*node), fact_line(fact)),
             Event::Blamed { by, accused, offence, .. } => {
                 format!("  {} blames {accused}: {offence}", self.name(*by))
@@ -120,6 +130,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             | Event::Snapshotted(_)
             | Event::Worked(_)
             | Event::Cut(..)
+            | Event::Joined(..)
             | Event::Healed
             | Event::Asked(..) => return None,
         };

@@ -16,6 +16,7 @@
 //! | `partition 0 \| 1 2 3`, `cut 0->1`, `heal` | messages between the groups, or in one direction, are lost |
 //! | `crash 2`, `crash 2 keep=1`, `restart 2` | the unflushed writes are lost, but for the first few |
 //! | `disk hold`, `flush 2`, `disk auto` | writes wait for `flush`, or are flushed at once |
+//! | `words hold`, `work hold`, ... `auto` | likewise what a node says to itself, and what goes on in its background |
 //! | `harm 2 record voted`, `harm 2 write 7`, `harm 2 misdirected 5 7` | a record rots (the last of that name, or by number), was never written, or was written onto another |
 //! | `harm 2 snapshot`, `harm 2 memory`, `harm 2 superblock-copy`, `harm 2 superblock` | each of that rots or is lost |
 //! | `harm 2 wiped`, `image 2`, `harm 2 old-image` | of a node that is down: an empty disk, or the one that was kept |
@@ -26,17 +27,25 @@
 //! | `run 5s` | time passes, timers run out, messages take 1 ms each |
 //! | `stabilize` | delivers until nothing is under way; timers stay |
 //! | `clock 1 +3600s` | sets a node's wall clock off |
+//! | `verdict` | which rules were broken so far, of those that every protocol keeps |
 //! | `status`, `wire` | one line per replica, or per message under way |
 //! | `quiet`, `loud` | hides or shows messages; what replicas tell their upper layers is always shown |
+//!
+//! Beyond these a script knows each step that can be done to a world, as [`crate::step`] prints it: `deliver 0->1
+//! prepare/3` for one message, `at 1500us` for time that passes while nothing else happens, `finish 0 work/1`. With these,
+//! in a cluster that is `asleep` at first, a run is told that was found by chance.
 
 use super::names::Names;
 use super::show::compact;
 use super::words::{duration, liar, no_option, number};
 use crate::adversary::{Misconduct, Saying, Words};
+use crate::diagram::{Film, Reel};
 use crate::event::{Event, Letter, Loss, NodeId};
-use crate::world::{Observer, Pending, Shape, System, World};
+use crate::oracle::{Cast, Jury};
+use crate::step::{Haste, Started, Step, numbered, read_bytes};
+use crate::world::{Observer, Shape, System, World};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{Protocol, ReplicaId, Signed, Verified};
@@ -69,6 +78,20 @@ pub trait Scripted: System {
     ) -> Option<String> {
         let _ = client;
         Some(compact(&format!("{output:?}")))
+    }
+
+    /// The operation that these words of a numbered `request` command ask for.
+    ///
+    /// # Errors
+    /// With a sentence, when they ask for none.
+    fn read_operation(&self, words: &[&str]) -> Result<Vec<u8>, String> {
+        Err(format!("no such operation: {}", words.join(" ")))
+    }
+
+    /// The words that ask for an operation, if there are such.
+    fn show_operation(&self, operation: &[u8]) -> Option<String> {
+        let _ = operation;
+        None
     }
 
     /// A message's fields, without its name.
@@ -106,17 +129,19 @@ pub struct Stage<S: Scripted, F> {
     pub(super) names: Names,
     /// What messages say, by number, as they were printed when they were sent.
     pub(super) said: BTreeMap<u64, String>,
-    /// Running timers: when, which.
-    timers: BTreeSet<(Duration, NodeId, u64)>,
-    /// Flushes that wait.
-    flushes: Vec<(NodeId, u32, u64)>,
+    /// Timers that run and flushes that wait.
+    started: Started,
+    /// Whoever judges what happens.
+    jury: Rc<RefCell<Jury>>,
     /// Frames that were kept.
     kept: Vec<Signed<S::Message>>,
-    pub(super) holds_disk: bool,
+    /// What happens at once.
+    pub(super) haste: Haste,
     pub(super) is_quiet: bool,
     /// Whether time passes, and timers run out by themselves.
     pub(super) is_passing: bool,
     pub(super) printed: Vec<String>,
+    film: Option<Reel>,
 }
 
 /// Beyond this many steps of one command something goes round in circles.
@@ -133,14 +158,20 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             listener: Rc::default(),
             names: Names::default(),
             said: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            flushes: Vec::new(),
+            started: Started::default(),
+            jury: Rc::new(RefCell::new(Jury::new(Cast::default()))),
             kept: Vec::new(),
-            holds_disk: false,
+            haste: Haste::ALL,
             is_quiet: false,
             is_passing: false,
             printed: Vec::new(),
+            film: None,
         }
+    }
+
+    /// From the next `cluster` command on, what happens is filmed.
+    pub fn film(&mut self, film: Reel) {
+        self.film = Some(film);
     }
 
     /// Carries out one command and gives back what it printed. A command that makes no sense prints why.
@@ -155,11 +186,15 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
     fn dispatch(&mut self, words: &[&str]) -> Done {
         match words {
             ["cluster", options @ ..] => self.cluster(options),
+            ["request", _, ticket, ..] if ticket.starts_with("ticket=") => self.numbered(words),
             ["request", client, words @ ..] => self.request(client, words),
             ["ask", node, words @ ..] => {
                 let node = self.node(node)?;
                 let input = self.world()?.system.ask(words)?;
                 self.act(|world| world.ask_replica(node, input))
+            }
+            ["deliver" | "drop" | "duplicate" | "spoil", .., name] if numbered(name).is_some() => {
+                self.step(words)
             }
             ["deliver", choice @ ..] => self.each(choice, |world, number| {
                 world.deliver(number);
@@ -178,8 +213,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             ["partition", groups @ ..] => self.partition(groups),
             ["cut", arrow] => self.cut(arrow),
             ["heal"] => self.act(World::heal),
-            ["crash", node] => self.crash(node, "keep=0"),
-            ["crash", node, keep] => self.crash(node, keep),
+            ["crash", node] => self.step(&["crash", node, "keep=0"]),
             ["restart", node] => {
                 let node = self.node(node)?;
                 self.act(|world| world.restart(node))
@@ -193,23 +227,28 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                 })
             }
             ["records", node] => self.records(node),
-            ["disk", how @ ("hold" | "auto")] => {
-                self.holds_disk = *how == "hold";
+            [thing @ ("disk" | "words" | "work"), how @ ("hold" | "auto")] => {
+                let at_once = match *thing {
+                    "disk" => &mut self.haste.flushes,
+                    "words" => &mut self.haste.words,
+                    _ => &mut self.haste.work,
+                };
+                *at_once = *how == "auto";
                 self.after_step()
             }
-            ["flush", node] => self.flush(node),
-            ["fire", node, timer] => self.fire(node, timer),
+            ["fire", node, timer @ ..] => self.fire(node, &timer.join(" ")),
             ["advance", time] => self.pass(time, false),
             ["run", time] => self.pass(time, true),
             ["stabilize"] => self.stabilize(),
             ["clock", node, offset] => self.clock(node, offset),
+            ["verdict"] => self.verdict(),
             ["status"] => self.status(),
             ["wire"] => self.wire(),
             [voice @ ("quiet" | "loud")] => {
                 self.is_quiet = *voice == "quiet";
                 Ok(())
             }
-            _ => Err(format!("no such command: {}", words.join(" "))),
+            _ => self.step(words),
         }
     }
 
@@ -223,39 +262,78 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         self.after_step()
     }
 
-    /// Prints what happened, and lets flushes, background work and words to oneself through.
+    /// Prints what happened, and lets happen what happens at once.
     fn after_step(&mut self) -> Done {
         for _ in 0..MOST {
             self.print_events();
             let Some(world) = self.world.as_mut() else { return Ok(()) };
-            for item in world.take_pending() {
-                match item {
-                    Pending::Timer(node, number, after) => {
-                        self.timers.insert((world.now() + after, node, number));
-                    }
-                    Pending::Flush(node, life, mark) => self.flushes.push((node, life, mark)),
-                    Pending::Chore(node, number) => world.finish(node, number),
-                    // In scripts nothing takes time.
-                    Pending::Packet(..) | Pending::Serve(..) => {}
-                }
+            if let Some(film) = &self.film {
+                film.borrow_mut().look(world);
             }
-            let own = world.letters().find(|letter| letter.from == letter.to);
-            if let Some(number) = own.map(|letter| letter.number) {
-                world.deliver(number);
-            } else if !self.holds_disk && !self.flushes.is_empty() {
-                let (node, life, mark) = self.flushes.remove(0);
-                world.flush(node, life, mark);
-            } else if self.listener.borrow().events.is_empty() {
+            if !self.started.settle(world, self.haste) {
+                self.started.forget(world);
                 return Ok(());
             }
         }
         Err("this goes round in circles".into())
     }
 
+    /// One of all the steps that can be done to a world.
+    fn step(&mut self, words: &[&str]) -> Done {
+        let line = words.join(" ");
+        let step: Step = line.parse().map_err(|_| format!("no such command: {line}"))?;
+        self.do_step(&step)
+    }
+
+    fn do_step(&mut self, step: &Step) -> Done {
+        for who in step.nodes() {
+            self.world()?.named(who).ok_or_else(|| format!("no node {who}"))?;
+        }
+        let mut is_there = false;
+        self.act(|world| is_there = world.apply(step))?;
+        if is_there { Ok(()) } else { Err("there is no such thing, and nothing happens".into()) }
+    }
+
+    /// `request c1 ticket=3 put a=1`, or the operation's bytes instead of words.
+    fn numbered(&mut self, words: &[&str]) -> Done {
+        let ["request", client, ticket, words @ ..] = words else {
+            return Err("no request".into());
+        };
+        let client = client.parse()?;
+        let ticket = number(ticket.trim_start_matches("ticket="))?;
+        let bytes = match words {
+            [bytes] => read_bytes(bytes),
+            _ => None,
+        };
+        let system = &self.world()?.system;
+        let operation = bytes.map_or_else(|| system.read_operation(words), Ok)?;
+        self.do_step(&Step::Ask(client, ticket, operation))
+    }
+
+    /// Says which rules were broken so far.
+    fn verdict(&mut self) -> Done {
+        let jury = self.jury.clone();
+        let jury = jury.borrow();
+        let mut lines: Vec<String> = jury
+            .violations()
+            .iter()
+            .map(|found| format!("{} is broken: {}", found.oracle, found.what))
+            .collect();
+        if lines.is_empty() {
+            lines.push("no rule is broken".into());
+        }
+        self.print(lines);
+        Ok(())
+    }
+
     fn cluster(&mut self, options: &[&str]) -> Done {
         let (mut replicas, mut clients, mut learners, mut f, mut seed) = (4, 1, 0, None, 0);
-        let (mut liars, mut upstream) = (Vec::new(), None);
+        let (mut liars, mut upstream, mut is_asleep) = (Vec::new(), None, false);
         for option in options {
+            if *option == "asleep" {
+                is_asleep = true;
+                continue;
+            }
             let (name, value) = option.split_once('=').ok_or_else(|| no_option(option))?;
             match name {
                 "replicas" => replicas = number(value)?,
@@ -278,7 +356,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             ..Shape::byzantine(f as u16, 0)
         };
         (self.names, self.said) = (Names::default(), BTreeMap::new());
-        (self.timers, self.flushes) = (BTreeSet::new(), Vec::new());
+        self.started = Started::default();
         self.listener = Rc::default();
         let mut world = World::asleep((self.make)(), &shape, seed);
         world.watch(self.listener.clone());
@@ -288,8 +366,13 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         if let Some(upstream) = upstream {
             world.load_learners(upstream);
         }
+        if let Some(film) = &self.film {
+            Film::roll(film, &mut world);
+        }
+        self.jury = Rc::new(RefCell::new(Jury::new(Cast::of(&world))));
+        world.watch(self.jury.clone());
         self.world = Some(world);
-        self.act(World::start_all)
+        if is_asleep { Ok(()) } else { self.act(World::start_all) }
     }
 
     fn request(&mut self, client: &str, words: &[&str]) -> Done {
@@ -371,28 +454,10 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         }
     }
 
-    fn crash(&mut self, node: &str, keep: &str) -> Done {
-        let node = self.node(node)?;
-        let keep = keep.strip_prefix("keep=").ok_or_else(|| no_option(keep))?;
-        let keep = number(keep)? as usize;
-        self.flushes.retain(|(of, ..)| *of != node);
-        self.act(|world| world.crash(node, keep))
-    }
-
-    fn flush(&mut self, node: &str) -> Done {
-        let node = self.node(node)?;
-        let (now, later) = self.flushes.drain(..).partition(|(of, ..)| *of == node);
-        self.flushes = later;
-        let now: Vec<(NodeId, u32, u64)> = now;
-        for (node, life, mark) in now {
-            self.act(|world| world.flush(node, life, mark))?;
-        }
-        Ok(())
-    }
-
     fn fire(&mut self, node: &str, timer: &str) -> Done {
         let id = self.node(node)?;
-        let number = self.world()?.timer_named(id, timer);
+        let world = self.world()?;
+        let number = world.timer_called(id, timer).or_else(|| world.timer_named(id, timer));
         let number = number.ok_or_else(|| format!("no timer {timer} runs at {node}"))?;
         self.act(|world| {
             world.fire(id, number);
@@ -410,7 +475,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
 
     fn pass_until(&mut self, end: Duration, delivers: bool) -> Done {
         for _ in 0..MOST {
-            let due = self.timers.first().copied().filter(|(due, ..)| *due <= end);
+            let due = self.started.timers.first().copied().filter(|(due, ..)| *due <= end);
             let now = self.world()?.now();
             let is_message_first = delivers
                 && self.world()?.letters().next().is_some()
@@ -422,7 +487,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
                     world.deliver(number);
                 })?;
             } else if let Some(timer) = due {
-                self.timers.remove(&timer);
+                self.started.timers.remove(&timer);
                 let (due, node, number) = timer;
                 self.act(|world| {
                     world.advance_to(due);

@@ -2,18 +2,21 @@
 
 use crate::adversary::Misconduct;
 use crate::event::{Fact, NodeId};
+use crate::step::read_duration;
 use std::time::Duration;
 
-pub(super) fn fact_line(fact: &Fact) -> String {
+pub(crate) fn fact_line(fact: &Fact) -> String {
     match fact {
         Fact::Executed { slot, batch, is_final: true } => format!("executed {slot:?} {batch:?}"),
         Fact::Executed { slot, batch, .. } => format!("executed {slot:?} {batch:?} for now"),
         Fact::Applied { slot, request, result } => {
             format!("applied {request:?} in {slot:?}: {result:?}")
         }
+        Fact::Repeated { slot, request } => format!("repeats {request:?} in {slot:?}"),
         Fact::Committed(slot) => format!("committed {slot:?}"),
         Fact::RolledBack(slot) => format!("rolled back to {slot:?}"),
         Fact::Wrong(slot) => format!("is wrong in {slot:?}"),
+        Fact::Halted(slot) => format!("halts at {slot:?}"),
         Fact::Restored(slot) => format!("restored {slot:?}"),
         Fact::Checkpoint { slot, state } => format!("checkpoint {slot:?} {state:?}"),
         Fact::Epoch(epoch, returned) => format!("begins {epoch:?}, {returned} have come back"),
@@ -42,12 +45,5 @@ pub(super) fn liar(text: &str) -> Result<(NodeId, Misconduct), String> {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let amount = number(digits)?;
-    match &text[digits.len()..] {
-        "us" => Ok(Duration::from_micros(amount)),
-        "ms" => Ok(Duration::from_millis(amount)),
-        "s" => Ok(Duration::from_secs(amount)),
-        _ => Err(format!("no duration: {text}")),
-    }
+    read_duration(text).ok_or_else(|| format!("no duration: {text}"))
 }

@@ -26,12 +26,21 @@ impl<S: System> Seeded<S> {
         }
         self.expect_trouble(index);
         let (trouble, _) = self.climate.troubles[index];
+        if self.is_timely && trouble.is_of_network() {
+            return;
+        }
         let bites = match trouble {
             Trouble::Crash => self.crash_one(),
             Trouble::Blackout => self.beyond && self.black_out(),
             Trouble::Partition => self.partition(),
             Trouble::OneWay => self.one_way(),
+            Trouble::Partial => self.partial(),
+            Trouble::Flapping => self.begin_flapping(),
             Trouble::Clock => self.wrong_clock(),
+            Trouble::Jumps => self.begin_jumps(),
+            Trouble::Drift => self.drift(),
+            Trouble::Pause => self.pause_one(),
+            Trouble::Midway => self.doom_one(),
             Trouble::Harm(Harm::OldImage) => self.old_image(),
             Trouble::Harm(harm) => self.harm_one(harm),
             Trouble::Helical => self.helical(),
@@ -53,11 +62,12 @@ impl<S: System> Seeded<S> {
         };
         let unfit = self.world.replicas().filter(is_unfit);
         let ailing = self.ailments.iter().map(|(node, _)| *node);
-        unfit.chain(ailing).chain(self.impaired.iter().copied()).collect()
+        let doomed = self.doomed.iter().copied();
+        unfit.chain(ailing).chain(doomed).chain(self.impaired.iter().copied()).collect()
     }
 
     /// A correct replica that is up, if the budget allows for one more faulty one.
-    fn victim(&mut self, may_exceed: bool) -> Option<NodeId> {
+    pub(super) fn victim(&mut self, may_exceed: bool) -> Option<NodeId> {
         let faulty = self.faulty();
         if faulty.len() >= self.f && !may_exceed {
             return None;
@@ -74,6 +84,7 @@ impl<S: System> Seeded<S> {
             1 => self.rng.below(unflushed as u64 + 1) as usize,
             _ => 0,
         };
+        self.doomed.remove(&node);
         self.world.crash(node, keep);
     }
 
@@ -169,7 +180,7 @@ impl<S: System> Seeded<S> {
         true
     }
 
-    fn heal_later(&mut self) {
+    pub(super) fn heal_later(&mut self) {
         self.partition += 1;
         let after = Duration::from_millis(self.rng.between(20, 4_000));
         self.plan(after, Act::Heal(self.partition));

@@ -5,6 +5,7 @@ use crate::event::NodeId;
 use crate::host::{Host, Place};
 use crate::keys::{Keyring, SimSigner};
 use crate::rng::Rng;
+use crate::shared::Shared;
 use testudo_core::{Peer, Protocol, ReplicaId};
 
 impl<S: System> World<S> {
@@ -57,7 +58,8 @@ impl<S: System> World<S> {
 
     fn add(&mut self, body: Body<S>, peer: Peer) {
         let id = NodeId(self.nodes.len() as u16);
-        self.nodes.push(Node { body, peer, adversary: None, side: None, is_correct: true });
+        let node = Node { body, peer, adversary: None, side: None, is_correct: true };
+        self.nodes.push(Shared::new(node));
         self.lives.push(0);
         self.addresses.entry(peer).or_default().push(id);
     }

@@ -2,8 +2,10 @@
 
 use super::{Body, Packet, Pending, System, World, each_host};
 use crate::adversary::{Adversary, Misconduct, Saying};
+use crate::conspiracy::{Conspirator, Plot};
 use crate::disk::Failure;
 use crate::event::{Event, Loss, NodeId, Salvage};
+use crate::step::{Step, cause};
 use std::time::Duration;
 use testudo_core::Peer;
 
@@ -14,6 +16,7 @@ impl<S: System> World<S> {
         if !self.is_up(node) {
             return;
         }
+        self.take_down(|world| Some(Step::Crash(world.who(node), keep)));
         let (writes, held) =
             each_host!(&mut self.nodes[node.index()].body, host => host.crash(keep));
         self.system.crashed(node);
@@ -24,6 +27,7 @@ impl<S: System> World<S> {
             self.answers.retain(|(client, _)| *client != index);
         }
         self.clear_desk(node);
+        self.forget_halts(node);
         // Its word to itself was in its memory.
         self.wire.retain(|_, packet| !(packet.own.is_some() && packet.letter.from == node));
         self.record(&Event::Crashed { node, writes, held });
@@ -34,6 +38,7 @@ impl<S: System> World<S> {
         if self.is_up(node) {
             return;
         }
+        self.take_down(|world| Some(Step::Start(world.who(node))));
         self.lives[node.index()] += 1;
         self.record(&Event::Started(node));
         self.steps += 1;
@@ -68,6 +73,7 @@ impl<S: System> World<S> {
 
     /// Whenever a learner starts, the first number that it draws is this one: whom it takes what is decided from.
     pub fn load_learners(&mut self, draw: u32) {
+        self.take_down(|_| Some(Step::Upstream(draw)));
         for node in &mut self.nodes {
             if let Body::Client(index, host) = &mut node.body
                 && self.setup.is_learner(*index)
@@ -83,15 +89,35 @@ impl<S: System> World<S> {
         each_host!(&self.nodes[node.index()].body, host => host.disk().unflushed())
     }
 
-    /// Sets a node's wall clock that many milliseconds off.
+    /// Sets a node's wall clock that many milliseconds off. Its rate stays what it is.
     pub fn set_clock(&mut self, node: NodeId, offset: i64) {
-        each_host!(&mut self.nodes[node.index()].body, host => host.clock_offset = offset);
+        self.take_down(|world| Some(Step::Clock(world.who(node), offset)));
+        let now = self.time();
+        each_host!(&mut self.nodes[node.index()].body, host => host.watch.set(offset, now));
         self.record(&Event::ClockSet(node, offset));
+    }
+
+    /// From now on a node's wall clock and its timers run that many millionths too fast; below zero, too slowly.
+    pub fn set_rate(&mut self, node: NodeId, rate: i32) {
+        let now = self.time();
+        let watch = each_host!(&mut self.nodes[node.index()].body, host => &mut host.watch);
+        if watch.rate() != rate {
+            watch.pace(rate, now);
+            self.take_down(|world| Some(Step::Rate(world.who(node), rate)));
+            self.record(&Event::Drifts(node, rate));
+        }
+    }
+
+    /// Milliseconds that a node's wall clock is ahead of the true time now.
+    #[must_use]
+    pub fn clock_error(&self, node: NodeId) -> i64 {
+        each_host!(&self.nodes[node.index()].body, host => host.watch.error(self.time()))
     }
 
     /// From now on messages from one node to the other are lost, in this direction.
     pub fn cut(&mut self, from: NodeId, to: NodeId) {
         if from != to && self.cuts.insert((from, to)) {
+            self.take_down(|world| Some(Step::Cut(world.who(from), world.who(to))));
             self.record(&Event::Cut(from, to));
         }
     }
@@ -108,9 +134,27 @@ impl<S: System> World<S> {
         }
     }
 
+    /// From now on messages from one node to the other arrive again, in this direction.
+    /// False if they were not lost.
+    pub fn join(&mut self, from: NodeId, to: NodeId) -> bool {
+        let was_cut = self.cuts.remove(&(from, to));
+        if was_cut {
+            self.take_down(|world| Some(Step::Join(world.who(from), world.who(to))));
+            self.record(&Event::Joined(from, to));
+        }
+        was_cut
+    }
+
+    /// Whoever schedules says that from now on each message arrives within this time, and sees to it.
+    pub fn become_timely(&mut self, bound: Duration) {
+        self.take_down(|_| Some(Step::Timely(bound)));
+        self.record(&Event::Timely(bound));
+    }
+
     /// All cuts are gone.
     pub fn heal(&mut self) {
         if !self.cuts.is_empty() {
+            self.take_down(|_| Some(Step::Heal));
             self.cuts.clear();
             self.record(&Event::Healed);
         }
@@ -127,6 +171,7 @@ impl<S: System> World<S> {
         if self.is_own(number) {
             return false;
         }
+        self.take_down(|world| Some(Step::Lose(world.parcel(number)?, cause(why))));
         let Some(packet) = self.wire.remove(&number) else { return false };
         self.record(&Event::Dropped(packet.letter, why));
         true
@@ -134,15 +179,19 @@ impl<S: System> World<S> {
 
     /// The network makes a copy of a message under way. A node's word to itself never sees the network.
     pub fn duplicate(&mut self, number: u64) {
-        let Some(packet) = self.wire.get(&number) else { return };
-        if packet.own.is_some() {
+        if self.is_own(number) {
             return;
         }
+        self.take_down(|world| world.parcel(number).map(Step::Duplicate));
+        let Some(packet) = self.wire.get(&number) else { return };
         let frame = packet.frame.clone();
         let mut letter = packet.letter;
         self.letters += 1;
         letter.number = self.letters;
-        self.wire.insert(letter.number, Packet { frame, letter, own: None });
+        let link = (letter.from, letter.to);
+        let ordinal = (true, self.ordinals.next(link, letter.name, true));
+        self.ordinals.posts(&letter, ordinal);
+        self.wire.insert(letter.number, Packet { frame, letter, own: None, ordinal });
         self.record(&Event::Duplicated(letter));
         self.pending.push(Pending::Packet(letter.number, Duration::ZERO));
     }
@@ -153,9 +202,17 @@ impl<S: System> World<S> {
         self.nodes[node.index()].is_correct = false;
     }
 
-    /// From now on a node misbehaves like that. Twins are part of the world's [`super::Shape`] and not made here.
+    /// From now on a node misbehaves like that. Twins are part of the world's [`super::Shape`] and not made here. All that
+    /// conspire share one plot, and do what the first of them is up to.
     pub fn corrupt(&mut self, node: NodeId, misconduct: Misconduct) {
+        self.take_down(|world| Some(Step::Corrupt(world.who(node), misconduct)));
         let me = self.peer(node);
+        if let Misconduct::Conspire(scheme) = misconduct {
+            let plot = self.plot.get_or_insert_with(|| Plot::new(scheme));
+            let (tamper, proposes) = (self.system.tamper(), self.system.proposes());
+            let conspirator = Conspirator::join(me, plot, tamper, proposes);
+            return self.corrupt_by(node, Box::new(conspirator));
+        }
         if let Some(adversary) = self.system.adversary(misconduct, me) {
             self.corrupt_by(node, adversary);
         }
@@ -168,6 +225,7 @@ impl<S: System> World<S> {
 
     /// The signature on a message under way is wrong, as a sender may make it for some of its receivers.
     pub fn spoil(&mut self, number: u64) {
+        self.take_down(|world| world.parcel(number).map(Step::Spoil));
         let Some(packet) = self.wire.get_mut(&number) else { return };
         if let Some(frame) = packet.frame.spoilt().filter(|_| packet.own.is_none()) {
             packet.frame = frame;
@@ -184,6 +242,8 @@ impl<S: System> World<S> {
 
     /// Which peers talk to the second copies of twins from now on.
     pub fn set_second_side(&mut self, peers: impl IntoIterator<Item = Peer>) {
+        let peers: Vec<Peer> = peers.into_iter().collect();
+        self.take_down_sides(&peers);
         self.second_side = peers.into_iter().collect();
     }
 }

@@ -5,6 +5,7 @@ use crate::atlas::{Condition, Findings, Harm};
 use crate::disk::{Change, Failure};
 use crate::event::{Event, NodeId};
 use crate::rng::{Chance, Rng};
+use crate::step::{Injury, Step};
 use std::time::Duration;
 use testudo_core::{Position, Slot};
 
@@ -51,54 +52,63 @@ impl<S: System> World<S> {
 
     /// A durable record of a node rots; it is found at the next start, with the record's tag.
     pub fn rot(&mut self, node: NodeId, position: Position) -> bool {
+        self.take_down_harm(node, Injury::Record(position));
         let rotted = on_disk!(self, node, disk => disk.rot(position, true));
         self.note_harm(node, Harm::Record, rotted)
     }
 
     /// A durable record of a node rots together with its tag: at the next start nobody knows what it was about.
     pub fn rot_wholly(&mut self, node: NodeId, position: Position) -> bool {
+        self.take_down_harm(node, Injury::RecordAndTag(position));
         let rotted = on_disk!(self, node, disk => disk.rot(position, false));
         self.note_harm(node, Harm::RecordAndTag, rotted)
     }
 
     /// A write that a flush acknowledged never reached a node's disk.
     pub fn lose_write(&mut self, node: NodeId, position: Position) -> bool {
+        self.take_down_harm(node, Injury::Write(position));
         let lost = on_disk!(self, node, disk => disk.lose(position));
         self.note_harm(node, Harm::LostWrite, lost)
     }
 
     /// A write of a node went to the place of another record.
     pub fn misdirect(&mut self, node: NodeId, from: Position, onto: Position) -> bool {
+        self.take_down_harm(node, Injury::Misdirected(from, onto));
         let happened = on_disk!(self, node, disk => disk.misdirect(from, onto));
         self.note_harm(node, Harm::Misdirected, happened)
     }
 
     /// A node's newest snapshot that can be read rots.
     pub fn rot_snapshot(&mut self, node: NodeId) -> bool {
+        self.take_down_harm(node, Injury::Snapshot);
         let rotted = on_disk!(self, node, disk => disk.rot_snapshot());
         self.note_harm(node, Harm::Snapshot, rotted)
     }
 
     /// A value in a replica's memory becomes another one, if it runs and its system can bring that about.
     pub fn rot_memory(&mut self, node: NodeId, draw: u64) -> bool {
+        self.take_down_harm(node, Injury::Memory(draw));
         let rotted = self.is_up(node) && self.system.rot_memory(node, draw);
         self.note_harm(node, Harm::Memory, rotted)
     }
 
     /// A copy of a node's superblock is lost, the first or the second.
     pub fn lose_superblock_copy(&mut self, node: NodeId, second: bool) -> bool {
+        self.take_down_harm(node, Injury::SuperblockCopy(second));
         let lost = on_disk!(self, node, disk => disk.lose_copy(second));
         self.note_harm(node, Harm::SuperblockCopy, lost)
     }
 
     /// Both copies of a node's superblock are lost.
     pub fn lose_superblock(&mut self, node: NodeId) -> bool {
+        self.take_down_harm(node, Injury::Superblock);
         let lost = on_disk!(self, node, disk => disk.lose_copy(false) | disk.lose_copy(true));
         self.note_harm(node, Harm::Superblock, lost)
     }
 
     /// The disk of a node that is down is replaced by an empty one.
     pub fn wipe(&mut self, node: NodeId) -> bool {
+        self.take_down_harm(node, Injury::Wiped);
         let is_down = !self.is_up(node);
         if is_down {
             on_disk!(self, node, disk => disk.wipe());
@@ -108,35 +118,41 @@ impl<S: System> World<S> {
 
     /// Keeps what is on a node's disk now, for [`World::restore_image`].
     pub fn keep_image(&mut self, node: NodeId) {
+        self.take_down(|world| Some(Step::Image(world.who(node))));
         on_disk!(self, node, disk => disk.keep_image());
     }
 
     /// The disk of a node that is down is again what it was when it was kept.
     pub fn restore_image(&mut self, node: NodeId) -> bool {
+        self.take_down_harm(node, Injury::OldImage);
         let restored = !self.is_up(node) && on_disk!(self, node, disk => disk.restore_image());
         self.note_harm(node, Harm::OldImage, restored)
     }
 
     /// A bit somewhere on a node's disk becomes another; a number says which.
     pub fn flip_bit(&mut self, node: NodeId, draw: u64) -> bool {
+        self.take_down_harm(node, Injury::FlippedBit(draw));
         let changed = on_disk!(self, node, disk => disk.change(Change::Bit, draw));
         self.note_harm(node, Harm::FlippedBit, changed)
     }
 
     /// A sector somewhere on a node's disk becomes noise; a number says which.
     pub fn lose_sector(&mut self, node: NodeId, draw: u64) -> bool {
+        self.take_down_harm(node, Injury::LostSector(draw));
         let changed = on_disk!(self, node, disk => disk.change(Change::Sector, draw));
         self.note_harm(node, Harm::LostSector, changed)
     }
 
     /// A run of bytes somewhere on a node's disk becomes zeros; a number says which.
     pub fn zero_run(&mut self, node: NodeId, draw: u64) -> bool {
+        self.take_down_harm(node, Injury::ZeroedRun(draw));
         let changed = on_disk!(self, node, disk => disk.change(Change::Zeros, draw));
         self.note_harm(node, Harm::ZeroedRun, changed)
     }
 
     /// After so many more changes to a node's disk one fails, and the node stops.
     pub fn fail_disk(&mut self, node: NodeId, after: u64) -> bool {
+        self.take_down_harm(node, Injury::FailedFlush(after));
         let is_up = self.is_up(node);
         if is_up {
             on_disk!(self, node, disk => disk.fail(after));
@@ -146,6 +162,7 @@ impl<S: System> World<S> {
 
     /// For so long a node's disk has no space.
     pub fn fill_disk(&mut self, node: NodeId, lasts: Duration) -> bool {
+        self.take_down_harm(node, Injury::FullDisk(lasts));
         let until = self.now + lasts;
         on_disk!(self, node, disk => disk.fill(until));
         self.note_harm(node, Harm::FullDisk, true)
@@ -153,6 +170,7 @@ impl<S: System> World<S> {
 
     /// For so long a node's flushes take that many times as long.
     pub fn slow_disk(&mut self, node: NodeId, times: u32, lasts: Duration) -> bool {
+        self.take_down_harm(node, Injury::SlowDisk(times, lasts));
         let until = self.now + lasts;
         on_disk!(self, node, disk => disk.slow(times, until));
         self.note_harm(node, Harm::SlowDisk, true)
@@ -167,6 +185,7 @@ impl<S: System> World<S> {
 
     /// All disks do again what they are asked. What is lost stays lost.
     pub fn relent(&mut self) {
+        self.take_down(|_| Some(Step::Relent));
         for node in self.all() {
             on_disk!(self, node, disk => disk.relent());
         }
@@ -233,6 +252,7 @@ impl<S: System> World<S> {
         if !self.is_up(node) {
             return 0;
         }
+        self.take_down(|world| Some(Step::Scrub(world.who(node))));
         let found = match on_disk!(self, node, disk => disk.scrub()) {
             Ok(found) => found,
             Err(failure) => {

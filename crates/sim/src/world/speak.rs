@@ -23,7 +23,10 @@ impl<S: System> World<S> {
             Target::Others => members.filter(|peer| *peer != me).collect(),
         };
         if self.nodes[node.index()].adversary.is_some() {
-            for peer in peers {
+            for (index, peer) in peers.into_iter().enumerate() {
+                if index > 0 && self.is_cut_short(node) {
+                    return;
+                }
                 self.lie(node, peer, &message, place);
             }
             return;
@@ -31,7 +34,10 @@ impl<S: System> World<S> {
         let Some(sealed) = self.seal(node, message, place) else { return };
         self.charge_for_saying(node, &sealed, peers.len());
         let frame = own_frame(node, &sealed);
-        for peer in peers {
+        for (index, peer) in peers.into_iter().enumerate() {
+            if index > 0 && self.is_cut_short(node) {
+                return;
+            }
             self.post(node, peer, &frame, Some(&sealed), Duration::ZERO);
         }
     }
@@ -49,6 +55,10 @@ impl<S: System> World<S> {
         self.nodes[node.index()].adversary = Some(adversary);
         if !is_truth(&sayings, to, message) {
             self.record(&Event::Lied(node, name));
+            if twists(&sayings, message) {
+                let kind = (message.protocol(), message.name());
+                *self.twisted.entry(kind).or_default() += 1;
+            }
         }
         for saying in sayings {
             self.say_falsely_in(node, saying, place);
@@ -170,9 +180,12 @@ impl<S: System> World<S> {
         for receiver in self.route(from, to) {
             self.letters += 1;
             let letter = Letter { number: self.letters, to: receiver, ..frame.letter };
-            let own = if receiver == from { sealed.cloned() } else { None };
+            let own = sealed.filter(|_| receiver == from).cloned().map(Rc::new);
             self.record(&Event::Sent(letter));
-            self.wire.insert(letter.number, Packet { frame: frame.clone(), letter, own });
+            let ordinal = (false, self.ordinals.next((from, receiver), letter.name, false));
+            self.ordinals.posts(&letter, ordinal);
+            let packet = Packet { frame: frame.clone(), letter, own, ordinal };
+            self.wire.insert(letter.number, packet);
             self.pending.push(Pending::Packet(letter.number, after));
         }
     }
@@ -227,18 +240,31 @@ fn foreign_frame<M: Message>(from: NodeId, signed: Signed<M>) -> Rc<Frame<M>> {
     Rc::new(Frame { signed, letter, verified: RefCell::new(None), checks: Cell::new(0) })
 }
 
+fn body_of<M: Message>(message: &M) -> Vec<u8> {
+    let mut body = Vec::new();
+    message.encode_body(&mut body);
+    body
+}
+
+/// Whether a faulty node says something of the same kind that its automaton did not want to say.
+fn twists<M: Message>(sayings: &[Saying<M>], message: &M) -> bool {
+    let truth = body_of(message);
+    sayings.iter().any(|saying| match &saying.words {
+        Words::Own(said) => {
+            let is_alike = said.protocol() == message.protocol() && said.kind() == message.kind();
+            is_alike && body_of(said) != truth
+        }
+        _ => false,
+    })
+}
+
 /// Whether what a faulty node says is exactly what its automaton wanted to say.
 fn is_truth<M: Message>(sayings: &[Saying<M>], to: Peer, message: &M) -> bool {
     let [Saying { to: receiver, words: Words::Own(said), after }] = sayings else { return false };
-    let body = |message: &M| {
-        let mut body = Vec::new();
-        message.encode_body(&mut body);
-        body
-    };
     *receiver == to
         && after.is_zero()
         && said.kind() == message.kind()
-        && body(said) == body(message)
+        && body_of(said) == body_of(message)
 }
 
 impl<M: Message> Frame<M> {

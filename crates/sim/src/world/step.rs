@@ -1,12 +1,14 @@
 //! One thing happens: a message arrives, a timer fires, a flush is through, somebody asks.
 
 use super::work::Counting;
-use super::{Body, Packet, Pending, System, World, each_host};
+use super::{Body, Frame, Packet, Pending, System, World, each_host};
 use crate::event::{Event, Fact, Loss, NodeId};
 use crate::host::{Emission, Emissions, Finished, Flaw, Place};
+use crate::step::Step;
 use std::cell::Cell;
 use std::rc::Rc;
-use testudo_core::{Context, Evidence, Protocol, Rejection, Rot, Time, Verified, Verifier};
+use std::time::Duration;
+use testudo_core::{Context, Evidence, Peer, Protocol, Rejection, Rot, Time, Verified, Verifier};
 
 /// Runs a step on whichever host a node has, then `$after` with its result, and carries on what the step gave out.
 macro_rules! drive {
@@ -38,21 +40,31 @@ impl<S: System> World<S> {
     }
 
     /// Delivers a message that is under way; false if there is none of that number. It is lost where its receiver is
-    /// down or cut off.
+    /// down or cut off, and
+    /// waits where its receiver is paused.
     pub fn deliver(&mut self, number: u64) -> bool {
+        self.take_down(|world| world.parcel(number).map(Step::Deliver));
+        let to = self.letter(number).map(|letter| letter.to);
+        if to.is_some_and(|to| self.waits(to, Pending::Packet(number, Duration::ZERO))) {
+            return false;
+        }
         self.queue(number) || self.receive(number)
     }
 
     /// A message's turn has come.
     pub(super) fn receive(&mut self, number: u64) -> bool {
-        let Some(packet) = self.wire.remove(&number) else { return false };
+        let Some(mut packet) = self.wire.remove(&number) else { return false };
         let letter = packet.letter;
         if self.cuts.contains(&(letter.from, letter.to)) {
             self.record(&Event::Dropped(letter, Loss::Partition));
         } else if !self.is_up(letter.to) {
             self.record(&Event::Dropped(letter, Loss::Down));
         } else {
-            match self.verify(&packet).0 {
+            let heard = match packet.own.take() {
+                Some(own) => Ok(Rc::unwrap_or_clone(own)),
+                None => self.verify_now(&packet),
+            };
+            match heard {
                 Err(why) => self.record(&Event::Rejected(letter, why.to_string().into())),
                 Ok(message) => {
                     self.record(&Event::Delivered(letter));
@@ -71,32 +83,61 @@ impl<S: System> World<S> {
         packet: &Packet<S::Message>,
     ) -> (Result<Verified<S::Message>, Rejection>, u32) {
         if let Some(own) = &packet.own {
-            return (Ok(own.clone()), 0);
+            return (Ok(Verified::clone(own)), 0);
         }
-        let receiver = &self.nodes[packet.letter.to.index()].body;
-        let place = each_host!(receiver, host => host.place.clone());
-        let via = self.nodes[packet.letter.from.index()].peer;
+        let (via, place) = self.ends_of(packet);
+        let frame = &packet.frame;
         let is_direct = via == packet.letter.sender;
-        let mut known = packet.frame.verified.borrow_mut();
+        let mut known = frame.verified.borrow_mut();
         if is_direct
             && let Some((by, result)) = &*known
             && Rc::ptr_eq(by, &place.membership)
         {
-            return (result.clone(), packet.frame.checks.get());
+            return (result.clone(), frame.checks.get());
         }
+        let (result, checks) = self.check(frame, via, &place);
+        if is_direct {
+            *known = Some((place.membership.clone(), result.clone()));
+            frame.checks.set(checks);
+        }
+        (result, checks)
+    }
+
+    /// The same for whoever gets it now. The last of all who get a frame leaves nothing behind, and need not copy.
+    fn verify_now(&self, packet: &Packet<S::Message>) -> Result<Verified<S::Message>, Rejection> {
+        let frame = &packet.frame;
+        if Rc::strong_count(frame) > 1 {
+            return self.verify(packet).0;
+        }
+        let (via, place) = self.ends_of(packet);
+        let known = frame
+            .verified
+            .take()
+            .filter(|(by, _)| via == packet.letter.sender && Rc::ptr_eq(by, &place.membership));
+        known.map_or_else(|| self.check(frame, via, &place).0, |(_, result)| result)
+    }
+
+    /// Who hands a message over, and where its receiver is.
+    fn ends_of(&self, packet: &Packet<S::Message>) -> (Peer, Place) {
+        let receiver = &self.nodes[packet.letter.to.index()].body;
+        let place = each_host!(receiver, host => host.place.clone());
+        (self.nodes[packet.letter.from.index()].peer, place)
+    }
+
+    fn check(
+        &self,
+        frame: &Frame<S::Message>,
+        via: Peer,
+        place: &Place,
+    ) -> (Result<Verified<S::Message>, Rejection>, u32) {
         let lenient = self.lenient();
         let is_lenient = self.system.flaw() == Some(Flaw::AcceptsOldKeys);
         let inner: &dyn Verifier = if is_lenient { &lenient } else { &self.keys };
         let verifier = Counting { inner, checks: Cell::new(0) };
-        let Place { domain, membership } = &place;
+        let Place { domain, membership } = place;
         let context = Context { domain: *domain, membership, verifier: &verifier };
-        let result = self.judge(&place, &packet.frame.signed, via, &context);
-        let checks = verifier.checks.get();
-        if is_direct {
-            *known = Some((place.membership.clone(), result.clone()));
-            packet.frame.checks.set(checks);
-        }
-        (result, checks)
+        let result = self.judge(place, &frame.signed, via, &context);
+        (result, verifier.checks.get())
     }
 
     fn hear(&mut self, node: NodeId, message: Verified<S::Message>) {
@@ -118,6 +159,13 @@ impl<S: System> World<S> {
 
     /// A timer runs out. False if it was stopped or set anew meanwhile.
     pub fn fire(&mut self, node: NodeId, number: u64) -> bool {
+        self.take_down(|world| {
+            let name = each_host!(world.body(node), host => host.timer_name(number))?;
+            Some(Step::Fire(world.who(node), name.into()))
+        });
+        if self.waits(node, Pending::Timer(node, number, Duration::ZERO)) {
+            return false;
+        }
         let now = self.time();
         let mut is_running = false;
         drive!(self, node, |host, out| host.fire(number, now, out), name => {
@@ -148,6 +196,10 @@ impl<S: System> World<S> {
         if self.lives[node.index()] != life || !self.is_up(node) {
             return;
         }
+        self.take_down(|world| Some(Step::Flush(world.who(node))));
+        if self.waits(node, Pending::Flush(node, life, mark)) {
+            return;
+        }
         self.settle_disk(node);
         let mut failure = None;
         drive!(self, node, |host, out| host.flush(mark, out), flushed => {
@@ -163,6 +215,13 @@ impl<S: System> World<S> {
 
     /// Something in the background is through, unless the node crashed meanwhile.
     pub fn finish(&mut self, node: NodeId, number: u64) {
+        self.take_down(|world| {
+            let chore = each_host!(world.body(node), host => host.chore_name(number))?;
+            Some(Step::Finish(world.who(node), chore))
+        });
+        if self.waits(node, Pending::Chore(node, number)) {
+            return;
+        }
         let now = self.time();
         self.settle_disk(node);
         let mut failure = None;
@@ -192,6 +251,10 @@ impl<S: System> World<S> {
 
     /// The layer above asks a replica for something.
     pub fn ask_replica(&mut self, node: NodeId, input: <S::Replica as Protocol>::Input) {
+        self.take_down(|world| {
+            Some(Step::Input(world.who(node), world.system.write_input(&input)?))
+        });
+        assert!(!self.is_paused(node), "what asks a paused node is paused with it");
         let now = self.time();
         let Body::Replica(host) = &mut self.nodes[node.index()].body else { return };
         let mut out = Vec::new();
@@ -204,6 +267,7 @@ impl<S: System> World<S> {
     pub fn ask_client(&mut self, client: usize, input: <S::Client as Protocol>::Input) {
         let now = self.time();
         let node = self.client_node(client);
+        assert!(!self.is_paused(node), "what asks a paused node is paused with it");
         let Some(Body::Client(_, host)) =
             self.nodes.get_mut(node.index()).map(|node| &mut node.body)
         else {
@@ -224,6 +288,9 @@ impl<S: System> World<S> {
     pub(super) fn carry_replica(&mut self, node: NodeId, out: Emissions<S::Replica>) {
         let mut inputs = Vec::new();
         for emission in out {
+            if self.is_cut_short(node) {
+                return;
+            }
             if let Emission::Output(output) = emission {
                 let mut facts = Vec::new();
                 self.system.replica_facts(&output, &mut facts);
@@ -245,6 +312,9 @@ impl<S: System> World<S> {
 
     pub(super) fn carry_client(&mut self, node: NodeId, out: Emissions<S::Client>) {
         for emission in out {
+            if self.is_cut_short(node) {
+                return;
+            }
             if let Emission::Output(output) = emission {
                 let mut facts = Vec::new();
                 self.system.client_facts(&output, &mut facts);
@@ -278,6 +348,8 @@ impl<S: System> World<S> {
         match emission {
             Emission::Say(to, message, place) => self.say(node, to, message, &place),
             Emission::Timer(number, after) => {
+                let watch = each_host!(&self.nodes[node.index()].body, host => host.watch);
+                let after = watch.true_time(after);
                 self.pending.push(Pending::Timer(node, number, after));
             }
             Emission::Flush(mark) => {

@@ -3,6 +3,7 @@
 use super::{Pending, System, World};
 use crate::event::{Event, Loss, NodeId};
 use crate::load::{Costs, Desk, Load, Turns};
+use crate::step::Step;
 use std::cell::Cell;
 use std::time::Duration;
 use testudo_core::{Digest, Message, PublicKey, Signature, Strength, Verified, Verifier};
@@ -86,6 +87,10 @@ impl<S: System> World<S> {
 
     /// A node's processor is through with something, perhaps: it looks at the next message.
     pub fn serve(&mut self, node: NodeId) {
+        self.take_down(|world| Some(Step::Serve(world.who(node))));
+        if self.waits(node, Pending::Serve(node, Duration::ZERO)) {
+            return;
+        }
         let now = self.now;
         let Some(desk) = self.load.as_mut().map(|load| load.desk(node.0)) else { return };
         desk.is_expected = false;

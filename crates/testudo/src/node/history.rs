@@ -66,9 +66,7 @@ impl History {
                     first: differing.map(|it| it.to_string()),
                 });
             }
-            Event::Halted { slot, first, own, others } => {
-                notices::halted(slot, first, own, &others);
-            }
+            Event::Halted(halt) => notices::halted(&halt),
             Event::Health(health) => notices::health(health),
             Event::Epoch { epoch, incarnations } => {
                 let mut inner = self.lock();

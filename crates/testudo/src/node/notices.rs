@@ -1,8 +1,9 @@
 //! What an operator is told of a replica as it happens, whatever is logged.
 
 use crate::logging::NOTICE;
-use testudo_core::{Digest, Epoch, Incarnation, ReplicaId, Slot};
-use testudo_replication::{Comeback, Difference, Fetched, Health};
+use crate::status::claim;
+use testudo_core::{Epoch, Incarnation, Slot};
+use testudo_replication::{Comeback, Difference, Fetched, Halt, Health};
 
 /// What its health has become.
 pub(super) fn health(health: Health) {
@@ -69,20 +70,7 @@ pub(super) fn healed(slot: Slot, fetched: Fetched, differing: Option<&Difference
     }
 }
 
-/// That it has stopped for good, and where results differ, as far as the others told.
-pub(super) fn halted(slot: Slot, first: Option<Slot>, own: Digest, others: &[(ReplicaId, Digest)]) {
-    let told: Vec<String> =
-        others.iter().map(|(id, outcome)| format!("replica {id} has {outcome:?}")).collect();
-    let told = if told.is_empty() { "nobody else told".to_owned() } else { told.join(", ") };
-    match first {
-        Some(first) => tracing::error!(
-            target: NOTICE,
-            "cannot go on after slot {slot}: results differ from slot {first} on; this replica has {own:?} there, {told}"
-        ),
-        None => tracing::error!(
-            target: NOTICE,
-            "cannot go on after slot {slot}: states differ though all results are the same; this replica has {own:?}, \
-             {told}"
-        ),
-    }
+/// That it has stopped, and where results differ, as far as the others told.
+pub(super) fn halted(halt: &Halt) {
+    tracing::error!(target: NOTICE, "cannot go on after slot {}: {}", halt.slot, claim::Halt::of(halt).words());
 }

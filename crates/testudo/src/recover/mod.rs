@@ -1,12 +1,14 @@
-//! `testudo recover`: what people do when more replicas have lost their promises than the cluster survives.
+//! `testudo recover`: what people do when no quorum can be had any more.
 //!
-//! Then no quorum is left that knows what it has signed, so that none may order anything, and the cluster has stopped. It is
-//! for people to say with which state it goes on, and they do so with the long-lived keys of a quorum of the replicas: they
+//! More replicas have lost their promises than the cluster survives, so that no quorum is left that knows what it has signed; or
+//! so many have lost what they held on the same slot; or they have halted, as no digest of their state can reach a quorum. Then
+//! none may order anything, and the cluster has stopped. It is for people to say with which state it goes on, and they do so with the long-lived keys of a quorum of the replicas: they
 //! sign a decree ([`testudo_replication::decree`]). Here is what lets them decide, and what carries it out:
 //!
 //! - [`crew`] finds the key files and folders of the replicas, and holds what an `up` would hold.
 //! - [`survey`] looks into each folder, without changing anything: what its replica knows, and what it would go on from.
-//! - [`verdict`] says whether anything is to be done at all, with whose state, and what that costs. [`words`] says it to people.
+//! - [`verdict`] says whether anything is to be done at all, with whose state, and what that costs. [`stop`] says why the cluster
+//!   cannot go on by itself. [`words`] says it to people.
 //! - [`carry`] makes the keys of those who come back, signs, and lets the chosen replica begin the next epoch, by itself and
 //!   without a network. The others learn of it when all are started again.
 //!
@@ -16,6 +18,7 @@
 
 mod carry;
 mod crew;
+mod stop;
 mod survey;
 mod verdict;
 mod words;

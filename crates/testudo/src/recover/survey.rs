@@ -25,8 +25,22 @@ pub(crate) struct Finding {
     pub(crate) slot: Slot,
     /// The highest slot that it knows to be decided.
     pub(crate) known: Slot,
+    /// The last slot that it knows to be stable.
+    pub(crate) stable: Slot,
+    /// Whether it has executed the last slot of its epoch: what was decided beyond is void.
+    pub(crate) has_ended: bool,
     /// Whether it knows that it has forgotten what it said in its epoch.
     pub(crate) has_forgotten: bool,
+    /// Slots that it does not vote on, as its log has lost what it held there: the first and the last of each range.
+    pub(crate) lost: Vec<(Slot, Slot)>,
+    /// Whether it signs no checkpoint, as its log may have lost what it signed.
+    pub(crate) is_mute: bool,
+    /// The slot at which it has halted, as no digest of its state can reach a quorum.
+    pub(crate) halted: Option<Slot>,
+    /// The digest of its state after the last slot that it has executed.
+    pub(crate) state: Digest,
+    /// The chain over results after each slot that it has executed since its snapshot.
+    pub(crate) outcomes: BTreeMap<Slot, Digest>,
     /// What it holds certificates for beyond what it has executed.
     pub(crate) certified: Vec<(Slot, View, Digest)>,
     /// The last slot of the state that it would go on from.
@@ -105,7 +119,8 @@ fn look<O: Runnable>(crew: &Crew, id: u16) -> Outcome<(Finding, Membership, Held
             ))
         })?;
     }
-    let certified = replica.order().certified();
+    let has_ended = replica.has_ended();
+    let certified = if has_ended { Vec::new() } else { replica.order().certified() };
     let reach = if memory == Memory::Empty {
         Err("its folder is empty".to_owned())
     } else {
@@ -118,8 +133,18 @@ fn look<O: Runnable>(crew: &Crew, id: u16) -> Outcome<(Finding, Membership, Held
         memory,
         epoch: status.epoch,
         slot: status.slot,
-        known: status.known,
+        known: if has_ended { status.slot } else { status.known },
+        stable: status.stable.map_or(Slot(0), |stable| stable.slot),
+        has_ended,
         has_forgotten: status.standing == Standing::Forgotten,
+        lost: status.lost,
+        is_mute: replica.is_mute(),
+        halted: match status.health {
+            Health::Halted(slot) => Some(slot),
+            _ => None,
+        },
+        state: replica.state().digest(),
+        outcomes: replica.outcomes().collect(),
         certified,
         reach,
         has_key: false,
@@ -139,7 +164,6 @@ fn unplanned(why: Unplanned, health: Health) -> String {
         (Unplanned::Ill, Health::Diverged(slot)) => {
             format!("its state after slot {slot} is not what a quorum had signed")
         }
-        (Unplanned::Ill, Health::Halted(slot)) => format!("it has halted at slot {slot}"),
         (why, _) => why.to_string(),
     }
 }

@@ -1,15 +1,17 @@
 //! Whether people must decide, and what is the best that they can decide.
 //!
 //! A replica may vote if it knows what it has promised under the key that the latest epoch names it by, or if that key is one
-//! with which it has not signed anything yet. Where a quorum may vote, the cluster goes on by itself, and those that have lost
-//! their promises come back by themselves. Otherwise it goes on from the state of a survivor: the one that reaches furthest,
-//! since whatever was decided a quorum held certificates for.
+//! with which it has not signed anything yet. Where a quorum may vote, has not halted, and has all that it held on every slot
+//! that is open, the cluster goes on by itself, and those that have lost their promises come back by themselves. Otherwise it goes
+//! on from the state of a survivor: the one that reaches furthest, since whatever was decided a quorum held certificates for.
 
+use super::stop::{Parting, Stop};
 use super::survey::Finding;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Outcome};
 use std::collections::BTreeMap;
-use testudo_core::{Epoch, Membership, Slot};
+use testudo_contracts::OrderConfig;
+use testudo_core::{Epoch, Membership, Slot, limits};
 use testudo_quorum::Dissemination;
 use testudo_runtime::peek::Memory;
 
@@ -22,6 +24,8 @@ pub(crate) struct Verdict {
     pub(crate) epoch: Epoch,
     /// The last slot of the state that it began with.
     pub(crate) base: Slot,
+    /// So many slots lie between two checkpoints.
+    pub(crate) interval: u64,
     /// What was found, by the replica's id; none if it is not at hand.
     pub(crate) rows: Vec<Option<Finding>>,
 }
@@ -38,6 +42,8 @@ pub(crate) enum Advice {
 /// What people may decide.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Proposal {
+    /// Why the cluster does not go on by itself.
+    pub(crate) stop: Stop,
     /// Whose state the cluster goes on from.
     pub(crate) from: u16,
     /// The last slot that this replica knows to be decided.
@@ -82,7 +88,9 @@ impl Verdict {
             .ok_or_else(|| Failure::refused("so few replicas survive no fault"))?;
         let rows = cluster.replicas.iter().map(|replica| findings.remove(&replica.id)).collect();
         let (epoch, base) = (membership.epoch, membership.base.slot);
-        Ok(Self { needed: quorums.quorum(), epoch, base, rows })
+        let interval =
+            OrderConfig::new(cluster.domain(), cluster.membership()?).checkpoint_interval;
+        Ok(Self { needed: quorums.quorum(), epoch, base, interval, rows })
     }
 
     /// Whether this replica may vote in the latest epoch as it is.
@@ -111,12 +119,17 @@ impl Verdict {
         let (voters, returning): (Vec<&Finding>, Vec<&Finding>) =
             self.found().partition(|it| self.may_vote(it));
         let ids = |some: &[&Finding]| some.iter().map(|it| it.id).collect::<Vec<u16>>();
+        let stop = self.stop(&voters);
         let (voters, returning) = (ids(&voters), ids(&returning));
-        if voters.len() >= self.needed && self.found().any(|it| self.has_base(it)) {
-            return Ok(Advice::Nothing(self.nothing(&voters)));
-        }
+        let has_base = self.found().any(|it| self.has_base(it));
+        let stop = match stop {
+            None if has_base => return Ok(Advice::Nothing(self.nothing(&voters))),
+            // It will be said that nobody has it.
+            None => Stop::Promises,
+            Some(stop) => stop,
+        };
         self.refuse_few_keys()?;
-        let best = self.best()?;
+        let best = self.best(&stop)?;
         let chosen = match from {
             None => best,
             Some(id) => self.named(id)?,
@@ -141,10 +154,11 @@ impl Verdict {
                 super::words::are(&convicted),
             )));
         }
-        let is_better = self.rank(best) > self.rank(chosen);
+        let is_better = self.rank(best, &stop) > self.rank(chosen, &stop);
         Ok(Advice::Proposal(Proposal {
+            stop,
             from: chosen.id,
-            executed: chosen.slot,
+            executed: if chosen.halted.is_some() { chosen.known.min(reach) } else { chosen.slot },
             reach,
             better: is_better.then_some(best.id),
             voters,
@@ -193,9 +207,9 @@ impl Verdict {
 
     /// The one that loses nothing by what can be seen, and whose state reaches furthest. Of those that reach as far, the one
     /// that knows the most to be decided.
-    fn best(&self) -> Outcome<&Finding> {
+    fn best(&self, stop: &Stop) -> Outcome<&Finding> {
         let fit = self.found().filter(|it| it.epoch == self.epoch && it.reach.is_ok());
-        fit.max_by_key(|it| (self.rank(it), std::cmp::Reverse(it.id))).ok_or_else(|| {
+        fit.max_by_key(|it| (self.rank(it, stop), std::cmp::Reverse(it.id))).ok_or_else(|| {
             let why = |it: &Finding| match &it.reach {
                 Err(why) => format!("replica {}: {why}", it.id),
                 Ok(_) => format!("replica {}: it has stayed in epoch {}", it.id, it.epoch),
@@ -208,10 +222,15 @@ impl Verdict {
         })
     }
 
-    /// How good it is to go on from: whether it loses nothing, how far it reaches, and how much of that it knows to be decided.
-    fn rank(&self, finding: &Finding) -> (bool, Slot, Slot) {
+    /// How good it is to go on from: whether it loses nothing, how many have the same state where all have halted, how far it
+    /// reaches, and how much of that it knows to be decided.
+    fn rank(&self, finding: &Finding, stop: &Stop) -> (bool, usize, Slot, Slot) {
         let reach = finding.reach.clone().unwrap_or_default();
-        (self.losses(finding, reach).is_empty(), reach, finding.slot)
+        let peers = match stop {
+            Stop::Halted(parting) => Parting::peers(parting, finding.id),
+            Stop::Promises | Stop::Lost(..) => 0,
+        };
+        (self.losses(finding, reach).is_empty(), peers, reach, finding.slot)
     }
 
     /// The one that was asked for.
@@ -232,7 +251,17 @@ impl Verdict {
     /// What going on from this replica's state costs.
     fn losses(&self, chosen: &Finding, reach: Slot) -> Vec<Loss> {
         let mut losses = Vec::new();
-        for other in self.found().filter(|it| it.id != chosen.id) {
+        if chosen.known > reach {
+            losses.push(Loss::Decided(chosen.id, chosen.known));
+        }
+        let last = chosen.certified.last().map_or(Slot(0), |(slot, ..)| *slot);
+        if last > reach.max(chosen.known) {
+            losses.push(Loss::Certified(chosen.id, last));
+        }
+        // What others know beyond the end of the epoch is void.
+        let in_force =
+            |it: &&Finding| it.id != chosen.id && !(chosen.has_ended && it.epoch == chosen.epoch);
+        for other in self.found().filter(in_force) {
             if other.known > reach {
                 losses.push(Loss::Decided(other.id, other.known));
             }
@@ -250,12 +279,15 @@ impl Verdict {
             });
             losses.extend(conflict.map(|(slot, ..)| Loss::Conflict(other.id, *slot)));
         }
-        let gone = self.rows.iter().filter(|row| {
+        let is_gone = |row: &Option<Finding>, slot: Slot| {
             row.as_ref().is_none_or(|it| {
-                it.memory != Memory::There || it.has_forgotten || it.epoch != self.epoch
+                let is_other = it.has_forgotten || it.epoch != self.epoch;
+                it.memory != Memory::There || is_other || self.has_lost(it, slot)
             })
-        });
-        if gone.count() >= self.needed {
+        };
+        let open = chosen.slot.0 + 1..=chosen.slot.0.saturating_add(limits::WINDOW);
+        let gone = |slot| self.rows.iter().filter(|row| is_gone(row, Slot(slot))).count();
+        if open.map(gone).any(|gone| gone >= self.needed) {
             losses.push(Loss::Unknown);
         }
         losses
@@ -282,7 +314,14 @@ pub(crate) mod tests {
             epoch: Epoch(0),
             slot: Slot(slot),
             known: Slot(slot),
+            stable: Slot(0),
+            has_ended: false,
             has_forgotten: false,
+            lost: Vec::new(),
+            is_mute: false,
+            halted: None,
+            state: Digest::of(b"state"),
+            outcomes: BTreeMap::new(),
             certified: Vec::new(),
             reach: Ok(Slot(slot)),
             has_key: true,
@@ -307,17 +346,17 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn verdict(rows: Vec<Option<Finding>>) -> Verdict {
-        Verdict { needed: 3, epoch: Epoch(0), base: Slot(0), rows }
+        Verdict { needed: 3, epoch: Epoch(0), base: Slot(0), interval: 4, rows }
     }
 
-    fn proposal(verdict: &Verdict, from: Option<u16>) -> Proposal {
+    pub(crate) fn proposal(verdict: &Verdict, from: Option<u16>) -> Proposal {
         match verdict.advise(from) {
             Ok(Advice::Proposal(proposal)) => proposal,
             other => panic!("{other:?}"),
         }
     }
 
-    fn refusal(verdict: &Verdict, from: Option<u16>) -> String {
+    pub(crate) fn refusal(verdict: &Verdict, from: Option<u16>) -> String {
         match verdict.advise(from) {
             Ok(Advice::Nothing(failure)) | Err(failure) => failure.sentence,
             other => panic!("{other:?}"),
@@ -384,6 +423,39 @@ pub(crate) mod tests {
         let again = |id| Finding { has_forgotten: true, ..sound(id, 7) };
         let rows = [sound(0, 7), again(1), again(2), again(3)];
         assert_eq!(proposal(&verdict(rows.map(Some).to_vec()), None).losses, [Loss::Unknown]);
+    }
+
+    /// What the chosen one itself cannot carry is lost as much as what others cannot give.
+    #[test]
+    fn what_the_chosen_one_cannot_carry_is_said() {
+        // It lacks a body of the first slot that it holds a certificate for.
+        let stuck = Finding { reach: Ok(Slot(7)), ..certified(0, 7, 2, b"a") };
+        let rows = [stuck.clone(), sound(1, 7), empty(2), empty(3)];
+        let these = proposal(&verdict(rows.map(Some).to_vec()), Some(0));
+        assert_eq!(these.losses, [Loss::Certified(0, Slot(9))]);
+        // Another can carry it, and is better.
+        let rows = [stuck, certified(1, 7, 2, b"a"), empty(2), empty(3)];
+        let these = proposal(&verdict(rows.map(Some).to_vec()), None);
+        assert_eq!((these.from, these.reach, these.losses), (1, Slot(9), vec![]));
+        let knows = Finding { known: Slot(9), ..sound(0, 7) };
+        let rows = [knows, sound(1, 7), empty(2), empty(3)];
+        let these = proposal(&verdict(rows.map(Some).to_vec()), Some(0));
+        assert_eq!(these.losses, [Loss::Decided(0, Slot(9))]);
+    }
+
+    /// The epoch is over, and too many were lost before the next one began. What was decided beyond its end is void.
+    #[test]
+    fn an_epoch_that_has_ended_is_gone_on_from_at_its_end() {
+        let ended = |id| Finding { has_ended: true, ..sound(id, 9) };
+        let let_in = Finding { has_forgotten: true, ..sound(3, 9) };
+        let beyond = Finding { known: Slot(12), ..certified(1, 8, 4, b"a") };
+        let rows = [ended(0), beyond, empty(2), let_in].map(Some).to_vec();
+        let these = proposal(&verdict(rows), Some(0));
+        assert_eq!((these.reach, these.losses), (Slot(9), vec![]));
+        assert_eq!((these.stop, these.returning), (Stop::Promises, vec![2, 3]));
+        // Who is not there may have begun the next one.
+        let rows = vec![Some(ended(0)), None, Some(empty(2)), Some(empty(3))];
+        assert_eq!(proposal(&verdict(rows), None).losses, [Loss::Unknown]);
     }
 
     #[test]

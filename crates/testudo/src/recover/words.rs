@@ -1,5 +1,6 @@
 //! What people are told before they decide, and after.
 
+use super::stop::{Parting, Stop};
 use super::survey::Finding;
 use super::verdict::{Loss, Proposal, Verdict};
 use crate::cli;
@@ -68,24 +69,25 @@ fn ability(verdict: &Verdict, finding: &Finding) -> String {
         (false, Memory::There, true) => "has found out that it forgot what it promised",
         (false, ..) => "has lost what it has promised",
     };
-    match &finding.reach {
-        Err(why) if finding.memory != Memory::Empty => format!("{what}; {why}"),
-        _ => what.to_owned(),
+    let mut what = what.to_owned();
+    if let Some(slot) = finding.halted {
+        let _ = write!(what, "; has halted at slot {slot}");
     }
+    if let (Some((first, _)), Some((_, last))) = (finding.lost.first(), finding.lost.last()) {
+        let _ = write!(what, "; its log has lost records of {}", slots(*first, *last));
+    }
+    if let Err(why) = finding.reach.as_ref()
+        && finding.memory != Memory::Empty
+    {
+        let _ = write!(what, "; {why}");
+    }
+    what
 }
 
 /// Why people must decide, what is proposed, and what that costs.
 pub(crate) fn explain(verdict: &Verdict, proposal: &Proposal) -> String {
-    let Proposal { from, executed, reach, voters, returning, convicted, absent, .. } = proposal;
-    let who = match voters.as_slice() {
-        [] => "none does".to_owned(),
-        [_] => format!("only {} does", replicas(voters)),
-        _ => format!("only {} do", replicas(voters)),
-    };
-    let mut text = format!(
-        "The cluster cannot go on by itself: {} replicas must know what they have promised, and {who}.\n\n",
-        verdict.needed
-    );
+    let Proposal { from, executed, reach, returning, convicted, absent, .. } = proposal;
+    let mut text = format!("The cluster cannot go on by itself: {}.\n\n", stop(verdict, proposal));
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
@@ -121,6 +123,65 @@ pub(crate) fn explain(verdict: &Verdict, proposal: &Proposal) -> String {
     text.trim_end().to_owned()
 }
 
+/// Why it does not go on by itself.
+fn stop(verdict: &Verdict, proposal: &Proposal) -> String {
+    let needed = verdict.needed;
+    let none_or_only = |some: &[u16]| match some {
+        [] => "none does".to_owned(),
+        [_] => format!("only {} does", replicas(some)),
+        _ => format!("only {} do", replicas(some)),
+    };
+    match &proposal.stop {
+        Stop::Promises => format!(
+            "{needed} replicas must know what they have promised, and {}",
+            none_or_only(&proposal.voters)
+        ),
+        Stop::Lost(first, last) => {
+            let knows = |id: &&u16| {
+                let mut found = verdict.found();
+                found.any(|it| it.id == **id && !verdict.has_lost(it, *first))
+            };
+            let knows: Vec<u16> = proposal.voters.iter().filter(knows).copied().collect();
+            format!(
+                "{needed} replicas must have all that they held on {}, and of slot {first} {}; the logs of the others have lost \
+                 records of it, and no view can begin until somebody decides about it",
+                slots(*first, *last),
+                none_or_only(&knows)
+            )
+        }
+        Stop::Halted(parting) => halted(needed, parting),
+    }
+}
+
+/// Where replicas have halted, and where they part.
+fn halted(needed: usize, parting: &Parting) -> String {
+    let groups = |groups: &[Vec<u16>], next: &str| {
+        let groups: Vec<String> = groups.iter().map(|group| replicas(group)).collect();
+        groups.join(next)
+    };
+    let mut text = format!(
+        "it has halted at slot {}, as no digest of its state there can get the {needed} signatures that it takes. There is one \
+         state of {}",
+        parting.slot,
+        groups(&parting.states, ", another of ")
+    );
+    match &parting.results {
+        Some((first, results)) => {
+            let _ = write!(
+                text,
+                ". Results part at slot {first}: there are those of {}",
+                groups(results, ", others of ")
+            );
+        }
+        None => text.push_str(". All results that can be compared are the same"),
+    }
+    text.push_str(
+        ". Which of them is right nobody can tell from that: choose with --from, and look for what is wrong with the others \
+         before they start",
+    );
+    text
+}
+
 fn why(verdict: &Verdict, proposal: &Proposal) -> String {
     if let Some(better) = proposal.better {
         return format!("chosen with --from, though that of replica {better} is better");
@@ -141,7 +202,17 @@ fn why(verdict: &Verdict, proposal: &Proposal) -> String {
 }
 
 fn losses(proposal: &Proposal) -> String {
-    if proposal.losses.is_empty() {
+    let parted = match &proposal.stop {
+        Stop::Halted(parting) => parting.others(proposal.from),
+        Stop::Promises | Stop::Lost(..) => None,
+    };
+    let parted = parted.map(|(first, others)| {
+        format!(
+            "what {} answered from slot {first} on, where it is not the same",
+            replicas(&others)
+        )
+    });
+    if proposal.losses.is_empty() && parted.is_none() {
         return "nothing that was answered, as far as no survivor lies and no other folder holds more".to_owned();
     }
     let after = Slot(proposal.reach.0 + 1);
@@ -164,7 +235,7 @@ fn losses(proposal: &Proposal) -> String {
         }
     }
     };
-    proposal.losses.iter().map(words).collect::<Vec<_>>().join("; ")
+    proposal.losses.iter().map(words).chain(parted).collect::<Vec<_>>().join("; ")
 }
 
 fn key(verdict: &Verdict, id: u16) -> String {
@@ -244,7 +315,7 @@ fn quoted(path: &Path) -> String {
 }
 
 fn slots(first: Slot, last: Slot) -> String {
-    if first >= last { format!("slot {last}") } else { format!("slots {first} to {last}") }
+    words::slots(first.0, last.0)
 }
 
 fn verb(some: &[u16], one: &'static str, more: &'static str) -> &'static str {
@@ -327,6 +398,46 @@ mod tests {
         assert!(text.contains("chosen with --from, though that of replica 0 is better"), "{text}");
         assert!(text.contains("perhaps slots 8 to 9, for which replica 0 holds"), "{text}");
         assert!(!text.contains("Is carried"), "{text}");
+    }
+
+    #[test]
+    fn people_read_where_replicas_part() {
+        let halted = |id, state: &[u8]| Finding {
+            halted: Some(Slot(8)),
+            state: testudo_core::Digest::of(state),
+            outcomes: [(Slot(6), testudo_core::Digest::of(state))].into(),
+            ..sound(id, 8)
+        };
+        let rows = [halted(0, b"a"), halted(1, b"a"), halted(2, b"b"), halted(3, b"c")];
+        let these = verdict(rows.map(Some).to_vec());
+        assert!(table(&these).contains("knows what it has promised; has halted at slot 8"));
+        let text = explain(&these, &proposal(&these, None));
+        for what in [
+            "it has halted at slot 8",
+            "one state of replicas 0 and 1, another of replica 2, another of replica 3",
+            "Results part at slot 6: there are those of replicas 0 and 1, others of replica 2, others of replica 3",
+            "choose with --from",
+            "what replicas 2 and 3 answered from slot 6 on",
+        ] {
+            assert!(text.contains(what), "{what}: {text}");
+        }
+        assert!(!text.contains("Comes back"), "{text}");
+    }
+
+    #[test]
+    fn people_read_what_too_many_have_lost() {
+        let holed = |id| Finding { lost: vec![(Slot(8), Slot(9))], ..sound(id, 7) };
+        let rows = [certified(0, 7, 2, b"a"), sound(1, 7), holed(2), holed(3)];
+        let these = verdict(rows.map(Some).to_vec());
+        assert!(table(&these).contains("its log has lost records of slots 8 to 9"));
+        let text = explain(&these, &proposal(&these, None));
+        for what in [
+            "3 replicas must have all that they held on slots 8 to 9",
+            "of slot 8 only replicas 0 and 1 do",
+            "nothing that was answered",
+        ] {
+            assert!(text.contains(what), "{what}: {text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::words;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use testudo_core::{Decode as _, Digest, Encode as _, Evidence};
 use testudo_replication as replication;
 use testudo_runtime::KeptEvidence;
@@ -55,6 +56,9 @@ pub(crate) struct Claim {
     pub(crate) bytes: u64,
     /// How it is: `well`, or `behind`, `diverged` or `halted` at a slot.
     pub(crate) health: Health,
+    /// Where results part, as far as it knows, if it has halted.
+    #[serde(default)]
+    pub(crate) halt: Option<Halt>,
     /// What part it takes in ordering.
     #[serde(default)]
     pub(crate) standing: Standing,
@@ -67,6 +71,9 @@ pub(crate) struct Claim {
     /// Slots that it does not vote on, as its log has lost records of them.
     #[serde(default)]
     pub(crate) lost_slots: u64,
+    /// The same, as ranges: the first and the last of each.
+    #[serde(default)]
+    pub(crate) lost: Vec<(u64, u64)>,
     /// How far the transfer of a state is, if one is under way.
     #[serde(default)]
     pub(crate) transfer: Option<Transfer>,
@@ -235,6 +242,56 @@ pub(crate) struct Healed {
     pub(crate) first: Option<String>,
 }
 
+/// Where results part, as far as others told one that has halted.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Halt {
+    /// The first slot whose results are not the same everywhere; absent if all results are the same, as far as others told, and
+    /// only states differ.
+    pub(crate) first: Option<u64>,
+    /// A digest over this replica's results up to there.
+    pub(crate) own: String,
+    /// Those of the others, as far as they told.
+    pub(crate) others: BTreeMap<u16, String>,
+}
+
+impl Halt {
+    /// What a replica has found out.
+    pub(crate) fn of(halt: &replication::Halt) -> Self {
+        let others = halt.others.iter().map(|(id, outcome)| (id.0, outcome.to_string()));
+        Self {
+            first: halt.first.map(|slot| slot.0),
+            own: halt.own.to_string(),
+            others: others.collect(),
+        }
+    }
+
+    /// Who has other results.
+    pub(crate) fn differing(&self) -> Vec<u16> {
+        let differing = self.others.iter().filter(|(_, outcome)| **outcome != self.own);
+        differing.map(|(id, _)| *id).collect()
+    }
+
+    /// Where results part, and from whose this replica's are different.
+    pub(crate) fn words(&self) -> String {
+        let Some(first) = self.first else {
+            return "all results are the same, as far as others told, and only states differ"
+                .to_owned();
+        };
+        let ids = |some: &[u16]| {
+            let names: Vec<String> = some.iter().map(ToString::to_string).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let noun = if names.len() == 1 { "replica" } else { "replicas" };
+            format!("{noun} {}", words::list(&names))
+        };
+        let differing = self.differing();
+        let same: Vec<u16> =
+            self.others.keys().copied().filter(|id| !differing.contains(id)).collect();
+        let others = if differing.is_empty() { "nobody else's".into() } else { ids(&differing) };
+        let with = if same.is_empty() { String::new() } else { format!(", like {}", ids(&same)) };
+        format!("results part at slot {first}, where it has others than {others}{with}")
+    }
+}
+
 /// How a replica's disk is.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Disk {
@@ -389,10 +446,12 @@ impl Claim {
                 replication::Health::Halted(slot) => Health::Halted(slot.0),
                 replication::Health::Behind(slot) => Health::Behind(slot.0),
             },
+            halt: status.halt.as_ref().map(Halt::of),
             standing: status.standing.into(),
             incarnation: status.incarnation.0,
             comeback: Comeback::of(status),
             lost_slots: status.lost_slots,
+            lost: status.lost.iter().map(|(first, last)| (first.0, last.0)).collect(),
             transfer: status.transfer.map(|progress| Transfer {
                 target: progress.target.0,
                 fetched_nodes: progress.fetched.nodes,
@@ -420,12 +479,20 @@ impl Claim {
         self.version = clean(&self.version);
         self.executed.truncate(EXECUTED);
         for at in self.executed.iter_mut().chain(&mut self.stable) {
-            at.digest = at.digest.chars().filter(char::is_ascii_hexdigit).take(64).collect();
+            at.digest = hexadecimal(&at.digest);
         }
         self.executed.sort_by_key(|at| at.slot);
         self.executed.dedup_by_key(|at| at.slot);
         if let Some(first) = self.healed.as_mut().and_then(|healed| healed.first.as_mut()) {
             *first = clean(first);
+        }
+        self.lost.truncate(testudo_core::limits::WINDOW as usize);
+        if let Some(halt) = &mut self.halt {
+            let members = testudo_core::limits::REPLICAS;
+            halt.others = std::mem::take(&mut halt.others).into_iter().take(members).collect();
+            for digest in halt.others.values_mut().chain([&mut halt.own]) {
+                *digest = hexadecimal(digest);
+            }
         }
         if let Comeback::Refused { why, .. } = &mut self.comeback {
             *why = why.chars().filter(|c| !c.is_control()).take(2 * WORD).collect();
@@ -437,6 +504,11 @@ impl Claim {
         }
         self
     }
+}
+
+/// As much of it as a digest has.
+fn hexadecimal(digest: &str) -> String {
+    digest.chars().filter(char::is_ascii_hexdigit).take(64).collect()
 }
 
 pub(super) fn clean(word: &str) -> String {

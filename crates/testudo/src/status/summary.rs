@@ -103,6 +103,9 @@ pub(crate) struct Summary {
     pub(crate) agreed: Agreed,
     /// The first slot at which f+1 replicas claim one digest and f+1 another: more lie than are survived.
     pub(crate) split: Option<u64>,
+    /// The first and the last of the slots on which fewer than a quorum can vote, as the others have lost what they held there,
+    /// while no view stands: none can begin.
+    pub(crate) barred: Option<(u64, u64)>,
     /// The replicas, by id.
     pub(crate) rows: Vec<Row>,
     /// The gateways that can be asked.
@@ -142,7 +145,9 @@ impl Summary {
                 claim: claim.map(Claim::without_evidence),
             });
         }
+        let barred = barred(&rows, quorums.quorum());
         let verdict = match verdict(&rows, split, quorums.quorum()) {
+            _ if barred.is_some() => Verdict::NoQuorum,
             Verdict::Well if !gateways.iter().all(gateway::Row::is_well) => Verdict::Amiss,
             verdict => verdict,
         };
@@ -152,6 +157,7 @@ impl Summary {
             quorum: quorums.quorum(),
             verdict,
             split,
+            barred,
             agreed,
             rows,
             gateways,
@@ -168,6 +174,7 @@ impl Summary {
             "faults": self.faults,
             "quorum": self.quorum,
             "split_at": self.split,
+            "barred": self.barred,
             "verdict": match self.verdict {
                 Verdict::Well => "well",
                 Verdict::Amiss => "amiss",
@@ -318,6 +325,26 @@ fn accusations(
         }
     }
     accusations
+}
+
+/// What bars every view that could begin, if none stands.
+fn barred(rows: &[Row], quorum: usize) -> Option<(u64, u64)> {
+    let claims = rows.iter().filter_map(|row| row.claim.as_ref().ok());
+    let voting: Vec<&Claim> =
+        claims.filter(|it| it.standing == Standing::Voting && it.health == Health::Well).collect();
+    let standing = voting.iter().filter(|claim| !claim.changing_view).count();
+    let has_lost = |claim: &Claim, slot: u64| {
+        claim.lost.iter().any(|(first, last)| *first <= slot && slot <= *last)
+    };
+    let is_barred =
+        |slot: &u64| voting.iter().filter(|claim| !has_lost(claim, *slot)).count() < quorum;
+    // With fewer voters there is no quorum anywhere.
+    if standing >= quorum || voting.len() < quorum {
+        return None;
+    }
+    let ranges = || voting.iter().flat_map(|claim| &claim.lost);
+    let first = ranges().map(|(first, _)| *first).filter(is_barred).min()?;
+    Some((first, ranges().map(|(_, last)| *last).filter(is_barred).max()?))
 }
 
 fn verdict(rows: &[Row], split: Option<u64>, quorum: usize) -> Verdict {

@@ -1,6 +1,6 @@
 //! The summary for people.
 
-use super::claim::{Claim, Comeback, Disk, Health, Standing, Transfer};
+use super::claim::{Claim, Comeback, Disk, Halt, Health, Standing, Transfer};
 use super::gateway;
 use super::summary::{Accusation, Comparison, Row, Summary, Verdict};
 use crate::cluster::service::Bytes;
@@ -172,6 +172,7 @@ fn health(claim: &Claim) -> String {
         Health::Halted(slot) => format!("halted at slot {slot}"),
     };
     let mut notes = Vec::new();
+    notes.extend(claim.halt.as_ref().map(Halt::words));
     match claim.standing {
         Standing::Voting => {}
         Standing::Joining => notes.push("joining".to_owned()),
@@ -246,6 +247,13 @@ fn sentences(summary: &Summary) -> String {
         ),
         Verdict::Well => "All replicas are well and agree.".to_owned(),
         Verdict::Amiss => "The cluster can answer, but something is amiss.".to_owned(),
+        Verdict::NoQuorum if let Some((first, last)) = summary.barred => format!(
+            "No quorum can be had: fewer than {} of {} replicas have all that they held on {}, and no view can begin \
+             without them. Stop all, and see what `testudo recover` proposes.",
+            summary.quorum,
+            summary.rows.len(),
+            words::slots(first, last)
+        ),
         Verdict::NoQuorum => format!(
             "No quorum: {} of {} replicas must be well and agree before anything is answered.",
             summary.quorum,
@@ -259,6 +267,14 @@ fn sentences(summary: &Summary) -> String {
              proposes.",
         );
     }
+    let halted = names(&|row| {
+        row.claim.as_ref().is_ok_and(|claim| matches!(claim.health, Health::Halted(_)))
+    });
+    if summary.verdict == Verdict::NoQuorum && halted.len() > summary.rows.len() - summary.quorum {
+        text.push_str(
+            " So many have halted that none goes on by itself: stop all, and see what `testudo recover` proposes.",
+        );
+    }
     let lists = [
         ("unreachable", names(&|row| row.claim.is_err())),
         (
@@ -269,6 +285,7 @@ fn sentences(summary: &Summary) -> String {
             "too far behind to compare",
             names(&|row| row.claim.is_ok() && row.comparison == Comparison::Unknown),
         ),
+        ("that has halted, as no digest of its state can reach a quorum", halted),
         ("that has forgotten what it promised, and only follows", forgotten),
         ("whose disk is slow", names(&|row| row.disk().is_some_and(Disk::is_slow))),
         (

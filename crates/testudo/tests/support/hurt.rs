@@ -26,10 +26,11 @@ pub(crate) fn written(file: &Path) -> usize {
 /// Flips a bit of the next byte that is not zero.
 fn flip(file: &Path, place: impl Fn(usize) -> usize) -> usize {
     let end = written(file);
-    let mut bytes = std::fs::read(file).expect("the file is read");
+    let bytes = std::fs::read(file).expect("the file is read");
     let place = (place(end)..end).find(|place| bytes[*place] != 0).expect("there is one");
-    bytes[place] ^= 0x10;
-    std::fs::write(file, bytes).expect("the file is written");
+    // One byte in place, as its owner may be writing others.
+    let file = File::options().write(true).open(file).expect("the file can be written");
+    file.write_all_at(&[bytes[place] ^ 0x10], place as u64).expect("a byte is written");
     place
 }
 
@@ -90,57 +91,71 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A library that makes every flush of a process take its time, for as long as a file is there.
-pub(crate) struct SlowDisk {
+/// A library that makes every flush of a process take its time, or fail, for as long as a file is there.
+pub(crate) struct BadDisk {
     /// What is to be loaded before the system's own.
     pub(crate) library: PathBuf,
-    switch: PathBuf,
+    slow: PathBuf,
+    broken: PathBuf,
 }
 
-const SLOW: &str = r#"
+const FLUSHES: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <time.h>
 #include <unistd.h>
 
-static void take_time(void) {
+static int flush(const char *name, int file) {
     struct timespec time = { 0, DELAY_MS * 1000000L };
-    if (access(SWITCH, F_OK) == 0) nanosleep(&time, 0);
+    if (access(SLOW, F_OK) == 0) nanosleep(&time, 0);
+    if (access(BROKEN, F_OK) == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return ((int (*)(int)) dlsym(RTLD_NEXT, name))(file);
 }
 int fsync(int file) {
-    take_time();
-    return ((int (*)(int)) dlsym(RTLD_NEXT, "fsync"))(file);
+    return flush("fsync", file);
 }
 int fdatasync(int file) {
-    take_time();
-    return ((int (*)(int)) dlsym(RTLD_NEXT, "fdatasync"))(file);
+    return flush("fdatasync", file);
 }
 "#;
 
-impl SlowDisk {
+impl BadDisk {
     /// Compiles it: whoever builds Testudo has a C compiler.
     pub(crate) fn make(folder: &Path, milliseconds: u32) -> Self {
-        let [source, library, switch] = ["slow.c", "slow.so", "slow"].map(|name| folder.join(name));
-        std::fs::write(&source, SLOW).expect("its source is written");
+        let [source, library, slow, broken] =
+            ["flushes.c", "flushes.so", "slow", "broken"].map(|name| folder.join(name));
+        std::fs::write(&source, FLUSHES).expect("its source is written");
         let compiled = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-o"])
             .arg(&library)
             .arg(&source)
             .arg(format!("-DDELAY_MS={milliseconds}"))
-            .arg(format!("-DSWITCH=\"{}\"", path(&switch)))
+            .arg(format!("-DSLOW=\"{}\"", path(&slow)))
+            .arg(format!("-DBROKEN=\"{}\"", path(&broken)))
             .status();
         assert!(compiled.expect("there is a C compiler").success(), "the library is compiled");
-        Self { library, switch }
+        Self { library, slow, broken }
     }
 
     /// From now on flushes take long.
-    pub(crate) fn begin(&self) {
-        std::fs::write(&self.switch, "").expect("the switch is written");
+    pub(crate) fn slow_down(&self) {
+        std::fs::write(&self.slow, "").expect("the switch is written");
+    }
+
+    /// From now on flushes fail.
+    pub(crate) fn break_down(&self) {
+        std::fs::write(&self.broken, "").expect("the switch is written");
     }
 
     /// From now on they are as they were.
-    pub(crate) fn end(&self) {
-        std::fs::remove_file(&self.switch).expect("the switch was there");
+    pub(crate) fn mend(&self) {
+        for switch in [&self.slow, &self.broken].into_iter().filter(|switch| switch.exists()) {
+            std::fs::remove_file(switch).expect("the switch is removed");
+        }
     }
 }
 

@@ -205,6 +205,14 @@ impl Troupe {
             .unwrap_or_else(|_| panic!("status gave no JSON, but: {}", said(&output)))
     }
 
+    /// Whom of the replicas anybody blames for anything.
+    pub(crate) fn accused(&self) -> Vec<usize> {
+        let status = self.status();
+        let rows = status["replicas"].as_array().expect("rows");
+        let is_accused = |id: &usize| rows[*id]["caught"] != serde_json::json!([]);
+        (0..rows.len()).filter(is_accused).collect()
+    }
+
     /// What `status` says of a replica.
     pub(crate) fn row(&self, id: usize) -> Value {
         self.status()["replicas"][id].take()

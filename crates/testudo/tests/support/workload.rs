@@ -27,6 +27,8 @@ pub(crate) struct Workload {
     clock: AtomicU64,
     values: AtomicU64,
     answered: AtomicUsize,
+    /// When the last operation was answered, and the longest time without an answer since it was asked for.
+    pauses: Mutex<(Instant, Duration)>,
     enough: AtomicBool,
     rounds: AtomicU64,
     /// The store's revision before the first operation.
@@ -50,6 +52,7 @@ impl Workload {
             clock: AtomicU64::new(0),
             values: AtomicU64::new(0),
             answered: AtomicUsize::new(0),
+            pauses: Mutex::new((Instant::now(), Duration::ZERO)),
             enough: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
             revision,
@@ -65,6 +68,19 @@ impl Workload {
     /// Operations answered so far.
     pub(crate) fn answered(&self) -> usize {
         self.answered.load(Ordering::SeqCst)
+    }
+
+    fn note_answer(&self) {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        *pauses = (Instant::now(), pauses.1.max(pauses.0.elapsed()));
+    }
+
+    /// The longest time in which nobody was answered since this was asked last.
+    pub(crate) fn longest_pause(&self) -> Duration {
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = pauses.1.max(pauses.0.elapsed());
+        *pauses = (Instant::now(), Duration::ZERO);
+        longest
     }
 
     fn tick(&self) -> u64 {
@@ -120,6 +136,7 @@ impl Workload {
                         seen = Some(value);
                     }
                     self.answered.fetch_add(1, Ordering::SeqCst);
+                    self.note_answer();
                     Some((returned, answer))
                 }
                 // Whether it was done is not known. A read that was not answered says nothing.

@@ -2,7 +2,6 @@
 //! done, and how often the view changes.
 #![allow(dead_code)]
 
-use crate::support::Lore;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,7 +11,7 @@ use testudo_pbft::{Message, Pbft, Rules};
 use testudo_replication::ReplicaMessage;
 use testudo_sim::conformance::{Heard, Serving};
 use testudo_sim::load::{Costs, Turns};
-use testudo_sim::replicated::{Knowledge, Replicated};
+use testudo_sim::replicated::{Knowledge, Lore, Replicated};
 use testudo_sim::seeded::{Outcome, Seeded};
 use testudo_sim::service::Ask;
 use testudo_sim::world::{Observer, Shape, World};

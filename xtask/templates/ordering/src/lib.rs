@@ -15,7 +15,8 @@
 //! repeats what was voted for, and goes on from there.
 //!
 //! Read in this order: [`message`] (what is said), [`safety`] (why it is right), `normal` (the steps), `view_change` (who
-//! comes next, and when), `recovery` (how nothing is forgotten), [`client`] (when a client may believe replies).
+//! comes next, and when), `recovery` (how nothing is forgotten), [`client`] (when a client may believe replies), `lies`
+//! (what liars say instead).
 //!
 //! One's own messages come back to one through the driver, after all that they rest on is durable, and count only then.
 #![no_std]
@@ -24,6 +25,7 @@
 extern crate alloc;
 
 pub mod client;
+mod lies;
 pub mod message;
 mod normal;
 mod recovery;

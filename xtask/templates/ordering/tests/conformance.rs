@@ -4,14 +4,11 @@
 //! view change for several replicas this file becomes one line, `testudo_sim::conformance!`, which adds every kind of
 //! liar.
 
-mod support;
-
 use __crate__::__Type__;
-use support::Lore;
 use testudo_sim::Plan;
 use testudo_sim::bare::{self, Bare};
 use testudo_sim::conformance::{Seeds, conform, run_seed};
-use testudo_sim::replicated::Replicated;
+use testudo_sim::replicated::{Lore, Replicated};
 
 type One = Replicated<__Type__, Lore>;
 

@@ -49,6 +49,8 @@ fn claim(replica: u16, slots: std::ops::RangeInclusive<u64>) -> Claim {
         incarnation: 0,
         comeback: Comeback::NotNeeded,
         lost_slots: 0,
+        lost: Vec::new(),
+        halt: None,
         transfer: None,
         healed: None,
         snapshot: 0,
@@ -337,4 +339,64 @@ fn views_are_compared_within_the_epoch_that_enough_are_in() {
     let summary = judge(claims.into_iter().map(Ok).collect());
     assert_eq!((summary.agreed.epoch, summary.agreed.view), (Some(1), Some((0, 0))));
     assert_eq!(summary.json()["agreed"]["epoch"], 1);
+}
+
+/// Two of four have lost what they held on slot 12. As long as a view stands that matters to no one else.
+#[test]
+fn what_bars_every_view_is_named() {
+    let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
+    claims[1].lost = vec![(10, 12)];
+    claims[2].lost = vec![(4, 5), (12, 390)];
+    for id in [1, 2] {
+        claims[id].lost_slots = claims[id].lost.iter().map(|(first, last)| last - first + 1).sum();
+    }
+    let standing = judge(claims.iter().cloned().map(Ok).collect());
+    assert_eq!((standing.verdict, standing.barred), (Verdict::Amiss, None));
+    claims.iter_mut().for_each(|claim| claim.changing_view = true);
+    let stuck = judge(claims.iter().cloned().map(Ok).collect());
+    assert_eq!((stuck.verdict, stuck.barred), (Verdict::NoQuorum, Some((12, 12))));
+    assert_eq!(stuck.json()["barred"], serde_json::json!([12, 12]));
+    let text = crate::status::table::table(&stuck);
+    for what in ["No quorum can be had", "on slot 12", "`testudo recover`"] {
+        assert!(text.contains(what), "{what} is missing in\n{text}");
+    }
+    // Each slot has a quorum that knows of it.
+    claims[2].lost = vec![(13, 390)];
+    let helical = judge(claims.into_iter().map(Ok).collect());
+    assert_eq!((helical.verdict, helical.barred), (Verdict::Amiss, None));
+}
+
+#[test]
+fn where_results_part_stays_to_be_seen() {
+    let digest = |word: &[u8]| testudo_core::Digest::of(word);
+    let others = [(0, b"x"), (2, b"y"), (3, b"x")];
+    let others = others.map(|(id, word)| (testudo_core::ReplicaId(id), digest(word))).to_vec();
+    let halt = testudo_replication::Halt {
+        slot: testudo_core::Slot(9),
+        first: Some(testudo_core::Slot(7)),
+        own: digest(b"x"),
+        others,
+    };
+    let mut claims: Vec<_> = (0..4).map(|id| claim(id, 1..=9)).collect();
+    for claim in &mut claims {
+        claim.health = Health::Halted(9);
+    }
+    claims[1].halt = Some(super::super::claim::Halt::of(&halt));
+    let claims = claims.into_iter().map(super::super::claim::Claim::cleaned);
+    let summary = judge(claims.map(Ok).collect());
+    assert_eq!(summary.verdict, Verdict::NoQuorum);
+    let shown = &summary.json()["replicas"][1]["claim"]["halt"];
+    assert_eq!(shown["first"], 7);
+    assert_eq!(shown["others"]["2"], digest(b"y").to_string());
+    let text = crate::status::table::table(&summary);
+    for what in [
+        "results part at slot 7, where it has others than replica 2, like replicas 0 and 3",
+        "halted at slot 9",
+        "So many have halted",
+        "`testudo recover`",
+    ] {
+        assert!(text.contains(what), "{what} is missing in\n{text}");
+    }
+    let states = testudo_replication::Halt { first: None, others: Vec::new(), ..halt };
+    assert!(super::super::claim::Halt::of(&states).words().contains("only states differ"));
 }

@@ -1,5 +1,4 @@
-//! What the tests share: a stage on which one replica stands, with a layer above that does what the test says; and what
-//! liars and judges know of this protocol.
+//! What the tests share: a stage on which one replica stands, with a layer above that does what the test says.
 #![allow(dead_code, unreachable_pub)]
 
 use std::cell::RefCell;
@@ -7,38 +6,15 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
-use __crate__::message::{Message, Proposal, Vote};
-use __crate__::{__Type__, Rules, Standard, safety};
+use __crate__::message::Message;
+use __crate__::{__Type__, Rules, Standard};
 use testudo_contracts::{
     Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Waiting,
 };
-use testudo_core::{Context, Digest, Evidence, FaultModel, ReplicaId, Slot, Time, View};
-use testudo_sim::replicated::Knowledge;
+use testudo_core::{Digest, FaultModel, ReplicaId, Slot, View};
 use testudo_sim::{
-    Chance, Event, Fact, NoClient, NodeId, Observer, Pending, Setup, Shape, System, World,
+    Event, Fact, NoClient, NodeId, Observer, Pending, Setup, Shape, System, World,
 };
-
-/// This protocol's own.
-pub enum Lore {}
-
-impl<R: Rules> Knowledge<__Type__<R>> for Lore {
-    fn corrupt(message: &Message, chance: &mut dyn Chance) -> Option<Message> {
-        Some(match message.clone() {
-            // Another batch for the same slot, which others have all bodies for: the plainest equivocation.
-            Message::Proposal(Proposal { view, slot, batch }) => {
-                let time = Time(batch.time.0 + 1 + chance.below(50));
-                Message::Proposal(Proposal { view, slot, batch: Batch { time, ..batch } })
-            }
-            Message::Vote(Vote { view, slot, digest }) => {
-                Message::Vote(Vote { view, slot, digest: Digest::of(&digest.0) })
-            }
-        })
-    }
-
-    fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
-        safety::is_convicted(evidence, context)
-    }
-}
 
 /// The replica's node.
 pub const NODE: NodeId = NodeId(0);

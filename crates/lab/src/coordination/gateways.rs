@@ -1,9 +1,10 @@
 //! Gateways in a run: what their streams tell those who watch, held against the truth.
 //!
 //! Every learner has a gateway above it with some watches, as the real one has: the watchers are handed each published
-//! copy, and are polled, by some eagerly and by some rarely. Each viewer knows what it must be told next, by the truth
+//! copy, and are polled now and then, so that some watches fall behind. Each viewer knows what it must be told next, by the truth
 //! alone. When a gateway crashes its viewers come back to the next one and go on where they were.
 
+use super::effects::Effects;
 use super::leases::{Leases, longest};
 use super::truth::{Deed, Truth};
 use super::{Answer, Ask, prefix};
@@ -21,21 +22,21 @@ use testudo_state::Map;
 
 /// Somebody who watches: what it asked for, and how far it has been told.
 #[derive(Clone, Debug)]
-pub(crate) struct Viewer {
+pub struct Viewer {
     request: WatchRequest,
     /// The number that its watch has at the present gateway.
     watch: Option<WatchId>,
     /// The first revision of which it may still be told something; none before its first watch is created.
-    pub(crate) next: Option<i64>,
+    pub next: Option<i64>,
     /// How much of that revision it has been told, while that is not told to its end.
     within: usize,
-    /// How rarely it reads, in a thousand.
-    eagerness: u32,
 }
 
 impl Viewer {
-    pub(crate) fn new(request: WatchRequest, eagerness: u32) -> Self {
-        Self { request, watch: None, next: None, within: 0, eagerness }
+    /// Somebody who asks for this.
+    #[must_use]
+    pub fn new(request: WatchRequest) -> Self {
+        Self { request, watch: None, next: None, within: 0 }
     }
 
     fn concerns(&self, deed: &Deed) -> bool {
@@ -55,12 +56,10 @@ impl Viewer {
     }
 
     /// Holds an event against what it must be told next.
-    pub(crate) fn told(
-        &mut self,
-        event: &Event,
-        truth: &Truth,
-        compacted: i64,
-    ) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// When it is another, with a sentence about the viewer.
+    pub fn told(&mut self, event: &Event, truth: &Truth, compacted: i64) -> Result<(), String> {
         let revision = event.change.revision;
         let record = match event.change.record.as_deref().map(KeyValue::from_bytes).transpose() {
             Ok(record) => record,
@@ -87,7 +86,10 @@ impl Viewer {
     }
 
     /// It is said that it has been told everything up to a revision.
-    pub(crate) fn told_all(&mut self, revision: i64, truth: &Truth) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// When it has not, with a sentence about the viewer.
+    pub fn told_all(&mut self, revision: i64, truth: &Truth) -> Result<(), String> {
         if let Some(deed) = self.due(truth).next()
             && deed.revision <= revision
         {
@@ -114,9 +116,10 @@ struct Gateway {
 }
 
 /// All gateways of a run, those who watch there, and the judges.
-pub(crate) struct Gateways {
+pub struct Gateways {
     rng: Rng,
     truth: Truth,
+    effects: Effects,
     leases: Leases,
     gateways: BTreeMap<usize, Gateway>,
     viewers: BTreeMap<usize, Vec<Viewer>>,
@@ -131,10 +134,13 @@ pub(crate) struct Gateways {
 }
 
 impl Gateways {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Those of a run that has just begun.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self {
             rng: Rng::split(seed, "gateways", 0),
             truth: Truth::default(),
+            effects: Effects::default(),
             leases: Leases::default(),
             gateways: BTreeMap::new(),
             viewers: BTreeMap::new(),
@@ -147,7 +153,8 @@ impl Gateways {
     }
 
     /// The newest revision that any replica holds.
-    pub(crate) fn newest(&self) -> i64 {
+    #[must_use]
+    pub fn newest(&self) -> i64 {
         self.truth.newest
     }
 
@@ -182,14 +189,7 @@ impl Gateways {
             no_put: rng.below(2) == 0,
             ..Default::default()
         };
-        let slow = Viewer::new(all.clone(), 30);
-        vec![
-            Viewer::new(all, 1000),
-            Viewer::new(ephemeral, 700),
-            Viewer::new(one, 500),
-            Viewer::new(filtered, 200),
-            slow,
-        ]
+        [all.clone(), ephemeral, one, filtered, all].map(Viewer::new).into()
     }
 
     /// Lets every viewer of a gateway that has none have its watch again.
@@ -363,7 +363,7 @@ impl Onlooker<Ask, Answer> for Gateways {
             .values()
             .find(|record| record.lease != 0 && !truth.leases.contains(&record.lease));
         let orphan = orphan.map(|record| ("leases", format!("{record:?} outlives its lease")));
-        self.leases.held(at, &truth.leases).into_iter().chain(orphan).collect()
+        self.leases.held(at, time, &truth.leases).into_iter().chain(orphan).collect()
     }
 
     fn asked(&mut self, at: Duration, _: usize, ask: &Ask) {
@@ -371,6 +371,7 @@ impl Onlooker<Ask, Answer> for Gateways {
         if let Ask::Compact(revision) = ask {
             self.compacted = self.compacted.max(*revision);
         }
+        self.effects.asked(ask);
         self.leases.asked(at, ask);
     }
 
@@ -381,6 +382,7 @@ impl Onlooker<Ask, Answer> for Gateways {
         if matches!((ask, &answer.what), (Ask::Compact(_), super::What::Done)) {
             self.count("compactions");
         }
+        self.effects.answered(ask, answer);
         self.leases.answered(called, ask, answer);
     }
 
@@ -418,12 +420,14 @@ impl Onlooker<Ask, Answer> for Gateways {
             }
         }
         findings.extend(self.written_once());
+        findings.extend(self.effects.judge(&self.truth));
         findings
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let mut counts: Vec<(&'static str, u64)> =
             self.counts.iter().map(|(name, count)| (*name, *count)).collect();
+        counts.push(("answers held against their revisions", self.effects.judged));
         counts.push(("leases expired", self.leases.expired));
         counts.push(("leases kept alive", self.leases.renewed));
         counts

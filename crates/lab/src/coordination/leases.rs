@@ -1,8 +1,9 @@
-//! The judge of leases: none ends before its time, by true time, and each ends.
+//! The judge of leases: none ends before its time, by true time and by agreed time, and each ends.
 
 use super::{Answer, Ask, What, ttl};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use testudo_core::Time;
 use testudo_core::limits::CLOCK_BOUND;
 use testudo_sim::workload::Finding;
 
@@ -15,7 +16,7 @@ const SPREAD: Duration = Duration::from_millis(250);
 const MARGIN: Duration = Duration::from_secs(8);
 
 /// How long after the last renewal everything has ended, trouble aside.
-pub(crate) fn longest() -> Duration {
+pub fn longest() -> Duration {
     Duration::from_secs(ttl(super::LEASES as i64) as u64) + 2 * CLOCK_BOUND + MARGIN
 }
 
@@ -24,8 +25,12 @@ struct Lease {
     is_held: bool,
     /// When the last renewal that was acknowledged had been asked for.
     renewed: Option<Duration>,
+    /// How far agreed time was at least when that was executed: what it was when that was asked for.
+    agreed: Time,
     /// When anybody asked last for a renewal that may have come to something.
     asked: Duration,
+    /// What agreed time was known to be at each of those moments.
+    clocks: BTreeMap<Duration, Time>,
     /// How many revocations were asked for and not answered: each may come to something at any time, however often the
     /// lease ended by itself and was granted again meanwhile. Those of clients that crashed stay so for ever.
     revocations: u32,
@@ -33,26 +38,34 @@ struct Lease {
 
 /// All leases of a run.
 #[derive(Default, Debug)]
-pub(crate) struct Leases {
+pub struct Leases {
     leases: BTreeMap<i64, Lease>,
-    pub(crate) expired: u64,
-    pub(crate) renewed: u64,
+    /// How many ended by themselves.
+    pub expired: u64,
+    /// How many renewals were acknowledged.
+    pub renewed: u64,
     /// When trouble ended last.
     healed: Duration,
+    /// Agreed time, as far as any state has shown it.
+    time: Time,
 }
 
 impl Leases {
-    pub(crate) fn asked(&mut self, at: Duration, ask: &Ask) {
+    /// An operation was asked for.
+    pub fn asked(&mut self, at: Duration, ask: &Ask) {
         match ask {
             Ask::Grant(id, _) | Ask::KeepAlive(id) => {
-                self.leases.entry(*id).or_default().asked = at;
+                let lease = self.leases.entry(*id).or_default();
+                lease.asked = at;
+                lease.clocks.insert(at, self.time);
             }
             Ask::Revoke(id) => self.leases.entry(*id).or_default().revocations += 1,
             _ => {}
         }
     }
 
-    pub(crate) fn answered(&mut self, called: Duration, ask: &Ask, answer: &Answer) {
+    /// An operation that was asked for at `called` is answered.
+    pub fn answered(&mut self, called: Duration, ask: &Ask, answer: &Answer) {
         if let Ask::Revoke(id) = ask {
             let lease = self.leases.entry(*id).or_default();
             lease.revocations = lease.revocations.saturating_sub(1);
@@ -62,15 +75,18 @@ impl Leases {
         };
         let lease = self.leases.entry(*id).or_default();
         lease.renewed = lease.renewed.max(Some(called));
+        lease.agreed = lease.agreed.max(lease.clocks.remove(&called).unwrap_or_default());
         self.renewed += u64::from(matches!(ask, Ask::KeepAlive(_)));
     }
 
-    pub(crate) fn healed(&mut self, at: Duration) {
+    /// All trouble has ended.
+    pub fn healed(&mut self, at: Duration) {
         self.healed = at;
     }
 
-    /// The state that is furthest holds these leases.
-    pub(crate) fn held(&mut self, at: Duration, held: &[i64]) -> Option<Finding> {
+    /// The state that is furthest holds these leases, at that agreed time.
+    pub fn held(&mut self, at: Duration, time: Time, held: &[i64]) -> Option<Finding> {
+        self.time = self.time.max(time);
         let held: BTreeSet<i64> = held.iter().copied().collect();
         for id in &held {
             self.leases.entry(*id).or_default();
@@ -81,16 +97,19 @@ impl Leases {
                 continue;
             }
             if lease.revocations > 0 {
-                lease.renewed = None;
+                (lease.renewed, lease.agreed) = (None, Time(0));
                 continue;
             }
             self.expired += 1;
             let life = Duration::from_secs(ttl(*id) as u64);
+            let agreed = std::mem::take(&mut lease.agreed);
             if let Some(renewed) = lease.renewed.take()
-                && at + SPREAD < renewed + life
+                && (at + SPREAD < renewed + life || time.0 < agreed.0 + life.as_millis() as u64)
             {
-                let what =
-                    format!("lease {id} of {life:?}, renewed at {renewed:?}, ended too early");
+                let what = format!(
+                    "lease {id} of {life:?}, renewed at {renewed:?} and at or after {agreed:?} of \
+                     agreed time, ended too early at {time:?}"
+                );
                 return Some(("leases", what));
             }
         }
@@ -98,7 +117,7 @@ impl Leases {
     }
 
     /// Nothing that has been due for long is still there.
-    pub(crate) fn finish(&self, at: Duration) -> Vec<Finding> {
+    pub fn finish(&self, at: Duration) -> Vec<Finding> {
         let late = self.leases.iter().filter(|(id, lease)| {
             let began = lease.asked.max(self.healed);
             let life = Duration::from_secs(ttl(**id) as u64);

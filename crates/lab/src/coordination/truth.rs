@@ -14,13 +14,15 @@ type Key = Arc<[u8]>;
 
 /// What one revision did to one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Deed {
-    pub(crate) revision: i64,
-    pub(crate) key: Key,
+pub struct Deed {
+    /// Which.
+    pub revision: i64,
+    /// The key.
+    pub key: Key,
     /// The key as the revision left it; none if it deleted it.
-    pub(crate) now: Option<KeyValue>,
+    pub now: Option<KeyValue>,
     /// The key as it was before.
-    pub(crate) before: Option<KeyValue>,
+    pub before: Option<KeyValue>,
 }
 
 /// Where a transaction has put a value, which its writer wrote into it; what is deleted goes in order of keys.
@@ -31,22 +33,24 @@ fn place(deed: &Deed) -> Option<u64> {
 
 /// All revisions, as the state that is furthest tells them.
 #[derive(Default, Debug)]
-pub(crate) struct Truth {
-    pub(crate) slot: Slot,
-    pub(crate) newest: i64,
+pub struct Truth {
+    /// The slot of that state.
+    pub slot: Slot,
+    /// Its revision.
+    pub newest: i64,
     /// In order of revisions and, within one, in the order in which it was done.
-    pub(crate) deeds: Vec<Deed>,
+    pub deeds: Vec<Deed>,
     /// All keys at the newest revision.
-    pub(crate) keys: BTreeMap<Key, KeyValue>,
+    pub keys: BTreeMap<Key, KeyValue>,
     /// The leases that there are.
-    pub(crate) leases: Vec<i64>,
+    pub leases: Vec<i64>,
     /// Revisions at or below this one are not known: they were compacted before anybody looked.
-    pub(crate) unknown: i64,
+    pub unknown: i64,
 }
 
 impl Truth {
     /// Takes in a state. True if it is further than the last one.
-    pub(crate) fn update(&mut self, slot: Slot, time: Time, state: &Map) -> bool {
+    pub fn update(&mut self, slot: Slot, time: Time, state: &Map) -> bool {
         if slot <= self.slot {
             return false;
         }
@@ -94,7 +98,7 @@ impl Truth {
     }
 
     /// What was done from a revision on.
-    pub(crate) fn since(&self, revision: i64) -> &[Deed] {
+    pub fn since(&self, revision: i64) -> &[Deed] {
         let first = self.deeds.partition_point(|deed| deed.revision < revision);
         &self.deeds[first..]
     }

@@ -3,11 +3,10 @@
 //! Keys that begin with `k` are registers, and judged by linearizability. Keys that begin with `e` come and go with
 //! leases, in deletions of many and in transactions; watches and leases are judged by what replicas hold
 //! ([`truth`]), without a line of the code that makes watches' events.
-#![allow(dead_code)]
-
-pub(crate) mod gateways;
-pub(crate) mod leases;
-pub(crate) mod truth;
+pub mod effects;
+pub mod gateways;
+pub mod leases;
+pub mod truth;
 mod words;
 
 use gateways::Gateways;
@@ -24,11 +23,11 @@ use testudo_sim::{Chance, Rng};
 use testudo_state::Map;
 
 /// The workload.
-pub(crate) enum Coordination {}
+pub enum Coordination {}
 
 /// What a run asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Ask {
+pub enum Ask {
     /// Reads a register.
     Get(String),
     /// Sets a register.
@@ -55,25 +54,32 @@ pub(crate) enum Ask {
 
 /// What it came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The store's revision; none where an answer bears none.
-    pub(crate) revision: Option<i64>,
-    pub(crate) what: What,
+    pub revision: Option<i64>,
+    /// The rest of it.
+    pub what: What,
 }
 
+/// What an operation came to, but for its revision.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum What {
+pub enum What {
+    /// It was done.
     Done,
+    /// A register's value.
     Value(Option<String>),
+    /// So many keys were deleted.
     Deleted(i64),
+    /// Whether the register was as expected.
     Swapped(bool),
     /// A lease lives for so many seconds.
     Lives(i64),
+    /// The service refused it.
     Refused(Error),
 }
 
 /// How long the lease of a number lives: always the same, so that no renewal shortens another.
-pub(crate) fn ttl(lease: i64) -> i64 {
+pub fn ttl(lease: i64) -> i64 {
     1 + lease
 }
 
@@ -91,7 +97,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A range over all keys that begin with a letter.
-pub(crate) fn prefix(letter: u8) -> (Arc<[u8]>, Arc<[u8]>) {
+pub fn prefix(letter: u8) -> (Arc<[u8]>, Arc<[u8]>) {
     (Arc::from([letter]), Arc::from([letter + 1]))
 }
 
@@ -323,7 +329,7 @@ impl Workload for Coordination {
 }
 
 /// What only reads, read from a copy at the moment of its slot.
-pub(crate) fn read(copy: &Map, slot: Slot, time: Time, operation: &Operation) -> Option<Response> {
+pub fn read(copy: &Map, slot: Slot, time: Time, operation: &Operation) -> Option<Response> {
     let moment = Moment { slot, time, elapsed: 0 };
     let result = Kv::default().read(copy, operation, &moment)?;
     Response::from_bytes(&result).ok()

@@ -1,0 +1,42 @@
+//! What replicas keep in memory stays bounded.
+//!
+//! How much of each thing there may be is a function of the configuration, and not of how long a run lasts. The bounds are
+//! a system's reckoning for its simulation; what is counted are the replicas' own tables.
+
+use crate::workload::Finding;
+use std::collections::BTreeMap;
+
+/// The most that there ever was of each thing at any correct replica.
+#[derive(Default, Debug)]
+pub struct Bounds {
+    most: BTreeMap<&'static str, usize>,
+    looks: u64,
+}
+
+impl Bounds {
+    /// A correct replica keeps these: a name, how many, and how many that may be.
+    pub fn keeps(&mut self, who: &str, tables: &[(&'static str, usize, usize)]) -> Option<Finding> {
+        self.looks += 1;
+        let mut finding = None;
+        for (name, count, bound) in tables {
+            let most = self.most.entry(name).or_default();
+            *most = (*most).max(*count);
+            if count > bound {
+                let what = format!("{who} keeps {count} {name}, and not {bound} at most");
+                finding.get_or_insert(("bounded memory", what));
+            }
+        }
+        finding
+    }
+
+    /// How often something was looked at.
+    #[must_use]
+    pub const fn looks(&self) -> u64 {
+        self.looks
+    }
+
+    /// The most that there ever was of each thing.
+    pub fn most(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        self.most.iter().map(|(name, most)| (*name, *most))
+    }
+}
