@@ -6,6 +6,7 @@ use crate::plans::Rota;
 use std::fmt;
 use std::marker::PhantomData;
 use testudo_contracts::{Falsifiable, Profile};
+use testudo_core::{Decode, Encode};
 use testudo_sim::conformance::{Seeds, film_seed, run_seed};
 use testudo_sim::explore::{self, Explored};
 use testudo_sim::oracle::Violation;
@@ -100,9 +101,22 @@ impl fmt::Display for Story {
 }
 
 /// An ordering that can be put to the test: its lies can be told, and its state can be copied and written down.
-pub trait Testable: Falsifiable<Message: 'static> + Clone + fmt::Debug + 'static {}
+pub trait Testable:
+    Falsifiable<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>
+    + Clone
+    + fmt::Debug
+    + 'static
+{
+}
 
-impl<O: Falsifiable<Message: 'static> + Clone + fmt::Debug + 'static> Testable for O {}
+impl<
+    O: Falsifiable<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>
+        + Clone
+        + fmt::Debug
+        + 'static,
+> Testable for O
+{
+}
 
 struct Of<O>(PhantomData<fn() -> O>);
 

@@ -16,13 +16,11 @@
 //! - `host` owns the automaton. It steps, hands records over, seals what is said, and lets go of what is durable.
 //! - `journal` writes and flushes; many steps share a flush. Beside it, snapshots are written piece by piece.
 //! - [`peek`] looks at the folder of a node that is stopped, and changes nothing.
-//! - `past` is where all begins: the newest snapshot that proves itself, and the log. `scrub` looks whether they stay whole.
+//! - `past` is where all begins: the newest snapshot that proves itself, and the log.
 //!
 //! Nothing waits without a bound, and no thread waits for another that waits for it. [`node::start`] puts it together
 //! for a replica, [`caller::call`] for a client or a learner, which has neither disk nor thread.
 #![forbid(unsafe_code)]
-
-extern crate alloc;
 
 pub mod caller;
 mod carrier;
@@ -44,7 +42,6 @@ mod overlay;
 mod past;
 pub mod peek;
 mod ports;
-mod scrub;
 pub mod storage;
 mod sync;
 #[cfg(test)]

@@ -1,18 +1,13 @@
 //! What an automaton remembers, read from what its storage held.
-//!
-//! One snapshot that does not read back whole, or whose contents do not prove themselves, is passed over for an older one, or
-//! for none. Where the log has not all that it stood for, the automaton is told that something is lost, and goes on from
-//! what there is: its promise is intact, and the rest it can have from others.
-//!
-//! The log is read record by record, and of each only what the automaton wants to keep beside the snapshot is held.
 
 use crate::host::{Driven, Fatal};
 use crate::metrics::Metrics;
 use crate::storage::{Recovered, SnapshotReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use testudo_core::{Decode, Lost, Past, Position};
+use testudo_core::{Decode, Past};
+use testudo_wal::store::{Kept, PastError, Taken, read_whole, take_up};
 
-/// What the automaton is started from.
+/// What the automaton is started from. Snapshots that cannot be believed are reported.
 ///
 /// # Errors
 /// When the log holds what is no record of the automaton's, or the disk fails.
@@ -20,81 +15,39 @@ pub(crate) fn past<P: Driven>(
     recovered: Recovered,
     metrics: &Metrics,
 ) -> Result<Past<P::Snapshot, P::Record>, Fatal> {
-    let snapshot = newest::<P::Snapshot>(recovered.snapshots, metrics);
-    let (mut records, mut lost) = (Vec::new(), recovered.lost);
-    for read in recovered.records {
-        let (position, bytes) = read?;
-        let Some(bytes) = bytes else {
-            if !lost.iter().any(|lost| lost.position == position) {
-                lost.push(Lost { position, tag: None });
-            }
-            continue;
-        };
-        let record = P::Record::from_bytes(&bytes).map_err(|error| {
-            Fatal::Recovery(format!("the record at {position} is of another form: {error}"))
-        })?;
-        let kept = P::keep(snapshot.as_ref(), position, record);
-        records.extend(kept.map(|record| (position, record)));
-    }
-    lost.sort_unstable();
-    metrics.found_lost(lost.len());
-    let covered = snapshot.as_ref().map_or(Position(0), P::covered);
-    if covered < recovered.forgotten {
+    let Recovered { promise, snapshots, forgotten, records, lost, next } = recovered;
+    let kept = Kept { promise, snapshots, records, lost, forgotten, next };
+    let taken = take_up::<P, _>(kept, read, |problem| report(metrics, &problem));
+    let Taken { past, is_state_lost } = taken.map_err(|error| match error {
+        PastError::Storage(error) => Fatal::Storage(error),
+        PastError::Form(..) => Fatal::Recovery(error.to_string()),
+    })?;
+    metrics.found_lost(past.lost.len() - usize::from(is_state_lost));
+    if is_state_lost {
         tracing::error!(
-            "the records before {} are forgotten, and the snapshot that stood for them is lost: this replica has the state \
-             from others, and votes on no slot on which it may have voted before",
-            recovered.forgotten
+            "the records before {forgotten} are forgotten, and the snapshot that stood for them is lost: this replica has \
+             the state from others, and votes on no slot on which it may have voted before",
         );
-        // After all that there is: whatever slots that goes to, what is lost may have been about as many more.
-        lost.push(Lost { position: recovered.next, tag: None });
     }
-    Ok(Past { promise: recovered.promise, snapshot, records, lost })
+    Ok(past)
 }
 
-/// The newest snapshot that can be believed. Those that cannot are reported.
-fn newest<S: Decode>(found: Vec<Box<dyn SnapshotReader>>, metrics: &Metrics) -> Option<S> {
-    for mut reader in found {
-        match read(&mut *reader) {
-            Ok(snapshot) => {
-                tracing::info!(snapshot = ?reader, "starting from a snapshot");
-                return Some(snapshot);
-            }
-            Err(problem) => {
-                metrics.snapshots_lost.inc();
-                tracing::error!(
-                    snapshot = ?reader,
-                    "a snapshot is lost, and an older one or none is used: {problem}"
-                );
-            }
-        }
-    }
-    None
+fn report(metrics: &Metrics, problem: &str) {
+    metrics.snapshots_lost.inc();
+    tracing::error!("a snapshot is lost, and an older one or none is used: {problem}");
 }
 
-/// Reads one snapshot to its end, as only then it is known to be whole.
-fn read<S: Decode>(reader: &mut dyn SnapshotReader) -> Result<S, String> {
-    let mut failure = None;
-    let mut is_over = false;
-    let mut next = || {
-        if is_over {
-            return None;
-        }
-        let piece = reader.next().unwrap_or_else(|error| {
-            failure = Some(error);
-            None
-        });
-        is_over = piece.is_none();
-        piece
-    };
+fn read<S: Decode>(mut reader: Box<dyn SnapshotReader>) -> Result<S, String> {
+    let name = format!("{reader:?}");
     // What is on the disk is not ours until it is proved: a decoder that trips over it must not take the replica along.
-    let decoded = catch_unwind(AssertUnwindSafe(|| S::from_pieces(&mut next)));
-    let is_more = decoded.is_ok() && next().is_some();
-    match (failure, decoded) {
-        (Some(failure), _) => Err(failure.to_string()),
-        (None, Err(_)) => Err("reading it panicked".to_owned()),
-        (None, Ok(Err(error))) => Err(format!("it does not prove itself: {error}")),
-        (None, Ok(Ok(_))) if is_more => Err("something follows its end".to_owned()),
-        (None, Ok(Ok(snapshot))) => Ok(snapshot),
+    let read = catch_unwind(AssertUnwindSafe(|| read_whole(|| reader.next())));
+    match read {
+        Ok(Ok(snapshot)) => {
+            tracing::info!(snapshot = name, "starting from a snapshot");
+            Ok(snapshot)
+        }
+        Ok(Err(problem)) => Err(format!("{name}: {problem}")),
+        Err(_) => Err(format!("{name}: reading it panicked")),
     }
 }
 
@@ -131,6 +84,12 @@ mod tests {
             assert!(number > 0, "no snapshot holds a zero");
             Ok(Self(number))
         }
+    }
+
+    fn newest<S: Decode>(found: Vec<Box<dyn SnapshotReader>>, metrics: &Metrics) -> Option<S> {
+        found
+            .into_iter()
+            .find_map(|reader| read(reader).map_err(|problem| report(metrics, &problem)).ok())
     }
 
     #[test]

@@ -3,42 +3,10 @@
 //! The trait is small enough for a test to hold a flush back or to fail one. The log of `testudo-wal` stands behind it
 //! in production; [`Volatile`] stands behind it for automata that have nothing to lose, clients among them.
 
-use std::error::Error;
 use std::fmt;
 use testudo_core::{Lost, Position, Promise, Rot, Tag};
 
-/// Why storage could not do what it was asked. The replica stops: it must not say what it may forget.
-#[derive(Debug)]
-pub struct StorageError {
-    /// What was being done, and to what.
-    pub what: String,
-    /// What the disk or the format said.
-    pub source: Option<Box<dyn Error + Send + Sync>>,
-}
-
-impl StorageError {
-    /// An error without a deeper cause.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
-    }
-
-    /// An error with its cause.
-    pub fn caused(what: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { what: what.into(), source: Some(Box::new(source)) }
-    }
-}
-
-impl fmt::Display for StorageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        match &self.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Error for StorageError {}
+pub use testudo_wal::StorageError;
 
 /// What was found when storage was opened.
 #[derive(Debug, Default)]

@@ -22,6 +22,11 @@
 //! | **lost superblock**, **wiped disk** | that it has forgotten, once the others have told it what it had said | it follows and serves, asks to be let in under a new voting key, and votes under that one in the next epoch | the same |
 //! | **rotten snapshot** | at the next start, or when a scrub comes by | nothing, until it starts: then it executes the log from the one before it, or has the state transferred where that cannot be read either | until a new snapshot is durable and it is well |
 //! | **rotten memory** | at the next checkpoint that is stable | its results and its digest may be wrong; from the checkpoint on it says nothing of its state | until the state is the others' again |
+//! | **torn write**: power fails, and of what no flush had acknowledged any choice of sectors stays | everything that it has said; the rest is removed at the start | says nothing | as a crash |
+//! | **flipped bit** anywhere on the disk | where it stands twice, it is written anew; else as a rotten record, snapshot or superblock copy | the same | the same |
+//! | **lost sector** (noise), **zeroed run** | the same; zeros at the end of the log look as if nothing had been written there | as several rotten records, or as a lost write | as a lost write, and until a new snapshot is durable |
+//! | **failed flush**, **full disk** | that it must stop: it says nothing that it may forget, and starts again | says nothing | from the moment that the disk would fail it until it votes again on a disk that does not |
+//! | **slow disk** | nothing | nothing: what waits for a flush waits longer | not at all: it is as slow as a network may be, and ends |
 //! | a liar | | anything | for ever |
 //!
 //! Voting keys that were made on a disk share its fate: an empty one has none, an old image those of its time. The first one
@@ -67,11 +72,23 @@ pub enum Harm {
     Wiped,
     /// The disk is as it was some time ago.
     OldImage,
+    /// One bit somewhere on the disk becomes another.
+    FlippedBit,
+    /// A whole sector somewhere on the disk becomes noise.
+    LostSector,
+    /// A run of bytes somewhere on the disk becomes zeros.
+    ZeroedRun,
+    /// One of the next changes to the disk fails.
+    FailedFlush,
+    /// There is no space on the disk for a while.
+    FullDisk,
+    /// The disk takes very long for a while.
+    SlowDisk,
 }
 
 impl Harm {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::Record,
         Self::RecordAndTag,
         Self::LostWrite,
@@ -82,6 +99,12 @@ impl Harm {
         Self::Superblock,
         Self::Wiped,
         Self::OldImage,
+        Self::FlippedBit,
+        Self::LostSector,
+        Self::ZeroedRun,
+        Self::FailedFlush,
+        Self::FullDisk,
+        Self::SlowDisk,
     ];
 
     /// Its name in traces, reports and scripts.
@@ -98,6 +121,12 @@ impl Harm {
             Self::Superblock => "lost superblock",
             Self::Wiped => "wiped disk",
             Self::OldImage => "old disk image",
+            Self::FlippedBit => "flipped bit",
+            Self::LostSector => "lost sector",
+            Self::ZeroedRun => "zeroed run",
+            Self::FailedFlush => "failed flush",
+            Self::FullDisk => "full disk",
+            Self::SlowDisk => "slow disk",
         }
     }
 
@@ -110,13 +139,33 @@ impl Harm {
     /// Whether a replica counts as faulty because of it.
     #[must_use]
     pub const fn counts(self) -> bool {
-        !matches!(self, Self::SuperblockCopy)
+        !matches!(self, Self::SuperblockCopy | Self::SlowDisk)
+    }
+
+    /// Whether it befalls a disk that is in use, and no other.
+    #[must_use]
+    pub const fn is_of_use(self) -> bool {
+        matches!(self, Self::Memory | Self::FailedFlush | Self::FullDisk | Self::SlowDisk)
+    }
+
+    /// Whether the node is told by its disk, at once, that something is wrong, and stops.
+    #[must_use]
+    pub const fn stops(self) -> bool {
+        matches!(self, Self::FailedFlush | Self::FullDisk)
     }
 
     /// Whether a replica may not know any more what it has said, and come back under another voting key.
     #[must_use]
     pub const fn may_forget(self) -> bool {
-        matches!(self, Self::LostWrite | Self::OldImage | Self::Wiped | Self::Superblock)
+        matches!(
+            self,
+            Self::LostWrite
+                | Self::OldImage
+                | Self::Wiped
+                | Self::Superblock
+                | Self::LostSector
+                | Self::ZeroedRun
+        )
     }
 }
 
@@ -161,6 +210,8 @@ pub struct Findings {
     pub is_snapshot_whole: bool,
     /// Whether nothing waits to spoil its memory.
     pub is_memory_settled: bool,
+    /// Whether its disk refuses it nothing.
+    pub is_disk_sound: bool,
 }
 
 /// Something that befell a replica and may not be over.
@@ -186,12 +237,18 @@ impl Ailment {
         }
         let has_started = now.life > self.life;
         match self.harm {
-            Harm::SuperblockCopy => true,
+            Harm::SuperblockCopy | Harm::SlowDisk => true,
+            Harm::FailedFlush | Harm::FullDisk => now.is_disk_sound,
             // What is still missing is found again at every start, and the whole window with it where nobody knows what
             // it was.
             Harm::Record | Harm::RecordAndTag | Harm::Misdirected => now.is_log_whole,
             Harm::LostWrite | Harm::OldImage | Harm::Wiped | Harm::Superblock => {
                 now.is_log_whole && has_started && condition.stable >= self.horizon
+            }
+            Harm::FlippedBit => now.is_log_whole && now.is_snapshot_whole,
+            Harm::LostSector | Harm::ZeroedRun => {
+                let is_caught_up = has_started && condition.stable >= self.horizon;
+                now.is_log_whole && now.is_snapshot_whole && is_caught_up
             }
             Harm::Snapshot => now.is_snapshot_whole,
             // One that was merely behind takes over what it has in common with the right state, and what has rotted with

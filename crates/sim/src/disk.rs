@@ -2,14 +2,29 @@
 //!
 //! Writes are durable in the order in which they were asked for, and not before a flush says so. A crash loses the
 //! unflushed ones, or keeps the first few of them: a kernel may have written what nobody waited for.
+//!
+//! What is here are books. They are all that most runs need, and fast; in the others the log that production uses stands
+//! beside them ([`log`]), and they are what it is judged by.
 
+mod codec;
+mod faults;
+mod flawed;
 mod harm;
+mod log;
+mod opening;
+mod rot;
+
+pub use codec::Codec;
+pub(crate) use faults::Failure;
+pub(crate) use rot::Change;
 
 use crate::keys::Purse;
+use faults::Faults;
 use harm::Image;
+use log::Log;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use testudo_core::{Lost, Past, Position, Promise, Protocol, Tag, Tagged as _};
+use testudo_core::{Lost, Past, Position, Promise, Protocol, Tag};
 
 /// Something that must become durable in its turn.
 #[derive(Clone, Debug)]
@@ -53,6 +68,10 @@ pub struct Disk<P: Protocol> {
     finished: u64,
     /// Positions below which records may go once that many snapshots are finished.
     forgets: VecDeque<(u64, Position)>,
+    /// The real log, where there is one.
+    log: Option<Box<Log<P>>>,
+    /// What it refuses to do now.
+    faults: Faults,
 }
 
 /// All that a disk does from here on depends on, but for what was kept of it for putting it back.
@@ -92,6 +111,8 @@ impl<P: Protocol> Default for Disk<P> {
             asked: 0,
             finished: 0,
             forgets: VecDeque::new(),
+            log: None,
+            faults: Faults::default(),
         }
     }
 }
@@ -119,9 +140,18 @@ impl<P: Protocol> Disk<P> {
     }
 
     /// Makes all writes up to the gate's `mark` durable and says how many that were.
-    pub(crate) fn flush(&mut self, mark: u64) -> usize {
+    pub(crate) fn flush(&mut self, mark: u64) -> Result<usize, Failure> {
         let count = mark.saturating_sub(self.flushed) as usize;
-        self.harden(count)
+        match &mut self.log {
+            Some(log) => {
+                if let Err(failure) = log.write(self.unflushed.iter().take(count)) {
+                    self.faults.fired();
+                    return Err(failure);
+                }
+            }
+            None => self.faults.refuse()?,
+        }
+        Ok(self.harden(count))
     }
 
     fn harden(&mut self, count: usize) -> usize {
@@ -149,16 +179,31 @@ impl<P: Protocol> Disk<P> {
         self.asked
     }
 
-    pub(crate) fn finish_snapshot(&mut self, number: u64, snapshot: P::Snapshot) {
+    pub(crate) fn finish_snapshot(
+        &mut self,
+        number: u64,
+        snapshot: P::Snapshot,
+    ) -> Result<(), Failure> {
         // Snapshots may finish in any order; an older one must not replace a newer one.
-        if number > self.finished {
-            self.finished = number;
-            // The last two are kept, whether or not they can be read.
-            self.older = self.snapshot.replace(snapshot);
-            self.is_snapshot_rotten = false;
-            self.known.1 = false;
-            self.apply_forgets();
+        if number <= self.finished {
+            return Ok(());
         }
+        match &mut self.log {
+            Some(log) => {
+                if let Err(failure) = log.archive(&snapshot) {
+                    self.faults.fired();
+                    return Err(failure);
+                }
+            }
+            None => self.faults.refuse()?,
+        }
+        self.finished = number;
+        // The last two are kept, whether or not they can be read.
+        self.older = self.snapshot.replace(snapshot);
+        self.is_snapshot_rotten = false;
+        self.known.1 = false;
+        self.apply_forgets();
+        Ok(())
     }
 
     /// Lets go of the records before a position, once all snapshots that were asked for are durable; or without waiting
@@ -179,37 +224,42 @@ impl<P: Protocol> Disk<P> {
             self.lost = self.lost.split_off(&before);
             self.unwritten = self.unwritten.split_off(&before);
             self.floor = self.floor.max(before);
+            if let Some(log) = &mut self.log {
+                log.forget = Some(self.floor);
+            }
         }
     }
 
     pub(crate) fn recall(&self, position: Position) -> Option<P::Record> {
-        self.records.get(&position).cloned().or_else(|| {
-            self.unflushed.iter().find_map(|write| match write {
-                Write::Record(at, record) if *at == position => Some(record.clone()),
-                _ => None,
-            })
+        let unflushed = self.unflushed.iter().find_map(|write| match write {
+            Write::Record(at, record) if *at == position => Some(record.clone()),
+            _ => None,
+        });
+        unflushed.or_else(|| match &self.log {
+            Some(log) => log.recall(position),
+            None => self.records.get(&position).cloned(),
         })
     }
 
-    /// The power fails: of what was not flushed, the first `keep` writes are there all the same. Says how many are not.
-    pub(crate) fn crash(&mut self, keep: usize) -> usize {
-        self.harden(keep);
+    /// The power fails: of what was not flushed, the first `keep` writes are there all the same, and of those after them, and
+    /// of a snapshot that was being written, whatever a real log leaves. Says how many are not.
+    pub(crate) fn crash(&mut self, keep: usize, snapshot: Option<&P::Snapshot>) -> usize {
+        let keep = keep.min(self.unflushed.len());
+        let is_kept = match &mut self.log {
+            Some(log) => log.crash(&self.unflushed, keep, snapshot),
+            None => true,
+        };
+        self.harden(if is_kept { keep } else { 0 });
         let lost = self.unflushed.len();
         self.unflushed.clear();
         self.forgets.clear();
+        self.faults.fired();
         (self.flushed, self.asked, self.finished) = (0, 0, 0);
         lost
     }
 
-    /// A durable record rots: itself alone, or its tag with it. True if there was one.
-    pub(crate) fn rot(&mut self, position: Position, keeps_tag: bool) -> bool {
-        let Some(record) = self.records.remove(&position) else { return false };
-        self.lost.insert(position, keeps_tag.then(|| record.tag()));
-        true
-    }
-
     /// What the node finds when it starts, and the position that its next record gets.
-    pub(crate) fn past(&self) -> (Past<P::Snapshot, P::Record>, Position) {
+    fn past(&self) -> (Past<P::Snapshot, P::Record>, Position) {
         let snapshot = self.snapshot.as_ref().or(self.older.as_ref());
         let records = self.records.iter().filter_map(|(position, record)| {
             Some((*position, P::keep(snapshot, *position, record.clone())?))

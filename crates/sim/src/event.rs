@@ -143,6 +143,10 @@ pub enum Event {
     Started(NodeId),
     /// A node's disk or memory came to harm.
     Harmed(NodeId, Harm),
+    /// A node that starts has opened its log, and found this.
+    Opened(NodeId, Salvage),
+    /// A node stops, or does not start, because its disk has failed it, which says why.
+    Failed(NodeId, Rc<str>),
     /// A node was told of something that it had lost.
     Scrubbed(NodeId),
     /// A node's wall clock was set off by that many milliseconds.
@@ -180,6 +184,41 @@ pub enum Event {
     },
     /// A liar did something that a correct node would not have done.
     Lied(NodeId, &'static str),
+}
+
+/// What a node's log found when it was opened, held against what it should have found.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Salvage {
+    /// Bytes of an unfinished write, which are gone now.
+    pub torn: u64,
+    /// Places that were written again from their twins.
+    pub mended: u64,
+    /// Losses that are told.
+    pub lost: u64,
+    /// What stands there whole, as the bytes say, or was promised, and does not come back, and no word of it.
+    pub missing: u64,
+    /// Records that stand there whole, and are told to be lost.
+    pub condemned: u64,
+    /// Records that come back as they never were.
+    pub altered: u64,
+}
+
+impl fmt::Display for Salvage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { torn, mended, lost, missing, condemned, altered } = self;
+        let parts = [
+            (torn, "bytes torn"),
+            (mended, "places mended"),
+            (lost, "losses told"),
+            (missing, "missing"),
+            (condemned, "wrongly given up"),
+            (altered, "altered"),
+        ];
+        let parts = parts.iter().filter(|(count, _)| **count > 0);
+        let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+        f.write_str(if parts.is_empty() { "whole" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
 }
 
 /// A message on its way.

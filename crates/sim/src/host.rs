@@ -6,7 +6,8 @@
 
 mod fork;
 
-use crate::disk::{Disk, Write};
+use crate::disk::{Disk, Failure, Write};
+use crate::event::Salvage;
 use crate::keys::{Keyring, Pen, Purse};
 use crate::rng::{Chance, Rng};
 use crate::step;
@@ -36,6 +37,18 @@ pub enum Flaw {
     AcceptsOldKeys,
     /// It takes what was said in an earlier epoch for said in its own.
     IgnoresEpochs,
+    /// It takes its log's writes for durable without a flush.
+    FlushesNothing,
+    /// Where a flush fails it flushes again, and believes the second.
+    FlushesAgain,
+    /// It does not have the names of new files made durable.
+    LosesNames,
+    /// It keeps its superblock once, and writes it in place.
+    KeepsOneSuperblock,
+    /// It removes the old segments of its log when it begins a new one.
+    RemovesEarly,
+    /// It takes a record that was written in part for whole.
+    AcceptsTorn,
 }
 
 /// Where what a node says counts, and who the members are there. Members may change between the moment at which something
@@ -92,11 +105,13 @@ impl<P: Protocol> Chore<P> {
 }
 
 /// What a finished chore was.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Finished {
     Worked,
     Snapshotted,
     Nothing,
+    /// The disk failed.
+    Failed(Failure),
 }
 
 /// A node that runs an automaton.
@@ -243,16 +258,17 @@ impl<P: Protocol> Host<P> {
         self.watch
     }
 
-    /// Starts it from what is on its disk.
-    pub(crate) fn start(&mut self, config: P::Config, now: Time, out: &mut Emissions<P>) {
+    /// Starts it from what is on its disk. Says what a real log found there.
+    pub(crate) fn start(
+        &mut self,
+        config: P::Config,
+        now: Time,
+        out: &mut Emissions<P>,
+    ) -> Result<Option<Salvage>, Failure> {
         assert!(self.automaton.is_none(), "start: it runs already");
-        if self.flaw == Some(Flaw::Truncates) {
-            self.disk.truncate();
-        }
-        self.disk.mend();
+        let (past, end, salvage) = self.disk.open(self.disk.purse.last(), self.flaw)?;
         self.disk.purse.refill(&mut self.ring);
         self.place = self.first.clone();
-        let (past, end) = self.disk.past();
         self.next = end;
         self.gate = Gate::new();
         let clock = self.watch.read(now);
@@ -262,6 +278,7 @@ impl<P: Protocol> Host<P> {
         let mut fx = Effects::new(&mut effects, &mut self.next, &mut hand);
         self.automaton = Some(P::start(config, self.peer, past, &mut fx));
         self.carry_out(effects, out);
+        Ok(salvage)
     }
 
     /// One step of the automaton, if it runs.
@@ -351,16 +368,17 @@ impl<P: Protocol> Host<P> {
             .map(|(_, number)| *number)
     }
 
-    /// Writes up to `mark` are durable; what waited for them leaves. Says how many writes that were.
-    pub(crate) fn flush(&mut self, mark: u64, out: &mut Emissions<P>) -> usize {
-        let count = self.disk.flush(mark);
+    /// Writes up to `mark` are durable; what waited for them leaves. Says how many writes that were. Where the disk fails
+    /// nothing leaves any more.
+    pub(crate) fn flush(&mut self, mark: u64, out: &mut Emissions<P>) -> Result<usize, Failure> {
+        let count = self.disk.flush(mark)?;
         self.flushing = None;
         let released: Vec<_> = self.gate.durable(mark).collect();
         for held in released {
             self.release(held, out);
         }
         self.begin_flush(out);
-        count
+        Ok(count)
     }
 
     fn begin_flush(&mut self, out: &mut Emissions<P>) {
@@ -375,8 +393,10 @@ impl<P: Protocol> Host<P> {
         match self.chores.remove(&number).map(|(_, chore)| chore) {
             None => Finished::Nothing,
             Some(Chore::Snapshot(number, snapshot)) => {
-                self.disk.finish_snapshot(number, snapshot);
-                Finished::Snapshotted
+                match self.disk.finish_snapshot(number, snapshot) {
+                    Ok(()) => Finished::Snapshotted,
+                    Err(failure) => Finished::Failed(failure),
+                }
             }
             Some(Chore::Work(stamp, work)) => {
                 let done = Done { stamp, output: work.run() };
@@ -397,11 +417,15 @@ impl<P: Protocol> Host<P> {
     pub(crate) fn crash(&mut self, keep: usize) -> (usize, usize) {
         self.automaton = None;
         self.timers.clear();
-        self.chores.clear();
+        let chores = std::mem::take(&mut self.chores);
+        let snapshot = chores.values().find_map(|(_, chore)| match chore {
+            Chore::Snapshot(_, snapshot) => Some(snapshot),
+            _ => None,
+        });
         self.flushing = None;
         let mut gate = std::mem::take(&mut self.gate);
         let held = gate.durable(gate.written()).count();
-        (self.disk.crash(keep), held)
+        (self.disk.crash(keep, snapshot), held)
     }
 
     /// How many timers, pieces of work and records it keeps.
@@ -465,6 +489,12 @@ impl<P: Protocol> Host<P> {
     fn go_on_with(&mut self, members: Membership) {
         if let Some(voting) = members.key(self.peer) {
             self.disk.purse.adopt(&voting, &mut self.ring);
+            let incarnation = self.peer.replica().and_then(|id| members.member(id));
+            if let Some(member) = incarnation
+                && self.disk.purse.held(&self.ring, &voting).is_some()
+            {
+                self.disk.purse.speak(member.incarnation);
+            }
         }
         self.place.domain.epoch = members.epoch;
         let mut rolls = self.rolls.borrow_mut();

@@ -13,7 +13,7 @@
 use crate::rng::{Rng, mix};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use testudo_core::{Digest, Membership, PublicKey, Signature, Signer, Verifier};
+use testudo_core::{Digest, Incarnation, Membership, PublicKey, Signature, Signer, Verifier};
 use testudo_keys::{Ed25519Verifier, SigningKey};
 
 /// What signatures are in a run.
@@ -201,9 +201,21 @@ pub(crate) struct Purse {
     made: Vec<SimSigner>,
     /// The one that it would come back under.
     candidate: Option<SimSigner>,
+    /// The last incarnation that it may have spoken as.
+    last: Incarnation,
 }
 
 impl Purse {
+    /// The last incarnation under whose key this node may have signed anything.
+    pub(crate) const fn last(&self) -> Incarnation {
+        self.last
+    }
+
+    /// It may sign as this incarnation from now on.
+    pub(crate) fn speak(&mut self, incarnation: Incarnation) {
+        self.last = self.last.max(incarnation);
+    }
+
     /// The key that it would come back under.
     pub(crate) fn candidate(&self) -> Option<PublicKey> {
         self.candidate.as_ref().map(SimSigner::public)

@@ -8,6 +8,7 @@ mod alarm;
 mod blame;
 mod bounds;
 mod copies;
+mod keeping;
 mod ledger;
 mod order;
 mod record;
@@ -19,6 +20,7 @@ pub use alarm::Alarms;
 pub use blame::{Honesty, Justice};
 pub use bounds::Bounds;
 pub use copies::Copies;
+pub use keeping::Keeping;
 pub use ledger::settle;
 pub use order::{Agreement, Checkpoints, Once, TotalOrder, Unanimity, Views};
 pub use record::{Counts, Trace};
@@ -152,6 +154,7 @@ impl Jury {
             Box::new(Unanimity),
             Box::new(Justice),
             Box::new(Honesty),
+            Box::<Keeping>::default(),
         ];
         Self { cast, oracles, violations: Vec::new() }
     }

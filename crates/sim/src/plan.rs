@@ -123,6 +123,30 @@ impl Climate {
     }
 }
 
+/// What replicas keep their records on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Disks {
+    /// Real logs in one run of four, drawn from the seed, and books in the others.
+    #[default]
+    Drawn,
+    /// Books of what is durable: fast.
+    Books,
+    /// The log that production uses, on a disk of bytes.
+    Logs,
+}
+
+impl Disks {
+    /// Whether this seed's run has real logs.
+    #[must_use]
+    pub fn are_logs(self, seed: u64) -> bool {
+        match self {
+            Self::Drawn => Rng::split(seed, "disks", 0).below(4) == 0,
+            Self::Books => false,
+            Self::Logs => true,
+        }
+    }
+}
+
 /// What a test wants of its runs. Everything else comes from the seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -146,6 +170,8 @@ pub struct Plan {
     pub climate: Option<Climate>,
     /// The kinds of trouble that may be drawn.
     pub troubles: Vec<Trouble>,
+    /// What replicas keep their records on.
+    pub disks: Disks,
     /// How long things may go wrong. Then the network is timely, and all but liars are up.
     pub storm: Duration,
     /// How long after that every operation must be complete.
@@ -180,6 +206,7 @@ impl Default for Plan {
             liars: Vec::new(),
             climate: None,
             troubles: Trouble::STANDARD.to_vec(),
+            disks: Disks::Drawn,
             storm: Duration::from_secs(20),
             patience: Duration::from_secs(600),
             steps: 1_000_000,

@@ -141,6 +141,9 @@ impl<'a, S: Serving> Player<'a, S> {
     fn new(system: S, run: &'a Replay<Ask<S>>, tape: &Tape, papers: Papers) -> Self {
         let mut world = World::asleep(system, &run.shape, run.seed);
         world.index_messages();
+        if run.plan.disks.are_logs(run.seed) {
+            world.keep_logs(run.seed);
+        }
         for (step, _) in tape.steps().iter().filter(|(step, _)| is_casting(step)) {
             world.apply(step);
         }

@@ -9,6 +9,7 @@ use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::conformance::{Heard, Held, Serving};
 use crate::conspiracy::Proposes;
+use crate::disk::Codec;
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
 use crate::host::Flaw;
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 use testudo_contracts::{Checkpoint, Falsifiable, Moment, OrderConfig, Ordering};
-use testudo_core::{Context, Digest, Evidence, Peer, ReplicaId, Slot};
+use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::rules;
 use testudo_replication::{
@@ -139,7 +140,7 @@ impl<O, K, W: Hosted, R, Q> Replicated<O, K, W, R, Q> {
 
 impl<O, K, W, R, Q> System for Replicated<O, K, W, R, Q>
 where
-    O: Ordering<Message: 'static>,
+    O: Ordering<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
@@ -309,6 +310,10 @@ where
         self.flaw
     }
 
+    fn codec(&self) -> Option<Codec<Self::Replica>> {
+        Some(Codec::new())
+    }
+
     fn adversary(
         &self,
         misconduct: Misconduct,
@@ -347,7 +352,7 @@ where
 
 impl<O, K, W, R, Q> Serving for Replicated<O, K, W, R, Q>
 where
-    O: Ordering<Message: 'static>,
+    O: Ordering<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,
@@ -405,7 +410,7 @@ fn votes<O: Ordering>(order: &O) -> bool {
 
 impl<O, K, W, R, Q> Scripted for Replicated<O, K, W, R, Q>
 where
-    O: Ordering<Message: 'static>,
+    O: Ordering<Message: 'static, Record: Encode + Decode, Snapshot: Encode + Decode>,
     K: Knowledge<O>,
     W: Hosted,
     R: Rules,

@@ -106,6 +106,8 @@ pub struct Seeded<S: System> {
     ambush: Option<Ambush>,
     /// The number of the current partition.
     partition: u64,
+    /// When those start again whom their disks have stopped.
+    starts: Rng,
     /// What befell nodes, counted when it did.
     befallen: BTreeMap<&'static str, u64>,
     /// What newer kinds of trouble are drawn from.
@@ -144,6 +146,7 @@ impl<S: System> Seeded<S> {
             forgot: BTreeMap::new(),
             ambush: None,
             partition: 0,
+            starts: Rng::split(seed, "starts", 0),
             befallen: BTreeMap::new(),
             odds: Rng::split(seed, "odds", 0),
             is_timely: false,
@@ -211,6 +214,7 @@ impl<S: System> Seeded<S> {
             }
         }
         self.world.heal();
+        self.world.relent();
         self.end_halts();
         for node in self.world.all() {
             if !self.world.is_up(node) {
@@ -247,10 +251,15 @@ impl<S: System> Seeded<S> {
             Act::Fire(node, number) => {
                 self.world.fire(node, number);
             }
-            Act::Flush(node, life, mark) => self.world.flush(node, life, mark),
-            Act::Finish(node, number) => self.world.finish(node, number),
+            Act::Flush(node, life, mark) => {
+                self.on_disk(node, |world| world.flush(node, life, mark));
+            }
+            Act::Finish(node, number) => self.on_disk(node, |world| world.finish(node, number)),
             Act::Serve(node) => self.world.serve(node),
-            Act::Restart(node) => self.world.restart(node),
+            Act::Restart(node) => {
+                self.world.restart(node);
+                self.start_later(node);
+            }
             Act::Strike(victim) => self.strike(victim),
             Act::Scrub(node) => self.scrub(node),
             Act::Flap(index) => self.flap(index),
@@ -334,7 +343,8 @@ impl<S: System> Seeded<S> {
             }
             Pending::Timer(node, number, after) => self.plan(after, Act::Fire(node, number)),
             Pending::Flush(node, life, mark) => {
-                let after = Weather::takes(weather.flush, &mut self.rng);
+                let usual = Weather::takes(weather.flush, &mut self.rng);
+                let after = self.flush_time(node, usual);
                 self.plan(after, Act::Flush(node, life, mark));
             }
             Pending::Chore(node, number) => {

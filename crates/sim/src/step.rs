@@ -84,6 +84,18 @@ pub enum Injury {
     Wiped,
     /// The disk is what it was when it was kept.
     OldImage,
+    /// A bit on the disk becomes another one, chosen by this number.
+    FlippedBit(u64),
+    /// A sector of the disk becomes noise, chosen by this number.
+    LostSector(u64),
+    /// A run of bytes on the disk becomes zeros, chosen by this number.
+    ZeroedRun(u64),
+    /// After so many more changes to the disk one fails.
+    FailedFlush(u64),
+    /// For so long the disk has no space.
+    FullDisk(Duration),
+    /// Flushes take so many times as long, for so long.
+    SlowDisk(u32, Duration),
 }
 
 /// How a message is lost.
@@ -132,6 +144,8 @@ pub enum Step {
     Join(Who, Who),
     /// All cuts are gone.
     Heal,
+    /// All disks do again what they are asked.
+    Relent,
     /// From now on each message arrives within this time: the scheduler says so, and sees to it.
     Timely(Duration),
     /// A node's wall clock is that many milliseconds off.
@@ -163,9 +177,12 @@ impl Step {
     #[must_use]
     pub fn nodes(&self) -> Vec<Who> {
         match self {
-            Self::At(_) | Self::Heal | Self::Timely(_) | Self::Upstream(_) | Self::Sides(_) => {
-                Vec::new()
-            }
+            Self::At(_)
+            | Self::Heal
+            | Self::Relent
+            | Self::Timely(_)
+            | Self::Upstream(_)
+            | Self::Sides(_) => Vec::new(),
             Self::Deliver(parcel)
             | Self::Lose(parcel, _)
             | Self::Duplicate(parcel)

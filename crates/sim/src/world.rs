@@ -26,6 +26,7 @@ pub(crate) use self::wire::{Frame, Packet};
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::conspiracy::{Plot, Proposes};
+use crate::disk::Codec;
 use crate::event::{Audit, Event, Fact, NodeId};
 use crate::host::{Flaw, Host, Rolls};
 use crate::keys::{Keyring, Signatures, SimKeys, SimSigner};
@@ -180,6 +181,11 @@ pub trait System: Sized {
     /// The input from the layer above a replica that was written down like this.
     fn read_input(&self, bytes: &[u8]) -> Option<<Self::Replica as Protocol>::Input> {
         let _ = bytes;
+        None
+    }
+
+    /// The binary forms of what replicas keep, for worlds in which they keep real logs.
+    fn codec(&self) -> Option<Codec<Self::Replica>> {
         None
     }
 
@@ -363,6 +369,18 @@ impl<S: System> World<S> {
         };
         world.populate(&rings, &clients, &shape.twins, seed);
         world
+    }
+
+    /// Has all replicas keep real logs, if their system knows how what they keep is written. Before any of them starts.
+    pub fn keep_logs(&mut self, seed: u64) {
+        let (codec, flaw) = (self.system.codec(), self.system.flaw());
+        let Some(codec) = codec else { return };
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            if let Body::Replica(host) = &mut node.body {
+                let seed = Rng::split(seed, "bytes", index as u64).next();
+                host.disk.keep_log(codec, flaw, seed);
+            }
+        }
     }
 
     /// Starts every node that does not run.

@@ -8,7 +8,9 @@ use testudo_sim::linear::Operation;
 use testudo_sim::memory::{Rot, Unsound};
 use testudo_sim::oracle::{Bounds, Cast, Copies, Jury, States, settle};
 use testudo_sim::service::{Answer, Ask, KeyValues};
-use testudo_sim::{Ailment, Condition, Event, Fact, Findings, Harm, Letter, NodeId, Observer};
+use testudo_sim::{
+    Ailment, Condition, Event, Fact, Findings, Harm, Letter, NodeId, Observer, Salvage,
+};
 use testudo_state::Map;
 
 /// Replicas 0 to 3, of which 3 lies, and a client.
@@ -284,6 +286,7 @@ fn what_befell_a_replica_counts_until_it_is_all_that_it_was() {
         is_log_whole: true,
         is_snapshot_whole: true,
         is_memory_settled: true,
+        is_disk_sound: true,
     };
     let ailment = |harm| Ailment { harm, life: 1, mended: 0, horizon: Slot(24) };
     let is_over = |harm, now: &Findings| ailment(harm).is_over(now);
@@ -303,6 +306,39 @@ fn what_befell_a_replica_counts_until_it_is_all_that_it_was() {
     assert!(!is_over(Harm::Snapshot, &Findings { is_snapshot_whole: false, ..again }));
     assert!(!is_over(Harm::Memory, &now), "it has the state that it had");
     assert!(is_over(Harm::Memory, &Findings { mended: 1, ..now }));
+    let refused = Findings { is_disk_sound: false, ..again };
+    assert!(is_over(Harm::SlowDisk, &refused), "slowness is no fault");
+    for harm in [Harm::FailedFlush, Harm::FullDisk] {
+        assert!(!is_over(harm, &refused), "{harm}: it may stop at any moment");
+        assert!(is_over(harm, &now), "{harm}: its disk has space, and nothing is lost");
+    }
+    assert!(!is_over(Harm::FlippedBit, &Findings { is_snapshot_whole: false, ..again }));
+    assert!(is_over(Harm::FlippedBit, &now), "what stood there stands twice, or is forgotten");
+    assert!(!is_over(Harm::ZeroedRun, &again), "what it had said may still matter");
+}
+
+#[test]
+fn a_log_that_does_not_keep_what_it_is_given_is_convicted() {
+    let opened = |salvage| Event::Opened(NodeId(0), salvage);
+    let whole = Salvage::default();
+    let harmed = |harm| Event::Harmed(NodeId(0), harm);
+    let torn = Salvage { torn: 9, mended: 2, ..whole };
+    assert_eq!(convicts(&[opened(whole), opened(torn)]), NONE, "a torn write is nobody's loss");
+    let lost = opened(Salvage { lost: 1, ..whole });
+    assert_eq!(convicts(std::slice::from_ref(&lost)), ["keeping"], "nothing had happened to it");
+    assert_eq!(convicts(&[harmed(Harm::SlowDisk), lost.clone()]), ["keeping"]);
+    assert_eq!(convicts(&[harmed(Harm::Record), lost]), NONE);
+    for salvage in [
+        Salvage { missing: 1, ..whole },
+        Salvage { condemned: 1, lost: 1, ..whole },
+        Salvage { altered: 1, ..whole },
+    ] {
+        let found = convicts(&[harmed(Harm::Record), opened(salvage)]);
+        assert_eq!(found, ["keeping"], "harm elsewhere excuses nothing: {salvage}");
+    }
+    let failed = Event::Failed(NodeId(0), "disk full".into());
+    assert_eq!(convicts(std::slice::from_ref(&failed)), ["keeping"], "it had refused nothing");
+    assert_eq!(convicts(&[harmed(Harm::FullDisk), failed]), NONE);
 }
 
 #[test]

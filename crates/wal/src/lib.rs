@@ -45,7 +45,8 @@
 //!
 //! # The rest
 //!
-//! [`Superblock`] keeps a small value in two copies, [`Snapshots`] large ones in files of their own. [`MemoryDisk`] is a disk
+//! [`Superblock`] keeps a small value in two copies, [`Snapshots`] large ones in files of their own. [`store`] makes the three
+//! into what an automaton's driver keeps. [`MemoryDisk`] is a disk
 //! that crashes, tears, fails, fills up and rots on demand. The crate is `no_std`, has no clock and no chance.
 
 #![no_std]
@@ -65,13 +66,15 @@ mod scan;
 mod scrub;
 mod segment;
 mod snapshot;
+pub mod store;
 mod superblock;
 
 pub use disk::{Disk, DiskError, DiskErrorKind, DiskFile};
-pub use log::{AppendError, Log, Options, Position, ReadError};
+pub use log::{AppendError, Log, Options, Place, Position, ReadError};
 pub use memory::{MemoryDisk, MemoryFile};
 pub use recover::{Damage, OpenError, Recovered};
 pub use scrub::Scrubbed;
 pub use segment::{FORMAT_VERSION, Identity};
 pub use snapshot::{CHUNK_MAX, SnapshotError, SnapshotReader, SnapshotWriter, Snapshots};
+pub use store::{Owner, StorageError, Store};
 pub use superblock::{Loaded, SUPERBLOCK_MAX, Superblock, SuperblockError};

@@ -2,7 +2,7 @@
 
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use crate::files::{Backing, Reopened};
-use crate::frame::{FRAME_MIN, Seal, decode_frame, encode_frame, frame_size};
+use crate::frame::{EDGE, FRAME_MIN, Seal, decode_frame, encode_frame, frame_size};
 use crate::segment::{
     FORMAT_VERSION, HEADER_SIZE, Identity, SEGMENT_MAX, SegmentHeader, segment_name,
 };
@@ -124,6 +124,17 @@ impl From<DiskError> for ReadError {
     fn from(error: DiskError) -> Self {
         ReadError::Disk(error)
     }
+}
+
+/// Where a record stands, for whoever looks at the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The segment's file.
+    pub segment: String,
+    /// The bytes in it that belong to the record, head and tail included.
+    pub frame: Range<u64>,
+    /// Where in the file the record itself begins.
+    pub payload: u64,
 }
 
 /// A segment as the log knows it.
@@ -359,6 +370,14 @@ impl<D: Disk> Log<D> {
         let read = self.on_file(first, |file| file.read_at(place.start, &mut frame))?;
         read.ok_or(ReadError::Damaged)??;
         decode_frame(&frame, &seal, position).map(Vec::from).ok_or(ReadError::Damaged)
+    }
+
+    /// Where a record stands; none where the log has none at this position.
+    pub fn whereabouts(&self, position: Position) -> Option<Place> {
+        let first = self.segment_of(position)?;
+        let frame = self.place(first, position)?;
+        let payload = frame.start + EDGE as u64;
+        Some(Place { segment: segment_name(first), frame, payload })
     }
 
     /// The first position of the segment that has this record.

@@ -25,16 +25,20 @@ pub struct MemoryDisk {
 #[derive(Clone, Debug)]
 pub struct MemoryFile {
     state: Rc<RefCell<State>>,
-    id: usize,
+    content: Shared,
 }
+
+/// A file, whatever names it has. It is gone when no name and no open file is left.
+type Shared = Rc<RefCell<Content>>;
 
 #[derive(Debug, Default)]
 struct State {
-    files: Vec<Content>,
     /// What a reader of the directory sees.
-    names: BTreeMap<String, usize>,
-    durable_names: BTreeMap<String, usize>,
+    names: BTreeMap<String, Shared>,
+    durable_names: BTreeMap<String, Shared>,
     unflushed_names: Vec<NameChange>,
+    /// How many files were ever made.
+    made: u64,
     /// The bytes that all files together may have.
     capacity: Option<u64>,
     /// How many changes succeed before one fails.
@@ -45,6 +49,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Content {
+    /// Its number in the order of making.
+    id: u64,
     /// What a reader sees.
     seen: Vec<u8>,
     durable: Vec<u8>,
@@ -59,7 +65,7 @@ enum Write {
 
 #[derive(Debug)]
 enum NameChange {
-    Set(String, usize),
+    Set(String, Shared),
     Rename(String, String),
     Remove(String),
 }
@@ -86,11 +92,17 @@ impl MemoryDisk {
         self.state.borrow().changes
     }
 
+    /// How many bytes all files together have.
+    pub fn used(&self) -> u64 {
+        self.state.borrow().used()
+    }
+
     /// Power is lost. `choose(n)` is asked for numbers below `n`, and so decides what happened to each unflushed change:
-    /// a source that always says 0 drops all of them. Files already open stay usable, and see what is left.
+    /// a source that always says 0 drops all of them. Files that keep their names stay usable, and see what is left.
     pub fn crash(&self, choose: &mut dyn FnMut(u64) -> u64) {
         let mut state = self.state.borrow_mut();
-        for content in &mut state.files {
+        for content in state.files() {
+            let mut content = content.borrow_mut();
             let writes = mem::take(&mut content.unflushed);
             for write in &writes {
                 content.survive(write, writes.len() == 1, choose);
@@ -126,36 +138,33 @@ impl MemoryDisk {
     /// Puts a file on the disk, durably.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
-        let id = state.files.len();
-        let content = Content { seen: bytes.into(), durable: bytes.into(), unflushed: Vec::new() };
-        state.files.push(content);
-        state.names.insert(name.into(), id);
-        state.durable_names.insert(name.into(), id);
+        let content = Content { seen: bytes.into(), durable: bytes.into(), ..Content::default() };
+        let content = state.make(content);
+        state.names.insert(name.into(), content.clone());
+        state.durable_names.insert(name.into(), content);
     }
 
     /// What a reader sees of a file.
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state.borrow();
-        let id = *state.names.get(name)?;
-        Some(state.files[id].seen.clone())
+        state.names.get(name).map(|content| content.borrow().seen.clone())
     }
 
     /// Another disk with the same durable bytes and nothing else.
     pub fn duplicate(&self) -> MemoryDisk {
         let disk = MemoryDisk::new();
-        let state = self.state.borrow();
-        for (name, id) in &state.durable_names {
-            disk.put(name, &state.files[*id].durable);
+        for (name, content) in &self.state.borrow().durable_names {
+            disk.put(name, &content.borrow().durable);
         }
         disk
     }
 
     fn change(&self, name: &str, change: impl Fn(&mut [u8]) -> bool) -> bool {
-        let mut state = self.state.borrow_mut();
-        let Some(id) = state.names.get(name).copied() else {
+        let state = self.state.borrow();
+        let Some(content) = state.names.get(name) else {
             return false;
         };
-        let content = &mut state.files[id];
+        let mut content = content.borrow_mut();
         let seen = change(&mut content.seen);
         let durable = change(&mut content.durable);
         seen || durable
@@ -179,10 +188,27 @@ impl State {
         }
     }
 
+    fn make(&mut self, mut content: Content) -> Shared {
+        self.made += 1;
+        content.id = self.made;
+        Rc::new(RefCell::new(content))
+    }
+
+    /// All files that have a name, seen or durable, each once, in the order of making.
+    fn files(&self) -> Vec<Shared> {
+        let named = self.names.values().chain(self.durable_names.values());
+        let files: BTreeMap<u64, &Shared> =
+            named.map(|content| (content.borrow().id, content)).collect();
+        files.into_values().cloned().collect()
+    }
+
+    fn used(&self) -> u64 {
+        self.names.values().map(|content| content.borrow().seen.len() as u64).sum()
+    }
+
     fn reserve(&self, more: u64, what: &str) -> Result<(), DiskError> {
-        let used: u64 = self.names.values().map(|id| self.files[*id].seen.len() as u64).sum();
         match self.capacity {
-            Some(capacity) if used.saturating_add(more) > capacity => {
+            Some(capacity) if more > 0 && self.used().saturating_add(more) > capacity => {
                 Err(DiskError::new(DiskErrorKind::Full, what))
             }
             _ => Ok(()),
@@ -196,12 +222,12 @@ impl State {
 }
 
 impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+    fn apply(&self, names: &mut BTreeMap<String, Shared>) {
         match self {
-            NameChange::Set(name, id) => drop(names.insert(name.clone(), *id)),
+            NameChange::Set(name, content) => drop(names.insert(name.clone(), content.clone())),
             NameChange::Rename(from, to) => {
-                if let Some(id) = names.remove(from) {
-                    names.insert(to.clone(), id);
+                if let Some(content) = names.remove(from) {
+                    names.insert(to.clone(), content);
                 }
             }
             NameChange::Remove(name) => drop(names.remove(name)),
@@ -275,18 +301,17 @@ impl Disk for MemoryDisk {
         let mut state = self.state.borrow_mut();
         state.count("create")?;
         state.reserve(size, name)?;
-        let id = state.files.len();
         let mut content = Content::default();
         content.write(Write::Size(size as usize));
-        state.files.push(content);
-        state.change_name(NameChange::Set(name.into(), id));
-        Ok(MemoryFile { state: self.state.clone(), id })
+        let content = state.make(content);
+        state.change_name(NameChange::Set(name.into(), content.clone()));
+        Ok(MemoryFile { state: self.state.clone(), content })
     }
 
     fn open(&self, name: &str) -> Result<MemoryFile, DiskError> {
-        let id = self.state.borrow().names.get(name).copied();
-        let id = id.ok_or_else(|| not_found("open", name))?;
-        Ok(MemoryFile { state: self.state.clone(), id })
+        let content = self.state.borrow().names.get(name).cloned();
+        let content = content.ok_or_else(|| not_found("open", name))?;
+        Ok(MemoryFile { state: self.state.clone(), content })
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
@@ -322,12 +347,12 @@ impl Disk for MemoryDisk {
 
 impl DiskFile for MemoryFile {
     fn size(&self) -> Result<u64, DiskError> {
-        Ok(self.state.borrow().files[self.id].seen.len() as u64)
+        Ok(self.content.borrow().seen.len() as u64)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let state = self.state.borrow();
-        let seen = &state.files[self.id].seen;
+        let content = self.content.borrow();
+        let seen = &content.seen;
         let bytes = usize::try_from(offset)
             .ok()
             .and_then(|begin| seen.get(begin..begin.checked_add(buffer.len())?))
@@ -339,20 +364,20 @@ impl DiskFile for MemoryFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let mut state = self.state.borrow_mut();
         let counted = state.count("write");
-        let (offset, size) = (offset as usize, state.files[self.id].seen.len());
+        let (offset, size) = (offset as usize, self.content.borrow().seen.len());
         let growth = (offset + bytes.len()).saturating_sub(size);
         state.reserve(growth as u64, "write")?;
         let done = if counted.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
-        state.files[self.id].write(Write::Bytes { offset, bytes: done.into() });
+        self.content.borrow_mut().write(Write::Bytes { offset, bytes: done.into() });
         counted
     }
 
     fn truncate(&self, size: u64) -> Result<(), DiskError> {
         let mut state = self.state.borrow_mut();
         state.count("truncate")?;
-        let growth = size.saturating_sub(state.files[self.id].seen.len() as u64);
+        let growth = size.saturating_sub(self.content.borrow().seen.len() as u64);
         state.reserve(growth, "truncate")?;
-        state.files[self.id].write(Write::Size(size as usize));
+        self.content.borrow_mut().write(Write::Size(size as usize));
         Ok(())
     }
 
@@ -360,7 +385,7 @@ impl DiskFile for MemoryFile {
         let mut state = self.state.borrow_mut();
         let counted = state.count("flush");
         let mut noise = state.changes.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let content = &mut state.files[self.id];
+        let mut content = self.content.borrow_mut();
         let writes = mem::take(&mut content.unflushed);
         for write in &writes {
             match counted {

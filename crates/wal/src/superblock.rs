@@ -146,13 +146,28 @@ impl<D: Disk> Superblock<D> {
             let what = format!("the superblock failed before: {error}");
             return Err(DiskError::new(DiskErrorKind::Failed, what).into());
         }
+        // While one copy is overwritten the other is all that there is. So one that has rotted since is written first.
+        let is_second_good = self.is_good(1);
         self.sequence = self.sequence.saturating_add(1);
         let bytes = self.encode(value);
-        let stored = self.write_copy(0, &bytes).and_then(|()| self.write_copy(1, &bytes));
+        let (first, second) = if is_second_good { (0, 1) } else { (1, 0) };
+        let stored = self.write_copy(first, &bytes).and_then(|()| self.write_copy(second, &bytes));
         if let Err(error) = &stored {
             self.poison = Some(error.clone());
         }
         Ok(stored?)
+    }
+
+    /// Whether a copy still holds what was stored last, as far as can be seen. One that cannot be read now has not rotted.
+    fn is_good(&self, index: usize) -> bool {
+        let loaded = self.files[index].is_some().then(|| load(&self.disk, &self.names[index]));
+        match loaded {
+            Some(Ok((_, Copy::Good { sequence, .. }))) => sequence == self.sequence,
+            Some(Err(_)) => true,
+            Some(Ok(_)) => false,
+            // Before the first store there is nothing to lose.
+            None => true,
+        }
     }
 
     /// Compares the copies, and says which of them is the newest.

@@ -6,8 +6,8 @@
 
 use proptest::prelude::*;
 use testudo_wal::{
-    Damage, Disk, DiskErrorKind, Identity, Log, MemoryDisk, OpenError, Options, ReadError,
-    Recovered,
+    Damage, Disk, DiskErrorKind, DiskFile, Identity, Log, MemoryDisk, OpenError, Options,
+    ReadError, Recovered,
 };
 
 const IDENTITY: Identity = Identity(*b"the model's own.");
@@ -387,4 +387,43 @@ fn the_disk_in_memory_fails_as_it_is_told() {
     };
     assert_eq!(full.kind, DiskErrorKind::Full);
     assert!(!disk.flip_bit("nothing", 0) && !disk.rot("nothing", 0, &[1]));
+}
+
+#[test]
+fn what_has_no_name_and_no_reader_takes_no_room() {
+    let disk = MemoryDisk::new();
+    let file = disk.create("one", 100).unwrap();
+    file.write_at(0, &[7; 50]).unwrap();
+    disk.flush().unwrap();
+    disk.create("two", 30).unwrap();
+    assert_eq!(disk.used(), 130);
+    disk.remove("one").unwrap();
+    assert_eq!(disk.used(), 30);
+    // The name was durable, and power fails before its removal is.
+    file.flush().unwrap();
+    disk.crash(&mut |_| 0);
+    assert_eq!(disk.get("one").unwrap()[..51], [&[7; 50][..], &[0]].concat());
+    assert_eq!(disk.used(), 100, "the second name was not durable");
+    // A full disk takes what needs no room.
+    disk.limit(Some(0));
+    file.write_at(10, &[8]).unwrap();
+    assert_eq!(file.write_at(100, &[8]).unwrap_err().kind, DiskErrorKind::Full);
+}
+
+/// Whoever looks at the bytes is told where to look.
+#[test]
+fn a_record_is_where_the_log_says() {
+    let mut model = Model::new();
+    for seed in 0..30 {
+        model.step(&Step::Append(Payload { kind: 3, length: 200, seed }));
+        model.step(&Step::Flush);
+    }
+    for (position, record) in model.appended.iter().enumerate() {
+        let place = model.log.whereabouts(position as u64).unwrap();
+        let bytes = model.disk.get(&place.segment).unwrap();
+        let begin = place.payload as usize;
+        assert_eq!(bytes[begin..begin + record.len()], record[..]);
+        assert!(place.frame.start < place.payload && place.payload + 200 < place.frame.end);
+    }
+    assert_eq!(model.log.whereabouts(30), None);
 }

@@ -245,3 +245,29 @@ fn leftovers_are_cleaned_and_a_full_disk_is_said() {
     file.truncate(3).unwrap();
     assert_eq!(file.size(), Ok(3));
 }
+
+/// While one copy is written the other is all that there is, whatever has become of either since the last store.
+#[test]
+fn a_copy_that_rots_while_the_superblock_is_open_is_written_first() {
+    for rotten in ["promise.a", "promise.b"] {
+        for (failing, noise) in
+            (0..4).flat_map(|failing| (0..40).map(move |noise| (failing, noise)))
+        {
+            let disk = stored(b"view 7");
+            let (mut block, _) = Superblock::open(disk.clone(), "promise", IDENTITY).unwrap();
+            assert!(disk.rot(rotten, 0, &[1; 64]));
+            // Power fails while the next value is stored.
+            disk.fail_after(Some(failing));
+            block.store(b"view 8").unwrap_err();
+            let mut random = noise;
+            disk.crash(&mut |bound| {
+                random = (random * 31 + 7) % 1_009;
+                random % bound
+            });
+            let Loaded::Present { value, .. } = load(&disk) else {
+                panic!("{rotten} had rotted, and the value is lost after {failing} changes");
+            };
+            assert!(value == b"view 7" || value == b"view 8");
+        }
+    }
+}

@@ -114,7 +114,7 @@ fn a_checkpoint_that_is_stable_at_f_votes() {
 #[test]
 fn a_corrupt_record_that_is_truncated() {
     let plan = Plan { heals: true, ..harmful(&[(Harm::Record, 1_000)]) };
-    let oracles = ["justice", "agreement", "recovery", "total order", "liveness"];
+    let oracles = ["justice", "agreement", "recovery", "total order", "liveness", "keeping"];
     convict(|| Replicated::<Pbft, Lore>::over(Flaw::Truncates), &plan, &oracles);
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 use testudo_sim::upstream::Strategy;
-use testudo_sim::{Climate, Harm, Misconduct, Plan, Trouble, Weather};
+use testudo_sim::{Climate, Disks, Harm, Misconduct, Plan, Trouble, Weather};
 
 /// What heals by itself.
 const HEALING: [Harm; 6] = [
@@ -18,6 +18,16 @@ const HEALING: [Harm; 6] = [
 
 /// What a replica loses its promises by, or may, so that it has to come back under another voting key.
 const FORGETTING: [Harm; 4] = [Harm::LostWrite, Harm::Superblock, Harm::Wiped, Harm::OldImage];
+
+/// What a disk does to bytes wherever they stand, and what it refuses to do for a while.
+const OF_DISKS: [Harm; 6] = [
+    Harm::FlippedBit,
+    Harm::LostSector,
+    Harm::ZeroedRun,
+    Harm::FailedFlush,
+    Harm::FullDisk,
+    Harm::SlowDisk,
+];
 
 /// Ways of lying to whoever fetches a state.
 const LIARS: [Option<Strategy>; 4] =
@@ -73,6 +83,14 @@ pub(super) fn plans() -> Vec<Plan> {
         plans.push(cut.clone().beyond());
         plans.push(Plan { f: 2, ..cut }.with_liar(Misconduct::Random).beyond());
     }
+    for harm in OF_DISKS {
+        let climate = Some(again_and_again(&[harm]));
+        let plan = Plan { climate, ..base.clone() };
+        plans.extend([Disks::Books, Disks::Logs].map(|disks| Plan { disks, ..plan.clone() }));
+        let liar = Plan { f: 2, troubles: every(&[harm]), ..base.clone() };
+        plans.push(liar.with_liar(Misconduct::Random));
+    }
+    plans.push(Plan { troubles: every(&OF_DISKS), ..base });
     plans
 }
 

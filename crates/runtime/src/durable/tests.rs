@@ -5,7 +5,7 @@ use crate::disk::FsDisk;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use testudo_core::{Epoch, Incarnation, Rot, Slot, View};
+use testudo_core::{Encode as _, Epoch, Incarnation, Lost, Rot, Slot, View};
 use testudo_wal::{Disk, DiskError, DiskErrorKind, DiskFile};
 
 type Opened = Result<(DurableStorage<Arc<FsDisk>>, Recovered), StorageError>;
@@ -245,7 +245,7 @@ fn a_return_that_power_cuts_short_has_happened_or_not() {
 
 #[test]
 fn a_superblock_of_another_version_is_refused_with_what_to_do() {
-    for bytes in [&[0; 10][..], &[1, 7, 0], b"", &[FORM + 1]] {
+    for bytes in [&[0; 10][..], &[1, 7, 0], b"", &[3]] {
         let folder = tempfile::tempdir().unwrap();
         let disk = Arc::new(FsDisk::open(folder.path()).unwrap());
         let (mut superblock, _) =

@@ -114,6 +114,10 @@ impl<'a, S: Serving> Run<'a, S> {
     fn new(world: World<S>, seed: u64, plan: &'a Plan, papers: Papers) -> Self {
         let mut rng = Rng::split(seed, "run", 0);
         let liars = place_liars(plan, &mut rng);
+        let mut world = world;
+        if plan.disks.are_logs(seed) {
+            world.keep_logs(seed);
+        }
         let climate = climate_of(seed, plan);
         let mut seeded = Seeded::new(world, seed, climate, plan.budget(), plan.beyond);
         if let Some((liar, misconduct)) = liars.first() {

@@ -123,6 +123,8 @@ pub(super) fn whose(event: &Event) -> Option<NodeId> {
         | Event::Crashed { node, .. }
         | Event::Started(node)
         | Event::Harmed(node, _)
+        | Event::Opened(node, _)
+        | Event::Failed(node, _)
         | Event::Scrubbed(node)
         | Event::ClockSet(node, _)
         | Event::Drifts(node, _)
@@ -269,6 +271,10 @@ impl Reader<'_> {
                 (*node, Mark::Crash, Tone::Harm, lost)
             }
             Event::Started(node) => (*node, Mark::Start, Tone::Plain, "started".into()),
+            Event::Opened(node, salvage) => {
+                (*node, Mark::Scrub, Tone::Plain, format!("opened its log: {salvage}"))
+            }
+            Event::Failed(node, why) => (*node, Mark::Harm, Tone::Harm, why.to_string()),
             Event::Harmed(node, harm) => (*node, Mark::Harm, Tone::Harm, format!("harm: {harm}")),
             Event::Scrubbed(node) => {
                 (*node, Mark::Scrub, Tone::Harm, "a scrub finds losses".into())

@@ -5,8 +5,11 @@
 //! never been written, and nothing on the disk says otherwise.
 
 use super::Disk;
+use super::faults::Failure;
+use super::log::Log;
 use crate::keys::Purse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use testudo_core::{Lost, Position, Promise, Protocol, Rot, Slot, Tag, Tagged as _};
 
 /// What is on a disk at one moment, for putting it back later.
@@ -21,6 +24,7 @@ pub(super) struct Image<P: Protocol> {
     end: Position,
     floor: Position,
     purse: Purse,
+    log: Option<Box<Log<P>>>,
 }
 
 impl<P: Protocol> Disk<P> {
@@ -51,7 +55,8 @@ impl<P: Protocol> Disk<P> {
     /// Whether both copies of the superblock can be read.
     #[must_use]
     pub fn has_both_copies(&self) -> bool {
-        self.copies.iter().all(Option::is_some)
+        let is_torn = self.log.as_ref().is_some_and(|log| log.torn_copies != [false; 2]);
+        !is_torn && self.copies.iter().all(Option::is_some)
     }
 
     /// The records about what the node has said on slots.
@@ -68,35 +73,107 @@ impl<P: Protocol> Disk<P> {
         !self.is_snapshot_rotten
     }
 
+    /// A durable record rots: itself alone, or its tag with it. True if there was one.
+    pub(crate) fn rot(&mut self, position: Position, keeps_tag: bool) -> bool {
+        if let Some(log) = self.log.as_mut().filter(|_| self.records.contains_key(&position)) {
+            log.rot(position, keeps_tag);
+            self.assess(false, None);
+            return !self.records.contains_key(&position);
+        }
+        let Some(record) = self.records.remove(&position) else { return false };
+        self.lost.insert(position, keeps_tag.then(|| record.tag()));
+        true
+    }
+
     /// A write that a flush acknowledged never reached the disk. True if there was one.
     pub(crate) fn lose(&mut self, position: Position) -> bool {
+        if let Some(log) = self.log.as_mut().filter(|_| self.records.contains_key(&position)) {
+            log.lose(position);
+            self.assess(true, None);
+            return !self.records.contains_key(&position);
+        }
         self.records.remove(&position).is_some() && self.unwritten.insert(position)
     }
 
     /// A write went to the place of another record: it is missing in its own, and what stood there is gone, and its tag
     /// with it. True if both were there.
     pub(crate) fn misdirect(&mut self, from: Position, onto: Position) -> bool {
-        from != onto && self.records.contains_key(&onto) && self.lose(from) && self.rot(onto, false)
+        let are_there = [from, onto].iter().all(|at| self.records.contains_key(at));
+        if from == onto || !are_there {
+            return false;
+        }
+        if let Some(log) = &mut self.log {
+            log.misdirect(from, onto);
+            self.assess(true, None);
+            return true;
+        }
+        self.lose(from) && self.rot(onto, false)
     }
 
     /// The newest snapshot that can be read rots. True if there was one.
     pub(crate) fn rot_snapshot(&mut self) -> bool {
+        let is_newest = self.snapshot.is_some();
         let is_there = self.snapshot.take().or_else(|| self.older.take()).is_some();
         if is_there {
             (self.is_snapshot_rotten, self.known.1) = (true, false);
+            if let Some(log) = &mut self.log
+                && let Some(number) = log.numbers[usize::from(!is_newest)]
+            {
+                log.rot_snapshot(number);
+            }
         }
         is_there
     }
 
     /// A copy of the superblock, the first or the second, cannot be read any more. True if there was one.
     pub(crate) fn lose_copy(&mut self, second: bool) -> bool {
+        if let Some(log) = &mut self.log {
+            log.lose_copy(second);
+        }
         self.copies[usize::from(second)].take().is_some()
+    }
+
+    /// One of the next changes to the disk fails.
+    pub(crate) fn fail(&mut self, after: u64) {
+        self.faults.fail(after, self.log.as_ref().map(|log| &log.bytes));
+    }
+
+    /// There is no space until then.
+    pub(crate) fn fill(&mut self, until: Duration) {
+        self.faults.fill(until, self.log.as_ref().map(|log| &log.bytes));
+    }
+
+    /// Flushes take so many times as long until then.
+    pub(crate) fn slow(&mut self, times: u32, until: Duration) {
+        self.faults.slow(times, until);
+    }
+
+    /// How many times as long as usual a flush takes now.
+    pub(crate) fn slowness(&self, now: Duration) -> u32 {
+        self.faults.slowness(now)
+    }
+
+    /// Time has passed: there may be space again.
+    pub(crate) fn settle(&mut self, now: Duration) {
+        self.faults.settle(now, self.log.as_ref().map(|log| &log.bytes));
+    }
+
+    /// It refuses nothing any more.
+    pub(crate) fn relent(&mut self) {
+        self.faults.end(self.log.as_ref().map(|log| &log.bytes));
+    }
+
+    /// Whether it refuses nothing.
+    #[must_use]
+    pub fn is_sound(&self, now: Duration) -> bool {
+        self.faults.is_sound(now)
     }
 
     /// The disk is replaced by an empty one.
     pub(crate) fn wipe(&mut self) {
         let image = self.image.take();
-        *self = Self { image, ..Self::default() };
+        let log = self.log.as_ref().map(|log| Box::new(log.emptied()));
+        *self = Self { image, log, ..Self::default() };
     }
 
     /// Keeps what is on the disk now.
@@ -111,13 +188,15 @@ impl<P: Protocol> Disk<P> {
             end: self.end,
             floor: self.floor,
             purse: self.purse.clone(),
+            log: self.log.as_ref().map(|log| Box::new(log.at_rest())),
         }));
     }
 
     /// Puts back what was kept. True if something was.
     pub(crate) fn restore_image(&mut self) -> bool {
         let Some(image) = self.image.take() else { return false };
-        let Image { copies, records, snapshot, older, lost, unwritten, end, floor, purse } = *image;
+        let Image { copies, records, snapshot, older, lost, unwritten, end, floor, purse, log } =
+            *image;
         *self = Self {
             copies,
             records,
@@ -128,6 +207,7 @@ impl<P: Protocol> Disk<P> {
             end,
             floor,
             purse,
+            log,
             ..Self::default()
         };
         true
@@ -135,7 +215,7 @@ impl<P: Protocol> Disk<P> {
 
     /// What a driver does when it opens a disk: it writes a superblock's lost copy again from the other, and learns what is
     /// missing in the midst of the log. What is missing at its end was never there, as far as it can tell.
-    pub(crate) fn mend(&mut self) {
+    pub(super) fn mend(&mut self) {
         self.copies = [self.promise(); 2];
         if !self.unwritten.is_empty() {
             self.find_gaps();
@@ -147,7 +227,7 @@ impl<P: Protocol> Disk<P> {
     }
 
     /// What no driver should do: the log ends before the first record that cannot be read.
-    pub(crate) fn truncate(&mut self) {
+    pub(super) fn truncate(&mut self) {
         self.find_gaps();
         if let Some(first) = self.lost.keys().next().copied() {
             self.records.split_off(&first);
@@ -165,7 +245,12 @@ impl<P: Protocol> Disk<P> {
     }
 
     /// Reads everything again, mends the superblock, and says what is lost that the node does not know of in this life.
-    pub(crate) fn scrub(&mut self) -> Vec<Rot> {
+    pub(crate) fn scrub(&mut self) -> Result<Vec<Rot>, Failure> {
+        if let Some(log) = &mut self.log {
+            let found = log.scrub()?;
+            self.copies = [self.promise(); 2];
+            return Ok(found);
+        }
         self.copies = [self.promise(); 2];
         self.find_gaps();
         let (records, is_snapshot_known) = &mut self.known;
@@ -179,6 +264,6 @@ impl<P: Protocol> Disk<P> {
             *is_snapshot_known = true;
             found.push(Rot::Snapshot);
         }
-        found
+        Ok(found)
     }
 }

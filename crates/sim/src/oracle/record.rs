@@ -72,6 +72,8 @@ impl Counts {
             Event::Crashed { .. } => "crashes",
             Event::Scrubbed(_) => "losses found by a scrub",
             Event::Harmed(_, harm) => return Some(harm.name()),
+            Event::Failed(..) => "nodes that their disks stopped",
+            Event::Opened(..) => "logs opened",
             Event::Lied(..) => "lies told",
             Event::Told(_, Fact::Executed { .. }) => "slots executed",
             Event::Told(_, Fact::Repeated { .. }) => "retries deduplicated",
@@ -134,6 +136,11 @@ impl Observer for Counts {
                 self.add("writes lost in crashes", *writes as u64);
                 self.add("words lost in crashes", *held as u64);
             }
+            Event::Opened(_, salvage) => {
+                self.add("torn tails", u64::from(salvage.torn > 0));
+                self.add("places mended on disks", salvage.mended);
+                self.add("losses found at starts", salvage.lost);
+            }
             _ => {}
         }
     }
@@ -191,6 +198,8 @@ impl Trace {
             Event::Started(node) => format!("{} started", name(*node)),
             Event::Scrubbed(node) => format!("{}: a scrub came by", name(*node)),
             Event::Harmed(node, harm) => format!("{}: {harm}", name(*node)),
+            Event::Opened(node, salvage) => format!("{} opened its log: {salvage}", name(*node)),
+            Event::Failed(node, why) => format!("{}: its disk fails it: {why}", name(*node)),
             Event::ClockSet(node, offset) => format!("{} clock off by {offset} ms", name(*node)),
             Event::Drifts(node, rate) => format!("{} clock drifts by {rate} ppm", name(*node)),
             Event::Paused(node) => format!("{} stops running", name(*node)),

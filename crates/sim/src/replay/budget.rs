@@ -43,6 +43,12 @@ impl Injury {
             Self::Superblock => Harm::Superblock,
             Self::Wiped => Harm::Wiped,
             Self::OldImage => Harm::OldImage,
+            Self::FlippedBit(_) => Harm::FlippedBit,
+            Self::LostSector(_) => Harm::LostSector,
+            Self::ZeroedRun(_) => Harm::ZeroedRun,
+            Self::FailedFlush(_) => Harm::FailedFlush,
+            Self::FullDisk(_) => Harm::FullDisk,
+            Self::SlowDisk(..) => Harm::SlowDisk,
         }
     }
 }

@@ -111,6 +111,10 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             Event::Timely(bound) => format!("the network is timely: within {bound:?}"),
             Event::Untimely(letter, breach) => format!("{}: {breach}", self.letter("⇢", letter)),
             Event::Harmed(node, harm) => format!("{} has come to harm: {harm}", self.name(*node)),
+            Event::Opened(node, salvage) => {
+                format!("{} opens its log: {salvage}", self.name(*node))
+            }
+            Event::Failed(node, why) => format!("{} stops: {why}", self.name(*node)),
             Event::Scrubbed(node) => format!("{} finds out what it has lost", self.name(*node)),
             // What there is to say of it stands in other lines.
             Event::Told(_, Fact::Answered { .. } | Fact::Repeated { .. } | Fact::Halted(_)) => {

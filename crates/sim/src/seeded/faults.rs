@@ -5,10 +5,13 @@ use crate::atlas::{Ailment, Findings, Harm};
 use crate::event::NodeId;
 use crate::plan::Trouble;
 use crate::rng::Chance;
-use crate::world::System;
+use crate::world::{System, World};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use testudo_core::limits;
+
+/// A disk that takes longer than that is one that hangs.
+const LONGEST_FLUSH: Duration = Duration::from_secs(10);
 
 impl<S: System> Seeded<S> {
     pub(super) fn expect_trouble(&mut self, index: usize) {
@@ -206,7 +209,7 @@ impl<S: System> Seeded<S> {
         if harm.may_forget() && !self.may_return(node) {
             return false;
         }
-        let crashes = harm != Harm::Memory && (harm.takes_a_crash() || self.rng.below(2) == 0);
+        let crashes = !harm.is_of_use() && (harm.takes_a_crash() || self.rng.below(2) == 0);
         if crashes {
             self.crash(node);
         }
@@ -220,6 +223,32 @@ impl<S: System> Seeded<S> {
             self.plan(after, Act::Scrub(node));
         }
         happened
+    }
+
+    /// Does something for which a node needs its disk. Where that fails it, the node stops, and starts again later.
+    pub(super) fn on_disk(&mut self, node: NodeId, act: impl FnOnce(&mut World<S>)) {
+        let was_up = self.world.is_up(node);
+        act(&mut self.world);
+        if was_up {
+            self.start_later(node);
+        }
+    }
+
+    /// Somebody looks after a node that its disk has stopped.
+    pub(super) fn start_later(&mut self, node: NodeId) {
+        if !self.world.is_up(node) {
+            let after = self.starts.between(1, 3_000);
+            self.plan(Duration::from_millis(after), Act::Restart(node));
+        }
+    }
+
+    /// How long a flush takes that would usually take so long.
+    pub(super) fn flush_time(&mut self, node: NodeId, usual: Duration) -> Duration {
+        let slowness = self.world.slowness(node);
+        if slowness > 1 {
+            *self.befallen.entry("slow flush").or_default() += 1;
+        }
+        (usual * slowness).min(usual.max(LONGEST_FLUSH))
     }
 
     /// A different record rots on each correct replica, and all lose power.

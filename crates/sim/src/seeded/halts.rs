@@ -88,7 +88,9 @@ impl<S: System> Seeded<S> {
         if self.world.is_paused(node) {
             self.plan(Duration::from_millis(100), Act::Scrub(node));
         } else {
-            self.world.scrub(node);
+            self.on_disk(node, |world| {
+                world.scrub(node);
+            });
         }
     }
 

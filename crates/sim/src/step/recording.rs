@@ -63,6 +63,10 @@ impl<S: System> World<S> {
                 self.heal();
                 true
             }
+            Step::Relent => {
+                self.relent();
+                true
+            }
             Step::Timely(bound) => {
                 self.become_timely(*bound);
                 true
@@ -199,6 +203,12 @@ impl<S: System> World<S> {
             Injury::Superblock => self.lose_superblock(node),
             Injury::Wiped => self.wipe(node),
             Injury::OldImage => self.restore_image(node),
+            Injury::FlippedBit(draw) => self.flip_bit(node, draw),
+            Injury::LostSector(draw) => self.lose_sector(node, draw),
+            Injury::ZeroedRun(draw) => self.zero_run(node, draw),
+            Injury::FailedFlush(after) => self.fail_disk(node, after),
+            Injury::FullDisk(lasts) => self.fill_disk(node, lasts),
+            Injury::SlowDisk(times, lasts) => self.slow_disk(node, times, lasts),
         }
     }
 }

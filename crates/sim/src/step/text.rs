@@ -96,6 +96,14 @@ impl fmt::Display for Injury {
             Self::Superblock => f.write_str("superblock"),
             Self::Wiped => f.write_str("wiped"),
             Self::OldImage => f.write_str("old-image"),
+            Self::FlippedBit(draw) => write!(f, "flipped-bit {draw}"),
+            Self::LostSector(draw) => write!(f, "lost-sector {draw}"),
+            Self::ZeroedRun(draw) => write!(f, "zeroed-run {draw}"),
+            Self::FailedFlush(after) => write!(f, "failed-flush {after}"),
+            Self::FullDisk(lasts) => write!(f, "full-disk {}", show_duration(*lasts)),
+            Self::SlowDisk(times, lasts) => {
+                write!(f, "slow-disk {times} {}", show_duration(*lasts))
+            }
         }
     }
 }
@@ -114,6 +122,12 @@ fn injury(words: &[&str]) -> Option<Injury> {
         ["superblock"] => Injury::Superblock,
         ["wiped"] => Injury::Wiped,
         ["old-image"] => Injury::OldImage,
+        ["flipped-bit", draw] => Injury::FlippedBit(plain(draw)?),
+        ["lost-sector", draw] => Injury::LostSector(plain(draw)?),
+        ["zeroed-run", draw] => Injury::ZeroedRun(plain(draw)?),
+        ["failed-flush", after] => Injury::FailedFlush(plain(after)?),
+        ["full-disk", lasts] => Injury::FullDisk(read_duration(lasts)?),
+        ["slow-disk", times, lasts] => Injury::SlowDisk(plain(times)?, read_duration(lasts)?),
         _ => return None,
     })
 }
@@ -177,6 +191,7 @@ impl fmt::Display for Step {
             Self::Cut(from, to) => write!(f, "cut {from}->{to}"),
             Self::Join(from, to) => write!(f, "join {from}->{to}"),
             Self::Heal => f.write_str("heal"),
+            Self::Relent => f.write_str("relent"),
             Self::Timely(bound) => write!(f, "timely {}", show_duration(*bound)),
             Self::Rate(who, rate) => write!(f, "rate {who} {rate:+}ppm"),
             Self::Pause(who) => write!(f, "pause {who}"),
@@ -218,6 +233,7 @@ fn read(verb: &str, rest: &str) -> Option<Result<Step, String>> {
     match (verb, &words[..]) {
         ("at", [time]) => read_duration(time).map(|time| Ok(Step::At(time))),
         ("heal", [""]) => Some(Ok(Step::Heal)),
+        ("relent", [""]) => Some(Ok(Step::Relent)),
         ("deliver", _) => parcel(Step::Deliver),
         ("lose", _) => parcel(|parcel| Step::Lose(parcel, Cause::Network)),
         ("drop", _) => parcel(|parcel| Step::Lose(parcel, Cause::Choice)),

@@ -3,7 +3,8 @@
 use super::{Body, Packet, Pending, System, World, each_host};
 use crate::adversary::{Adversary, Misconduct, Saying};
 use crate::conspiracy::{Conspirator, Plot};
-use crate::event::{Event, Loss, NodeId};
+use crate::disk::Failure;
+use crate::event::{Event, Loss, NodeId, Salvage};
 use crate::step::{Step, cause};
 use std::time::Duration;
 use testudo_core::Peer;
@@ -42,20 +43,31 @@ impl<S: System> World<S> {
         self.record(&Event::Started(node));
         self.steps += 1;
         let now = self.time();
+        self.settle_disk(node);
         match &mut self.nodes[node.index()].body {
             Body::Replica(host) => {
                 let id = host.peer.replica().unwrap_or_default();
                 let config = self.system.replica_config(&self.setup, node, id);
                 let mut out = Vec::new();
-                host.start(config, now, &mut out);
+                let opened = host.start(config, now, &mut out);
+                self.note_opening(node, opened);
                 self.carry_replica(node, out);
             }
             Body::Client(index, host) => {
                 let config = self.system.client_config(&self.setup, *index);
                 let mut out = Vec::new();
-                host.start(config, now, &mut out);
+                let opened = host.start(config, now, &mut out);
+                self.note_opening(node, opened);
                 self.carry_client(node, out);
             }
+        }
+    }
+
+    fn note_opening(&mut self, node: NodeId, opened: Result<Option<Salvage>, Failure>) {
+        match opened {
+            Ok(None) => {}
+            Ok(Some(salvage)) => self.record(&Event::Opened(node, salvage)),
+            Err(failure) => self.record(&Event::Failed(node, failure)),
         }
     }
 

@@ -2,9 +2,11 @@
 
 use super::{System, World, each_host};
 use crate::atlas::{Condition, Findings, Harm};
+use crate::disk::{Change, Failure};
 use crate::event::{Event, NodeId};
 use crate::rng::{Chance, Rng};
 use crate::step::{Injury, Step};
+use std::time::Duration;
 use testudo_core::{Position, Slot};
 
 /// Does something to a node's disk, whatever the node is.
@@ -127,6 +129,80 @@ impl<S: System> World<S> {
         self.note_harm(node, Harm::OldImage, restored)
     }
 
+    /// A bit somewhere on a node's disk becomes another; a number says which.
+    pub fn flip_bit(&mut self, node: NodeId, draw: u64) -> bool {
+        self.take_down_harm(node, Injury::FlippedBit(draw));
+        let changed = on_disk!(self, node, disk => disk.change(Change::Bit, draw));
+        self.note_harm(node, Harm::FlippedBit, changed)
+    }
+
+    /// A sector somewhere on a node's disk becomes noise; a number says which.
+    pub fn lose_sector(&mut self, node: NodeId, draw: u64) -> bool {
+        self.take_down_harm(node, Injury::LostSector(draw));
+        let changed = on_disk!(self, node, disk => disk.change(Change::Sector, draw));
+        self.note_harm(node, Harm::LostSector, changed)
+    }
+
+    /// A run of bytes somewhere on a node's disk becomes zeros; a number says which.
+    pub fn zero_run(&mut self, node: NodeId, draw: u64) -> bool {
+        self.take_down_harm(node, Injury::ZeroedRun(draw));
+        let changed = on_disk!(self, node, disk => disk.change(Change::Zeros, draw));
+        self.note_harm(node, Harm::ZeroedRun, changed)
+    }
+
+    /// After so many more changes to a node's disk one fails, and the node stops.
+    pub fn fail_disk(&mut self, node: NodeId, after: u64) -> bool {
+        self.take_down_harm(node, Injury::FailedFlush(after));
+        let is_up = self.is_up(node);
+        if is_up {
+            on_disk!(self, node, disk => disk.fail(after));
+        }
+        self.note_harm(node, Harm::FailedFlush, is_up)
+    }
+
+    /// For so long a node's disk has no space.
+    pub fn fill_disk(&mut self, node: NodeId, lasts: Duration) -> bool {
+        self.take_down_harm(node, Injury::FullDisk(lasts));
+        let until = self.now + lasts;
+        on_disk!(self, node, disk => disk.fill(until));
+        self.note_harm(node, Harm::FullDisk, true)
+    }
+
+    /// For so long a node's flushes take that many times as long.
+    pub fn slow_disk(&mut self, node: NodeId, times: u32, lasts: Duration) -> bool {
+        self.take_down_harm(node, Injury::SlowDisk(times, lasts));
+        let until = self.now + lasts;
+        on_disk!(self, node, disk => disk.slow(times, until));
+        self.note_harm(node, Harm::SlowDisk, true)
+    }
+
+    /// How many times as long as usual a node's flushes take now.
+    #[must_use]
+    pub fn slowness(&self, node: NodeId) -> u32 {
+        let now = self.now;
+        each_host!(&self.nodes[node.index()].body, host => host.disk().slowness(now))
+    }
+
+    /// All disks do again what they are asked. What is lost stays lost.
+    pub fn relent(&mut self) {
+        self.take_down(|_| Some(Step::Relent));
+        for node in self.all() {
+            on_disk!(self, node, disk => disk.relent());
+        }
+    }
+
+    /// There may be space on a node's disk again.
+    pub(super) fn settle_disk(&mut self, node: NodeId) {
+        let now = self.now;
+        on_disk!(self, node, disk => disk.settle(now));
+    }
+
+    /// A node's disk has failed it: it stops, and says nothing that it may forget.
+    pub(super) fn stop(&mut self, node: NodeId, failure: Failure) {
+        self.record(&Event::Failed(node, failure));
+        self.crash(node, 0);
+    }
+
     /// Does harm of this kind to a node, where chance decides what the kind leaves open. False if there is nothing to
     /// harm. What takes a disk that is not in use wants the node to be down.
     pub fn harm(&mut self, node: NodeId, harm: Harm, rng: &mut Rng) -> bool {
@@ -158,6 +234,16 @@ impl<S: System> World<S> {
             Harm::Superblock => self.lose_superblock(node),
             Harm::Wiped => self.wipe(node),
             Harm::OldImage => self.restore_image(node),
+            Harm::FlippedBit => self.flip_bit(node, rng.next()),
+            Harm::LostSector => self.lose_sector(node, rng.next()),
+            Harm::ZeroedRun => self.zero_run(node, rng.next()),
+            Harm::FailedFlush => self.fail_disk(node, rng.below(6)),
+            Harm::FullDisk => self.fill_disk(node, Duration::from_millis(rng.between(100, 8_000))),
+            Harm::SlowDisk => {
+                let times = 10 * 10_u32.pow(rng.below(3) as u32) / (1 + rng.below(3) as u32);
+                let lasts = Duration::from_millis(rng.between(100, 8_000));
+                self.slow_disk(node, times.max(10), lasts)
+            }
         }
     }
 
@@ -167,7 +253,13 @@ impl<S: System> World<S> {
             return 0;
         }
         self.take_down(|world| Some(Step::Scrub(world.who(node))));
-        let found = on_disk!(self, node, disk => disk.scrub());
+        let found = match on_disk!(self, node, disk => disk.scrub()) {
+            Ok(found) => found,
+            Err(failure) => {
+                self.stop(node, failure);
+                return 0;
+            }
+        };
         let count = found.len();
         for rot in found {
             self.tell_of_rot(node, rot);
@@ -193,6 +285,8 @@ impl<S: System> World<S> {
             is_snapshot_whole: each_host!(
                 &self.nodes[node.index()].body, host => host.disk().is_snapshot_whole()),
             is_memory_settled: self.system.is_memory_settled(node),
+            is_disk_sound: each_host!(
+                &self.nodes[node.index()].body, host => host.disk().is_sound(self.now)),
         }
     }
 }

@@ -200,9 +200,17 @@ impl<S: System> World<S> {
         if self.waits(node, Pending::Flush(node, life, mark)) {
             return;
         }
-        drive!(self, node, |host, out| host.flush(mark, out), count => {
-            self.record(&Event::Flushed(node, count));
+        self.settle_disk(node);
+        let mut failure = None;
+        drive!(self, node, |host, out| host.flush(mark, out), flushed => {
+            match flushed {
+                Ok(count) => self.record(&Event::Flushed(node, count)),
+                Err(why) => failure = Some(why),
+            }
         });
+        if let Some(failure) = failure {
+            self.stop(node, failure);
+        }
     }
 
     /// Something in the background is through, unless the node crashed meanwhile.
@@ -215,9 +223,12 @@ impl<S: System> World<S> {
             return;
         }
         let now = self.time();
+        self.settle_disk(node);
+        let mut failure = None;
         drive!(self, node, |host, out| host.finish(number, now, out), finished => {
             match finished {
                 Finished::Nothing => {}
+                Finished::Failed(why) => failure = Some(why),
                 Finished::Snapshotted => self.record(&Event::Snapshotted(node)),
                 Finished::Worked => {
                     self.steps += 1;
@@ -225,6 +236,9 @@ impl<S: System> World<S> {
                 }
             }
         });
+        if let Some(failure) = failure {
+            self.stop(node, failure);
+        }
     }
 
     /// A node is told what has rotted on its disk.

@@ -3,14 +3,13 @@
 //! Rot is found while what was there is still known in memory, and before a second fault makes it worse. Each finding is told
 //! once; it goes when the automaton has written anew what stood there, and let go of it.
 
-use crate::storage::{Scrubbed, StorageError};
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use super::{Look, StorageError};
+use crate::disk::Disk;
+use crate::log::Log;
+use crate::snapshot::{SnapshotError, SnapshotReader, Snapshots};
+use alloc::collections::BTreeSet;
+use alloc::format;
 use testudo_core::{Lost, Position, Rot, Tag};
-use testudo_wal::{Disk, Log, SnapshotError, SnapshotReader, Snapshots};
-
-/// How long the superblock is left alone at least.
-const REFRESH: Duration = Duration::from_secs(30);
 
 /// Where a scrub is.
 enum Stage<F> {
@@ -21,37 +20,26 @@ enum Stage<F> {
 }
 
 /// A look at everything, a part at a time.
-pub(crate) struct Scrubber<D: Disk> {
+pub(super) struct Scrubber<D: Disk> {
     snapshots: Snapshots<D>,
     stage: Stage<D::File>,
     /// Snapshots that were told of.
     rotten: BTreeSet<u64>,
-    refreshed: Instant,
 }
 
 impl<D: Disk> Scrubber<D> {
-    pub(crate) fn new(snapshots: Snapshots<D>) -> Self {
-        let (stage, rotten, refreshed) = (Stage::Log(0), BTreeSet::new(), Instant::now());
-        Self { snapshots, stage, rotten, refreshed }
-    }
-
-    /// Whether it is time to write the superblock anew.
-    pub(crate) fn may_refresh(&mut self) -> bool {
-        let is_time = self.refreshed.elapsed() >= REFRESH;
-        if is_time {
-            self.refreshed = Instant::now();
-        }
-        is_time
+    pub(super) fn new(snapshots: Snapshots<D>) -> Self {
+        Self { snapshots, stage: Stage::Log(0), rotten: BTreeSet::new() }
     }
 
     /// Looks at about so many bytes. Records before `forgotten` are nobody's business.
-    pub(crate) fn scrub(
+    pub(super) fn scrub(
         &mut self,
         log: &mut Log<D>,
         forgotten: Position,
         bytes: u64,
-    ) -> Result<Scrubbed, StorageError> {
-        let mut found = Scrubbed::default();
+    ) -> Result<Look, StorageError> {
+        let mut found = Look::default();
         while found.bytes < bytes && !found.is_round {
             match &mut self.stage {
                 Stage::Log(position) => {
@@ -62,7 +50,7 @@ impl<D: Disk> Scrubber<D> {
                     found.bytes += part.bytes;
                     found.mended += part.mended;
                     for damage in part.damaged {
-                        tracing::error!(%damage, "the log has rotted");
+                        found.sentences.push(format!("the log has rotted: {damage}"));
                         let Some(position) = damage.position.map(Position) else { continue };
                         let tag = damage.tag.and_then(Tag::from_bits);
                         found.rot.push(Rot::Record(Lost { position, tag }));
@@ -89,7 +77,7 @@ impl<D: Disk> Scrubber<D> {
     }
 
     /// The next snapshot after this number, or a new round.
-    fn go_on_after(&mut self, number: u64, found: &mut Scrubbed) {
+    fn go_on_after(&mut self, number: u64, found: &mut Look) {
         let numbers = self.snapshots.list().unwrap_or_default();
         self.rotten.retain(|number| numbers.contains(number));
         for next in numbers.into_iter().filter(|next| *next > number) {
@@ -106,7 +94,7 @@ impl<D: Disk> Scrubber<D> {
     }
 
     /// A snapshot could not be read. One that was removed meanwhile had its time, and a disk that is busy is no rot.
-    fn judge(&mut self, number: u64, problem: &SnapshotError, found: &mut Scrubbed) {
+    fn judge(&mut self, number: u64, problem: &SnapshotError, found: &mut Look) {
         let is_rot = match problem {
             SnapshotError::Absent(_) | SnapshotError::Disk(_) | SnapshotError::TooLarge(_) => false,
             SnapshotError::Damaged { .. }
@@ -114,7 +102,7 @@ impl<D: Disk> Scrubber<D> {
             | SnapshotError::UnknownVersion(_) => true,
         };
         if is_rot && self.rotten.insert(number) {
-            tracing::error!(snapshot = number, "a snapshot has rotted: {problem}");
+            found.sentences.push(format!("snapshot {number} has rotted: {problem}"));
             found.rot.push(Rot::Snapshot);
         }
     }
