@@ -1,7 +1,7 @@
 //! Any bytes, as a sequence of operations on the coordination service: each is answered with a response in its one
 //! encoding, what is refused leaves no trace, and the state stays consistent with itself.
 
-#[allow(dead_code, unreachable_pub, reason = "no target uses all of it")]
+#[allow(unreachable_pub, reason = "what tests share is public to them")]
 #[path = "../../kv/tests/support/instance.rs"]
 mod instance;
 

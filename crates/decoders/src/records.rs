@@ -65,7 +65,7 @@ pub(crate) fn good_records() -> Vec<Vec<u8>> {
         }
         match Verified::<Said>::replay(signed.clone()).map(Verified::into_message) {
             Ok(ReplicaMessage::Stable(stable)) => records.push(Record::Stable(stable)),
-            Ok(ReplicaMessage::Succession(said)) => records.push(Record::Succession(said.into())),
+            Ok(ReplicaMessage::Succession(said)) => records.push(Record::Succession(said)),
             _ => {}
         }
     }

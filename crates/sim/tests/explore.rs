@@ -6,7 +6,7 @@ mod ballot;
 use ballot::{Ballot, counted};
 use testudo_core::FaultModel;
 use testudo_sim::explore::{Bounds, Explored, Stop, explore};
-use testudo_sim::{NodeId, Shape, World};
+use testudo_sim::{Flaw, NodeId, Shape, World};
 
 fn world(ballot: &Ballot) -> World<Ballot> {
     let shape = Shape {
@@ -101,6 +101,20 @@ fn few_delays_are_enough() {
     assert!(none.is_exhausted() && one.is_exhausted());
     assert!(none.violation.is_none() && one.violation.is_none());
     assert!(none.states < one.states);
+}
+
+/// A driver that lets votes out before they are durable: a crash in between takes the vote back.
+#[test]
+fn a_vote_that_is_said_before_it_is_durable() {
+    let hasty = Ballot { flaw: Some(Flaw::SaysEarly), ..Ballot::default() };
+    let bounds = Bounds { late: Some(1), ..one_crash() };
+    let explored = run(&hasty, &bounds);
+    let found = explored.violation.expect("it is found");
+    assert_eq!(found.violation.oracle, "agreement");
+    let crash = found.steps.iter().flat_map(|step| &step.told).find(|told| told.contains("lost"));
+    assert!(crash.is_some_and(|told| told.contains("lost 1 writes")), "{crash:?}");
+    let right = run(&Ballot::default(), &bounds);
+    assert!(right.is_exhausted() && right.violation.is_none());
 }
 
 #[test]

@@ -63,11 +63,11 @@ fn destroy(replica: &Path) {
 /// The end of its log cannot be read any more, nor what it was about, but for the records of its last moments.
 fn gnaw(replica: &Path) {
     let files = files(&replica.join("log"));
-    let logs = files.iter().filter(|(path, bytes)| {
+    let mut logs = files.iter().filter(|(path, bytes)| {
         let is_log = path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("log-"));
         is_log && bytes.iter().rposition(|byte| *byte != 0).is_some_and(|last| last > GNAWED)
     });
-    let (path, bytes) = logs.last().expect("there is a log");
+    let (path, bytes) = logs.next_back().expect("there is a log");
     let mut bytes = bytes.clone();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or_default() + 1;
     let from = end - GNAWED;

@@ -9,7 +9,7 @@ use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::{Misconduct, Plan, Report, Summary};
 
 /// How many strings are tried, and how long each is.
-const STRINGS: u64 = 120;
+const STRINGS: u64 = if cfg!(debug_assertions) { 200 } else { 2_000 };
 const LENGTH: usize = 600;
 
 fn plan() -> Plan {

@@ -184,18 +184,22 @@ fn impatient(wide: &Bounds, timers: &[&'static str], lies: u32) -> Bounds {
     Bounds { inputs: 2, lies, timeouts, timers: timers.to_vec(), ..wide.clone() }
 }
 
-/// What was decided is forgotten when the view changes: 2 alone learns of it, and the others go on without.
+/// What was decided is forgotten when the view changes: 2 alone learns of it, and the others go on without. It takes a minute
+/// where nothing is optimized, so it runs where something is, or when asked for.
 #[test]
 fn dropped_certificates() {
+    if cfg!(debug_assertions) && !is_thorough() {
+        return;
+    }
     let bounds = impatient(&in_order(0), &["0 View", "1 View"], 1);
-    let (oracle, _) = convicted::<DropsPrepared>(2, Some((3, backer)), &bounds);
-    assert_eq!(oracle, "agreement");
+    let convicted = convicted::<DropsPrepared>(2, Some((3, backer)), &bounds);
+    assert_eq!(convicted, ("agreement", 30));
 }
 
 /// What one replica has committed counts as decided, though nobody else can know.
 #[test]
 fn early_replies() {
     let bounds = impatient(&in_order(0), &["0 View"], 2);
-    let (oracle, _) = convicted::<RepliesEarly>(2, Some((3, forgetful)), &bounds);
-    assert_eq!(oracle, "agreement");
+    let convicted = convicted::<RepliesEarly>(2, Some((3, forgetful)), &bounds);
+    assert_eq!(convicted, ("agreement", 10));
 }

@@ -12,7 +12,7 @@ use testudo_core::{
     Peer, Protocol, ProtocolId, Reader, ReplicaId, Slot, Strength, Tag, Tagged, Target, Verified,
 };
 use testudo_sim::explore::{Ask, Falsehood, Forks, Model};
-use testudo_sim::{Fact, NoClient, NodeId, Setup, System, World};
+use testudo_sim::{Fact, Flaw, NoClient, NodeId, Setup, System, World};
 
 /// What is said, and of whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,6 +156,8 @@ pub struct Ballot {
     pub is_symmetric: bool,
     /// Its worlds are not to be copied.
     pub is_unique: bool,
+    /// What is wrong with the driver.
+    pub flaw: Option<Flaw>,
     /// Those that were.
     pub stood: BTreeSet<NodeId>,
 }
@@ -169,6 +171,9 @@ impl System for Ballot {
         Temper { forgets: self.forgets, hesitates: self.hesitates }
     }
     fn client_config(&mut self, _: &Setup, _: usize) {}
+    fn flaw(&self) -> Option<Flaw> {
+        self.flaw
+    }
     fn replica_facts(&self, winner: &ReplicaId, facts: &mut Vec<Fact>) {
         let batch = Digest::of(&winner.0.to_le_bytes());
         facts.push(Fact::Executed { slot: Slot(1), batch, is_final: true });

@@ -234,11 +234,51 @@ fn agreed(summary: &Summary) -> [String; 10] {
 }
 
 fn sentences(summary: &Summary) -> String {
-    let names = |of: &dyn Fn(&&Row) -> bool| -> Vec<String> {
-        summary.rows.iter().filter(of).map(|row| row.id.to_string()).collect()
-    };
+    let mut text = headline(summary);
+    let cases = cases(summary);
+    if summary.verdict == Verdict::NoQuorum {
+        let (rows, quorum) = (summary.rows.len(), summary.quorum);
+        let count = |is: &dyn Fn(&&Row) -> bool| summary.rows.iter().filter(is).count();
+        if count(&has_forgotten) > summary.faults {
+            text.push_str(
+                " More have forgotten what they promised than come back by themselves: stop all, and see what `testudo recover` \
+                 proposes.",
+            );
+        }
+        if count(&has_halted) > rows - quorum {
+            text.push_str(
+                " So many have halted that none goes on by itself: stop all, and see what `testudo recover` proposes.",
+            );
+        }
+    }
+    let astray = summary.gateways.iter().filter(|row| !row.is_well());
+    let astray: Vec<String> = astray.map(|row| row.id.to_string()).collect();
+    if !astray.is_empty() {
+        let astray: Vec<&str> = astray.iter().map(String::as_str).collect();
+        let gateways = if astray.len() == 1 { "Gateway that does" } else { "Gateways that do" };
+        let _ = write!(text, "\n{gateways} not follow the cluster: {}.", words::list(&astray));
+    }
+    for (what, who) in cases.iter().filter(|(_, who)| !who.is_empty()) {
+        let who: Vec<&str> = who.iter().map(String::as_str).collect();
+        let replicas = if who.len() == 1 { "Replica" } else { "Replicas" };
+        let _ = write!(text, "\n{replicas} {what}: {}.", words::list(&who));
+    }
+    text
+}
+
+/// How it all is, in one sentence.
+fn headline(summary: &Summary) -> String {
+    if let Some((first, last)) = summary.barred.filter(|_| summary.split.is_none()) {
+        return format!(
+            "No quorum can be had: fewer than {} of {} replicas have all that they held on {}, and no view can begin \
+             without them. Stop all, and see what `testudo recover` proposes.",
+            summary.quorum,
+            summary.rows.len(),
+            words::slots(first, last)
+        );
+    }
     let weak = summary.faults + 1;
-    let mut text = match summary.verdict {
+    match summary.verdict {
         Verdict::NoQuorum if summary.split.is_some() => format!(
             "At slot {} there are two histories, with {weak} replicas or more behind each: \
              more of them lie than the {} that this cluster survives.",
@@ -247,35 +287,28 @@ fn sentences(summary: &Summary) -> String {
         ),
         Verdict::Well => "All replicas are well and agree.".to_owned(),
         Verdict::Amiss => "The cluster can answer, but something is amiss.".to_owned(),
-        Verdict::NoQuorum if let Some((first, last)) = summary.barred => format!(
-            "No quorum can be had: fewer than {} of {} replicas have all that they held on {}, and no view can begin \
-             without them. Stop all, and see what `testudo recover` proposes.",
-            summary.quorum,
-            summary.rows.len(),
-            words::slots(first, last)
-        ),
         Verdict::NoQuorum => format!(
             "No quorum: {} of {} replicas must be well and agree before anything is answered.",
             summary.quorum,
             summary.rows.len()
         ),
+    }
+}
+
+fn has_forgotten(row: &&Row) -> bool {
+    row.standing() == Some(Standing::Forgotten)
+}
+
+fn has_halted(row: &&Row) -> bool {
+    row.claim.as_ref().is_ok_and(|claim| matches!(claim.health, Health::Halted(_)))
+}
+
+/// What may be amiss with a replica, and with whom it is.
+fn cases(summary: &Summary) -> [(&'static str, Vec<String>); 9] {
+    let names = |of: &dyn Fn(&&Row) -> bool| -> Vec<String> {
+        summary.rows.iter().filter(of).map(|row| row.id.to_string()).collect()
     };
-    let forgotten = names(&|row| row.standing() == Some(Standing::Forgotten));
-    if summary.verdict == Verdict::NoQuorum && forgotten.len() > summary.faults {
-        text.push_str(
-            " More have forgotten what they promised than come back by themselves: stop all, and see what `testudo recover` \
-             proposes.",
-        );
-    }
-    let halted = names(&|row| {
-        row.claim.as_ref().is_ok_and(|claim| matches!(claim.health, Health::Halted(_)))
-    });
-    if summary.verdict == Verdict::NoQuorum && halted.len() > summary.rows.len() - summary.quorum {
-        text.push_str(
-            " So many have halted that none goes on by itself: stop all, and see what `testudo recover` proposes.",
-        );
-    }
-    let lists = [
+    [
         ("unreachable", names(&|row| row.claim.is_err())),
         (
             "differing from the others",
@@ -285,8 +318,8 @@ fn sentences(summary: &Summary) -> String {
             "too far behind to compare",
             names(&|row| row.claim.is_ok() && row.comparison == Comparison::Unknown),
         ),
-        ("that has halted, as no digest of its state can reach a quorum", halted),
-        ("that has forgotten what it promised, and only follows", forgotten),
+        ("that has halted, as no digest of its state can reach a quorum", names(&has_halted)),
+        ("that has forgotten what it promised, and only follows", names(&has_forgotten)),
         ("whose disk is slow", names(&|row| row.disk().is_some_and(Disk::is_slow))),
         (
             "that found damage on its disk since it started",
@@ -297,18 +330,5 @@ fn sentences(summary: &Summary) -> String {
             "accused by too few to convict",
             names(&|row| !row.is_convicted() && !row.caught.is_empty()),
         ),
-    ];
-    let astray = summary.gateways.iter().filter(|row| !row.is_well());
-    let astray: Vec<String> = astray.map(|row| row.id.to_string()).collect();
-    if !astray.is_empty() {
-        let astray: Vec<&str> = astray.iter().map(String::as_str).collect();
-        let gateways = if astray.len() == 1 { "Gateway that does" } else { "Gateways that do" };
-        let _ = write!(text, "\n{gateways} not follow the cluster: {}.", words::list(&astray));
-    }
-    for (what, who) in lists.iter().filter(|(_, who)| !who.is_empty()) {
-        let who: Vec<&str> = who.iter().map(String::as_str).collect();
-        let replicas = if who.len() == 1 { "Replica" } else { "Replicas" };
-        let _ = write!(text, "\n{replicas} {what}: {}.", words::list(&who));
-    }
-    text
+    ]
 }
