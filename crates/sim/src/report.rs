@@ -91,8 +91,12 @@ pub enum Verdict {
     Failed,
 }
 
-/// Rules that hold however many lie and whatever breaks: nobody who is honest is convicted, refused or made to panic.
-pub const ALWAYS: [&str; 3] = ["justice", "honesty", "no panic"];
+/// Rules that hold however many lie and whatever breaks: nobody who is honest is convicted, refused or made to panic, and
+/// a seed is one run.
+pub const ALWAYS: [&str; 4] = ["justice", "honesty", "no panic", REPEATABLE];
+
+/// The rule that a seed is one run, whenever it is run.
+pub const REPEATABLE: &str = "one seed, one run";
 
 /// Rules that say that something happens at all.
 pub const STANDSTILL: [&str; 2] = ["liveness", "recovery"];

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use testudo_sim::Report;
 use testudo_sim::oracle::Violation;
+use testudo_sim::report::REPEATABLE;
 
 /// What threads are called in which a replica may panic: that is a finding, and told as such.
 const WORKER: &str = "simulation";
@@ -134,9 +135,6 @@ impl Bench {
         Some(report)
     }
 }
-
-/// The rule that a seed is one run.
-const REPEATABLE: &str = "one seed, one run";
 
 fn processors() -> u64 {
     thread::available_parallelism().map_or(1, NonZero::get) as u64
