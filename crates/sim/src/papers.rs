@@ -123,6 +123,7 @@ impl Papers {
         report.seed = seed;
         report.title = title(plan);
         report.exceeds = plan.exceeds;
+        report.liars = plan.liars.len();
         let alarms = self.alarms.borrow();
         report.evidence = alarms.evidence;
         report.alarmed = alarms.last;

@@ -27,6 +27,8 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// Whether more was wrong than is promised to be survived.
     pub exceeds: bool,
+    /// How many replicas lied.
+    pub liars: usize,
     /// How often correct nodes handed over evidence that convicts a liar.
     pub evidence: u64,
     /// When a correct node last found its own state wrong, or stopped as no state can be agreed upon.
@@ -65,11 +67,10 @@ impl Report {
         if !self.exceeds || broken(&ALWAYS) {
             return Verdict::Failed;
         }
-        let lied = self.count("lies told") > 0;
         let worst = self.violations.iter().map(|broken| match broken.oracle {
-            rule if STANDSTILL.contains(&rule) => Verdict::Stopped,
+            rule if NO_HARM.contains(&rule) => Verdict::Stopped,
             _ if self.evidence > 0 || self.alarmed >= Some(broken.at) => Verdict::Noticed,
-            rule if lied && WORD_OF_LIARS.contains(&rule) => Verdict::Misled,
+            rule if self.liars > 0 && WORD_OF_LIARS.contains(&rule) => Verdict::Misled,
             _ => Verdict::Failed,
         });
         worst.max().unwrap_or(Verdict::Clean)
@@ -81,7 +82,7 @@ impl Report {
 pub enum Verdict {
     /// No rule was broken.
     Clean,
-    /// More was wrong than is promised to be survived, and the system stood still.
+    /// More was wrong than is promised to be survived, and the system stood still, or kept more than it should.
     Stopped,
     /// More was wrong than is promised to be survived, a rule of safety was broken, and somebody noticed.
     Noticed,
@@ -98,8 +99,8 @@ pub const ALWAYS: [&str; 4] = ["justice", "honesty", "no panic", REPEATABLE];
 /// The rule that a seed is one run, whenever it is run.
 pub const REPEATABLE: &str = "one seed, one run";
 
-/// Rules that say that something happens at all.
-pub const STANDSTILL: [&str; 2] = ["liveness", "recovery"];
+/// Rules that say that something happens at all, and what it costs: nothing wrong is decided where they are broken.
+pub const NO_HARM: [&str; 4] = ["liveness", "recovery", "bounded memory", "bounded log"];
 
 /// Rules about what clients and learners are told. They believe f+1 replicas; when these lie, they are told lies that
 /// leave no trace at those who are honest.
