@@ -311,7 +311,8 @@ impl<R: Rules> Pbft<R> {
             if slot > self.decisions.executed {
                 self.decisions.ready.insert(slot, committed.batch.clone());
             }
-            if slot > low {
+            // What is decided beyond the window is read back from the log when somebody asks for it.
+            if self.log.contains(slot) {
                 self.log.entries.entry(slot).or_default().decided = Some(committed);
             }
         }
