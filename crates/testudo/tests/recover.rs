@@ -273,7 +273,13 @@ fn hosts_of_their_own_give_their_key_files_and_folders() {
     assert_eq!(node.stop(), Some(0));
 
     // Replica 3's host is gone for good, with its keys: three can decide, and do.
-    let explained = run(&all[..3], &["--from", "1"]);
+    // Of the two that know what they have promised, one may lack what was answered last. It says so, and people choose.
+    let costs_nothing = |from: &&str| {
+        shown(&run(&all[..3], &["--from", from]))
+            .contains("Is lost:       nothing that was answered")
+    };
+    let from = ["1", "0"].into_iter().find(costs_nothing).expect("one of them has all of it");
+    let explained = run(&all[..3], &["--from", from]);
     assert_eq!(explained.status.code(), Some(0), "{}", said(&explained));
     assert!(shown(&explained).contains("Is not there:  replica 3."), "{}", shown(&explained));
     let command = shown(&explained);
