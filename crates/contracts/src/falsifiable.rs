@@ -2,12 +2,12 @@
 //!
 //! A simulated liar runs the protocol's own automaton and has some of what it says replaced. Changed bytes make
 //! messages that hardly anybody believes; the lies that hurt are well formed and plausible, and which those are only
-//! the protocol can tell. So each brings its mutators, one for every kind of message, and beside them the judge of
-//! evidence. Nothing here is used by whoever tells the truth.
+//! the protocol can tell. So each brings its mutators, one for every kind of message. Nothing here is used by whoever tells
+//! the truth. Who is convicted by a lie is for the message to say ([`testudo_core::Message::is_convicted`]).
 
 use crate::{Batch, Ordering};
 use alloc::vec::Vec;
-use testudo_core::{Context, Digest, Evidence, Slot, View};
+use testudo_core::{Digest, Slot, View};
 
 /// A source of chance. Liars and schedulers draw from it, so that a run can be repeated.
 pub trait Chance {
@@ -40,7 +40,4 @@ pub trait Falsifiable: Ordering {
     /// All that a replica of this protocol can say by itself in favour of a batch in a slot of a view, as if it led that
     /// view. A liar who says so about one batch to some and about another to others is the one whom quorums are made for.
     fn advocate(view: View, slot: Slot, batch: &Batch) -> Vec<Self::Message>;
-
-    /// Whether evidence convinces a third party that has nothing but the public keys.
-    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool;
 }

@@ -1,7 +1,7 @@
 //! Small configurations of an ordering alone, to be seen to the last.
 
 use crate::subject::Testable;
-use testudo_core::{FaultModel, Peer, ReplicaId, Slot, View};
+use testudo_core::{FaultModel, Message, Peer, ReplicaId, Slot, View};
 use testudo_sim::explore::ordering::{Ordered, batch};
 use testudo_sim::explore::{Bounds, Explored, Falsehood, Progress, explore as see};
 use testudo_sim::{NodeId, Shape, World};
@@ -35,7 +35,7 @@ pub(crate) fn explore<O: Testable>(
     };
     let make = || {
         let mut system = Ordered::<O>::new(configuration.requests);
-        system.convicts = O::is_convicted;
+        system.convicts = <O::Message as Message>::is_convicted;
         if configuration.has_liar {
             system.falsehoods = two_faced;
         }

@@ -4,7 +4,7 @@
 mod cluster;
 mod people;
 
-use cluster::{Cluster, Letter, Tape, Timer};
+use cluster::{Cluster, Letter, Tape, Timer, events, health};
 use people::{plan, sign};
 use testudo_contracts::{Checkpoint, Ordering as _, Standing};
 use testudo_core::{Digest, Epoch, Peer, ReplicaId, Slot};
@@ -19,18 +19,6 @@ fn pass(cluster: &mut Cluster, ticks: usize) {
             cluster.fire_all(timer);
         }
     }
-}
-
-fn events(cluster: &Cluster, id: u16) -> &[Event] {
-    &cluster.nodes[usize::from(id)].events
-}
-
-fn health(cluster: &Cluster, id: u16) -> Vec<Health> {
-    let health = events(cluster, id).iter().filter_map(|event| match event {
-        Event::Health(health) => Some(*health),
-        _ => None,
-    });
-    health.collect()
 }
 
 /// Two against two: no digest can reach a quorum, and more is decided than is executed.

@@ -2,7 +2,9 @@
 
 mod cluster;
 
-use cluster::{Cluster, Disk, Letter, Message, Record, Snapshot, Tape, Timer, client};
+use cluster::{
+    Cluster, Disk, Letter, Message, Record, Snapshot, Tape, Timer, client, events, health,
+};
 use std::cell::RefCell;
 use std::rc::Rc;
 use testudo_contracts::{Checkpoint, Ordering as _};
@@ -41,18 +43,6 @@ const fn has_nodes(letter: &Letter) -> bool {
 
 const fn is_state(letter: &Letter) -> bool {
     matches!(letter.message, ReplicaMessage::State(_))
-}
-
-fn events(cluster: &Cluster, id: u16) -> &[Event] {
-    &cluster.nodes[usize::from(id)].events
-}
-
-fn health(cluster: &Cluster, id: u16) -> Vec<Health> {
-    let health = events(cluster, id).iter().filter_map(|event| match event {
-        Event::Health(health) => Some(*health),
-        _ => None,
-    });
-    health.collect()
 }
 
 fn restored(cluster: &Cluster, id: u16) -> Vec<u64> {

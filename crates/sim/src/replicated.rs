@@ -24,7 +24,9 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 use testudo_contracts::{Checkpoint, Falsifiable, Moment, OrderConfig, Ordering};
-use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
+use testudo_core::{
+    Context, Decode, Digest, Encode, Evidence, Message as _, Peer, ReplicaId, Slot,
+};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::rules;
 use testudo_replication::{
@@ -62,7 +64,7 @@ impl<O: Falsifiable> Knowledge<O> for Lore {
         O::falsify(message, chance)
     }
     fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
-        O::is_convicted(evidence, context)
+        O::Message::is_convicted(evidence, context)
     }
     fn proposes(message: &O::Message) -> Option<Digest> {
         O::proposes(message)

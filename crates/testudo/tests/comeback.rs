@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::hosts::Client;
 use support::troupe::{Role, Troupe};
-use support::workload::Workload;
+use support::workload::{Workload, answers};
 use support::{Cluster, alone, eventually, folder, path, said, testudo};
 
 /// How long a client rests after each answer.
@@ -71,12 +71,6 @@ impl Stage {
         }
         self.troupe.stop();
     }
-}
-
-/// Waits until so many operations more are answered.
-fn answers(workload: &Workload, count: usize) {
-    let before = workload.answered();
-    eventually("clients are answered", || (workload.answered() >= before + count).then_some(()));
 }
 
 /// Waits until a replica votes again, having come back so often, in this epoch.
@@ -176,13 +170,7 @@ fn evidence_of_a_later_epoch_convicts_with_the_cluster_file_alone() {
         });
         answers(workload, MEANWHILE);
     });
-    let files: Vec<String> = eventually("evidence is kept", || {
-        let folders = (0..4).map(|id| stage.troupe.data(id).join("evidence"));
-        let entries = folders.filter_map(|it| std::fs::read_dir(it).ok()).flatten().flatten();
-        let files = entries.map(|entry| path(&entry.path()));
-        let files: Vec<_> = files.filter(|file| file.ends_with(".evidence")).collect();
-        (!files.is_empty()).then_some(files)
-    });
+    let files = stage.troupe.evidence();
     let mut words = vec!["evidence", "verify", "--json", "--cluster", &stage.troupe.cluster];
     words.extend(files.iter().map(String::as_str));
     let output = testudo(&words);

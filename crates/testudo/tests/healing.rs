@@ -12,7 +12,7 @@ use support::hurt::{
     BadDisk, SmallDisk, flip_before_the_end, flip_in_memory, flip_in_the_middle, written,
 };
 use support::troupe::{Role, Troupe};
-use support::workload::Workload;
+use support::workload::{Workload, answers};
 use support::{alone, eventually, said, testudo};
 
 /// How long a client rests after each answer: eight of them ask for two hundred operations a second at most.
@@ -68,12 +68,6 @@ impl Stage {
             began.elapsed()
         );
     }
-}
-
-/// Waits until so many operations more are answered.
-fn answers(workload: &Workload, count: usize) {
-    let before = workload.answered();
-    eventually("clients are answered", || (workload.answered() >= before + count).then_some(()));
 }
 
 #[test]
@@ -360,13 +354,7 @@ fn liar(troupe: &mut Troupe, workload: &Workload, id: usize) {
 
 /// The files that the others keep convict it with public keys alone.
 fn convicted_by_files(troupe: &Troupe, id: usize) {
-    let files: Vec<String> = eventually("evidence is kept", || {
-        let folders = (0..4).map(|other| troupe.data(other).join("evidence"));
-        let entries = folders.filter_map(|it| std::fs::read_dir(it).ok()).flatten().flatten();
-        let files = entries.map(|entry| support::path(&entry.path()));
-        let files: Vec<_> = files.filter(|file| file.ends_with(".evidence")).collect();
-        (!files.is_empty()).then_some(files)
-    });
+    let files = troupe.evidence();
     let mut words = vec!["evidence", "verify", "--json", "--cluster", &troupe.cluster];
     words.extend(files.iter().map(String::as_str));
     let output = testudo(&words);

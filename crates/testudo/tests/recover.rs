@@ -75,6 +75,37 @@ fn gnaw(replica: &Path) {
     std::fs::write(path, bytes).expect("the file is written");
 }
 
+/// All replicas are killed while clients ask.
+fn killed_under_load(cluster: Cluster, workload: &std::sync::Arc<Workload>, replicas: &[u32]) {
+    workload.round(OPERATIONS, |answered| {
+        let is_due = answered >= OPERATIONS;
+        if is_due {
+            replicas.iter().for_each(|pid| signal(*pid, "KILL"));
+        }
+        is_due
+    });
+    cluster.stop("TERM");
+}
+
+/// A cluster that is started does not go on by itself, and status says why in these words.
+fn is_stranded(data: &str, why: &str) {
+    let mut stranded = Command::new(TESTUDO)
+        .args(["up", "--listen", "127.0.0.1:0", "--data", data, "--wait", "20"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    eventually("status says why", || {
+        let output = testudo(&["status", "--data", data]);
+        let text = shown(&output);
+        let says = output.status.code() == Some(4) && text.contains(why);
+        (says && text.contains("`testudo recover`")).then_some(())
+    });
+    let ended = stranded.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(4), "no quorum answers");
+}
+
 /// A cluster that was killed under load, and then lost two of its four disks.
 fn ruin(data: &Path) -> (std::sync::Arc<Workload>, String) {
     let name = path(data);
@@ -83,14 +114,7 @@ fn ruin(data: &Path) -> (std::sync::Arc<Workload>, String) {
     let pids: Vec<u32> = (0..4).map(|id| cluster.pid_of(id)).collect();
     let running = recover(&name, &["--yes"]);
     refused(&running, &["is in use by a `testudo up`", &cluster.pid().to_string()]);
-    workload.round(OPERATIONS, |answered| {
-        let is_due = answered >= OPERATIONS;
-        if is_due {
-            pids.iter().for_each(|pid| signal(*pid, "KILL"));
-        }
-        is_due
-    });
-    cluster.stop("TERM");
+    killed_under_load(cluster, &workload, &pids);
     // A power cut of all: they come back by themselves, with all that was answered.
     let cluster = Cluster::up(&["--data", &name, "--no-restart"]);
     workload.moved(&cluster.etcd);
@@ -115,25 +139,7 @@ fn what_was_answered_is_there_after_people_have_decided() {
     let data = folder.path().join("data");
     let (workload, name) = ruin(&data);
 
-    // By itself it does not go on, and status says why.
-    let mut stranded = Command::new(TESTUDO)
-        .args(["up", "--listen", "127.0.0.1:0", "--data", &name, "--wait", "20"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the command starts");
-    eventually("status says why", || {
-        let output = testudo(&["status", "--data", &name]);
-        let text = shown(&output);
-        let forgotten = "forgotten what it promised, and only follows: 2 and 3.";
-        (output.status.code() == Some(4)
-            && text.contains(forgotten)
-            && text.contains("`testudo recover`"))
-        .then_some(())
-    });
-    let ended = stranded.wait().expect("it ends");
-    assert_eq!(ended.code(), Some(4), "no quorum answers");
+    is_stranded(&name, "forgotten what it promised, and only follows: 2 and 3.");
 
     let before = files(&data);
     let explained = recover(&name, &[]);
@@ -310,34 +316,10 @@ fn where_too_many_have_lost_the_same_slots_people_decide() {
     let cluster = Cluster::up(&["--data", &name, "--no-restart"]);
     let workload = Workload::new(&cluster.etcd);
     let pids: Vec<u32> = (0..4).map(|id| cluster.pid_of(id)).collect();
-    workload.round(OPERATIONS, |answered| {
-        let is_due = answered >= OPERATIONS;
-        if is_due {
-            pids.iter().for_each(|pid| signal(*pid, "KILL"));
-        }
-        is_due
-    });
-    cluster.stop("TERM");
+    killed_under_load(cluster, &workload, &pids);
     [2, 3].iter().for_each(|id| gnaw(&data.join(format!("replica-{id}"))));
 
-    // By itself it does not go on, and status says why.
-    let mut stranded = Command::new(TESTUDO)
-        .args(["up", "--listen", "127.0.0.1:0", "--data", &name, "--wait", "20"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the command starts");
-    eventually("status says why", || {
-        let output = testudo(&["status", "--data", &name]);
-        let text = shown(&output);
-        (output.status.code() == Some(4)
-            && text.contains("No quorum can be had")
-            && text.contains("`testudo recover`"))
-        .then_some(())
-    });
-    let ended = stranded.wait().expect("it ends");
-    assert_eq!(ended.code(), Some(4), "no quorum answers");
+    is_stranded(&name, "No quorum can be had");
 
     let explained = recover(&name, &[]);
     assert_eq!(explained.status.code(), Some(0), "{}", said(&explained));

@@ -1,14 +1,14 @@
-//! What liars say in PBFT's name, and who is convicted by it.
+//! What liars say in PBFT's name.
 //!
 //! Each kind of message has a lie of its own that reads as a message and that a naive receiver would act upon.
 
 use crate::message::{
     Commit, Fetch, Inquiry, Message, Nonce, PrePrepare, Prepare, Slots, ViewChange,
 };
-use crate::{Pbft, Rules, safety};
+use crate::{Pbft, Rules};
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, Chance, Falsifiable};
-use testudo_core::{Context, Digest, Evidence, Slot, Time, View};
+use testudo_core::{Digest, Slot, Time, View};
 
 impl<R: Rules> Falsifiable for Pbft<R> {
     fn falsify(message: &Message, chance: &mut dyn Chance) -> Option<Message> {
@@ -88,10 +88,6 @@ impl<R: Rules> Falsifiable for Pbft<R> {
             Message::Commit(Commit { view, slot, digest }),
         ]
         .into()
-    }
-
-    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
-        safety::is_convicted(evidence, context)
     }
 }
 

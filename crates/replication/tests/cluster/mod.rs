@@ -591,3 +591,17 @@ impl Cluster {
         }
     }
 }
+
+/// All that a replica has told in its life.
+pub fn events(cluster: &Cluster, id: u16) -> &[Event] {
+    &cluster.nodes[usize::from(id)].events
+}
+
+/// What its health became, one after the other.
+pub fn health(cluster: &Cluster, id: u16) -> Vec<Health> {
+    let health = events(cluster, id).iter().filter_map(|event| match event {
+        Event::Health(health) => Some(*health),
+        _ => None,
+    });
+    health.collect()
+}

@@ -205,6 +205,17 @@ impl Troupe {
             .unwrap_or_else(|_| panic!("status gave no JSON, but: {}", said(&output)))
     }
 
+    /// The evidence that replicas keep as files, once there is some.
+    pub(crate) fn evidence(&self) -> Vec<String> {
+        eventually("evidence is kept", || {
+            let folders = self.actors.iter().map(|actor| actor.data.join("evidence"));
+            let entries = folders.filter_map(|it| std::fs::read_dir(it).ok()).flatten().flatten();
+            let files = entries.map(|entry| path(&entry.path()));
+            let files: Vec<_> = files.filter(|file| file.ends_with(".evidence")).collect();
+            (!files.is_empty()).then_some(files)
+        })
+    }
+
     /// Whom of the replicas anybody blames for anything.
     pub(crate) fn accused(&self) -> Vec<usize> {
         let status = self.status();

@@ -1,5 +1,6 @@
 //! Eight clients that put, get and run transactions on shared keys, and write down what they saw.
 
+use super::eventually;
 use super::history::{Answer, Ask, Key, Rules, Step, Value, acknowledged};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,12 @@ const KEYS: Key = 6;
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until so many operations more are answered.
+pub(crate) fn answers(workload: &Workload, count: usize) {
+    let before = workload.answered();
+    eventually("clients are answered", || (workload.answered() >= before + count).then_some(()));
+}
 
 /// What clients share, and what they have seen so far. Several rounds on one cluster make one history.
 pub(crate) struct Workload {

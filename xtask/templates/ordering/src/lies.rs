@@ -1,12 +1,12 @@
-//! What liars say in this protocol's name, and who is convicted by it.
+//! What liars say in this protocol's name.
 //!
 //! Each kind of message has a lie of its own that reads as a message and that a naive receiver would act upon.
 
 use crate::message::{Message, Proposal, Vote};
-use crate::{Rules, __Type__, safety};
+use crate::{Rules, __Type__};
 use alloc::vec::Vec;
 use testudo_contracts::{Batch, Chance, Falsifiable};
-use testudo_core::{Context, Digest, Evidence, Slot, Time, View};
+use testudo_core::{Digest, Slot, Time, View};
 
 impl<R: Rules> Falsifiable for __Type__<R> {
     fn falsify(message: &Message, chance: &mut dyn Chance) -> Option<Message> {
@@ -29,9 +29,5 @@ impl<R: Rules> Falsifiable for __Type__<R> {
             Message::Vote(Vote { view, slot, digest }),
         ]
         .into()
-    }
-
-    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
-        safety::is_convicted(evidence, context)
     }
 }

@@ -9,8 +9,8 @@
 use alloc::vec::Vec;
 use testudo_contracts::Batch;
 use testudo_core::{
-    Context, Decode, DecodeError, Digest, Encode, Invalid, Kind, Membership, Peer, ProtocolId,
-    ReplicaId, Slot, Statement, Strength, View, wire_struct,
+    Context, Decode, DecodeError, Digest, Encode, Evidence, Invalid, Kind, Membership, Peer,
+    ProtocolId, ReplicaId, Slot, Statement, Strength, View, wire_struct,
 };
 
 /// The number of this protocol in every frame, record and signed statement.
@@ -107,6 +107,10 @@ impl testudo_core::Message for Message {
             Vote::KIND => Self::Vote(Decode::from_bytes(body)?),
             _ => return Err(DecodeError::Unknown("kind")),
         })
+    }
+
+    fn is_convicted(evidence: &Evidence, context: &Context<'_>) -> bool {
+        crate::safety::is_convicted(evidence, context)
     }
 
     fn validate(&self, sender: Peer, context: &Context<'_>) -> Result<(), Invalid> {

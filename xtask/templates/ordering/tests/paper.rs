@@ -12,7 +12,7 @@ use testudo_contracts::{
     Batch, Freshness, OrderConfig, OrderInput, Ordering, ReplyRule, ReplyVote, Verdict,
 };
 use testudo_core::{
-    Context, Decode, Digest, Domain, Effect, Effects, Encode, Epoch, FaultModel, Host, Incarnation,
+    Context, Decode, Digest, Domain, Effect, Effects, Encode, FaultModel, Host, Incarnation,
     Kind, Member, Membership, Message as _, Past, Peer, Position, Promise, Protocol, PublicKey,
     ReplicaId, Slot, Time, Verified, View,
 };

@@ -11,6 +11,7 @@ use __crate__::{__Type__, Rules, Standard};
 use testudo_contracts::{
     Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Waiting,
 };
+use testudo_core::auth::{Context, Evidence};
 use testudo_core::{Digest, FaultModel, ReplicaId, Slot, View};
 use testudo_sim::{
     Event, Fact, NoClient, NodeId, Observer, Pending, Setup, Shape, System, World,
@@ -98,7 +99,7 @@ impl<R: Rules> System for Above<R> {
     }
 
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
-        safety::is_convicted(evidence, context)
+        <Message as testudo_core::Message>::is_convicted(evidence, context)
     }
 }
 
