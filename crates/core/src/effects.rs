@@ -7,6 +7,7 @@ use crate::auth::{Evidence, Membership, Signature};
 use crate::digest::Digest;
 use crate::ids::{Epoch, Peer, Position, PublicKey, Time};
 use crate::protocol::{Promise, Protocol, Stamp};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -36,8 +37,8 @@ pub enum Effect<P: Protocol> {
     Persist(Position, P::Record),
     /// Records before this position matter no more, once the last snapshot asked for before this is durable.
     Forget(Position),
-    /// Write this in the background.
-    Snapshot(P::Snapshot),
+    /// Write this in the background. Boxed, so that it does not make every effect large.
+    Snapshot(Box<P::Snapshot>),
     /// Say this, once everything before it is durable.
     Send(Target, P::Message),
     /// Say this at once. The call site says why a crash cannot turn it into a lie.
@@ -162,7 +163,7 @@ impl<'a, P: Protocol> Effects<'a, P> {
 
     /// Has a snapshot written in the background.
     pub fn snapshot(&mut self, snapshot: P::Snapshot) {
-        self.list.push(Effect::Snapshot(snapshot));
+        self.list.push(Effect::Snapshot(Box::new(snapshot)));
     }
 
     /// Says something once all that was persisted before is durable.
@@ -270,7 +271,9 @@ impl<'a, P: Protocol> Effects<'a, P> {
                     Effect::Persist(position, (lift.record)(lift.epoch, record))
                 }
                 Effect::Forget(before) => Effect::Forget(before),
-                Effect::Snapshot(snapshot) => Effect::Snapshot((lift.snapshot)(snapshot)),
+                Effect::Snapshot(snapshot) => {
+                    Effect::Snapshot(Box::new((lift.snapshot)(*snapshot)))
+                }
                 Effect::Send(to, message) => Effect::Send(to, (lift.message)(message)),
                 Effect::SendEager(to, message) => Effect::SendEager(to, (lift.message)(message)),
                 Effect::SetTimer(timer, after) => Effect::SetTimer((lift.timer)(timer), after),

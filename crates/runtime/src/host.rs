@@ -118,7 +118,7 @@ enum Held<P: Protocol> {
     /// Something for the layer above.
     Output(P::Output),
     /// The snapshot of this number: it may rest on records that are not durable yet.
-    Snapshot(u64, P::Snapshot),
+    Snapshot(u64, Box<P::Snapshot>),
 }
 
 /// Counters of steps, one a kind, and of messages by theirs.

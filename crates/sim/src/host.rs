@@ -82,7 +82,7 @@ pub(crate) type Emissions<P> = Vec<Emission<<P as Protocol>::Message, <P as Prot
 enum Held<P: Protocol> {
     Say(Target, P::Message, Place),
     Output(P::Output),
-    Snapshot(u64, P::Snapshot),
+    Snapshot(u64, Box<P::Snapshot>),
     Blame(Evidence, Place),
 }
 
@@ -90,7 +90,7 @@ enum Held<P: Protocol> {
 enum Chore<P: Protocol> {
     Work(Stamp, P::Work),
     Recall(Position),
-    Snapshot(u64, P::Snapshot),
+    Snapshot(u64, Box<P::Snapshot>),
 }
 
 impl<P: Protocol> Chore<P> {
@@ -393,7 +393,7 @@ impl<P: Protocol> Host<P> {
         match self.chores.remove(&number).map(|(_, chore)| chore) {
             None => Finished::Nothing,
             Some(Chore::Snapshot(number, snapshot)) => {
-                match self.disk.finish_snapshot(number, snapshot) {
+                match self.disk.finish_snapshot(number, *snapshot) {
                     Ok(()) => Finished::Snapshotted,
                     Err(failure) => Finished::Failed(failure),
                 }
@@ -419,7 +419,7 @@ impl<P: Protocol> Host<P> {
         self.timers.clear();
         let chores = std::mem::take(&mut self.chores);
         let snapshot = chores.values().find_map(|(_, chore)| match chore {
-            Chore::Snapshot(_, snapshot) => Some(snapshot),
+            Chore::Snapshot(_, snapshot) => Some(&**snapshot),
             _ => None,
         });
         self.flushing = None;

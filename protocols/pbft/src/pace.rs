@@ -89,6 +89,8 @@ pub(crate) struct Pace {
     voted: BTreeMap<Slot, Time>,
     /// How long the last rounds took. Invariant: at most [`ROUNDS`].
     rounds: VecDeque<Duration>,
+    /// The same, the shortest first.
+    ranked: Vec<Duration>,
     /// How late the primary has been that was not made good.
     debt: Duration,
     /// The same under half the allowance.
@@ -129,18 +131,21 @@ impl Pace {
     }
 
     fn note_round(&mut self, round: Duration) {
-        if self.rounds.len() == ROUNDS {
-            self.rounds.pop_front();
+        if self.rounds.len() == ROUNDS
+            && let Some(oldest) = self.rounds.pop_front()
+            && let Ok(rank) = self.ranked.binary_search(&oldest)
+        {
+            self.ranked.remove(rank);
         }
         self.rounds.push_back(round);
+        let rank = self.ranked.partition_point(|shorter| *shorter < round);
+        self.ranked.insert(rank, round);
     }
 
     /// What a round takes, seen from where no primary can reach.
     fn round(&self, f: usize) -> Option<Duration> {
-        let mut rounds: Vec<Duration> = self.rounds.iter().copied().collect();
-        rounds.sort_unstable();
-        let is_known = rounds.len() >= FEW_ROUNDS;
-        rounds.get(rounds.len() / (2 * f + 2)).copied().filter(|_| is_known)
+        let is_known = self.ranked.len() >= FEW_ROUNDS;
+        self.ranked.get(self.ranked.len() / (2 * f + 2)).copied().filter(|_| is_known)
     }
 }
 

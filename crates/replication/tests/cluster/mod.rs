@@ -406,7 +406,7 @@ impl Cluster {
                 Effect::Promise(promise) => node.disk.promise = Some(promise),
                 Effect::Persist(position, record) => node.disk.records.push((position, record)),
                 Effect::Snapshot(snapshot) => {
-                    node.disk.older = node.disk.snapshot.replace(snapshot);
+                    node.disk.older = node.disk.snapshot.replace(*snapshot);
                 }
                 Effect::Forget(before) => {
                     node.disk.forgotten = before;
