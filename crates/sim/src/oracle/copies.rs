@@ -58,6 +58,12 @@ impl Copies {
         broken(format!("shows {found:?} after {slot:?}, where replicas hold {expected:?}"))
     }
 
+    /// How many states and copies are remembered.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.held.len() + self.shown.len()
+    }
+
     /// How many copies were compared with what replicas hold.
     #[must_use]
     pub const fn compared(&self) -> u64 {

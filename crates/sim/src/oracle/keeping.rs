@@ -43,4 +43,8 @@ impl Oracle for Keeping {
         }
         Ok(())
     }
+
+    fn size(&self) -> usize {
+        self.harmed.len() + self.refused.len()
+    }
 }
