@@ -75,7 +75,7 @@ impl Judges {
                 continue;
             }
             has_moved = true;
-            self.copies.held(slot, state);
+            convict(self.copies.held(slot, state));
             if let Some((slot, digest)) = automaton.and_then(Cluster::digest) {
                 convict(self.states.held(node, slot, digest));
             }

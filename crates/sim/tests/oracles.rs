@@ -232,8 +232,8 @@ fn state(value: &str) -> Map {
 /// the first slot and `2` after the second.
 fn copies_convict(shown: &[(u64, &str)]) -> bool {
     let mut copies = Copies::default();
-    copies.held(Slot(1), &state("1"));
-    copies.held(Slot(2), &state("2"));
+    assert!(copies.held(Slot(1), &state("1")).is_none());
+    assert!(copies.held(Slot(2), &state("2")).is_none());
     shown.iter().any(|(slot, value)| {
         let (slot, state) = (Slot(*slot), state(value));
         copies
@@ -248,6 +248,29 @@ fn copies_are_what_replicas_hold_and_never_go_back() {
     assert!(copies_convict(&[(1, "2")]), "another state");
     assert!(copies_convict(&[(2, "2"), (1, "1")]), "back in time");
     assert!(copies_convict(&[(3, "2")]), "a slot that no correct replica has executed");
+}
+
+#[test]
+fn a_copy_of_a_slot_at_which_nobody_was_seen_is_compared_all_the_same() {
+    let shows = |copies: &mut Copies, learner, value: &str| {
+        let (slot, state) = (Slot(1), state(value));
+        let at = Published { slot, time: Time(0), epoch: Epoch(0), view: View(0), state };
+        copies.published(learner, &at)
+    };
+    let mut copies = Copies::default();
+    assert!(copies.held(Slot(2), &state("2")).is_none(), "it has executed both slots at once");
+    assert!(shows(&mut copies, 0, "1").is_none());
+    assert_eq!((copies.compared(), copies.alone()), (0, 1));
+    assert!(shows(&mut copies, 1, "1").is_none());
+    assert!(shows(&mut copies, 2, "other").is_some(), "another learner showed something else");
+    assert_eq!((copies.compared(), copies.alone()), (2, 1));
+    for (value, is_broken) in [("1", false), ("other", true)] {
+        let mut late = Copies::default();
+        assert!(late.held(Slot(2), &state("2")).is_none());
+        assert!(shows(&mut late, 0, "1").is_none());
+        assert_eq!(late.held(Slot(1), &state(value)).is_some(), is_broken, "a replica comes by");
+        assert_eq!(late.compared(), 1);
+    }
 }
 
 #[test]
@@ -339,6 +362,30 @@ fn a_log_that_does_not_keep_what_it_is_given_is_convicted() {
     let failed = Event::Failed(NodeId(0), "disk full".into());
     assert_eq!(convicts(std::slice::from_ref(&failed)), ["keeping"], "it had refused nothing");
     assert_eq!(convicts(&[harmed(Harm::FullDisk), failed]), NONE);
+}
+
+#[test]
+fn harm_excuses_what_it_has_caused_and_nothing_later() {
+    let whole = Salvage::default();
+    let opened = |salvage| Event::Opened(NodeId(0), salvage);
+    let lost = |lost| opened(Salvage { lost, ..whole });
+    let harmed = |harm| Event::Harmed(NodeId(0), harm);
+    let record = || harmed(Harm::Record);
+    assert_eq!(convicts(&[record(), lost(2), lost(2), lost(1)]), NONE, "they are missing still");
+    assert_eq!(convicts(&[record(), lost(2), lost(3)]), ["keeping"], "one more");
+    assert_eq!(convicts(&[record(), lost(2), lost(1), lost(2)]), ["keeping"], "one was let go");
+    assert_eq!(convicts(&[record(), opened(whole), lost(1)]), ["keeping"], "it was mended");
+    assert_eq!(convicts(&[record(), lost(1), record(), lost(2)]), NONE, "harmed again");
+
+    let failed = Event::Failed(NodeId(0), "disk full".into());
+    let full = harmed(Harm::FullDisk);
+    let still = opened(Salvage { may_refuse: true, ..whole });
+    assert_eq!(convicts(&[full.clone(), failed.clone(), still, failed.clone()]), NONE);
+    assert_eq!(
+        convicts(&[full, failed.clone(), opened(whole), failed]),
+        ["keeping"],
+        "it has space"
+    );
 }
 
 #[test]
