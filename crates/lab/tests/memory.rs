@@ -13,7 +13,7 @@ use testudo_sim::conformance::{Heard, Held, Serving};
 use testudo_sim::oracle::{Cast, Copies, Counts, Jury, REMEMBERED, States, Trace};
 use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::seeded::Outcome;
-use testudo_sim::workload::{Finding, Workload};
+use testudo_sim::workload::Workload;
 use testudo_sim::{
     Chance, Climate, Film, Misconduct, NodeId, Rng, Seeded, Shape, Trouble, Weather, World,
 };
@@ -75,9 +75,9 @@ impl Judges {
                 continue;
             }
             has_moved = true;
-            convict(self.copies.held(slot, state));
+            assert_eq!(self.copies.held(slot, state), None);
             if let Some((slot, digest)) = automaton.and_then(Cluster::digest) {
-                convict(self.states.held(node, slot, digest));
+                assert_eq!(self.states.held(node, slot, digest), None);
             }
         }
         has_moved
@@ -92,10 +92,6 @@ impl Judges {
         ];
         jury.sizes().chain(others).collect()
     }
-}
-
-fn convict(finding: Option<Finding>) {
-    assert_eq!(finding, None);
 }
 
 struct Run {
@@ -161,7 +157,7 @@ impl Run {
     fn hear(&mut self, client: usize, heard: Heard) {
         match heard {
             Heard::Published(published) => {
-                convict(self.judges.copies.published(client, &published));
+                assert_eq!(self.judges.copies.published(client, &published), None);
             }
             Heard::Answer(_, answer) => {
                 let ask = self.open.remove(&client).expect("it waits for an answer");
