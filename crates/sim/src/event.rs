@@ -201,11 +201,13 @@ pub struct Salvage {
     pub condemned: u64,
     /// Records that come back as they never were.
     pub altered: u64,
+    /// Whether the disk may refuse something all the same, as it has no space or a change to it is going to fail.
+    pub may_refuse: bool,
 }
 
 impl fmt::Display for Salvage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { torn, mended, lost, missing, condemned, altered } = self;
+        let Self { torn, mended, lost, missing, condemned, altered, .. } = self;
         let parts = [
             (torn, "bytes torn"),
             (mended, "places mended"),

@@ -26,6 +26,7 @@ pub use order::{Agreement, Checkpoints, Once, TotalOrder, Unanimity, Views};
 pub use record::{Counts, Trace};
 pub use states::States;
 pub use validity::Validity;
+pub use window::REMEMBERED;
 
 use crate::event::{Event, NodeId};
 use crate::world::{Observer, System, World};
@@ -128,6 +129,9 @@ pub trait Oracle {
     /// # Errors
     /// When it breaks the rule, with a sentence that says how.
     fn see(&mut self, event: &Event, cast: &Cast) -> Result<(), String>;
+
+    /// How many things it remembers. That must not grow with how long a run lasts.
+    fn size(&self) -> usize;
 }
 
 /// All rules together, listening to a world.
@@ -174,6 +178,11 @@ impl Jury {
         if self.violations.len() < MOST {
             self.violations.push(violation);
         }
+    }
+
+    /// How many things each rule remembers.
+    pub fn sizes(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        self.oracles.iter().map(|oracle| (oracle.name(), oracle.size()))
     }
 
     /// What was broken so far.

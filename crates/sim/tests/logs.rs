@@ -63,8 +63,15 @@ impl Logged {
     }
 }
 
-const WHOLE: Salvage =
-    Salvage { torn: 0, mended: 0, lost: 0, missing: 0, condemned: 0, altered: 0 };
+const WHOLE: Salvage = Salvage {
+    torn: 0,
+    mended: 0,
+    lost: 0,
+    missing: 0,
+    condemned: 0,
+    altered: 0,
+    may_refuse: false,
+};
 
 #[test]
 fn what_was_flushed_comes_back_and_an_unfinished_write_is_torn_or_whole() {

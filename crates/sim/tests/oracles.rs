@@ -6,7 +6,7 @@ use testudo_core::{Digest, Encode, Epoch, Peer, PublicKey, ReplicaId, Slot, Time
 use testudo_replication::Published;
 use testudo_sim::linear::Operation;
 use testudo_sim::memory::{Rot, Unsound};
-use testudo_sim::oracle::{Bounds, Cast, Copies, Jury, States, settle};
+use testudo_sim::oracle::{Bounds, Cast, Copies, Counts, Jury, REMEMBERED, States, settle};
 use testudo_sim::service::{Answer, Ask, KeyValues};
 use testudo_sim::{
     Ailment, Condition, Event, Fact, Findings, Harm, Letter, NodeId, Observer, Salvage,
@@ -232,8 +232,8 @@ fn state(value: &str) -> Map {
 /// the first slot and `2` after the second.
 fn copies_convict(shown: &[(u64, &str)]) -> bool {
     let mut copies = Copies::default();
-    copies.held(Slot(1), &state("1"));
-    copies.held(Slot(2), &state("2"));
+    assert!(copies.held(Slot(1), &state("1")).is_none());
+    assert!(copies.held(Slot(2), &state("2")).is_none());
     shown.iter().any(|(slot, value)| {
         let (slot, state) = (Slot(*slot), state(value));
         copies
@@ -248,6 +248,29 @@ fn copies_are_what_replicas_hold_and_never_go_back() {
     assert!(copies_convict(&[(1, "2")]), "another state");
     assert!(copies_convict(&[(2, "2"), (1, "1")]), "back in time");
     assert!(copies_convict(&[(3, "2")]), "a slot that no correct replica has executed");
+}
+
+#[test]
+fn a_copy_of_a_slot_at_which_nobody_was_seen_is_compared_all_the_same() {
+    let shows = |copies: &mut Copies, learner, value: &str| {
+        let (slot, state) = (Slot(1), state(value));
+        let at = Published { slot, time: Time(0), epoch: Epoch(0), view: View(0), state };
+        copies.published(learner, &at)
+    };
+    let mut copies = Copies::default();
+    assert!(copies.held(Slot(2), &state("2")).is_none(), "it has executed both slots at once");
+    assert!(shows(&mut copies, 0, "1").is_none());
+    assert_eq!((copies.compared(), copies.alone()), (0, 1));
+    assert!(shows(&mut copies, 1, "1").is_none());
+    assert!(shows(&mut copies, 2, "other").is_some(), "another learner showed something else");
+    assert_eq!((copies.compared(), copies.alone()), (2, 1));
+    for (value, is_broken) in [("1", false), ("other", true)] {
+        let mut late = Copies::default();
+        assert!(late.held(Slot(2), &state("2")).is_none());
+        assert!(shows(&mut late, 0, "1").is_none());
+        assert_eq!(late.held(Slot(1), &state(value)).is_some(), is_broken, "a replica comes by");
+        assert_eq!(late.compared(), 1);
+    }
 }
 
 #[test]
@@ -342,6 +365,30 @@ fn a_log_that_does_not_keep_what_it_is_given_is_convicted() {
 }
 
 #[test]
+fn harm_excuses_what_it_has_caused_and_nothing_later() {
+    let whole = Salvage::default();
+    let opened = |salvage| Event::Opened(NodeId(0), salvage);
+    let lost = |lost| opened(Salvage { lost, ..whole });
+    let harmed = |harm| Event::Harmed(NodeId(0), harm);
+    let record = || harmed(Harm::Record);
+    assert_eq!(convicts(&[record(), lost(2), lost(2), lost(1)]), NONE, "they are missing still");
+    assert_eq!(convicts(&[record(), lost(2), lost(3)]), ["keeping"], "one more");
+    assert_eq!(convicts(&[record(), lost(2), lost(1), lost(2)]), ["keeping"], "one was let go");
+    assert_eq!(convicts(&[record(), opened(whole), lost(1)]), ["keeping"], "it was mended");
+    assert_eq!(convicts(&[record(), lost(1), record(), lost(2)]), NONE, "harmed again");
+
+    let failed = Event::Failed(NodeId(0), "disk full".into());
+    let full = harmed(Harm::FullDisk);
+    let still = opened(Salvage { may_refuse: true, ..whole });
+    assert_eq!(convicts(&[full.clone(), failed.clone(), still, failed.clone()]), NONE);
+    assert_eq!(
+        convicts(&[full, failed.clone(), opened(whole), failed]),
+        ["keeping"],
+        "it has space"
+    );
+}
+
+#[test]
 fn memory_rots_once_for_each_time_that_it_is_spoilt() {
     let rot = Rot::default();
     let service = Unsound::new(KeyValues, rot.clone());
@@ -355,4 +402,82 @@ fn memory_rots_once_for_each_time_that_it_is_spoilt() {
     service.advance(&mut map, &moment);
     assert_eq!((rot.bitten(), rot.is_done()), (1, true));
     assert_eq!(map.get(b"k").map(|value| &**value), Some(&b"c"[..]));
+}
+
+/// What happens in one slot of a run in which each slot has another view, and each view another epoch: a client asks for
+/// two things, all replicas give them their effect, and they take a checkpoint.
+fn busy_slot(slot: u64) -> Vec<Event> {
+    let requests = [0, 1].map(|number| batch(&format!("{slot}.{number}")));
+    // What is read is said, too, and never applied.
+    let read = batch(&format!("{slot}.read"));
+    let mut events: Vec<Event> =
+        requests.into_iter().chain([read]).map(|digest| asked(4, digest)).collect();
+    for node in 0..3 {
+        let primary = ReplicaId((slot % 3) as u16);
+        events.push(told(node, Fact::Epoch(Epoch(slot), 1)));
+        events.push(told(node, Fact::View(View(slot), primary)));
+        events.push(told(node, Fact::Executed { slot: Slot(slot), batch: read, is_final: true }));
+        let result = Digest::ZERO;
+        let applied = |request| told(node, Fact::Applied { slot: Slot(slot), request, result });
+        events.extend(requests.map(applied));
+        events.push(told(node, Fact::Checkpoint { slot: Slot(slot), state: read }));
+    }
+    events
+}
+
+#[test]
+fn what_oracles_remember_does_not_grow_with_time() {
+    const SLOTS: u64 = 12 * REMEMBERED;
+    let (mut jury, mut counts) = (Jury::new(cast()), Counts::default());
+    let mut states = States::default();
+    let mut sizes = Vec::new();
+    for slot in 1..=SLOTS {
+        for event in busy_slot(slot) {
+            jury.observe(Duration::ZERO, &event);
+            counts.observe(Duration::ZERO, &event);
+        }
+        assert!(states.held(NodeId(0), Slot(slot), Digest::ZERO).is_none());
+        if slot.is_multiple_of(3 * REMEMBERED) {
+            let of_others = [("counts", counts.size()), ("states", states.size())];
+            sizes.push(jury.sizes().chain(of_others).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(jury.violations(), []);
+    assert_eq!(counts.all()["view changes"], SLOTS);
+    assert_eq!(counts.all()["epochs begun"], SLOTS);
+    for now in &sizes {
+        for ((name, size), (_, first)) in now.iter().zip(&sizes[0]) {
+            assert!(size <= first, "{name} grew from {first} to {size} things");
+            // Three replicas, and one table for all of them; two requests a slot, and what is read; two generations.
+            assert!(*size as u64 <= 20 * REMEMBERED, "{name} remembers {size} things");
+        }
+    }
+}
+
+#[test]
+fn what_is_forgotten_is_convicted_when_it_comes_again() {
+    let mut events = vec![applied(0, 1, "x", "1")];
+    for slot in 2..=3 * REMEMBERED {
+        let result = format!("{slot}");
+        events.push(applied(0, slot, &result, &result));
+    }
+    assert_eq!(convicts(&events), NONE);
+    let last = Slot(3 * REMEMBERED + 1);
+    let again = |name: &str| {
+        told(0, Fact::Applied { slot: last, request: batch(name), result: batch("1") })
+    };
+    let convicts = |request: &str| {
+        let mut jury = Jury::new(cast());
+        for event in &events {
+            if let Event::Told(_, Fact::Applied { request, .. }) = event {
+                jury.observe(Duration::ZERO, &asked(4, *request));
+            }
+            jury.observe(Duration::ZERO, event);
+        }
+        jury.observe(Duration::ZERO, &again(request));
+        jury.violations().iter().map(|violation| violation.oracle).collect::<Vec<_>>()
+    };
+    assert_eq!(convicts("x"), ["validity"], "nobody has asked for it any more");
+    let late = (3 * REMEMBERED - 1).to_string();
+    assert_eq!(convicts(&late), ["exactly once"], "that is remembered");
 }

@@ -147,6 +147,7 @@ enum Violation {
     ReadsWrong,
     LosesAWrite,
     TearsATransaction,
+    TearsWhatIsUnanswered,
     DeletesTooLittle,
     CountsWrong,
     ReusesARevision,
@@ -157,10 +158,11 @@ enum Violation {
 
 use Violation::*;
 
-const ALL: [(Violation, &str); 9] = [
+const ALL: [(Violation, &str); 10] = [
     (ReadsWrong, "effects"),
     (LosesAWrite, "effects"),
     (TearsATransaction, "effects"),
+    (TearsWhatIsUnanswered, "effects"),
     (DeletesTooLittle, "effects"),
     (CountsWrong, "effects"),
     (ReusesARevision, "effects"),
@@ -185,7 +187,7 @@ fn inject(
                     Ask::Put(..) | Ask::Attach(..) | Ask::Batch(_),
                     _,
                 )
-                | (TearsATransaction, Ask::Batch(_), _)
+                | (TearsATransaction | TearsWhatIsUnanswered, Ask::Batch(_), _)
                 | (DeletesTooLittle | CountsWrong, Ask::Clear, What::Deleted(2..))
                 | (ComparesWrong, Ask::Swap(..), _)
                 | (WritesUnasked | DeletesUnasked, Ask::Put(..), _)
@@ -204,6 +206,11 @@ fn inject(
         CountsWrong => answer.what = What::Deleted(1),
         LosesAWrite => truth.deeds.retain(|deed| deed.revision != revision),
         TearsATransaction | DeletesTooLittle => drop(truth.deeds.remove(first.expect("it did it"))),
+        // As good as no answer: nothing can be held against it.
+        TearsWhatIsUnanswered => {
+            answer.revision = None;
+            truth.deeds.remove(first.expect("it did it"));
+        }
         ReusesARevision => answer.revision = Some(revision - 1),
         ComparesWrong => {
             let What::Swapped(swapped) = &mut answer.what else { return false };

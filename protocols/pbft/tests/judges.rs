@@ -3,7 +3,7 @@
 use std::time::Duration;
 use testudo_core::{Encode, Time};
 use testudo_kv::watch::{Event, WatchRequest};
-use testudo_kv::{Change, KeyValue};
+use testudo_kv::{Change, Error, KeyValue};
 use testudo_lab::coordination::gateways::Viewer;
 use testudo_lab::coordination::leases::Leases;
 use testudo_lab::coordination::truth::{Deed, Truth};
@@ -105,7 +105,7 @@ fn a_revocation_may_come_late() {
     let seconds = Duration::from_secs;
     let mut leases = Leases::default();
     let (grant, lives) = (Ask::Grant(2, 3), Answer { revision: Some(1), what: What::Lives(3) });
-    for moment in [1, 10] {
+    for moment in [1, 10, 20] {
         leases.asked(seconds(moment), &grant);
         assert!(leases.held(seconds(moment), at(moment), &[2]).is_none());
         leases.answered(seconds(moment), &grant, &lives);
@@ -113,8 +113,43 @@ fn a_revocation_may_come_late() {
             leases.asked(seconds(2), &Ask::Revoke(2));
             assert!(leases.held(seconds(5), at(5), &[]).is_none(), "it ended by itself");
         }
+        if moment == 10 {
+            assert!(leases.held(seconds(11), at(11), &[]).is_none(), "it was revoked");
+        }
     }
-    assert!(leases.held(seconds(11), at(11), &[]).is_none());
+    assert!(leases.held(seconds(21), at(21), &[]).is_some(), "nobody asked for that twice");
+}
+
+/// What is answered tells which end it was.
+#[test]
+fn a_revocation_that_is_refused_excuses_nothing() {
+    let seconds = Duration::from_secs;
+    for (what, is_early) in [(What::Refused(Error::LeaseNotFound), true), (What::Done, false)] {
+        let mut leases = Leases::default();
+        let (grant, revoke) = (Ask::Grant(2, 3), Ask::Revoke(2));
+        let lives = Answer { revision: Some(1), what: What::Lives(3) };
+        // One client crashes, and another one waits for its answer.
+        leases.asked(seconds(0), &revoke);
+        leases.asked(seconds(0), &revoke);
+        for moment in [1, 10, 20] {
+            leases.asked(seconds(moment), &grant);
+            assert!(leases.held(seconds(moment), at(moment), &[2]).is_none());
+            leases.answered(seconds(moment), &grant, &lives);
+            let ended = leases.held(seconds(moment + 1), at(moment + 1), &[]);
+            if moment == 1 {
+                assert!(ended.is_none());
+                leases.answered(
+                    seconds(0),
+                    &revoke,
+                    &Answer { revision: Some(1), what: what.clone() },
+                );
+            } else if moment == 10 {
+                assert_eq!(ended.is_some(), is_early);
+            } else {
+                assert!(ended.is_some());
+            }
+        }
+    }
 }
 
 #[test]

@@ -356,7 +356,7 @@ impl Flaw for ReusesRevisions {
 
 #[test]
 fn a_revision_that_is_reused_after_a_failed_transaction() {
-    convict::<ReusesRevisions>(&["effects", "revisions", "watches"]);
+    convict::<ReusesRevisions>(&["history", "effects", "revisions", "watches"]);
 }
 
 /// A deletion of a range deletes its first key.

@@ -4,18 +4,21 @@
 //! keys, a transaction or a range, is judged here in the order that the service itself claims; that this order keeps to the
 //! order of time is [`super::revisions`]' rule, and the two together are linearizability of the whole store. What was done
 //! at each revision is known from the states of replicas ([`super::truth`]), whatever was answered.
+//!
+//! Whether it was answered or not, each revision is the whole of one thing: of what somebody asked for, or of the end of a
+//! lease.
 
 use super::truth::{Deed, Truth};
 use super::{Answer, Ask, What};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use testudo_kv::KeyValue;
 use testudo_sim::workload::Finding;
 
 /// What was asked for, and what was answered.
 #[derive(Default, Debug)]
 pub struct Effects {
-    /// Every value that anybody asked to have written.
-    values: BTreeSet<String>,
+    /// Everything that anybody asked to have written at once, by each value of it.
+    written: BTreeMap<String, Ask>,
     /// Every register that anybody asked to have deleted.
     deleted: BTreeSet<String>,
     /// Whether anybody asked to have all other keys deleted.
@@ -28,7 +31,8 @@ pub struct Effects {
 impl Effects {
     /// An operation was asked for.
     pub fn asked(&mut self, ask: &Ask) {
-        self.values.extend(ask.values().into_iter().map(String::from));
+        let values = ask.values().into_iter();
+        self.written.extend(values.map(|value| (String::from(value), ask.clone())));
         match ask {
             Ask::Delete(key) => drop(self.deleted.insert(key.clone())),
             Ask::Clear => self.has_cleared = true,
@@ -43,9 +47,6 @@ impl Effects {
 
     /// Holds all answers against what was done.
     pub fn judge(&mut self, truth: &Truth) -> Vec<Finding> {
-        if truth.unknown > 0 {
-            return Vec::new();
-        }
         let store = Versions { truth };
         let mut findings: Vec<Finding> = Vec::new();
         let written: BTreeSet<&[u8]> =
@@ -62,7 +63,8 @@ impl Effects {
                     format!("{ask:?} was answered {answer:?}, and {value} was written"),
                 ));
             }
-            let Some(revision) = answer.revision else { continue };
+            // What was compacted before anybody saw it is not known, nor what was read of it.
+            let Some(revision) = answer.revision.filter(|at| *at > truth.unknown) else { continue };
             self.judged += 1;
             if let Err(why) = store.agrees(ask, &answer.what, revision) {
                 let what = format!("{ask:?} was answered {answer:?}, and {why}");
@@ -71,18 +73,82 @@ impl Effects {
         }
         let unasked = truth.deeds.iter().filter(|deed| !self.was_asked(deed));
         findings.extend(unasked.map(|deed| ("validity", format!("nobody asked for {deed:?}"))));
+        findings.extend(self.torn(truth));
         findings
+    }
+
+    /// Revisions that are not the whole of one thing.
+    fn torn(&self, truth: &Truth) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut keys: BTreeMap<&[u8], &KeyValue> =
+            truth.base.iter().map(|(key, record)| (&**key, record)).collect();
+        for deeds in
+            truth.since(truth.unknown + 1).chunk_by(|one, two| one.revision == two.revision)
+        {
+            if !self.is_whole(deeds, &keys) {
+                findings
+                    .push(("effects", format!("a revision did {deeds:?}, and no more or less")));
+            }
+            for Deed { key, now, .. } in deeds {
+                match now {
+                    Some(record) => drop(keys.insert(key, record)),
+                    None => drop(keys.remove(&**key)),
+                }
+            }
+        }
+        findings
+    }
+
+    /// Whether a revision did all of what was asked for at once and nothing else, where these keys were there before it.
+    fn is_whole(&self, deeds: &[Deed], keys: &BTreeMap<&[u8], &KeyValue>) -> bool {
+        let ask =
+            deeds.iter().find_map(|deed| self.written.get(&super::text(&deed.now.as_ref()?.value)));
+        if let Some(ask) = ask {
+            return puts(ask).is_some_and(|puts| has_put(deeds, &puts));
+        }
+        let deleted: BTreeSet<&[u8]> = deeds.iter().map(|deed| &*deed.key).collect();
+        let is_all = |is_of: &dyn Fn(&[u8], &KeyValue) -> bool| {
+            let all = keys.iter().filter(|(key, record)| is_of(key, record));
+            deleted == all.map(|(key, _)| *key).collect()
+        };
+        let lease = deeds.first().and_then(|deed| Some(deed.before.as_ref()?.lease));
+        deeds.iter().all(|deed| deed.now.is_none())
+            && (matches!(deeds, [one] if self.deleted.contains(&super::text(&one.key)))
+                || self.has_cleared && is_all(&|key, _| key.starts_with(b"e"))
+                || lease
+                    .is_some_and(|lease| lease != 0 && is_all(&|_, record| record.lease == lease)))
     }
 
     /// Whether somebody asked for what was done, or it is the end of a lease.
     fn was_asked(&self, deed: &Deed) -> bool {
         let key = super::text(&deed.key);
         match (&deed.now, &deed.before) {
-            (Some(record), _) => self.values.contains(&super::text(&record.value)),
+            (Some(record), _) => self.written.contains_key(&super::text(&record.value)),
             (None, Some(before)) if key.starts_with('e') => before.lease != 0 || self.has_cleared,
             (None, _) => self.deleted.contains(&key),
         }
     }
+}
+
+/// What is put at once if this is done: keys, values and leases, in order.
+fn puts(ask: &Ask) -> Option<Vec<(&str, &str, i64)>> {
+    Some(match ask {
+        Ask::Put(key, value) | Ask::Swap(key, _, value) => vec![(key, value, 0)],
+        Ask::Attach(key, value, lease) => vec![(key, value, *lease)],
+        Ask::Batch(pairs) => {
+            pairs.iter().map(|(key, value)| (key.as_str(), value.as_str(), 0)).collect()
+        }
+        _ => return None,
+    })
+}
+
+/// Whether exactly these were put, in this order.
+fn has_put(deeds: &[Deed], puts: &[(&str, &str, i64)]) -> bool {
+    let is_put = |deed: &Deed, (key, value, lease): (&str, &str, i64)| {
+        let is_it = |now: &KeyValue| *now.value == *value.as_bytes() && now.lease == lease;
+        *deed.key == *key.as_bytes() && deed.now.as_ref().is_some_and(is_it)
+    };
+    deeds.len() == puts.len() && deeds.iter().zip(puts).all(|(deed, put)| is_put(deed, *put))
 }
 
 /// The store at every revision.
@@ -99,16 +165,25 @@ impl Versions<'_> {
 
     /// A key as it was at a revision.
     fn value(&self, key: &str, revision: i64) -> Option<String> {
-        let upto = self.truth.deeds.partition_point(|deed| deed.revision <= revision);
-        let mut before = self.truth.deeds[..upto].iter().rev();
-        let last = before.find(|deed| *deed.key == *key.as_bytes())?;
-        last.now.as_ref().map(|record| super::text(&record.value))
+        let mut known = self.known(revision).iter().rev();
+        let record = match known.find(|deed| *deed.key == *key.as_bytes()) {
+            Some(deed) => deed.now.as_ref(),
+            None => self.truth.base.get(key.as_bytes()),
+        };
+        record.map(|record| super::text(&record.value))
+    }
+
+    /// All that was done up to a revision since all is known.
+    fn known(&self, revision: i64) -> &[Deed] {
+        let since = self.truth.since(self.truth.unknown + 1);
+        &since[..since.partition_point(|deed| deed.revision <= revision)]
     }
 
     /// The keys that are no registers and that there were at a revision.
     fn ephemeral(&self, revision: i64) -> BTreeSet<&[u8]> {
-        let mut keys: BTreeSet<&[u8]> = BTreeSet::new();
-        let deeds = self.truth.deeds.iter().take_while(|deed| deed.revision <= revision);
+        let base = self.truth.base.keys().map(|key| &**key);
+        let mut keys: BTreeSet<&[u8]> = base.filter(|key| key.starts_with(b"e")).collect();
+        let deeds = self.known(revision).iter();
         for deed in deeds.filter(|deed| deed.key.starts_with(b"e")) {
             match deed.now {
                 Some(_) => drop(keys.insert(&deed.key)),
@@ -118,15 +193,10 @@ impl Versions<'_> {
         keys
     }
 
-    /// Whether a revision put exactly these, in this order.
-    fn has_put(&self, revision: i64, puts: &[(&str, &str, i64)]) -> Result<(), String> {
-        let is_put = |deed: &Deed, (key, value, lease): (&str, &str, i64)| {
-            let is_it = |now: &KeyValue| *now.value == *value.as_bytes() && now.lease == lease;
-            *deed.key == *key.as_bytes() && deed.now.as_ref().is_some_and(is_it)
-        };
+    /// Whether a revision put exactly what was asked for.
+    fn has_put(&self, revision: i64, ask: &Ask) -> Result<(), String> {
         let deeds = self.deeds(revision);
-        let is_right = deeds.len() == puts.len()
-            && deeds.iter().zip(puts).all(|(deed, put)| is_put(deed, *put));
+        let is_right = puts(ask).is_some_and(|puts| has_put(deeds, &puts));
         is_right.then_some(()).ok_or_else(|| format!("that revision did {deeds:?}"))
     }
 
@@ -146,18 +216,12 @@ impl Versions<'_> {
         };
         match (ask, what) {
             (Ask::Get(key), What::Value(value)) => is(key, value, revision),
-            (Ask::Put(key, value), What::Done) => self.has_put(revision, &[(key, value, 0)]),
-            (Ask::Attach(key, value, lease), What::Done) => {
-                self.has_put(revision, &[(key, value, *lease)])
+            (Ask::Put(..) | Ask::Attach(..) | Ask::Batch(_), What::Done) => {
+                self.has_put(revision, ask)
             }
-            (Ask::Batch(pairs), What::Done) => {
-                let puts: Vec<(&str, &str, i64)> =
-                    pairs.iter().map(|(key, value)| (key.as_str(), value.as_str(), 0)).collect();
-                self.has_put(revision, &puts)
-            }
-            (Ask::Swap(key, expected, value), What::Swapped(true)) => {
+            (Ask::Swap(key, expected, _), What::Swapped(true)) => {
                 is(key, expected, revision - 1)?;
-                self.has_put(revision, &[(key, value, 0)])
+                self.has_put(revision, ask)
             }
             (Ask::Swap(key, expected, _), What::Swapped(false)) => {
                 match is(key, expected, revision) {

@@ -127,8 +127,8 @@ pub struct Gateways {
     revisions: BTreeMap<usize, i64>,
     /// The highest compaction that anybody asked for.
     compacted: i64,
-    /// What was written by whom: how often each value was seen, and whether it must be there.
-    acknowledged: Vec<String>,
+    /// The values that were acknowledged, and the revisions at which they must be there.
+    acknowledged: Vec<(i64, String)>,
     last_asked: Duration,
     counts: BTreeMap<&'static str, u64>,
 }
@@ -301,9 +301,13 @@ impl Gateways {
         let twice = twice.map(|(value, times)| {
             ("ledger", format!("{} was written {times} times", super::text(value)))
         });
-        let lost = self.acknowledged.iter().filter(|value| !written.contains_key(value.as_bytes()));
-        let lost = lost.filter(|_| self.truth.unknown == 0);
-        let lost = lost.map(|value| ("ledger", format!("{value} was acknowledged, and is lost")));
+        // Nobody has seen what was compacted meanwhile.
+        let unknown = self.truth.unknown;
+        let known = self.acknowledged.iter();
+        let known = known.filter(|(revision, _)| unknown == 0 || *revision > unknown);
+        let lost = known.filter(|(_, value)| !written.contains_key(value.as_bytes()));
+        let lost =
+            lost.map(|(_, value)| ("ledger", format!("{value} was acknowledged, and is lost")));
         twice.chain(lost).collect()
     }
 }
@@ -354,16 +358,17 @@ impl Onlooker<Ask, Answer> for Gateways {
         time: Time,
         state: &Map,
     ) -> Vec<Finding> {
-        if !self.truth.update(slot, time, state) {
+        let Some(findings) = self.truth.update(slot, time, state, self.compacted) else {
             return Vec::new();
-        }
+        };
         let truth = &self.truth;
         let orphan = truth
             .keys
             .values()
             .find(|record| record.lease != 0 && !truth.leases.contains(&record.lease));
         let orphan = orphan.map(|record| ("leases", format!("{record:?} outlives its lease")));
-        self.leases.held(at, time, &truth.leases).into_iter().chain(orphan).collect()
+        let leases = self.leases.held(at, time, &truth.leases);
+        leases.into_iter().chain(orphan).chain(findings).collect()
     }
 
     fn asked(&mut self, at: Duration, _: usize, ask: &Ask) {
@@ -377,7 +382,9 @@ impl Onlooker<Ask, Answer> for Gateways {
 
     fn answered(&mut self, called: Duration, _: Duration, ask: &Ask, answer: &Answer) {
         if ask.writes(&answer.what) {
-            self.acknowledged.extend(ask.values().into_iter().map(Into::into));
+            let revision = answer.revision.unwrap_or_default();
+            let values = ask.values().into_iter();
+            self.acknowledged.extend(values.map(|value| (revision, value.into())));
         }
         if matches!((ask, &answer.what), (Ask::Compact(_), super::What::Done)) {
             self.count("compactions");
@@ -428,6 +435,7 @@ impl Onlooker<Ask, Answer> for Gateways {
         let mut counts: Vec<(&'static str, u64)> =
             self.counts.iter().map(|(name, count)| (*name, *count)).collect();
         counts.push(("answers held against their revisions", self.effects.judged));
+        counts.push(("revisions compacted before anybody saw them", self.truth.unseen));
         counts.push(("leases expired", self.leases.expired));
         counts.push(("leases kept alive", self.leases.renewed));
         counts

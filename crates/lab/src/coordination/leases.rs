@@ -34,6 +34,9 @@ struct Lease {
     /// How many revocations were asked for and not answered: each may come to something at any time, however often the
     /// lease ended by itself and was granted again meanwhile. Those of clients that crashed stay so for ever.
     revocations: u32,
+    /// How many of them an end that came too early was put down to. Each ends the lease once at most, so none excuses
+    /// another end.
+    spent: u32,
 }
 
 /// All leases of a run.
@@ -69,13 +72,18 @@ impl Leases {
         if let Ask::Revoke(id) = ask {
             let lease = self.leases.entry(*id).or_default();
             lease.revocations = lease.revocations.saturating_sub(1);
+            // One that was refused has ended nothing, so what an end was put down to is another one.
+            let is_refused = matches!(answer.what, What::Refused(_));
+            lease.spent = lease.spent.saturating_sub(u32::from(!is_refused)).min(lease.revocations);
         }
-        let (Ask::Grant(id, _) | Ask::KeepAlive(id), What::Lives(1..)) = (ask, &answer.what) else {
-            return;
-        };
+        let (Ask::Grant(id, _) | Ask::KeepAlive(id)) = ask else { return };
         let lease = self.leases.entry(*id).or_default();
+        let agreed = lease.clocks.remove(&called).unwrap_or_default();
+        if !matches!(answer.what, What::Lives(1..)) {
+            return;
+        }
         lease.renewed = lease.renewed.max(Some(called));
-        lease.agreed = lease.agreed.max(lease.clocks.remove(&called).unwrap_or_default());
+        lease.agreed = lease.agreed.max(agreed);
         self.renewed += u64::from(matches!(ask, Ask::KeepAlive(_)));
     }
 
@@ -96,16 +104,17 @@ impl Leases {
             if !was_held || lease.is_held {
                 continue;
             }
-            if lease.revocations > 0 {
-                (lease.renewed, lease.agreed) = (None, Time(0));
-                continue;
-            }
-            self.expired += 1;
+            let is_unrevoked = lease.spent == lease.revocations;
             let life = Duration::from_secs(ttl(*id) as u64);
             let agreed = std::mem::take(&mut lease.agreed);
+            self.expired += u64::from(is_unrevoked);
             if let Some(renewed) = lease.renewed.take()
                 && (at + SPREAD < renewed + life || time.0 < agreed.0 + life.as_millis() as u64)
             {
+                if !is_unrevoked {
+                    lease.spent += 1;
+                    continue;
+                }
                 let what = format!(
                     "lease {id} of {life:?}, renewed at {renewed:?} and at or after {agreed:?} of \
                      agreed time, ended too early at {time:?}"

@@ -166,7 +166,7 @@ impl<S: Serving> Court<S> {
             }
             // Without learners nobody shows copies that would have to be compared with it.
             if world.setup().learners > 0 {
-                self.copies.held(slot, state);
+                findings.extend(self.copies.held(slot, state));
             }
             findings.extend(self.onlooker.held(at, node, slot, time, state));
             if slot.0.is_multiple_of(COMPARED)
@@ -302,6 +302,7 @@ impl<S: Serving> Court<S> {
     /// Takes down how much was judged.
     pub(crate) fn count(&self) {
         self.papers.count("copies compared", self.copies.compared());
+        self.papers.count("copies that nobody else held when shown", self.copies.alone());
         self.papers.count("states compared", self.states.compared());
         self.onlooker.counts().into_iter().for_each(|(name, count)| self.papers.count(name, count));
     }

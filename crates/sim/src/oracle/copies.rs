@@ -3,6 +3,9 @@
 //! Every state that correct replicas come to hold is remembered by its slot. What a learner publishes must be one of
 //! those, never one that no correct replica has executed, and never older than what it published before in the same
 //! life. A read of a published copy is then a read of some beginning of the one order, and reads do not go back.
+//!
+//! Replicas that execute several slots at once are seen at the last of them alone. What learners show of the others waits
+//! until a replica comes by there, and meanwhile all learners must show the same.
 
 use super::window::forget_old;
 use crate::workload::Finding;
@@ -18,17 +21,30 @@ pub struct Copies {
     held: BTreeMap<Slot, (Map, Option<Digest>)>,
     /// The highest slot that a correct replica ever held.
     highest: Slot,
+    /// What learners showed after slots at which no replica was seen, and who was the first.
+    unseen: BTreeMap<Slot, (Digest, usize)>,
     /// What each learner showed last in its present life.
     shown: BTreeMap<usize, Slot>,
     compared: u64,
+    /// How many copies there was nothing to compare with when they were shown.
+    alone: u64,
 }
 
 impl Copies {
-    /// A correct replica holds this state.
-    pub fn held(&mut self, slot: Slot, state: &Map) {
+    /// A correct replica holds this state. What a learner showed of it before is compared with it.
+    pub fn held(&mut self, slot: Slot, state: &Map) -> Option<Finding> {
         self.highest = self.highest.max(slot);
-        self.held.entry(slot).or_insert_with(|| (state.clone(), None));
+        let unseen = self.unseen.remove(&slot);
+        let expected = unseen.map(|_| state.digest());
+        self.held.entry(slot).or_insert_with(|| (state.clone(), expected));
         forget_old(&mut self.held);
+        let (shown, learner) = unseen?;
+        self.compared += 1;
+        let expected = expected?;
+        (shown != expected).then(|| {
+            let what = format!("learner {learner} showed {shown:?} after {slot:?}");
+            ("copies", format!("{what}, where a replica holds {expected:?}"))
+        })
     }
 
     /// A learner crashed, and may begin anew from wherever others are.
@@ -48,14 +64,36 @@ impl Copies {
         if slot > self.highest {
             return broken(format!("shows {slot:?}, which no correct replica has executed"));
         }
-        let (state, digest) = self.held.get_mut(&slot)?;
-        let expected = *digest.get_or_insert_with(|| state.digest());
         let found = published.state.digest();
-        self.compared += 1;
+        let (expected, who) = match self.held.get_mut(&slot) {
+            Some((state, digest)) => {
+                self.compared += 1;
+                (*digest.get_or_insert_with(|| state.digest()), "replicas hold".into())
+            }
+            None => {
+                let (first, by) = *self.unseen.entry(slot).or_insert((found, learner));
+                forget_old(&mut self.unseen);
+                self.alone += u64::from(by == learner);
+                self.compared += u64::from(by != learner);
+                (first, format!("learner {by} showed"))
+            }
+        };
         if found == expected {
             return None;
         }
-        broken(format!("shows {found:?} after {slot:?}, where replicas hold {expected:?}"))
+        broken(format!("shows {found:?} after {slot:?}, where {who} {expected:?}"))
+    }
+
+    /// How many states and copies are remembered.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.held.len() + self.unseen.len() + self.shown.len()
+    }
+
+    /// How many copies were of slots after which nobody else had been seen, whether they were compared later or not.
+    #[must_use]
+    pub const fn alone(&self) -> u64 {
+        self.alone
     }
 
     /// How many copies were compared with what replicas hold.

@@ -1,6 +1,6 @@
 //! Rules of ordering: one batch per slot, no gaps, each request once, equal states, one primary per view.
 
-use super::window::{forget_old, forget_old_of};
+use super::window::{Recent, forget_old};
 use super::{Cast, Oracle};
 use crate::atlas::Harm;
 use crate::event::{Event, Fact, NodeId};
@@ -80,6 +80,11 @@ impl Oracle for Agreement {
         }
         Ok(())
     }
+
+    /// What is speculative is bounded by how far a protocol may be ahead of what is final.
+    fn size(&self) -> usize {
+        self.decided.len() + self.speculative.values().map(BTreeMap::len).sum::<usize>()
+    }
 }
 
 /// Each correct replica executes slots in order, without gaps, each once in a life.
@@ -121,15 +126,24 @@ impl Oracle for TotalOrder {
         }
         Ok(())
     }
+
+    fn size(&self) -> usize {
+        self.places.len()
+    }
 }
 
 /// No request takes effect twice, and each has the same result in the same slot everywhere.
+///
+/// What took effect too long ago is forgotten. If it takes effect once more, nobody has said it for just as long, and so it
+/// is [`super::Validity`] that convicts it.
 #[derive(Default, Debug)]
 pub struct Once {
     /// Per replica, in its present history: where each request took effect.
-    applied: BTreeMap<NodeId, BTreeMap<Digest, Slot>>,
+    applied: BTreeMap<NodeId, Recent<Digest, Slot>>,
     /// Where a request took effect finally, with its result.
-    effects: BTreeMap<Digest, (Slot, Digest, NodeId)>,
+    effects: Recent<Digest, (Slot, Digest, NodeId)>,
+    /// The newest slot in which anything took effect.
+    newest: Slot,
     /// Replicas that began a new life and have executed nothing in it yet.
     fresh: BTreeMap<NodeId, bool>,
     /// Replicas whose memory came to harm, and whether they have found that out: what they come to binds nobody until they
@@ -139,7 +153,7 @@ pub struct Once {
 
 impl Once {
     fn forget_from(&mut self, node: NodeId, slot: Slot) {
-        self.applied.entry(node).or_default().retain(|_, at| *at < slot);
+        self.applied.entry(node).or_default().retain(|at| *at < slot);
     }
 
     fn apply(
@@ -152,8 +166,7 @@ impl Once {
     ) -> Result<(), String> {
         let name = cast.name(node);
         let applied = self.applied.entry(node).or_default();
-        forget_old_of(applied, slot, |at| *at);
-        if let Some(before) = applied.insert(request, slot) {
+        if let Some(before) = applied.insert(slot, request, slot) {
             return Err(format!("{name} applied {request:?} in {before:?} and in {slot:?}"));
         }
         if self.spoilt.contains_key(&node) {
@@ -161,8 +174,8 @@ impl Once {
         }
         match self.effects.get(&request) {
             None => {
-                self.effects.insert(request, (slot, result, node));
-                forget_old_of(&mut self.effects, slot, |(at, ..)| *at);
+                self.newest = self.newest.max(slot);
+                self.effects.insert(self.newest, request, (slot, result, node));
                 Ok(())
             }
             Some((at, same, _)) if *at == slot && *same == result => Ok(()),
@@ -214,6 +227,11 @@ impl Oracle for Once {
         }
         Ok(())
     }
+
+    fn size(&self) -> usize {
+        let applied: usize = self.applied.values().map(Recent::len).sum();
+        applied + self.effects.len() + self.fresh.len() + self.spoilt.len()
+    }
 }
 
 /// All correct replicas have the same state after the same slot.
@@ -237,6 +255,10 @@ impl Oracle for Checkpoints {
         let (name, other) = (cast.name(node), cast.name(by));
         Err(format!("after {slot:?} {name} has state {state:?}, but {other} {first:?}"))
     }
+
+    fn size(&self) -> usize {
+        self.states.len()
+    }
 }
 
 /// No correct learner comes to other results than are vouched for.
@@ -252,9 +274,16 @@ impl Oracle for Unanimity {
         let Fact::Diverged(slot) = fact else { return Ok(()) };
         Err(format!("{} came to other results in {slot:?}", cast.name(node)))
     }
+
+    fn size(&self) -> usize {
+        0
+    }
 }
 
 /// A correct replica's epoch never falls within a life, nor its view within an epoch; and a view of an epoch has one primary.
+///
+/// The primaries of the newest views are remembered. Nobody installs a view for the first time that is so far behind the
+/// newest, as none is left that could vote in it; whoever was in it before says nothing new when it comes back to it.
 #[derive(Default, Debug)]
 pub struct Views {
     installed: BTreeMap<NodeId, (Epoch, View)>,
@@ -283,10 +312,15 @@ impl Oracle for Views {
         }
         let Fact::View(_, primary) = fact else { return Ok(()) };
         let first = *self.primaries.entry(now).or_insert(*primary);
+        forget_old(&mut self.primaries);
         if first == *primary {
             Ok(())
         } else {
             Err(format!("{name} has {primary:?} as primary of {now:?}, others {first:?}"))
         }
+    }
+
+    fn size(&self) -> usize {
+        self.installed.len() + self.primaries.len()
     }
 }

@@ -1,6 +1,7 @@
 //! What a run leaves on paper: counts of what really happened, and the last events before the end.
 
 use super::Cast;
+use super::window::Distinct;
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
 use crate::world::Observer;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +16,12 @@ pub struct Counts {
     counts: Vec<(&'static str, u64)>,
     /// How often each way of lying was used.
     lies: BTreeMap<&'static str, u64>,
-    views: BTreeSet<(Epoch, View)>,
+    /// Views that were installed, but for each epoch's first.
+    views: Distinct<(Epoch, View)>,
     /// The epoch that each node is in.
     epochs: BTreeMap<NodeId, Epoch>,
     /// Epochs that were begun, but for the first.
-    begun: BTreeSet<Epoch>,
+    begun: Distinct<Epoch>,
     /// Who was convicted of what; many accuse one.
     convicted: BTreeSet<(u16, String)>,
     /// The highest slot that each node executed or restored.
@@ -37,9 +39,8 @@ impl Counts {
             *counts.entry((*name).to_string()).or_default() += count;
         }
         counts.extend(self.lies.iter().map(|(how, count)| (format!("lies: {how}"), *count)));
-        let views = self.views.iter().filter(|(_, view)| view.0 > 0).count() as u64;
-        counts.insert("view changes".into(), views);
-        counts.insert("epochs begun".into(), self.begun.len() as u64);
+        counts.insert("view changes".into(), self.views.count());
+        counts.insert("epochs begun".into(), self.begun.count());
         counts.insert("lies convicted".into(), self.convicted.len() as u64);
         for (_, offence) in &self.convicted {
             *counts.entry(format!("convicted of {offence}")).or_default() += 1;
@@ -51,6 +52,14 @@ impl Counts {
     #[must_use]
     pub fn reached(&self, node: NodeId) -> Slot {
         self.reached.get(&node).copied().unwrap_or_default()
+    }
+
+    /// How many things are remembered for counting. How often each was is a number, however often it was.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let of_names = self.counts.len() + self.lies.len() + self.convicted.len();
+        let of_nodes = self.epochs.len() + self.reached.len() + self.arrived.len();
+        of_names + of_nodes + self.views.len() + self.begun.len()
     }
 
     fn name(event: &Event) -> Option<&'static str> {
@@ -118,11 +127,11 @@ impl Observer for Counts {
             Event::Started(node) => drop(self.epochs.remove(node)),
             Event::Told(node, Fact::Epoch(epoch, _)) => {
                 self.epochs.insert(*node, *epoch);
-                self.begun.insert(*epoch);
+                self.begun.note(*epoch);
             }
-            Event::Told(node, Fact::View(view, _)) => {
+            Event::Told(node, Fact::View(view, _)) if view.0 > 0 => {
                 let epoch = self.epochs.get(node).copied().unwrap_or_default();
-                self.views.insert((epoch, *view));
+                self.views.note((epoch, *view));
             }
             Event::Told(node, Fact::Executed { slot, .. } | Fact::Restored(slot)) => {
                 let reached = self.reached.entry(*node).or_default();

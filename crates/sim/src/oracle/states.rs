@@ -29,6 +29,12 @@ impl States {
         })
     }
 
+    /// How many states are remembered.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.held.len()
+    }
+
     /// How many states were compared with another replica's.
     #[must_use]
     pub const fn compared(&self) -> u64 {

@@ -19,6 +19,8 @@ pub(super) struct Flap {
     /// How many changes are still to come. Invariant: after the last they are up.
     left: u32,
     is_down: bool,
+    /// Whether nothing more is to come, so that others may take its place.
+    is_over: bool,
 }
 
 /// A link of at least this pace, against the fastest, is counted as a slow one when it carries something.
@@ -113,15 +115,33 @@ impl<S: System> Seeded<S> {
             }
         }
         let left = 2 * self.odds.between(2, 8) as u32;
-        self.flaps.push(Flap { links, left, is_down: false });
-        self.flap(self.flaps.len() - 1);
+        let flap = Flap { links, left, is_down: false, is_over: false };
+        let index = match self.flaps.iter_mut().enumerate().find(|(_, flap)| flap.is_over) {
+            Some((index, free)) => {
+                *free = flap;
+                index
+            }
+            None => {
+                self.flaps.push(flap);
+                self.flaps.len() - 1
+            }
+        };
+        self.flap(index);
         true
+    }
+
+    /// How many sets of links there may be that flap, or did last.
+    #[must_use]
+    pub fn flapping(&self) -> usize {
+        self.flaps.len()
     }
 
     /// Flapping links change, if trouble goes on.
     pub(super) fn flap(&mut self, index: usize) {
         let Some(flap) = self.flaps.get_mut(index) else { return };
         if self.is_calm || self.is_timely || flap.left == 0 {
+            // Nothing is planned for it any more.
+            flap.is_over = true;
             return;
         }
         flap.left -= 1;

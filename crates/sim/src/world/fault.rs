@@ -66,7 +66,10 @@ impl<S: System> World<S> {
     fn note_opening(&mut self, node: NodeId, opened: Result<Option<Salvage>, Failure>) {
         match opened {
             Ok(None) => {}
-            Ok(Some(salvage)) => self.record(&Event::Opened(node, salvage)),
+            Ok(Some(salvage)) => {
+                let may_refuse = !self.findings(node).is_disk_sound;
+                self.record(&Event::Opened(node, Salvage { may_refuse, ..salvage }));
+            }
             Err(failure) => self.record(&Event::Failed(node, failure)),
         }
     }
