@@ -146,7 +146,9 @@ fn tables_beyond_their_bounds_are_convicted() {
     assert_eq!(bounds.most().collect::<Vec<_>>(), [("slots", 4), ("votes", 5)]);
     assert_eq!(bounds.looks(), 2);
     let unknown = bounds.keeps("2", &[("gossip", 0, None)]);
-    assert!(unknown.is_some_and(|(rule, what)| rule == "bounded memory" && what.contains("gossip")));
+    assert!(
+        unknown.is_some_and(|(rule, what)| rule == "bounded memory" && what.contains("gossip"))
+    );
 }
 
 #[test]
