@@ -332,6 +332,7 @@ impl<R: Rules> Pbft<R> {
 
     /// A decision, with its proof. Those too far ahead are not kept: they are asked for again in their turn.
     pub(crate) fn on_committed(&mut self, committed: Committed, fx: &mut Effects<'_, Self>) {
+        self.compare_decided(&committed, fx);
         let from = self.decisions.executed.max(self.log.low());
         if committed.slot().0 > from.0.saturating_add(self.log.window) {
             self.learn(committed.slot(), fx);

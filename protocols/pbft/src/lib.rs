@@ -26,6 +26,7 @@ extern crate alloc;
 
 mod catchup;
 pub mod client;
+mod forensics;
 mod joining;
 mod lies;
 mod log;
