@@ -6,13 +6,34 @@
 //! a new view that forgets it share as many that signed both. So where two correct replicas have decided different things,
 //! f+1 liars can be named as soon as one of the two is shown what the other's view began from (Sheng, Wang, Nayak, Kannan
 //! and Viswanath, "BFT protocol forensics", CCS 2021).
+//!
+//! One whose decisions are not what the others decided gets no further with them, is overtaken by a stable checkpoint,
+//! and takes the state: then its decisions are gone, and nobody has seen both. So it keeps what it had decided there, and
+//! asks the others one after the other, when there is little else to do, what they decided.
 
-use crate::Pbft;
 use crate::log::Entry;
-use crate::message::{Attested, Committed, Message, Prepared};
+use crate::message::{Attested, Committed, Fetch, Message, Prepared};
 use crate::safety::Rules;
+use crate::{Pbft, Standing};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use testudo_core::{Certificate, Domain, Effects, ReplicaId, Statement};
+use testudo_core::{Certificate, Domain, Effects, Peer, ReplicaId, Slot, Statement};
+
+/// What a replica had decided beyond its last stable checkpoint when the others' went beyond all that it had executed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overtaken {
+    /// The slots. At most a window.
+    entries: BTreeMap<Slot, Entry>,
+    /// Of how many replicas it still asks what they decided there.
+    left: usize,
+}
+
+impl Overtaken {
+    /// In how many slots.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
 
 /// One replica's part of a certificate.
 pub(crate) fn part<T: Statement + Clone>(
@@ -24,6 +45,11 @@ pub(crate) fn part<T: Statement + Clone>(
 }
 
 impl Entry {
+    /// The certificates alone.
+    fn certificates(&self) -> Self {
+        Self { prepared: self.prepared.clone(), decided: self.decided.clone(), ..Self::default() }
+    }
+
     /// The offence that `message` and a part of a certificate that is kept of this slot amount to, with the frame of that
     /// part. These outlive the votes of their view.
     pub(crate) fn contradicted_certificate<R: Rules>(
@@ -72,6 +98,44 @@ impl<R: Rules> Pbft<R> {
             if let Some(commit) = part(&shown.certificate, signer) {
                 self.compare_part(commit, Message::Commit, fx);
             }
+        }
+    }
+
+    /// What is known of a slot, or was when this replica was overtaken there.
+    pub(crate) fn known(&self, slot: Slot) -> Option<&Entry> {
+        self.log.entries.get(&slot).or_else(|| self.overtaken.entries.get(&slot))
+    }
+
+    /// All that is known of slots, and what was when this replica was overtaken.
+    pub(crate) fn all_known(&self) -> impl Iterator<Item = &Entry> {
+        self.log.entries.values().chain(self.overtaken.entries.values())
+    }
+
+    /// A checkpoint is stable up to this slot, and the log is about to let go of all up to it.
+    pub(crate) fn note_overtaking(&mut self, stable: Slot) {
+        if stable <= self.decisions.executed {
+            return;
+        }
+        let passed = self.log.entries.range(..=stable);
+        let decided = passed.filter(|(_, entry)| entry.decided.is_some());
+        let entries: BTreeMap<Slot, Entry> =
+            decided.map(|(slot, entry)| (*slot, entry.certificates())).collect();
+        if !entries.is_empty() {
+            self.overtaken = Overtaken { entries, left: self.system.n() };
+        }
+    }
+
+    /// Asks one more of the others what it decided where this replica was overtaken. Whatever it answers is held against
+    /// what was decided here, and changes nothing else.
+    pub(crate) fn ask_overtakers(&mut self, fx: &mut Effects<'_, Self>) {
+        let Some(first) = self.overtaken.entries.keys().next().copied() else { return };
+        if self.overtaken.left == 0 || self.standing == Standing::Stopped {
+            return;
+        }
+        self.overtaken.left -= 1;
+        let of = ReplicaId(u16::try_from(self.overtaken.left).unwrap_or(u16::MAX));
+        if of != self.me {
+            fx.send(Peer::from(of), Message::Fetch(Fetch { from: first }));
         }
     }
 

@@ -220,7 +220,7 @@ impl<R: Rules> Pbft<R> {
         frame: impl Fn() -> Vec<u8>,
         fx: &mut Effects<'_, Self>,
     ) {
-        let Some(entry) = self.log.entries.get(&slot) else { return };
+        let Some(entry) = self.known(slot) else { return };
         let found =
             entry.contradiction::<R>(signer, message, (self.config.domain, self.system.n()));
         if let Some((offence, proof)) = found {

@@ -169,8 +169,8 @@ impl<R: Rules> Pbft<R> {
             Some((R::convicts(&said, &message)?, latest.frame(domain)))
         });
         let found = before.or_else(|| {
-            let mut entries = self.log.entries.values();
-            entries.find_map(|entry| entry.contradiction::<R>(sender, &message, (domain, n)))
+            self.all_known()
+                .find_map(|entry| entry.contradiction::<R>(sender, &message, (domain, n)))
         });
         if let Some((offence, proof)) = found {
             self.accuse(sender, offence, vec![proof, attested.frame(domain)], fx);

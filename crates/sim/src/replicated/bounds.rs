@@ -11,7 +11,7 @@ impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
         let window = 2 * self.interval as usize;
         let bundles = (replicas + clients) * limits::WAITING_BUNDLES_PER_CLIENT;
         let most = match table {
-            "slots in the window" => window,
+            "slots in the window" | "slots overtaken in" => window,
             "view changes" | "last words" => replicas,
             // Of what the log tells at a start a gap may hold up all that lies between two snapshots, twice.
             "batches to execute" | "batches without bodies" => 4 * window,
