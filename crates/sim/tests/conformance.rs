@@ -49,6 +49,17 @@ fn quorums_that_meet_in_liars_are_convicted() {
     convict(flaws, &Plan::default().with_liar(Misconduct::Stale), &["linearizability"]);
 }
 
+/// This system never says how far its replicas have executed: what they keep is counted all the same.
+#[test]
+fn what_grows_while_nothing_is_executed_is_convicted() {
+    let flaws = Flaws { hoards: true, ..Flaws::default() };
+    let report = run_seed(|| Register { flaws }, 1, &Plan::default());
+    let found: Vec<&str> = report.violations.iter().map(|found| found.oracle).collect();
+    assert_eq!(found, ["bounded memory"], "{report}");
+    let sound = run_seed(Register::default, 1, &Plan::default());
+    assert!(sound.is_clean(), "{sound}");
+}
+
 #[test]
 fn more_liars_than_f_break_liveness() {
     let plan = Plan {

@@ -120,6 +120,7 @@ impl<R: Rules> Pbft<R> {
         if is_idle_tick {
             // Records that were let go of are never read back; whoever waits for them asks again.
             self.catchup.recalls.clear();
+            self.ask_overtakers(fx);
         }
         if self.standing == Standing::Voting {
             self.say_again(fx);
@@ -332,6 +333,7 @@ impl<R: Rules> Pbft<R> {
 
     /// A decision, with its proof. Those too far ahead are not kept: they are asked for again in their turn.
     pub(crate) fn on_committed(&mut self, committed: Committed, fx: &mut Effects<'_, Self>) {
+        self.compare_decided(&committed, fx);
         let from = self.decisions.executed.max(self.log.low());
         if committed.slot().0 > from.0.saturating_add(self.log.window) {
             self.learn(committed.slot(), fx);

@@ -4,6 +4,7 @@
 //! Until a quorum has answered, it listens and fetches what was decided, and says nothing that it would have to sign. It
 //! installs no view either, as that would raise its promise, which is the measure of what it ought to know.
 
+use crate::forensics::part;
 use crate::log::Entry;
 use crate::message::{
     Attested, Commit, Inquiry, Message, NewView, Nonce, PrePrepare, Prepare, Testimony, ViewChange,
@@ -15,7 +16,7 @@ use crate::{Pbft, Standing};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use testudo_contracts::Ordering as _;
-use testudo_core::{Certificate, Effects, Peer, ReplicaId, Slot, Statement, Target, limits};
+use testudo_core::{Effects, Peer, ReplicaId, Slot, Target, limits};
 
 /// A replica that waits for answers.
 #[derive(Clone, Debug)]
@@ -58,15 +59,6 @@ impl LastWords {
     }
 }
 
-/// One replica's part of a certificate.
-fn part<T: Statement + Clone>(
-    certificate: &Certificate<T>,
-    signer: ReplicaId,
-) -> Option<Attested<T>> {
-    let signature = certificate.signature(signer)?;
-    Some(Attested { signer, statement: certificate.statement().clone(), signature })
-}
-
 impl Entry {
     /// The latest vote of `of` here.
     fn prepare_of(&self, of: ReplicaId) -> Option<Attested<Prepare>> {
@@ -87,7 +79,7 @@ impl Entry {
     }
 
     /// The latest proposal of `of` here.
-    fn proposal_of(&self, of: ReplicaId, n: usize) -> Option<Attested<PrePrepare>> {
+    pub(crate) fn proposal_of(&self, of: ReplicaId, n: usize) -> Option<Attested<PrePrepare>> {
         let accepted = self.proposal.as_ref().and_then(|proposal| proposal.attested().cloned());
         let certified = || self.prepared.as_ref()?.attested(n);
         accepted.or_else(certified).filter(|attested| attested.signer == of)

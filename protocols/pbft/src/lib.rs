@@ -26,6 +26,7 @@ extern crate alloc;
 
 mod catchup;
 pub mod client;
+mod forensics;
 mod joining;
 mod lies;
 mod log;
@@ -48,6 +49,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use catchup::CatchUp;
 use core::marker::PhantomData;
+use forensics::Overtaken;
 use joining::{Joining, LastWords};
 use log::{Decisions, Log};
 use message::{Attested, NewView, PrePrepare, Slots, ViewChange, primary_of};
@@ -138,6 +140,8 @@ pub struct Pbft<R: Rules = Standard> {
     log: Log,
     decisions: Decisions,
     catchup: CatchUp,
+    /// What it had decided when it was overtaken last.
+    overtaken: Overtaken,
     /// Whom it has blamed for what. At most n times the number of offences.
     blamed: BTreeSet<(ReplicaId, &'static str)>,
     /// What the layer above has not taken of it.
@@ -322,6 +326,7 @@ impl<R: Rules> Ordering for Pbft<R> {
             ("batches to execute", self.decisions.ready.len()),
             ("view changes", self.changes.len()),
             ("last words", self.heard.len()),
+            ("slots overtaken in", self.overtaken.len()),
         ])
     }
 
@@ -403,6 +408,7 @@ impl<R: Rules> Pbft<R> {
             log,
             decisions,
             catchup,
+            overtaken: Overtaken::default(),
             blamed: BTreeSet::new(),
             accusations: Vec::new(),
             rules: PhantomData,
@@ -428,6 +434,7 @@ impl<R: Rules> Pbft<R> {
     /// A checkpoint is stable: what it covers is let go.
     fn on_stable(&mut self, stable: StableCheckpoint, fx: &mut Effects<'_, Self>) {
         let slot = stable.statement().slot;
+        self.note_overtaking(slot);
         if self.log.advance(stable.clone()) {
             fx.persist(Record::Stable(stable));
             self.lost.trim(slot);
@@ -442,6 +449,7 @@ impl<R: Rules> Pbft<R> {
     /// The layer above has taken the state: execution goes on after it.
     fn on_restored(&mut self, stable: StableCheckpoint, fx: &mut Effects<'_, Self>) {
         let slot = stable.statement().slot;
+        self.note_overtaking(slot);
         self.decisions.skip_to(slot);
         self.on_stable(stable, fx);
         self.learn(slot, fx);

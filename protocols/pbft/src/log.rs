@@ -156,19 +156,20 @@ impl Entry {
         &self,
         sender: ReplicaId,
         message: &Message,
-        domain: Domain,
+        (domain, n): (Domain, usize),
     ) -> Option<(&'static str, Vec<u8>)> {
         let votes = [self.prepares.get(&sender), self.commits.get(&sender)];
         let found = votes.into_iter().flatten().find_map(|vote| {
             let offence = R::convicts(vote.message(), message)?;
             Some((offence, vote.signed().to_bytes()))
         });
-        found.or_else(|| {
+        let found = found.or_else(|| {
             let attested = self.proposal.as_ref().and_then(Proposal::attested)?;
             let attested = Some(attested).filter(|attested| attested.signer == sender)?;
             let said = Message::PrePrepare(attested.statement.clone());
             Some((R::convicts(&said, message)?, attested.frame(domain)))
-        })
+        });
+        found.or_else(|| self.contradicted_certificate::<R>(sender, message, (domain, n)))
     }
 
     /// Asserts the invariants of a slot, however long it takes.

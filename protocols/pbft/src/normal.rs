@@ -212,7 +212,7 @@ impl<R: Rules> Pbft<R> {
     }
 
     /// Holds a statement against all that its signer has said for this slot of this view.
-    fn compare(
+    pub(crate) fn compare(
         &mut self,
         slot: Slot,
         signer: ReplicaId,
@@ -220,8 +220,9 @@ impl<R: Rules> Pbft<R> {
         frame: impl Fn() -> Vec<u8>,
         fx: &mut Effects<'_, Self>,
     ) {
-        let Some(entry) = self.log.entries.get(&slot) else { return };
-        let found = entry.contradiction::<R>(signer, message, self.config.domain);
+        let Some(entry) = self.known(slot) else { return };
+        let found =
+            entry.contradiction::<R>(signer, message, (self.config.domain, self.system.n()));
         if let Some((offence, proof)) = found {
             self.accuse(signer, offence, vec![proof, frame()], fx);
         }

@@ -147,11 +147,11 @@ impl<R: Rules> Pbft<R> {
         if self.standing == Standing::Stopped {
             return;
         }
+        self.compare_change(&attested, fx);
         if view <= self.installed_view() {
             self.show_new_view(sender, fx);
             return;
         }
-        self.compare_change(&attested, fx);
         if self.changes.get(&sender).is_some_and(|latest| latest.statement.view >= view) {
             return;
         }
@@ -160,21 +160,22 @@ impl<R: Rules> Pbft<R> {
         self.review_changes(fx);
     }
 
-    /// Holds a view change against what its signer has said before.
+    /// Holds a view change against what its signer has said before, and what it shows against what others have.
     fn compare_change(&mut self, attested: &Attested<ViewChange>, fx: &mut Effects<'_, Self>) {
         let message = Message::ViewChange(attested.statement.clone());
-        let (sender, domain) = (attested.signer, self.config.domain);
+        let (sender, domain, n) = (attested.signer, self.config.domain, self.system.n());
         let before = self.changes.get(&sender).and_then(|latest| {
             let said = Message::ViewChange(latest.statement.clone());
             Some((R::convicts(&said, &message)?, latest.frame(domain)))
         });
         let found = before.or_else(|| {
-            let mut entries = self.log.entries.values();
-            entries.find_map(|entry| entry.contradiction::<R>(sender, &message, domain))
+            self.all_known()
+                .find_map(|entry| entry.contradiction::<R>(sender, &message, (domain, n)))
         });
         if let Some((offence, proof)) = found {
             self.accuse(sender, offence, vec![proof, attested.frame(domain)], fx);
         }
+        self.compare_prepared(&attested.statement.prepared, fx);
     }
 
     /// Follows others: when f+1 have left for higher views, one of them is correct, and the smallest of those views
@@ -252,6 +253,9 @@ impl<R: Rules> Pbft<R> {
         }
         if view <= self.installed_view() || view < self.view {
             return;
+        }
+        for change in &attested.statement.changes {
+            self.compare_change(change, fx);
         }
         let Some(adopted) = R::derive(&self.system, &attested.statement) else {
             let message = Message::NewView(attested.statement.clone());

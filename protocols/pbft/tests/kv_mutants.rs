@@ -13,11 +13,13 @@ use testudo_kv::{Kv, Operation, RequestOp, Response, ResponseOp, Txn, TxnRespons
 use testudo_lab::coordination::gateways::Gateways;
 use testudo_lab::coordination::{Answer, Ask, Coordination};
 use testudo_pbft::Pbft;
+use testudo_sim::bytes::{drawn, run_bytes};
 use testudo_sim::conformance::run_seed;
 use testudo_sim::linear::Operation as Call;
+use testudo_sim::replay::{record, replay};
 use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::workload::{Finding, Hosted, Workload};
-use testudo_sim::{Climate, Plan, Rng, Trouble, Weather};
+use testudo_sim::{Climate, Harm, Plan, Report, Rng, Trouble, Verdict, Weather};
 use testudo_state::Map;
 
 /// Where conviction is sought.
@@ -452,4 +454,58 @@ fn the_wrapping_alone_is_not_convicted() {
         counts.extend(names.into_iter().filter(|name| report.counts[*name] > 0));
     }
     assert_eq!(counts.len(), 3, "what the judges judge has happened: {counts:?}");
+}
+
+/// What was answered wrongly is found out wherever the run ends: here nothing moves on any more, as two replicas of four
+/// lose their disks. It is found out as well when the steps are done again.
+#[test]
+fn what_was_wrong_before_everything_stood_still() {
+    let troubles = vec![(Trouble::Harm(Harm::Wiped), Duration::from_millis(2_500))];
+    let climate = Some(Climate { troubles, ..Climate::calm() });
+    let patience = Duration::from_secs(20);
+    let plan = Plan { exceeds: true, operations: 1_000, patience, climate, ..plan() };
+    let names = |report: &Report| -> BTreeSet<&str> {
+        report.violations.iter().map(|found| found.oracle).collect()
+    };
+    let mut stood_still = 0;
+    for seed in 0..SEEDS {
+        let right = run_seed(Replicated::<Pbft, Lore, Coordination>::default, seed, &plan);
+        assert!(right.verdict() <= Verdict::Stopped, "the right service fails\n{right}");
+        if right.verdict() == Verdict::Clean {
+            continue;
+        }
+        stood_still += 1;
+        INSTANCES.set(0);
+        let run = record(Replicated::<Pbft, Lore, Mutant<IgnoresTheEnd>>::default, seed, &plan);
+        let found = names(&run.report);
+        if found.contains("liveness") && found.contains("effects") {
+            assert_eq!(run.report.verdict(), Verdict::Failed, "nobody noticed");
+            INSTANCES.set(0);
+            let make = Replicated::<Pbft, Lore, Mutant<IgnoresTheEnd>>::default;
+            let again = replay(make, &run);
+            assert!(names(&again).contains("effects"), "{again}");
+            return;
+        }
+    }
+    panic!("{stood_still} runs that stood still did not convict it");
+}
+
+/// A run that bytes decide is judged by whoever looks on, too.
+#[test]
+fn bytes_convict_what_only_an_onlooker_sees() {
+    let plan = Plan { clients: 2, learners: 1, operations: 200, keys: 2, ..Plan::default() };
+    for seed in 0..SEEDS {
+        // Those that let nothing go wrong, so that much gets done.
+        let bytes: Vec<u8> = drawn(seed, 4_000).iter().map(|byte| byte % 194).collect();
+        let right = run_bytes(Replicated::<Pbft, Lore, Coordination>::default, &bytes, &plan);
+        assert!(right.is_clean(), "the right service fails\n{right}");
+        assert!(right.count("states compared") > 0);
+        INSTANCES.set(0);
+        let make = Replicated::<Pbft, Lore, Mutant<LeavesKeys>>::default;
+        let report = run_bytes(make, &bytes, &plan);
+        let Some(found) = report.violations.first() else { continue };
+        assert_eq!(found.oracle, "leases", "convicted of something else\n{report}");
+        return;
+    }
+    panic!("no string convicts it");
 }

@@ -45,7 +45,7 @@ impl Effects {
         self.answered.push((ask.clone(), answer.clone()));
     }
 
-    /// Holds all answers against what was done.
+    /// Holds answers against what was done, but for those of revisions that nobody has seen yet.
     pub fn judge(&mut self, truth: &Truth) -> Vec<Finding> {
         let store = Versions { truth };
         let mut findings: Vec<Finding> = Vec::new();
@@ -64,7 +64,8 @@ impl Effects {
                 ));
             }
             // What was compacted before anybody saw it is not known, nor what was read of it.
-            let Some(revision) = answer.revision.filter(|at| *at > truth.unknown) else { continue };
+            let is_known = |at: &i64| truth.unknown < *at && *at <= truth.newest;
+            let Some(revision) = answer.revision.filter(is_known) else { continue };
             self.judged += 1;
             if let Err(why) = store.agrees(ask, &answer.what, revision) {
                 let what = format!("{ask:?} was answered {answer:?}, and {why}");
@@ -117,6 +118,15 @@ impl Effects {
                 || self.has_cleared && is_all(&|key, _| key.starts_with(b"e"))
                 || lease
                     .is_some_and(|lease| lease != 0 && is_all(&|_, record| record.lease == lease)))
+    }
+
+    /// At the end of a whole run replicas hold all that anybody was told of.
+    #[must_use]
+    pub fn ahead(&self, truth: &Truth) -> Option<Finding> {
+        let is_ahead = |answer: &Answer| answer.revision.is_some_and(|it| it > truth.newest);
+        let (ask, answer) = self.answered.iter().find(|(_, answer)| is_ahead(answer))?;
+        let newest = truth.newest;
+        Some(("effects", format!("{ask:?} was answered {answer:?}, and replicas are at {newest}")))
     }
 
     /// Whether somebody asked for what was done, or it is the end of a lease.

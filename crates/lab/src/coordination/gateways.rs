@@ -109,6 +109,14 @@ fn seated(viewers: &mut [Viewer], watch: WatchId) -> Result<&mut Viewer, String>
     found.ok_or_else(|| format!("hears of watch {watch}, which it has not"))
 }
 
+/// A value that somebody was told is written.
+#[derive(Debug)]
+struct Acknowledged {
+    value: String,
+    /// At which revision.
+    revision: i64,
+}
+
 /// The gateway above one learner.
 struct Gateway {
     watchers: Watchers<Map>,
@@ -127,8 +135,8 @@ pub struct Gateways {
     revisions: BTreeMap<usize, i64>,
     /// The highest compaction that anybody asked for.
     compacted: i64,
-    /// The values that were acknowledged, and the revisions at which they must be there.
-    acknowledged: Vec<(i64, String)>,
+    /// What was written by whom: how often each value was seen, and whether it must be there.
+    acknowledged: Vec<Acknowledged>,
     last_asked: Duration,
     counts: BTreeMap<&'static str, u64>,
 }
@@ -291,7 +299,8 @@ impl Gateways {
         Ok(())
     }
 
-    /// Each value that was acknowledged was written once, and no other more than once.
+    /// Each value that was acknowledged was written once, and no other more than once. Of what was acknowledged at a
+    /// revision that no replica has shown yet nothing is known.
     fn written_once(&self) -> Vec<Finding> {
         let mut written: BTreeMap<&[u8], u64> = BTreeMap::new();
         for record in self.truth.deeds.iter().filter_map(|deed| deed.now.as_ref()) {
@@ -302,12 +311,14 @@ impl Gateways {
             ("ledger", format!("{} was written {times} times", super::text(value)))
         });
         // Nobody has seen what was compacted meanwhile.
-        let unknown = self.truth.unknown;
-        let known = self.acknowledged.iter();
-        let known = known.filter(|(revision, _)| unknown == 0 || *revision > unknown);
-        let lost = known.filter(|(_, value)| !written.contains_key(value.as_bytes()));
-        let lost =
-            lost.map(|(_, value)| ("ledger", format!("{value} was acknowledged, and is lost")));
+        let Truth { unknown, newest, .. } = self.truth;
+        let is_known = |revision| revision <= newest && (unknown == 0 || revision > unknown);
+        let lost = self.acknowledged.iter().filter(|acknowledged| {
+            is_known(acknowledged.revision) && !written.contains_key(acknowledged.value.as_bytes())
+        });
+        let lost = lost.map(|Acknowledged { value, revision }| {
+            ("ledger", format!("{value} was acknowledged at {revision}, and is lost"))
+        });
         twice.chain(lost).collect()
     }
 }
@@ -384,7 +395,8 @@ impl Onlooker<Ask, Answer> for Gateways {
         if ask.writes(&answer.what) {
             let revision = answer.revision.unwrap_or_default();
             let values = ask.values().into_iter();
-            self.acknowledged.extend(values.map(|value| (revision, value.into())));
+            self.acknowledged
+                .extend(values.map(|value| Acknowledged { value: value.into(), revision }));
         }
         if matches!((ask, &answer.what), (Ask::Compact(_), super::What::Done)) {
             self.count("compactions");
@@ -408,8 +420,15 @@ impl Onlooker<Ask, Answer> for Gateways {
         longest()
     }
 
+    fn judge(&mut self, _: Duration) -> Vec<Finding> {
+        let mut findings = self.written_once();
+        findings.extend(self.effects.judge(&self.truth));
+        findings
+    }
+
     fn finish(&mut self, at: Duration) -> Vec<Finding> {
         let mut findings = self.leases.finish(at);
+        findings.extend(self.effects.ahead(&self.truth));
         let clients: Vec<usize> = self.viewers.keys().copied().collect();
         for client in clients {
             findings.extend(self.poll(client, 100_000));
@@ -426,8 +445,6 @@ impl Onlooker<Ask, Answer> for Gateways {
                 }
             }
         }
-        findings.extend(self.written_once());
-        findings.extend(self.effects.judge(&self.truth));
         findings
     }
 

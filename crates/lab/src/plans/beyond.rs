@@ -5,10 +5,14 @@
 //! partitions, and a network that loses, doubles and delays.
 
 use std::time::Duration;
+use testudo_sim::conspiracy::Scheme;
 use testudo_sim::{Climate, Harm, Misconduct, Plan, Trouble, Weather};
 
-/// Liars that do harm to each other's victims: pairs of one kind, and pairs of two.
-const PAIRS: [[Misconduct; 2]; 10] = [
+/// Liars that do harm to each other's victims: pairs of one kind, and pairs of two. Those that act together are the ones
+/// who can have correct replicas decide different things.
+const PAIRS: [[Misconduct; 2]; 12] = [
+    [Misconduct::Conspire(Some(Scheme::Fork)), Misconduct::Conspire(Some(Scheme::Fork))],
+    [Misconduct::Conspire(None), Misconduct::Conspire(None)],
     [Misconduct::Equivocate, Misconduct::Equivocate],
     [Misconduct::Corrupt, Misconduct::Corrupt],
     [Misconduct::Consistent, Misconduct::Consistent],

@@ -11,6 +11,7 @@ use testudo_core::{
     Peer, Protocol, ProtocolId, PublicKey, Reader, ReplicaId, Signed, Strength, Target, Verified,
 };
 use testudo_sim::conformance::{Heard, Serving};
+use testudo_sim::oracle::Table;
 use testudo_sim::script::Scripted;
 use testudo_sim::service::{self, Answer};
 use testudo_sim::workload::Registers;
@@ -27,6 +28,8 @@ pub struct Flaws {
     pub small_quorum: bool,
     /// Replicas take values whose signature nobody checked.
     pub no_signatures: bool,
+    /// Replicas keep every question that they were ever asked.
+    pub hoards: bool,
 }
 
 /// When a value was written: by number, then by writer.
@@ -143,6 +146,7 @@ pub struct Replica {
     flaws: Flaws,
     values: BTreeMap<String, (Tag, Frame)>,
     count: u64,
+    questions: Vec<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -164,7 +168,8 @@ impl Protocol for Replica {
         past: Past<Self::Snapshot, Frame>,
         _: &mut Effects<'_, Self>,
     ) -> Self {
-        let mut replica = Self { flaws, values: past.snapshot.unwrap_or_default(), count: 0 };
+        let values = past.snapshot.unwrap_or_default();
+        let mut replica = Self { flaws, values, count: 0, questions: Vec::new() };
         for (_, frame) in past.records {
             replica.take(&frame);
         }
@@ -178,6 +183,10 @@ impl Protocol for Replica {
         let from = message.via();
         match message.message() {
             Said::Query { key, round } => {
+                if !self.flaws.hoards {
+                    self.questions.clear();
+                }
+                self.questions.push(*round);
                 let value = self.values.get(key).map(|(_, frame)| frame.clone());
                 fx.send(from, Said::Answer { round: *round, value });
             }
@@ -369,6 +378,9 @@ impl System for Register {
         let quorums = testudo_quorum::Dissemination::of(&setup.membership).expect("n > 3f");
         let n = setup.membership.n();
         (if self.flaws.small_quorum { n / 2 } else { quorums.quorum() }, self.flaws)
+    }
+    fn tables(&self, replica: &Replica) -> Vec<Table> {
+        vec![("questions", replica.questions.len(), Some(1))]
     }
     fn client_facts(&self, (request, answer): &(u64, String), facts: &mut Vec<Fact>) {
         facts.push(Fact::Answered { request: *request, answer: Digest::of(answer.as_bytes()) });
