@@ -2,11 +2,11 @@
 
 use super::flags::{Bench, Sim, to_repeat};
 use super::sum;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, plain};
 use crate::say;
 use std::fs;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use testudo_lab::{Replayed, Story};
 use testudo_sim::shrink::Progress;
@@ -18,13 +18,15 @@ pub(super) fn run(bench: &Bench, seed: u64, flags: &Sim) -> Outcome<ExitCode> {
         .rota
         .plan(seed)
         .ok_or_else(|| Failure::refused("there is no plan with these faults"))?;
+    // Whoever wants a picture learns at once that there can be none, and not after all the runs.
+    let page = flags.diagram.as_deref().map(Page::open).transpose()?;
     if flags.shrink {
-        return shrink(bench, seed, &plan, flags);
+        return shrink(bench, seed, &plan, flags, page);
     }
     let replayed = bench.subject.replay(seed, &plan);
     show(&replayed);
-    if let Some(path) = &flags.diagram {
-        save(path, &bench.subject.draw(seed, &plan).1)?;
+    if let Some(page) = page {
+        page.save(&bench.subject.draw(seed, &plan).1)?;
     }
     let Replayed { report, again, .. } = &replayed;
     if !replayed.is_same() {
@@ -43,7 +45,13 @@ pub(super) fn run(bench: &Bench, seed: u64, flags: &Sim) -> Outcome<ExitCode> {
 }
 
 /// Cuts a failing run down and prints it as a golden script.
-fn shrink(bench: &Bench, seed: u64, plan: &Plan, flags: &Sim) -> Outcome<ExitCode> {
+fn shrink(
+    bench: &Bench,
+    seed: u64,
+    plan: &Plan,
+    flags: &Sim,
+    page: Option<Page>,
+) -> Outcome<ExitCode> {
     let is_watched = std::io::stderr().is_terminal();
     let mut tell = |progress: &Progress| {
         if is_watched {
@@ -58,8 +66,8 @@ fn shrink(bench: &Bench, seed: u64, plan: &Plan, flags: &Sim) -> Outcome<ExitCod
     let story = story
         .ok_or_else(|| Failure::refused(format!("seed {seed} breaks no rule to cut down to")))?;
     say::out(format_args!("{}", story.script.trim_end()));
-    if let Some(path) = &flags.diagram {
-        save(path, &picture(bench, seed, plan, &story))?;
+    if let Some(page) = page {
+        page.save(&picture(bench, seed, plan, &story))?;
     }
     Err(Failure::failed(format!("seed {seed} broke {}; {story}", story.violation)))
 }
@@ -73,10 +81,42 @@ fn picture(bench: &Bench, seed: u64, plan: &Plan, story: &Story) -> String {
     }
 }
 
-fn save(path: &Path, page: &str) -> Outcome {
-    fs::write(path, page).map_err(|error| Failure::file("write", path, &error))?;
-    say::err(format_args!("drawn in {}", path.display()));
-    Ok(())
+/// A file to draw into.
+struct Page {
+    path: PathBuf,
+    /// Whether it holds nothing that anybody wants: it was made for the picture, and there is no picture yet.
+    is_empty: bool,
+}
+
+impl Page {
+    /// Sees whether there may be such a file. What it holds already stays until there is something better.
+    fn open(path: &Path) -> Outcome<Self> {
+        let is_empty = !path.exists();
+        let file = fs::OpenOptions::new().append(true).create(true).open(path);
+        file.map_err(|error| cannot_write(path, &error))?;
+        Ok(Self { path: path.to_owned(), is_empty })
+    }
+
+    fn save(mut self, page: &str) -> Outcome {
+        fs::write(&self.path, page).map_err(|error| cannot_write(&self.path, &error))?;
+        self.is_empty = false;
+        say::err(format_args!("drawn in {}", self.path.display()));
+        Ok(())
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        if self.is_empty {
+            // It is empty, and in nobody's way if it stays.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// That is no broken rule.
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::refused(format!("cannot write {}: {}", path.display(), plain(error)))
 }
 
 fn show(replayed: &Replayed) {
