@@ -15,6 +15,8 @@ use crate::event::{Fact, NodeId};
 use crate::host::Flaw;
 use crate::liar::{Tamper, tamper_bytes};
 use crate::memory::{Rot, Unsound};
+use crate::replay;
+use crate::report::Report;
 use crate::rng::Chance;
 use crate::script::{Scripted, compact};
 use crate::upstream::Upstream;
@@ -498,6 +500,10 @@ where
                 format!("{:?} ended with {:?}", succession.from, succession.slot())
             }
         }
+    }
+
+    fn judged(make: &mut dyn FnMut() -> Self, script: &str) -> Option<Report> {
+        replay::judged(make, script)
     }
 
     fn show_status(&self, replica: &Self::Replica) -> String {

@@ -12,10 +12,13 @@ use testudo_core::{Decode, Encode};
 use testudo_kv::{Kv, Operation, RequestOp, Response, ResponseOp, Txn, TxnResponse};
 use testudo_lab::coordination::gateways::Gateways;
 use testudo_lab::coordination::{Answer, Ask, Coordination};
+use testudo_lab::subject_of;
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::run_seed;
 use testudo_sim::linear::Operation as Call;
 use testudo_sim::replicated::{Lore, Replicated};
+use testudo_sim::script::play;
+use testudo_sim::shrink::culprit;
 use testudo_sim::workload::{Finding, Hosted, Workload};
 use testudo_sim::{Climate, Plan, Rng, Trouble, Weather};
 use testudo_state::Map;
@@ -104,6 +107,9 @@ impl<F: Flaw> Workload for Mutant<F> {
     }
     fn encode(ask: &Ask) -> Vec<u8> {
         Coordination::encode(ask)
+    }
+    fn read_ask(operation: &[u8]) -> Option<Ask> {
+        Coordination::read_ask(operation)
     }
     fn decode(ask: &Ask, result: &[u8]) -> Result<Answer, String> {
         Coordination::decode(ask, result)
@@ -452,4 +458,69 @@ fn the_wrapping_alone_is_not_convicted() {
         counts.extend(names.into_iter().filter(|name| report.counts[*name] > 0));
     }
     assert_eq!(counts.len(), 3, "what the judges judge has happened: {counts:?}");
+}
+
+/// As few runs as a story may take here: it need not be short, but it must be one.
+const RUNS: usize = 60;
+
+/// A seed in which the mutant breaks this rule is cut down to a script that breaks it whoever plays it, and says so; the
+/// service as it is plays it and breaks no rule.
+fn is_told<F: Flaw>(oracle: &str) {
+    let subject = subject_of::<Pbft, Mutant<F>>(|| {
+        INSTANCES.set(0);
+        Replicated::default()
+    });
+    let plan = Plan { operations: 120, ..plan() };
+    let fails = |seed: &u64| {
+        let report = subject.run(*seed, &plan);
+        culprit(&report).is_some_and(|broken| broken.oracle == oracle)
+    };
+    let seed = (0..SEEDS).find(fails).expect("a seed that fails");
+    let story = subject.shrink(seed, &plan, RUNS, &mut |_| {}).expect("it fails");
+    println!("seed {seed}: {story}");
+    let script = &story.script;
+    assert_eq!(story.violation.oracle, oracle);
+    assert!(story.is_playable && story.is_told, "{script}");
+    assert!(script.contains(&format!("\nverdict\n---\n{oracle} is broken: ")), "{script}");
+    let right = play(script, Replicated::<Pbft, Lore, Coordination>::default);
+    assert!(right.ends_with("no rule is broken\n"), "{right}");
+}
+
+#[test]
+fn a_story_of_effects() {
+    is_told::<IgnoresTheEnd>("effects");
+}
+
+#[test]
+fn a_story_of_watches() {
+    is_told::<MixesOrder>("watches");
+}
+
+#[test]
+fn a_story_of_leases() {
+    is_told::<CountsTwice>("leases");
+}
+
+#[test]
+fn a_story_of_states_that_differ() {
+    is_told::<LocalClock>("equal states");
+}
+
+#[test]
+fn a_story_of_registers() {
+    is_told::<ForgetsWrites>("linearizability");
+}
+
+/// A write to a register is answered, and now and then forgotten, with its revision.
+enum ForgetsWrites {}
+
+impl Flaw for ForgetsWrites {
+    fn execute(store: &mut dyn Store, operation: &Operation, moment: &Moment) -> Vec<u8> {
+        match operation {
+            Operation::Put(put) if put.lease == 0 && moment.slot.0.is_multiple_of(3) => {
+                right(&mut copied(store), operation, moment)
+            }
+            _ => right(store, operation, moment),
+        }
+    }
 }
