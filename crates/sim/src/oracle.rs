@@ -16,9 +16,9 @@ mod states;
 mod validity;
 mod window;
 
-pub use alarm::Alarms;
+pub use alarm::{Alarm, Alarms};
 pub use blame::{Honesty, Justice};
-pub use bounds::Bounds;
+pub use bounds::{Bounds, Table};
 pub use copies::Copies;
 pub use keeping::Keeping;
 pub use ledger::settle;
@@ -27,11 +27,12 @@ pub use record::{Counts, Trace};
 pub use states::States;
 pub use validity::Validity;
 
-use crate::event::{Event, NodeId};
+use crate::event::{Event, Fact, NodeId};
 use crate::world::{Observer, System, World};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
-use testudo_core::{Peer, ReplicaId};
+use testudo_core::{Peer, ReplicaId, Slot};
 
 /// Who is who in a run.
 #[derive(Clone, Debug, Default)]
@@ -131,14 +132,18 @@ pub trait Oracle {
 }
 
 /// All rules together, listening to a world.
+///
+/// A broken rule tends to stay broken, and says the same at every look; so the first breach of each rule is kept, and how
+/// often it was broken is counted. There are few rules, and no number of breaches of one hides the first of another.
 pub struct Jury {
     cast: Cast,
     oracles: Vec<Box<dyn Oracle>>,
     violations: Vec<Violation>,
+    /// How often each rule was broken.
+    times: BTreeMap<&'static str, u64>,
+    /// In which slot each rule was broken first, where that can be told.
+    places: BTreeMap<&'static str, Slot>,
 }
-
-/// A broken rule tends to stay broken; the first few say all.
-const MOST: usize = 8;
 
 impl Jury {
     /// The rules that hold for every protocol. The cast must be final: who lies is known.
@@ -156,7 +161,8 @@ impl Jury {
             Box::new(Honesty),
             Box::<Keeping>::default(),
         ];
-        Self { cast, oracles, violations: Vec::new() }
+        let (violations, times, places) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { cast, oracles, violations, times, places }
     }
 
     /// Others lie from now on.
@@ -171,26 +177,59 @@ impl Jury {
 
     /// Notes a broken rule that was found out otherwise.
     pub fn violate(&mut self, violation: Violation) {
-        if self.violations.len() < MOST {
+        let times = self.times.entry(violation.oracle).or_default();
+        *times += 1;
+        if *times == 1 {
             self.violations.push(violation);
         }
     }
 
-    /// What was broken so far.
+    /// The first breach of each rule that was broken so far, in the order in which they were found out.
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
         &self.violations
+    }
+
+    /// How often each rule was broken that was broken at all.
+    #[must_use]
+    pub const fn times(&self) -> &BTreeMap<&'static str, u64> {
+        &self.times
+    }
+
+    /// In which slot each rule was broken first, where an event of a slot did it.
+    #[must_use]
+    pub const fn places(&self) -> &BTreeMap<&'static str, Slot> {
+        &self.places
     }
 }
 
 impl Observer for Jury {
     fn observe(&mut self, at: Duration, event: &Event) {
+        let mut found = Vec::new();
         for oracle in &mut self.oracles {
-            if let Err(what) = oracle.see(event, &self.cast)
-                && self.violations.len() < MOST
-            {
-                self.violations.push(Violation { oracle: oracle.name(), at, what });
+            if let Err(what) = oracle.see(event, &self.cast) {
+                found.push(Violation { oracle: oracle.name(), at, what });
             }
         }
+        for violation in found {
+            if let Some(slot) = slot_of(event)
+                && !self.times.contains_key(violation.oracle)
+            {
+                self.places.insert(violation.oracle, slot);
+            }
+            self.violate(violation);
+        }
+    }
+}
+
+/// The slot that an event is about, where it is about one and not about all up to it.
+const fn slot_of(event: &Event) -> Option<Slot> {
+    let Event::Told(_, fact) = event else { return None };
+    match fact {
+        Fact::Executed { slot, .. }
+        | Fact::Applied { slot, .. }
+        | Fact::Checkpoint { slot, .. }
+        | Fact::Diverged(slot) => Some(*slot),
+        _ => None,
     }
 }

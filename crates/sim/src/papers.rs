@@ -5,7 +5,7 @@ use crate::diagram::{Film, Reel};
 use crate::keys::Signatures;
 use crate::oracle::{Alarms, Cast, Counts, Jury, Trace, Violation};
 use crate::plan::Plan;
-use crate::report::{Report, twisted};
+use crate::report::{Report, broken, twisted};
 use crate::rng::{Chance, Rng};
 use crate::seeded::Seeded;
 use crate::world::{Shape, System, Tally, World};
@@ -141,13 +141,19 @@ impl Papers {
         report.seed = seed;
         report.title = title(plan);
         report.exceeds = plan.exceeds;
+        report.f = plan.f;
         report.liars = plan.liars.len();
         let alarms = self.alarms.borrow();
         report.evidence = alarms.evidence;
-        report.alarmed = alarms.last;
+        report.convicted = alarms.convicted.clone();
+        report.alarms = alarms.standing().to_vec();
         report.counts.insert("alarms raised".into(), alarms.raised);
         report.counts.extend(self.counts.borrow().all());
-        report.violations = self.jury.borrow().violations().to_vec();
+        let jury = self.jury.borrow();
+        report.violations = jury.violations().to_vec();
+        report.places = jury.places().clone();
+        let broken = jury.times().iter().map(|(rule, times)| (broken(rule), *times));
+        report.counts.extend(broken);
         if !report.is_clean() {
             report.trace = self.trace.borrow().lines();
         }

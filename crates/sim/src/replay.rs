@@ -211,9 +211,9 @@ impl<'a, S: Serving> Player<'a, S> {
         court.hear(world);
     }
 
-    fn close(&self) {
-        self.court.judge(self.world.now(), false);
-        self.court.count();
+    fn close(&mut self) {
+        let Self { court, world, budget, .. } = self;
+        court.judge(world, false, |node| budget.is_spoilt(world, node));
         self.papers.close_world(&self.world, self.court.answered());
     }
 }

@@ -15,6 +15,7 @@ use crate::event::{Fact, NodeId};
 use crate::host::Flaw;
 use crate::liar::{Tamper, tamper_bytes};
 use crate::memory::{Rot, Unsound};
+use crate::oracle::Table;
 use crate::replay;
 use crate::report::Report;
 use crate::rng::Chance;
@@ -278,7 +279,7 @@ where
         }
     }
 
-    fn tables(&self, replica: &Self::Replica) -> Vec<(&'static str, usize, usize)> {
+    fn tables(&self, replica: &Self::Replica) -> Vec<Table> {
         let open = replica.state().system.len();
         let counted = replica.tables().into_iter();
         counted.map(|(name, count)| (name, count, self.most(name, open))).collect()

@@ -1,10 +1,10 @@
 //! What a run, and many runs, came to.
 
-use crate::oracle::Violation;
-use std::collections::BTreeMap;
+use crate::oracle::{Alarm, Violation};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
-use testudo_core::ProtocolId;
+use testudo_core::{ProtocolId, ReplicaId, Slot};
 
 /// What one seed came to.
 #[derive(Clone, Default, Debug)]
@@ -27,12 +27,19 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// Whether more was wrong than is promised to be survived.
     pub exceeds: bool,
+    /// How many faulty replicas are promised to be survived.
+    pub f: u16,
     /// How many replicas lied.
     pub liars: usize,
     /// How often correct nodes handed over evidence that convicts a liar.
     pub evidence: u64,
-    /// When a correct node last found its own state wrong, or stopped as no state can be agreed upon.
-    pub alarmed: Option<Duration>,
+    /// Whom that convicts.
+    pub convicted: BTreeSet<ReplicaId>,
+    /// When correct nodes found their own state wrong, or stopped as no state can be agreed upon: the alarms that no
+    /// later one covers.
+    pub alarms: Vec<Alarm>,
+    /// In which slot each rule was broken first, where that can be told.
+    pub places: BTreeMap<&'static str, Slot>,
     /// The last events before the end, where a rule was broken.
     pub trace: Vec<String>,
 }
@@ -54,26 +61,39 @@ impl Report {
     ///
     /// Where no more was wrong than is promised to be survived, every broken rule is a failure. Where more was, only
     /// what nobody noticed is: a system that merely stands still breaks no promise, and one whose rules were broken
-    /// must have said so: by evidence against a liar, whenever it was found, or by an alarm that is not older. Some rules hold whoever lies and whatever breaks
-    /// ([`ALWAYS`]), and some cannot hold when f+1 replicas lie, nor can anybody notice ([`WORD_OF_LIARS`]).
+    /// must have said so. Some rules hold whoever lies and whatever breaks ([`ALWAYS`]), and some cannot hold when more
+    /// than f replicas lie, nor can anybody notice ([`WORD_OF_LIARS`]).
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let broken = |rules: &[&str]| {
-            self.violations.iter().any(|violation| rules.contains(&violation.oracle))
-        };
-        if self.is_clean() {
-            return Verdict::Clean;
-        }
-        if !self.exceeds || broken(&ALWAYS) {
-            return Verdict::Failed;
-        }
-        let worst = self.violations.iter().map(|broken| match broken.oracle {
-            rule if NO_HARM.contains(&rule) => Verdict::Stopped,
-            _ if self.evidence > 0 || self.alarmed >= Some(broken.at) => Verdict::Noticed,
-            rule if self.liars > 0 && WORD_OF_LIARS.contains(&rule) => Verdict::Misled,
-            _ => Verdict::Failed,
-        });
+        let worst = self.violations.iter().map(|broken| self.weigh(broken));
         worst.max().unwrap_or(Verdict::Clean)
+    }
+
+    /// What one broken rule shows.
+    fn weigh(&self, broken: &Violation) -> Verdict {
+        match broken.oracle {
+            rule if !self.exceeds || ALWAYS.contains(&rule) => Verdict::Failed,
+            rule if NO_HARM.contains(&rule) => Verdict::Stopped,
+            _ if self.is_noticed(broken) => Verdict::Noticed,
+            rule if self.has_too_many_liars() && WORD_OF_LIARS.contains(&rule) => Verdict::Misled,
+            _ => Verdict::Failed,
+        }
+    }
+
+    /// Whether more replicas lied than are promised to be survived.
+    fn has_too_many_liars(&self) -> bool {
+        self.liars > usize::from(self.f)
+    }
+
+    /// Whether correct nodes know that this may have happened.
+    ///
+    /// Evidence says so when it convicts more than f replicas, whenever it was found: that few are convicted tells nobody
+    /// that anything was broken, as it is what the system is there for. An alarm says so that is not older than the
+    /// breach, nor about an earlier slot.
+    fn is_noticed(&self, broken: &Violation) -> bool {
+        let place = self.places.get(broken.oracle).copied().unwrap_or_default();
+        let tells = |alarm: &Alarm| alarm.at >= broken.at && alarm.slot >= place;
+        self.convicted.len() > usize::from(self.f) || self.alarms.iter().any(tells)
     }
 }
 
@@ -92,9 +112,11 @@ pub enum Verdict {
     Failed,
 }
 
-/// Rules that hold however many lie and whatever breaks: nobody who is honest is convicted, refused or made to panic, and
-/// a seed is one run.
-pub const ALWAYS: [&str; 4] = ["justice", "honesty", "no panic", REPEATABLE];
+/// Rules that hold however many lie and whatever breaks. Nobody who is honest is convicted, refused or made to panic, and a
+/// seed is one run. A log gives back what it was given. And whoever is honest follows its own steps, whatever it is told:
+/// it executes what clients have signed, slot after slot, and never goes back to a view that it has left.
+pub const ALWAYS: [&str; 8] =
+    ["justice", "honesty", "no panic", REPEATABLE, "keeping", "validity", "total order", "views"];
 
 /// The rule that a seed is one run, whenever it is run.
 pub const REPEATABLE: &str = "one seed, one run";
@@ -104,8 +126,17 @@ pub const NO_HARM: [&str; 4] = ["liveness", "recovery", "bounded memory", "bound
 
 /// Rules about what clients and learners are told. They believe f+1 replicas; when these lie, they are told lies that
 /// leave no trace at those who are honest.
-pub const WORD_OF_LIARS: [&str; 7] =
-    ["linearizability", "ledger", "clients", "watches", "leases", "learners", "copies"];
+pub const WORD_OF_LIARS: [&str; 9] = [
+    "linearizability",
+    "revisions",
+    "effects",
+    "ledger",
+    "clients",
+    "watches",
+    "leases",
+    "learners",
+    "copies",
+];
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,6 +153,12 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// The name of the count of how often a rule was broken.
+#[must_use]
+pub fn broken(rule: &str) -> String {
+    format!("broken: {rule}")
 }
 
 /// The name of the count of what liars said instead of a kind of message of a protocol.

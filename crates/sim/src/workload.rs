@@ -116,7 +116,12 @@ pub trait Onlooker<Ask, Answer> {
     fn afterthought(&self) -> Duration {
         Duration::ZERO
     }
-    /// The run is over: what should have happened and did not.
+    /// The run is over, wherever it ended: what was wrong in it. It is asked once, after all else.
+    fn judge(&mut self, at: Duration) -> Vec<Finding> {
+        let _ = at;
+        Vec::new()
+    }
+    /// A whole run is over, all trouble is, and there was time for everything: what should have happened and did not.
     fn finish(&mut self, at: Duration) -> Vec<Finding> {
         let _ = at;
         Vec::new()

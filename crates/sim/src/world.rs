@@ -32,6 +32,7 @@ use crate::host::{Flaw, Host, Rolls};
 use crate::keys::{Keyring, Signatures, SimKeys, SimSigner};
 use crate::liar::{Tamper, tamper_bytes};
 use crate::load::Load;
+use crate::oracle::Table;
 use crate::rng::Rng;
 use crate::script::compact;
 use crate::shared::Shared;
@@ -120,9 +121,9 @@ pub trait System: Sized {
         Condition::default()
     }
 
-    /// What a replica keeps in memory beside the state of what it serves: a name, how many, and how many that may ever be,
-    /// however long it runs.
-    fn tables(&self, replica: &Self::Replica) -> Vec<(&'static str, usize, usize)> {
+    /// What a replica keeps in memory beside the state of what it serves, and how much that may ever be, however long it
+    /// runs.
+    fn tables(&self, replica: &Self::Replica) -> Vec<Table> {
         let _ = replica;
         Vec::new()
     }

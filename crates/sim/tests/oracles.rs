@@ -141,10 +141,14 @@ fn what_nobody_asked_for_has_no_effect() {
 #[test]
 fn tables_beyond_their_bounds_are_convicted() {
     let mut bounds = Bounds::default();
-    assert!(bounds.keeps("0", &[("votes", 3, 4), ("slots", 4, 4)]).is_none());
-    assert!(bounds.keeps("1", &[("votes", 5, 4)]).is_some());
+    assert!(bounds.keeps("0", &[("votes", 3, Some(4)), ("slots", 4, Some(4))]).is_none());
+    assert!(bounds.keeps("1", &[("votes", 5, Some(4))]).is_some());
     assert_eq!(bounds.most().collect::<Vec<_>>(), [("slots", 4), ("votes", 5)]);
     assert_eq!(bounds.looks(), 2);
+    let unknown = bounds.keeps("2", &[("gossip", 0, None)]);
+    assert!(
+        unknown.is_some_and(|(rule, what)| rule == "bounded memory" && what.contains("gossip"))
+    );
 }
 
 #[test]

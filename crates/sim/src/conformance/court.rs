@@ -18,6 +18,10 @@ use testudo_core::Slot;
 /// The states after every so-manieth slot are compared.
 const COMPARED: u64 = 4;
 
+/// What replicas keep in memory is counted whenever a replica's state has moved on, and every so-many looks whether it has
+/// or not: what grows while nothing is executed grows too.
+const COUNTED: u64 = 64;
+
 /// What the clients of a system are asked for.
 pub type Ask<S> = <<S as Serving>::Workload as Workload>::Ask;
 type Answer<S> = <<S as Serving>::Workload as Workload>::Answer;
@@ -48,6 +52,8 @@ pub(crate) struct Court<S: Serving> {
     held: Vec<Option<Slot>>,
     /// How many steps there had been when somebody last looked.
     looked: u64,
+    /// How often somebody looked.
+    looks: u64,
     /// The life of each client's node.
     lives: Vec<Option<u32>>,
     /// Per client, the operation that it waits for.
@@ -72,6 +78,7 @@ impl<S: Serving> Court<S> {
             bounds: Bounds::default(),
             held: vec![None; usize::from(plan.n())],
             looked: 0,
+            looks: 0,
             lives: vec![None; usize::from(plan.callers())],
             open: BTreeMap::new(),
             moment: 0,
@@ -151,18 +158,27 @@ impl<S: Serving> Court<S> {
             return;
         }
         let at = world.now();
+        self.looks += 1;
+        let is_counted = self.looks.is_multiple_of(COUNTED);
         let mut findings = Vec::new();
         for node in world.replicas().filter(|node| world.is_correct(*node)) {
             findings.extend(self.unbounded(world, node));
-            let automaton = world.replica(node).and_then(|host| host.automaton());
-            let Some(Held { slot, time, state }) = automaton.and_then(S::held) else { continue };
-            let before = self.held.get_mut(node.index()).and_then(|held| held.replace(slot));
-            if before == Some(slot) || is_spoilt(node) {
+            let Some(replica) = world.replica(node).and_then(|host| host.automaton()) else {
                 continue;
-            }
-            if let Some(replica) = automaton {
+            };
+            let held = S::held(replica);
+            let moved_to = held.as_ref().map(|held| held.slot);
+            let before = self.held.get_mut(node.index());
+            let has_moved = before.is_some_and(|before| {
+                moved_to.is_some() && std::mem::replace(before, moved_to) != moved_to
+            });
+            if has_moved || is_counted {
                 let tables = world.system.tables(replica);
                 findings.extend(self.bounds.keeps(&world.name(node), &tables));
+            }
+            let Some(Held { slot, time, state }) = held else { continue };
+            if !has_moved || is_spoilt(node) {
+                continue;
             }
             // Without learners nobody shows copies that would have to be compared with it.
             if world.setup().learners > 0 {
@@ -170,7 +186,7 @@ impl<S: Serving> Court<S> {
             }
             findings.extend(self.onlooker.held(at, node, slot, time, state));
             if slot.0.is_multiple_of(COMPARED)
-                && let Some((slot, digest)) = automaton.and_then(S::digest)
+                && let Some((slot, digest)) = S::digest(replica)
             {
                 findings.extend(self.states.held(node, slot, digest));
             }
@@ -269,14 +285,14 @@ impl<S: Serving> Court<S> {
         self.open.iter().map(line).collect::<Vec<_>>().join(", ")
     }
 
-    /// The run is over: what should have happened and did not.
+    /// A whole run is over: what should have happened and did not.
     pub(crate) fn finish(&mut self, at: Duration) {
         let findings = self.onlooker.finish(at);
         self.find(at, findings);
     }
 
     /// At the end whoever has executed equally far holds the same state, whether it was struck or not.
-    pub(crate) fn compare_all(&mut self, world: &World<S>, is_spoilt: impl Fn(NodeId) -> bool) {
+    fn compare_all(&mut self, world: &World<S>, is_spoilt: impl Fn(NodeId) -> bool) {
         let mut findings = Vec::new();
         for node in world.replicas().filter(|node| world.is_correct(*node)) {
             let automaton = world.replica(node).and_then(|host| host.automaton());
@@ -294,13 +310,26 @@ impl<S: Serving> Court<S> {
         self.onlooker.afterthought()
     }
 
-    /// Every part of a run must be right; the ledger balances only at the end of a whole one.
-    pub(crate) fn judge(&self, at: Duration, is_whole: bool) {
+    /// The last judgement, wherever the run has ended: every part of one must be right. The ledger balances only at the
+    /// end of a whole one. Whoever looks on is asked only if it knows all that was asked for.
+    pub(crate) fn judge(
+        &mut self,
+        world: &World<S>,
+        is_whole: bool,
+        is_spoilt: impl Fn(NodeId) -> bool,
+    ) {
+        self.compare_all(world, is_spoilt);
+        let at = world.now();
+        if self.disregarded.is_empty() {
+            let findings = self.onlooker.judge(at);
+            self.find(at, findings);
+        }
         self.find(at, S::Workload::judge(&self.history, is_whole));
+        self.count();
     }
 
     /// Takes down how much was judged.
-    pub(crate) fn count(&self) {
+    fn count(&self) {
         self.papers.count("copies compared", self.copies.compared());
         self.papers.count("states compared", self.states.compared());
         self.onlooker.counts().into_iter().for_each(|(name, count)| self.papers.count(name, count));

@@ -158,17 +158,14 @@ impl<'a, S: Serving> Run<'a, S> {
             if !self.is_over() {
                 let now = self.seeded.world.now();
                 self.court.finish(now);
-                let seeded = &self.seeded;
-                self.court.compare_all(&seeded.world, |node| seeded.is_spoilt(node));
             }
         }
     }
 
     /// The last judgement, and what is taken down of the run.
-    fn close(&self) {
-        // Every part of a run must be right; the ledger balances only at the end of a whole one.
-        self.court.judge(self.seeded.world.now(), !self.papers.is_violated());
-        self.court.count();
+    fn close(&mut self) {
+        let Self { court, seeded, papers, .. } = self;
+        court.judge(&seeded.world, !papers.is_violated(), |node| seeded.is_spoilt(node));
         self.papers.close(&self.seeded, self.court.answered());
     }
 

@@ -6,6 +6,9 @@
 use crate::workload::Finding;
 use std::collections::BTreeMap;
 
+/// A name, how many there are, and how many there may ever be, if anybody has reckoned that.
+pub type Table = (&'static str, usize, Option<usize>);
+
 /// The most that there ever was of each thing at any correct replica.
 #[derive(Default, Debug)]
 pub struct Bounds {
@@ -14,17 +17,21 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// A correct replica keeps these: a name, how many, and how many that may be.
-    pub fn keeps(&mut self, who: &str, tables: &[(&'static str, usize, usize)]) -> Option<Finding> {
+    /// A correct replica keeps these. What nobody has reckoned a bound for is not bounded.
+    pub fn keeps(&mut self, who: &str, tables: &[Table]) -> Option<Finding> {
         self.looks += 1;
         let mut finding = None;
         for (name, count, bound) in tables {
             let most = self.most.entry(name).or_default();
             *most = (*most).max(*count);
-            if count > bound {
-                let what = format!("{who} keeps {count} {name}, and not {bound} at most");
-                finding.get_or_insert(("bounded memory", what));
-            }
+            let what = match bound {
+                None => format!("{who} keeps {name}, and nobody has said how many there may be"),
+                Some(bound) if count > bound => {
+                    format!("{who} keeps {count} {name}, and not {bound} at most")
+                }
+                Some(_) => continue,
+            };
+            finding.get_or_insert(("bounded memory", what));
         }
         finding
     }

@@ -5,12 +5,12 @@ use testudo_core::limits;
 
 impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
     /// How many there may be of one of a replica's tables: a window of slots, so many bundles of each client, so many
-    /// sessions, and so many answers for each that is open.
-    pub(super) fn most(&self, table: &str, open: usize) -> usize {
+    /// sessions, and so many answers for each that is open. None of what is not known here.
+    pub(super) fn most(&self, table: &str, open: usize) -> Option<usize> {
         let (replicas, clients) = self.people;
         let window = 2 * self.interval as usize;
         let bundles = (replicas + clients) * limits::WAITING_BUNDLES_PER_CLIENT;
-        match table {
+        let most = match table {
             "slots in the window" => window,
             "view changes" | "last words" => replicas,
             // Of what the log tells at a start a gap may hold up all that lies between two snapshots, twice.
@@ -26,7 +26,9 @@ impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
             "entries of sessions" => {
                 open * (3 + limits::SESSION_WINDOW as usize) + clients + 4 * replicas
             }
-            _ => bundles,
-        }
+            "bodies" | "bodies that are lacking" | "bundles that wait" => bundles,
+            _ => return None,
+        };
+        Some(most)
     }
 }
