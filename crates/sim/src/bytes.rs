@@ -6,25 +6,20 @@
 //! such thing, or it would be one fault too many) does nothing.
 //!
 //! When the bytes end, so does the trouble: a calm [`Seeded`] scheduler takes over, every operation must be answered in
-//! time, everything is read once more, and the same rules judge as judge a seed.
+//! time, everything is read once more, and whoever looks on has time to see it. The same court judges as judges a seed.
 
-use crate::conformance::{Heard, Held, Serving};
-use crate::event::{Event, Fact, Loss, NodeId};
-use crate::linear::Operation;
-use crate::oracle::States;
+use crate::conformance::court::Court;
+use crate::conformance::{Ask, Serving};
+use crate::event::{Loss, NodeId};
 use crate::papers::{Papers, guarded, shape};
 use crate::plan::{Climate, Plan};
 use crate::report::Report;
 use crate::rng::{Chance, Rng};
 use crate::seeded::{Outcome, Seeded};
-use crate::workload::{Finding, Onlooker, Workload};
+use crate::workload::Workload;
 use crate::world::{Pending, World};
-use std::collections::BTreeMap;
 use std::time::Duration;
-use testudo_core::{ReplicaId, Slot};
-
-type Ask<S> = <<S as Serving>::Workload as Workload>::Ask;
-type Answer<S> = <<S as Serving>::Workload as Workload>::Answer;
+use testudo_core::ReplicaId;
 
 /// Plays the run that these bytes decide. Of the plan it takes who there is, who lies, how many operations there are, on how
 /// many keys, how long a healed cluster may take, and whether more than f replicas may be down. The first byte says who the
@@ -46,11 +41,7 @@ pub fn run_bytes<S: Serving>(make: impl FnOnce() -> S, bytes: &[u8], plan: &Plan
         if !run.papers.is_violated() {
             run.calm_down();
         }
-        let is_whole = !run.papers.is_violated();
-        run.find(S::Workload::judge(&run.history, is_whole));
-        let answered = run.history.iter().filter(|open| open.returned.is_some()).count();
-        run.papers.count("states compared", run.states.compared());
-        run.papers.close(&run.seeded, answered);
+        run.close();
     })
 }
 
@@ -60,9 +51,6 @@ pub fn drawn(seed: u64, length: usize) -> Vec<u8> {
     let mut rng = Rng::split(seed, "bytes", 0);
     (0..length).map(|_| rng.below(256) as u8).collect()
 }
-
-/// The states after every so-manieth slot are compared.
-const COMPARED: u64 = 4;
 
 struct Run<'a, S: Serving> {
     /// Whose world this is. It decides nothing before the bytes have ended.
@@ -74,14 +62,7 @@ struct Run<'a, S: Serving> {
     open: Vec<Pending>,
     /// Timers and when they are due.
     timers: Vec<(Duration, NodeId, u64)>,
-    history: Vec<Operation<Ask<S>, Answer<S>>>,
-    times: Vec<Duration>,
-    /// Per client, the operation that it waits for.
-    waiting: BTreeMap<usize, usize>,
-    onlooker: <S::Workload as Workload>::Onlooker,
-    states: States,
-    held: BTreeMap<NodeId, Slot>,
-    moment: u64,
+    court: Court<S>,
     issued: usize,
 }
 
@@ -100,17 +81,11 @@ impl<'a, S: Serving> Run<'a, S> {
         let mut run = Self {
             seeded,
             plan,
+            court: Court::new(0, plan, papers.clone()),
             papers,
             rng: Rng::split(0, "bytes", 1),
             open: Vec::new(),
             timers: Vec::new(),
-            history: Vec::new(),
-            times: Vec::new(),
-            waiting: BTreeMap::new(),
-            onlooker: S::Workload::onlooker(0),
-            states: States::default(),
-            held: BTreeMap::new(),
-            moment: 0,
             issued: 0,
         };
         run.take_up();
@@ -206,27 +181,18 @@ impl<'a, S: Serving> Run<'a, S> {
     }
 
     fn ask(&mut self, client: usize) {
-        if self.issued < self.plan.operations && !self.waiting.contains_key(&client) {
+        if self.issued < self.plan.operations && !self.court.is_waiting(client) {
             let token = self.issued as u64;
             self.issued += 1;
-            let ask = S::Workload::draw(self.plan.keys, token, &self.onlooker, &mut self.rng);
+            let onlooker = self.court.onlooker();
+            let ask = S::Workload::draw(self.plan.keys, token, onlooker, &mut self.rng);
             self.submit(client, ask);
         }
     }
 
     fn submit(&mut self, client: usize, input: Ask<S>) {
-        let id = self.history.len();
-        let operation = S::Workload::encode(&input);
-        self.moment += 1;
-        let now = self.seeded.world.now();
-        self.onlooker.asked(now, client, &input);
-        let note = Fact::Note(format!("asks #{id}: {input:?}").into());
-        self.seeded.world.note(&Event::Told(self.seeded.world.client_node(client), note));
-        self.history.push(Operation { client, input, called: self.moment, returned: None });
-        self.times.push(now);
-        self.waiting.insert(client, id);
-        let input = self.seeded.world.system.submit(client, id as u64, operation);
-        self.seeded.world.ask_client(client, input);
+        let ticket = self.court.next_ticket();
+        self.court.submit(&mut self.seeded.world, client, ticket, input);
     }
 
     /// Takes up what has begun.
@@ -250,65 +216,11 @@ impl<'a, S: Serving> Run<'a, S> {
         self.timers.retain(|(_, node, number)| world.is_running(*node, *number));
     }
 
-    /// Takes up what was answered, and looks at what replicas hold.
+    /// The court looks at what replicas hold, and hears what was answered. No byte spoils a memory.
     fn listen(&mut self) {
-        while let Some((client, output)) = self.seeded.world.take_answer() {
-            for heard in self.seeded.world.system.answered(client, output) {
-                match heard {
-                    Heard::Answer(id, answer) => self.answer(client, id, &answer),
-                    Heard::Published(published) => {
-                        let at = self.seeded.world.now();
-                        let findings = self.onlooker.published(at, client, &published);
-                        self.find(findings);
-                    }
-                }
-            }
-        }
-        self.compare();
-    }
-
-    fn find(&self, findings: Vec<Finding>) {
-        let at = self.seeded.world.now();
-        findings.into_iter().for_each(|(oracle, what)| self.papers.violate(oracle, at, what));
-    }
-
-    fn answer(&mut self, client: usize, id: u64, answer: &[u8]) {
-        let at = self.seeded.world.now();
-        let open = self.history.get_mut(id as usize).filter(|open| open.returned.is_none());
-        let Some(operation) = open else {
-            let what = format!("client {client} was answered what it does not wait for");
-            return self.papers.violate("clients", at, what);
-        };
-        self.moment += 1;
-        match S::Workload::decode(&operation.input, answer) {
-            Ok(answer) => {
-                self.onlooker.answered(self.times[id as usize], at, &operation.input, &answer);
-                operation.returned = Some((self.moment, answer));
-            }
-            Err(error) => {
-                let what = format!("the answer to #{id} cannot be read: {error}");
-                self.papers.violate("clients", at, what);
-            }
-        }
-        self.waiting.remove(&client);
-    }
-
-    /// Correct replicas hold the same after the same slot.
-    fn compare(&mut self) {
-        for node in self.seeded.world.replicas().filter(|node| self.seeded.world.is_correct(*node))
-        {
-            let automaton = self.seeded.world.replica(node).and_then(|host| host.automaton());
-            let Some(Held { slot, .. }) = automaton.and_then(S::held) else { continue };
-            if self.held.insert(node, slot) == Some(slot) || !slot.0.is_multiple_of(COMPARED) {
-                continue;
-            }
-            let digest = automaton.and_then(S::digest);
-            if let Some((slot, digest)) = digest
-                && let Some((oracle, what)) = self.states.held(node, slot, digest)
-            {
-                self.papers.violate(oracle, self.seeded.world.now(), what);
-            }
-        }
+        let Self { court, seeded, .. } = self;
+        court.look(&seeded.world, |_| false);
+        court.hear(&mut seeded.world);
     }
 
     /// The trouble is over: what was asked for is answered, and everything can be read.
@@ -320,7 +232,7 @@ impl<'a, S: Serving> Run<'a, S> {
         let pending = std::mem::take(&mut self.open).into_iter().chain(timers);
         self.seeded.world.put_back(pending.collect());
         self.seeded.heal();
-        self.onlooker.healed(now);
+        self.court.healed(now);
         self.complete("the bytes");
         for (index, read) in S::Workload::last_reads(self.plan.keys).into_iter().enumerate() {
             if self.papers.is_violated() {
@@ -329,27 +241,47 @@ impl<'a, S: Serving> Run<'a, S> {
             self.submit(index % self.callers(), read);
             self.complete("the last reads");
         }
+        self.pass(self.court.afterthought());
         self.seeded.world.audit();
+        if !self.papers.is_violated() {
+            self.court.finish(self.seeded.world.now());
+        }
     }
 
     fn callers(&self) -> usize {
         usize::from(self.plan.callers().max(1))
     }
 
+    /// Time passes in which nobody asks for anything.
+    fn pass(&mut self, time: Duration) {
+        let end = self.seeded.world.now() + time;
+        while self.seeded.world.now() < end && !self.papers.is_violated() {
+            if self.seeded.step() == Outcome::Idle {
+                return;
+            }
+            self.listen();
+        }
+    }
+
     /// Steps until every operation is answered, which must not take longer than the plan's patience.
     fn complete(&mut self, what: &str) {
         let deadline = self.seeded.world.now() + self.plan.patience;
         let most = self.seeded.world.steps() + self.plan.steps;
-        while !self.waiting.is_empty() && !self.papers.is_violated() {
+        while !self.court.is_idle() && !self.papers.is_violated() {
             let world = &self.seeded.world;
             let is_over = world.now() >= deadline || world.steps() > most;
             if is_over || self.seeded.step() == Outcome::Idle {
-                let open: Vec<_> =
-                    self.waiting.values().map(|id| &self.history[*id].input).collect();
-                let what = format!("after {what} still unanswered: {open:?}");
+                let waiting = self.court.waiting(&self.seeded.world);
+                let what = format!("after {what} still unanswered: {waiting}");
                 return self.papers.violate("liveness", self.seeded.world.now(), what);
             }
             self.listen();
         }
+    }
+
+    fn close(&mut self) {
+        let Self { court, seeded, papers, .. } = self;
+        court.judge(&seeded.world, !papers.is_violated(), |_| false);
+        papers.close(seeded, court.answered());
     }
 }

@@ -1,6 +1,9 @@
 //! The coordination service with one rule broken at a time, at every replica and learner alike: the judges of the workload
 //! convict each in the very seeds that the service as it is passes.
 
+#[path = "kv_mutants/stories.rs"]
+mod stories;
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -12,15 +15,14 @@ use testudo_core::{Decode, Encode};
 use testudo_kv::{Kv, Operation, RequestOp, Response, ResponseOp, Txn, TxnResponse};
 use testudo_lab::coordination::gateways::Gateways;
 use testudo_lab::coordination::{Answer, Ask, Coordination};
-use testudo_lab::subject_of;
 use testudo_pbft::Pbft;
+use testudo_sim::bytes::{drawn, run_bytes};
 use testudo_sim::conformance::run_seed;
 use testudo_sim::linear::Operation as Call;
+use testudo_sim::replay::{record, replay};
 use testudo_sim::replicated::{Lore, Replicated};
-use testudo_sim::script::play;
-use testudo_sim::shrink::culprit;
 use testudo_sim::workload::{Finding, Hosted, Workload};
-use testudo_sim::{Climate, Plan, Rng, Trouble, Weather};
+use testudo_sim::{Climate, Harm, Plan, Report, Rng, Trouble, Verdict, Weather};
 use testudo_state::Map;
 
 /// Where conviction is sought.
@@ -460,67 +462,56 @@ fn the_wrapping_alone_is_not_convicted() {
     assert_eq!(counts.len(), 3, "what the judges judge has happened: {counts:?}");
 }
 
-/// As few runs as a story may take here: it need not be short, but it must be one.
-const RUNS: usize = 60;
-
-/// A seed in which the mutant breaks this rule is cut down to a script that breaks it whoever plays it, and says so; the
-/// service as it is plays it and breaks no rule.
-fn is_told<F: Flaw>(oracle: &str) {
-    let subject = subject_of::<Pbft, Mutant<F>>(|| {
-        INSTANCES.set(0);
-        Replicated::default()
-    });
-    let plan = Plan { operations: 120, ..plan() };
-    let fails = |seed: &u64| {
-        let report = subject.run(*seed, &plan);
-        culprit(&report).is_some_and(|broken| broken.oracle == oracle)
+/// What was answered wrongly is found out wherever the run ends: here nothing moves on any more, as two replicas of four
+/// lose their disks. It is found out as well when the steps are done again.
+#[test]
+fn what_was_wrong_before_everything_stood_still() {
+    let troubles = vec![(Trouble::Harm(Harm::Wiped), Duration::from_millis(2_500))];
+    let climate = Some(Climate { troubles, ..Climate::calm() });
+    let patience = Duration::from_secs(20);
+    let plan = Plan { exceeds: true, operations: 1_000, patience, climate, ..plan() };
+    let names = |report: &Report| -> BTreeSet<&str> {
+        report.violations.iter().map(|found| found.oracle).collect()
     };
-    let seed = (0..SEEDS).find(fails).expect("a seed that fails");
-    let story = subject.shrink(seed, &plan, RUNS, &mut |_| {}).expect("it fails");
-    println!("seed {seed}: {story}");
-    let script = &story.script;
-    assert_eq!(story.violation.oracle, oracle);
-    assert!(story.is_playable && story.is_told, "{script}");
-    assert!(script.contains(&format!("\nverdict\n---\n{oracle} is broken: ")), "{script}");
-    let right = play(script, Replicated::<Pbft, Lore, Coordination>::default);
-    assert!(right.ends_with("no rule is broken\n"), "{right}");
-}
-
-#[test]
-fn a_story_of_effects() {
-    is_told::<IgnoresTheEnd>("effects");
-}
-
-#[test]
-fn a_story_of_watches() {
-    is_told::<MixesOrder>("watches");
-}
-
-#[test]
-fn a_story_of_leases() {
-    is_told::<CountsTwice>("leases");
-}
-
-#[test]
-fn a_story_of_states_that_differ() {
-    is_told::<LocalClock>("equal states");
-}
-
-#[test]
-fn a_story_of_registers() {
-    is_told::<ForgetsWrites>("linearizability");
-}
-
-/// A write to a register is answered, and now and then forgotten, with its revision.
-enum ForgetsWrites {}
-
-impl Flaw for ForgetsWrites {
-    fn execute(store: &mut dyn Store, operation: &Operation, moment: &Moment) -> Vec<u8> {
-        match operation {
-            Operation::Put(put) if put.lease == 0 && moment.slot.0.is_multiple_of(3) => {
-                right(&mut copied(store), operation, moment)
-            }
-            _ => right(store, operation, moment),
+    let mut stood_still = 0;
+    for seed in 0..SEEDS {
+        let right = run_seed(Replicated::<Pbft, Lore, Coordination>::default, seed, &plan);
+        assert!(right.verdict() <= Verdict::Stopped, "the right service fails\n{right}");
+        if right.verdict() == Verdict::Clean {
+            continue;
+        }
+        stood_still += 1;
+        INSTANCES.set(0);
+        let run = record(Replicated::<Pbft, Lore, Mutant<IgnoresTheEnd>>::default, seed, &plan);
+        let found = names(&run.report);
+        if found.contains("liveness") && found.contains("effects") {
+            assert_eq!(run.report.verdict(), Verdict::Failed, "nobody noticed");
+            INSTANCES.set(0);
+            let make = Replicated::<Pbft, Lore, Mutant<IgnoresTheEnd>>::default;
+            let again = replay(make, &run);
+            assert!(names(&again).contains("effects"), "{again}");
+            return;
         }
     }
+    panic!("{stood_still} runs that stood still did not convict it");
+}
+
+/// A run that bytes decide is judged by whoever looks on, too.
+#[test]
+fn bytes_convict_what_only_an_onlooker_sees() {
+    let plan = Plan { clients: 2, learners: 1, operations: 200, keys: 2, ..Plan::default() };
+    for seed in 0..SEEDS {
+        // Those that let nothing go wrong, so that much gets done.
+        let bytes: Vec<u8> = drawn(seed, 4_000).iter().map(|byte| byte % 194).collect();
+        let right = run_bytes(Replicated::<Pbft, Lore, Coordination>::default, &bytes, &plan);
+        assert!(right.is_clean(), "the right service fails\n{right}");
+        assert!(right.count("states compared") > 0);
+        INSTANCES.set(0);
+        let make = Replicated::<Pbft, Lore, Mutant<LeavesKeys>>::default;
+        let report = run_bytes(make, &bytes, &plan);
+        let Some(found) = report.violations.first() else { continue };
+        assert_eq!(found.oracle, "leases", "convicted of something else\n{report}");
+        return;
+    }
+    panic!("no string convicts it");
 }

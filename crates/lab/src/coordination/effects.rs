@@ -41,7 +41,7 @@ impl Effects {
         self.answered.push((ask.clone(), answer.clone()));
     }
 
-    /// Holds all answers against what was done.
+    /// Holds answers against what was done, but for those of revisions that nobody has seen yet.
     pub fn judge(&mut self, truth: &Truth) -> Vec<Finding> {
         if truth.unknown > 0 {
             return Vec::new();
@@ -62,7 +62,7 @@ impl Effects {
                     format!("{ask:?} was answered {answer:?}, and {value} was written"),
                 ));
             }
-            let Some(revision) = answer.revision else { continue };
+            let Some(revision) = answer.revision.filter(|it| *it <= truth.newest) else { continue };
             self.judged += 1;
             if let Err(why) = store.agrees(ask, &answer.what, revision) {
                 let what = format!("{ask:?} was answered {answer:?}, and {why}");
@@ -72,6 +72,15 @@ impl Effects {
         let unasked = truth.deeds.iter().filter(|deed| !self.was_asked(deed));
         findings.extend(unasked.map(|deed| ("validity", format!("nobody asked for {deed:?}"))));
         findings
+    }
+
+    /// At the end of a whole run replicas hold all that anybody was told of.
+    #[must_use]
+    pub fn ahead(&self, truth: &Truth) -> Option<Finding> {
+        let is_ahead = |answer: &Answer| answer.revision.is_some_and(|it| it > truth.newest);
+        let (ask, answer) = self.answered.iter().find(|(_, answer)| is_ahead(answer))?;
+        let newest = truth.newest;
+        Some(("effects", format!("{ask:?} was answered {answer:?}, and replicas are at {newest}")))
     }
 
     /// Whether somebody asked for what was done, or it is the end of a lease.

@@ -109,6 +109,14 @@ fn seated(viewers: &mut [Viewer], watch: WatchId) -> Result<&mut Viewer, String>
     found.ok_or_else(|| format!("hears of watch {watch}, which it has not"))
 }
 
+/// A value that somebody was told is written.
+#[derive(Debug)]
+struct Acknowledged {
+    value: String,
+    /// At which revision.
+    revision: i64,
+}
+
 /// The gateway above one learner.
 struct Gateway {
     watchers: Watchers<Map>,
@@ -128,7 +136,7 @@ pub struct Gateways {
     /// The highest compaction that anybody asked for.
     compacted: i64,
     /// What was written by whom: how often each value was seen, and whether it must be there.
-    acknowledged: Vec<String>,
+    acknowledged: Vec<Acknowledged>,
     last_asked: Duration,
     counts: BTreeMap<&'static str, u64>,
 }
@@ -291,7 +299,8 @@ impl Gateways {
         Ok(())
     }
 
-    /// Each value that was acknowledged was written once, and no other more than once.
+    /// Each value that was acknowledged was written once, and no other more than once. Of what was acknowledged at a
+    /// revision that no replica has shown yet nothing is known.
     fn written_once(&self) -> Vec<Finding> {
         let mut written: BTreeMap<&[u8], u64> = BTreeMap::new();
         for record in self.truth.deeds.iter().filter_map(|deed| deed.now.as_ref()) {
@@ -301,9 +310,14 @@ impl Gateways {
         let twice = twice.map(|(value, times)| {
             ("ledger", format!("{} was written {times} times", super::text(value)))
         });
-        let lost = self.acknowledged.iter().filter(|value| !written.contains_key(value.as_bytes()));
+        let lost = self.acknowledged.iter().filter(|acknowledged| {
+            acknowledged.revision <= self.truth.newest
+                && !written.contains_key(acknowledged.value.as_bytes())
+        });
         let lost = lost.filter(|_| self.truth.unknown == 0);
-        let lost = lost.map(|value| ("ledger", format!("{value} was acknowledged, and is lost")));
+        let lost = lost.map(|Acknowledged { value, revision }| {
+            ("ledger", format!("{value} was acknowledged at {revision}, and is lost"))
+        });
         twice.chain(lost).collect()
     }
 }
@@ -377,7 +391,10 @@ impl Onlooker<Ask, Answer> for Gateways {
 
     fn answered(&mut self, called: Duration, _: Duration, ask: &Ask, answer: &Answer) {
         if ask.writes(&answer.what) {
-            self.acknowledged.extend(ask.values().into_iter().map(Into::into));
+            let revision = answer.revision.unwrap_or_default();
+            let values = ask.values().into_iter();
+            self.acknowledged
+                .extend(values.map(|value| Acknowledged { value: value.into(), revision }));
         }
         if matches!((ask, &answer.what), (Ask::Compact(_), super::What::Done)) {
             self.count("compactions");
@@ -401,8 +418,15 @@ impl Onlooker<Ask, Answer> for Gateways {
         longest()
     }
 
+    fn judge(&mut self, _: Duration) -> Vec<Finding> {
+        let mut findings = self.written_once();
+        findings.extend(self.effects.judge(&self.truth));
+        findings
+    }
+
     fn finish(&mut self, at: Duration) -> Vec<Finding> {
         let mut findings = self.leases.finish(at);
+        findings.extend(self.effects.ahead(&self.truth));
         let clients: Vec<usize> = self.viewers.keys().copied().collect();
         for client in clients {
             findings.extend(self.poll(client, 100_000));
@@ -419,8 +443,6 @@ impl Onlooker<Ask, Answer> for Gateways {
                 }
             }
         }
-        findings.extend(self.written_once());
-        findings.extend(self.effects.judge(&self.truth));
         findings
     }
 
