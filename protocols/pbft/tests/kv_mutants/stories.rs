@@ -65,7 +65,7 @@ fn is_told<F: Flaw>(oracle: &str) {
     };
     let seed = (0..SEEDS).find(fails).expect("a seed that fails");
     let story = subject.shrink(seed, &plan, 40, &mut |_| {}).expect("it fails");
-    println!("seed {seed}: {story}");
+    println!("seed {seed}: {story}; {}", story.violation);
     let script = &story.script;
     assert_eq!(story.violation.oracle, oracle);
     assert!(story.is_playable && story.is_told, "{script}");
