@@ -307,6 +307,10 @@ impl Workload for Coordination {
         ask.operation().to_bytes()
     }
 
+    fn read_ask(operation: &[u8]) -> Option<Ask> {
+        words::ask(&Operation::from_bytes(operation).ok()?)
+    }
+
     fn decode(ask: &Ask, result: &[u8]) -> Result<Answer, String> {
         let response = Response::from_bytes(result).map_err(|error| error.to_string())?;
         ask.answer(response)

@@ -21,4 +21,4 @@ pub use coverage::Coverage;
 pub use exploration::Configuration;
 pub use faults::{Fault, Group};
 pub use plans::{Rota, Series};
-pub use subject::{Replayed, Story, Subject, System, Testable, conform, subject};
+pub use subject::{Replayed, Story, Subject, System, Testable, conform, subject, subject_of};

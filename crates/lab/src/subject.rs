@@ -4,7 +4,6 @@ use crate::Coordination;
 use crate::exploration::{self, Configuration};
 use crate::plans::Rota;
 use std::fmt;
-use std::marker::PhantomData;
 use testudo_contracts::{Falsifiable, Profile};
 use testudo_core::{Decode, Encode};
 use testudo_sim::conformance::{Seeds, film_seed, run_seed};
@@ -12,6 +11,7 @@ use testudo_sim::explore::{self, Explored};
 use testudo_sim::oracle::Violation;
 use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::shrink::{Progress, shrink};
+use testudo_sim::workload::Hosted;
 use testudo_sim::{Film, Plan, Report, Summary, replay, script};
 
 /// A whole replica of an ordering under the coordination service, with the clients and learners that production uses.
@@ -34,7 +34,7 @@ pub trait Subject: Send + Sync {
     /// Runs one seed and draws how it ended: a page of HTML, complete in itself.
     fn draw(&self, seed: u64, plan: &Plan) -> (Report, String);
 
-    /// Cuts a failing run down to what it takes to fail, by at most so many further runs. None if it breaks no rule.
+    /// Cuts a failing run down to what it takes to fail, by at most so many further runs. None if it does not fail.
     fn shrink(
         &self,
         seed: u64,
@@ -66,10 +66,14 @@ pub struct Replayed {
 }
 
 impl Replayed {
-    /// Whether both were the same to the last event.
+    /// Whether both were the same to the last event, and to whatever they panicked with after that.
     #[must_use]
     pub fn is_same(&self) -> bool {
-        self.report.audit == self.again.audit
+        let panics = |report: &Report| {
+            let found = report.violations.iter().find(|broken| broken.oracle == "no panic");
+            found.map(|broken| broken.what.clone())
+        };
+        self.report.audit == self.again.audit && panics(&self.report) == panics(&self.again)
     }
 }
 
@@ -85,6 +89,8 @@ pub struct Story {
     pub script: String,
     /// Whether there is something to play in the script.
     pub is_playable: bool,
+    /// Whether whoever plays it finds that rule broken.
+    pub is_told: bool,
     /// How many steps there were at first.
     pub steps_before: usize,
     /// How many steps are left.
@@ -118,32 +124,45 @@ impl<
 {
 }
 
-struct Of<O>(PhantomData<fn() -> O>);
+/// A whole replica of an ordering under another service.
+type Whole<O, W> = Replicated<O, Lore, W>;
+
+struct Of<O, W> {
+    make: fn() -> Whole<O, W>,
+}
 
 /// The protocol of this type.
 #[must_use]
 pub fn subject<O: Testable>() -> Box<dyn Subject> {
-    Box::new(Of::<O>(PhantomData))
+    subject_of(System::<O>::default)
 }
 
-impl<O: Testable> Subject for Of<O> {
+/// The protocol of this type under whatever is made here: a service of a test's own, which may be broken, or a driver that is.
+#[must_use]
+pub fn subject_of<O: Testable, W: Hosted>(
+    make: fn() -> Replicated<O, Lore, W>,
+) -> Box<dyn Subject> {
+    Box::new(Of { make })
+}
+
+impl<O: Testable, W: Hosted> Subject for Of<O, W> {
     fn profile(&self) -> Profile {
         O::PROFILE
     }
 
     fn run(&self, seed: u64, plan: &Plan) -> Report {
-        run_seed(System::<O>::default, seed, plan)
+        run_seed(self.make, seed, plan)
     }
 
     fn replay(&self, seed: u64, plan: &Plan) -> Replayed {
-        let run = replay::record(System::<O>::default, seed, plan);
-        let again = replay::replay(System::<O>::default, &run);
+        let run = replay::record(self.make, seed, plan);
+        let again = replay::replay(self.make, &run);
         Replayed { steps: run.steps.len(), report: run.report, again }
     }
 
     fn draw(&self, seed: u64, plan: &Plan) -> (Report, String) {
         let film = Film::reel(FILMED);
-        let report = film_seed(System::<O>::default, seed, plan, &film);
+        let report = film_seed(self.make, seed, plan, &film);
         let (title, below) = (format!("Seed {seed} of {}", O::PROFILE.name), &report.title);
         let page = film.borrow().to_html(&title, below, &report.violations);
         (report, page)
@@ -156,12 +175,13 @@ impl<O: Testable> Subject for Of<O> {
         runs: usize,
         progress: &mut dyn FnMut(&Progress),
     ) -> Option<Story> {
-        let make = System::<O>::default;
-        let run = replay::record(make, seed, plan);
-        let shrunk = shrink(make, &run, runs, progress)?;
+        let run = replay::record(self.make, seed, plan);
+        let shrunk = shrink(self.make, &run, runs, progress)?;
+        let script = shrunk.story(self.make);
         Some(Story {
             seed,
-            script: shrunk.story(make),
+            is_told: shrunk.is_story && shrunk.is_told_by(&script, self.make),
+            script,
             is_playable: shrunk.is_story,
             steps_before: shrunk.steps_before,
             steps: shrunk.run.steps.len(),
@@ -172,7 +192,7 @@ impl<O: Testable> Subject for Of<O> {
 
     fn draw_story(&self, story: &Story) -> String {
         let film = Film::reel(FILMED);
-        script::film(&story.script, System::<O>::default, &film);
+        script::film(&story.script, self.make, &film);
         let title = format!("Seed {} of {}, shrunk", story.seed, O::PROFILE.name);
         let below = story.violation.oracle;
         film.borrow().to_html(&title, below, std::slice::from_ref(&story.violation))

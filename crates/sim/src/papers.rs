@@ -8,9 +8,9 @@ use crate::plan::Plan;
 use crate::report::{Report, broken, twisted};
 use crate::rng::{Chance, Rng};
 use crate::seeded::Seeded;
-use crate::world::{Shape, System, World};
+use crate::world::{Shape, System, Tally, World};
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(crate) struct Papers {
     counts: Rc<RefCell<Counts>>,
     alarms: Rc<RefCell<Alarms>>,
     result: Rc<RefCell<Report>>,
+    /// How far the world has got, which a panic takes with it.
+    tally: Rc<Cell<Tally>>,
     film: Option<Reel>,
 }
 
@@ -36,6 +38,7 @@ impl Default for Papers {
             counts: Rc::default(),
             alarms: Rc::default(),
             result: Rc::default(),
+            tally: Rc::default(),
             film: None,
         }
     }
@@ -60,6 +63,7 @@ impl Papers {
         self.jury.replace(Jury::new(cast.clone()));
         self.alarms.replace(Alarms::new(cast.clone()));
         self.trace.replace(Trace::new(cast, length_of_trace(plan)));
+        world.tally_in(self.tally.clone());
         world.watch(self.counts.clone());
         world.watch(self.trace.clone());
         world.watch(self.jury.clone());
@@ -72,6 +76,20 @@ impl Papers {
     /// Notes a broken rule that no event tells of.
     pub(crate) fn violate(&self, oracle: &'static str, at: Duration, what: String) {
         self.jury.borrow_mut().violate(Violation { oracle, at, what });
+    }
+
+    /// Whether this rule was broken.
+    pub(crate) fn is_broken(&self, oracle: &str) -> bool {
+        self.jury.borrow().violations().iter().any(|found| found.oracle == oracle)
+    }
+
+    /// Takes down how far a run has got that panicked.
+    fn break_off(&self, text: String) {
+        let Tally { audit, at, steps } = self.tally.get();
+        let mut result = self.result.borrow_mut();
+        (result.audit, result.time, result.steps) = (audit.hex(), at, steps);
+        drop(result);
+        self.violate(NO_PANIC, at, text);
     }
 
     pub(crate) fn is_violated(&self) -> bool {
@@ -143,6 +161,9 @@ impl Papers {
     }
 }
 
+/// The rule that nothing panics, whatever it is sent.
+pub(crate) const NO_PANIC: &str = "no panic";
+
 /// As many events as the plan says, unless `TESTUDO_TRACE` in the environment asks for another number.
 fn length_of_trace(plan: &Plan) -> usize {
     let asked = std::env::var("TESTUDO_TRACE").ok().and_then(|text| text.parse().ok());
@@ -152,7 +173,7 @@ fn length_of_trace(plan: &Plan) -> usize {
 /// Runs something that writes its papers, and reports on it even if it panics.
 pub(crate) fn guarded(papers: &Papers, seed: u64, plan: &Plan, run: impl FnOnce()) -> Report {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-        papers.violate("no panic", Duration::ZERO, panic_text(panic.as_ref()));
+        papers.break_off(panic_text(panic.as_ref()));
     }
     papers.report(seed, plan)
 }

@@ -5,6 +5,8 @@
 //! event, and some of them to another one that is judged by the same rules. Only what is wrong at the end of a whole run
 //! (liveness, what learners should have been told, the ledger) cannot be judged of a part.
 //!
+//! [`told`] reads the run back that a script tells, and [`judged`] says what all judges think of it.
+//!
 //! Where steps are left out, a cluster must not suffer more than it suffered in the whole run. A replica that in the
 //! whole run had recovered before the next one was struck need not have recovered in a part of it, and then more are
 //! faulty at once than anybody promised to survive. So each step that makes a replica faulty has a company, the number of
@@ -15,7 +17,7 @@ mod tape;
 mod told;
 
 pub use tape::Tape;
-pub use told::told;
+pub use told::{judged, told};
 
 use crate::conformance::Serving;
 use crate::conformance::court::{Ask, Court};
@@ -71,7 +73,7 @@ pub fn record<S: Serving>(make: impl FnOnce() -> S, seed: u64, plan: &Plan) -> R
 /// same workload.
 pub fn replay<S: Serving>(make: impl FnOnce() -> S, run: &Replay<Ask<S>>) -> Report {
     let tape = Tape::whole(&run.steps, run.haste);
-    play(make, run, &tape, false).report
+    play(make, run, &tape, None).report
 }
 
 /// What playing a tape came to.
@@ -86,12 +88,14 @@ pub(crate) struct Played {
     pub(crate) sent: Vec<Vec<Parcel>>,
 }
 
-/// Plays a tape in the world of a run. It ends early where a rule is broken, if that is asked for.
+/// Plays a tape in the world of a run. If a rule is named it ends where that is broken, or where it would have to be: a run
+/// in which no more was wrong than is survived is over with the first broken rule, and another one goes on after those that
+/// need not hold.
 pub(crate) fn play<S: Serving>(
     make: impl FnOnce() -> S,
     run: &Replay<Ask<S>>,
     tape: &Tape,
-    ends_early: bool,
+    until: Option<&str>,
 ) -> Played {
     let papers = Papers::default();
     let count = tape.steps().len();
@@ -110,7 +114,7 @@ pub(crate) fn play<S: Serving>(
                 notes.borrow_mut().0[index] = happened;
                 notes.borrow_mut().1[index] = others;
                 notes.borrow_mut().2[index] = player.world.take_sent();
-                if ends_early && papers.is_violated() {
+                if until.is_some_and(|rule| player.is_over() || papers.is_broken(rule)) {
                     break;
                 }
             }
@@ -153,6 +157,11 @@ impl<'a, S: Serving> Player<'a, S> {
         Self { run, world, haste, started, court, papers, budget }
     }
 
+    /// Whether there is nothing more to learn.
+    fn is_over(&self) -> bool {
+        self.papers.is_violated() && !self.run.plan.exceeds
+    }
+
     /// Does a step, and what happens at once after it. Says whether the step did anything, and how many replicas were
     /// faulty besides the one that it struck.
     fn step(&mut self, step: &Step, company: Option<usize>) -> (bool, Option<usize>) {
@@ -174,7 +183,7 @@ impl<'a, S: Serving> Player<'a, S> {
         self.budget.reckon(happened);
         self.attend();
         for _ in 0..MOST {
-            if self.papers.is_violated() || !self.started.settle(&mut self.world, self.haste) {
+            if self.is_over() || !self.started.settle(&mut self.world, self.haste) {
                 break;
             }
             self.attend();

@@ -16,6 +16,8 @@ use crate::host::Flaw;
 use crate::liar::{Tamper, tamper_bytes};
 use crate::memory::{Rot, Unsound};
 use crate::oracle::Table;
+use crate::replay;
+use crate::report::Report;
 use crate::rng::Chance;
 use crate::script::{Scripted, compact};
 use crate::upstream::Upstream;
@@ -499,6 +501,10 @@ where
                 format!("{:?} ended with {:?}", succession.from, succession.slot())
             }
         }
+    }
+
+    fn judged(make: &mut dyn FnMut() -> Self, script: &str) -> Option<Report> {
+        replay::judged(make, script)
     }
 
     fn show_status(&self, replica: &Self::Replica) -> String {

@@ -6,6 +6,9 @@
 //! steps are left out (Zeller and Hildebrandt's delta debugging, 2002) for as long as the same oracle still convicts what
 //! the rest comes to. The rest is a counterexample that a person can read, and a script.
 //!
+//! What is left must fail, and not only break the rule: where more was wrong than is promised to be survived many a broken
+//! rule is excused ([`Report::verdict`]), and only one that is not is worth a story.
+//!
 //! Everything is deterministic, and bounded by a number of runs that the caller states.
 
 mod causes;
@@ -16,7 +19,7 @@ mod tapes;
 use crate::conformance::{Ask, Serving};
 use crate::oracle::Violation;
 use crate::replay::{Replay, Tape, play, record};
-use crate::report::Report;
+use crate::report::{Report, Verdict};
 use crate::step::Step;
 use std::fmt;
 
@@ -65,6 +68,8 @@ pub struct Shrunk<A> {
     /// Whether the steps were cut down too. They are not where the rule is broken only by the end of a whole run: then
     /// the plan and the seed are what was found.
     pub is_story: bool,
+    /// Whether the steps were not cut down as there were no runs left to try that.
+    pub ran_out: bool,
     /// How many steps there were at first.
     pub steps_before: usize,
     /// How many runs it took.
@@ -98,8 +103,24 @@ impl Patience<'_> {
 /// How much of the budget is for plans: one run in so many.
 const FOR_PLANS: usize = 4;
 
-/// Shrinks a failing run by at most `budget` further runs. What is left breaks the first rule that the run broke; `None`
-/// if it broke none.
+/// The first broken rule for which a run has failed; none if it has not. Where more was wrong than is promised to be survived
+/// others may have been broken before it that need not hold.
+#[must_use]
+pub fn culprit(report: &Report) -> Option<&Violation> {
+    report.violations.iter().find(|violation| fails(report, violation))
+}
+
+/// Whether a run would have failed if this were all that was broken.
+fn fails(report: &Report, violation: &Violation) -> bool {
+    if !report.exceeds {
+        return true;
+    }
+    let (violations, trace) = (vec![violation.clone()], Vec::new());
+    Report { violations, trace, ..report.clone() }.verdict() == Verdict::Failed
+}
+
+/// Shrinks a failing run by at most `budget` further runs. What is left fails by the same rule ([`culprit`]); `None` if the run
+/// has not failed.
 ///
 /// The system must be made the same each time: with another one, the run is not the run that failed.
 pub fn shrink<S: Serving>(
@@ -108,7 +129,7 @@ pub fn shrink<S: Serving>(
     budget: usize,
     progress: &mut dyn FnMut(&Progress),
 ) -> Option<Shrunk<Ask<S>>> {
-    let violation = run.report.violations.first()?.clone();
+    let violation = culprit(&run.report)?.clone();
     let oracle = violation.oracle;
     let steps_before = run.steps.len();
     let mut patience = Patience {
@@ -129,6 +150,7 @@ pub fn shrink<S: Serving>(
         violation: broken(&run.report, oracle).cloned().unwrap_or(violation),
         run: run.clone(),
         is_story: false,
+        ran_out: patience.runs >= budget,
         steps_before,
         runs: patience.runs,
     };
@@ -138,7 +160,7 @@ pub fn shrink<S: Serving>(
         run.asks.retain(|ticket, _| {
             run.steps.iter().any(|step| matches!(step, Step::Ask(_, of, _) if of == ticket))
         });
-        run.report = play(&make, &run, &Tape::whole(&run.steps, run.haste), true).report;
+        run.report = play(&make, &run, &Tape::whole(&run.steps, run.haste), Some(oracle)).report;
         if let Some(violation) = broken(&run.report, oracle).cloned() {
             shrunk = Shrunk { violation, run, is_story: true, ..shrunk };
         }
@@ -147,9 +169,10 @@ pub fn shrink<S: Serving>(
     Some(shrunk)
 }
 
-/// How a run broke a rule, if it did.
+/// How a run failed by a rule, if it did.
 fn broken<'a>(report: &'a Report, oracle: &str) -> Option<&'a Violation> {
-    report.violations.iter().find(|violation| violation.oracle == oracle)
+    let found = report.violations.iter().find(|violation| violation.oracle == oracle)?;
+    fails(report, found).then_some(found)
 }
 
 /// Records a run and shrinks it, if it fails.
@@ -162,4 +185,31 @@ pub fn record_and_shrink<S: Serving>(
 ) -> Option<Shrunk<Ask<S>>> {
     let run = record(&make, seed, plan);
     shrink(make, &run, budget, progress)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::culprit;
+    use crate::oracle::Violation;
+    use crate::report::Report;
+    use std::time::Duration;
+
+    fn report(exceeds: bool, oracles: &[&'static str]) -> Report {
+        let at = Duration::from_secs(1);
+        let violations =
+            oracles.iter().map(|oracle| Violation { oracle, at, what: String::new() }).collect();
+        Report { exceeds, violations, ..Report::default() }
+    }
+
+    #[test]
+    fn a_run_fails_by_what_had_to_hold() {
+        let by = |exceeds: bool, oracles: &[&'static str]| {
+            culprit(&report(exceeds, oracles)).map(|broken| broken.oracle)
+        };
+        assert_eq!(by(false, &["liveness", "justice"]), Some("liveness"));
+        assert_eq!(by(true, &["liveness", "justice"]), Some("justice"));
+        assert_eq!(by(true, &["liveness"]), None);
+        assert_eq!(by(true, &["liveness", "agreement"]), Some("agreement"), "nobody noticed");
+        assert_eq!(by(false, &[]), None);
+    }
 }

@@ -37,7 +37,7 @@ use crate::rng::Rng;
 use crate::script::compact;
 use crate::shared::Shared;
 use crate::step::{Ordinals, Recording};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -240,6 +240,17 @@ pub enum Pending {
     Serve(NodeId, Duration),
 }
 
+/// How far a world has got, as of its last event.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Tally {
+    /// The hash over all events so far.
+    pub(crate) audit: Audit,
+    /// When the last one was.
+    pub(crate) at: Duration,
+    /// Steps of automata before it.
+    pub(crate) steps: u64,
+}
+
 /// Whoever wants to hear of every event at once.
 pub trait Observer {
     /// Something happened at this virtual time.
@@ -273,6 +284,8 @@ pub struct World<S: System> {
     answers: VecDeque<(usize, <S::Client as Protocol>::Output)>,
     audit: Audit,
     steps: u64,
+    /// Where somebody can read how far it has got, whatever becomes of the world.
+    tally: Option<Rc<Cell<Tally>>>,
     observers: Vec<Rc<RefCell<dyn Observer>>>,
     rng: Rng,
     /// What work costs; none where nothing does.
@@ -358,6 +371,7 @@ impl<S: System> World<S> {
             answers: VecDeque::new(),
             audit: Audit::default(),
             steps: 0,
+            tally: None,
             observers: Vec::new(),
             rng: Rng::split(seed, "adversary", 0),
             load: None,
@@ -526,6 +540,11 @@ impl<S: System> World<S> {
         }
     }
 
+    /// From now on how far it has got is written down there after every event.
+    pub(crate) fn tally_in(&mut self, tally: Rc<Cell<Tally>>) {
+        self.tally = Some(tally);
+    }
+
     /// Notes something that only a run's own driver knows.
     pub fn note(&mut self, event: &Event) {
         self.record(event);
@@ -533,6 +552,9 @@ impl<S: System> World<S> {
 
     pub(crate) fn record(&mut self, event: &Event) {
         self.audit.add(self.now, event);
+        if let Some(tally) = &self.tally {
+            tally.set(Tally { audit: self.audit, at: self.now, steps: self.steps });
+        }
         for observer in &self.observers {
             observer.borrow_mut().observe(self.now, event);
         }

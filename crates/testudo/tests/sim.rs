@@ -88,7 +88,9 @@ fn one_seed_is_one_run() {
     assert_eq!(audit.len(), 32, "{audit}");
     let page = std::fs::read_to_string(page).expect("it was drawn");
     assert!(page.contains("<svg") && page.contains("Seed 11 of pbft"));
-    refused(&["--replay", "11", "--shrink"], "seed 11 breaks no rule");
+    let unmade = path(&folder.path().join("unmade.html"));
+    refused(&["--replay", "11", "--shrink", "--diagram", &unmade], "seed 11 has not failed");
+    assert!(!Path::new(&unmade).exists(), "nothing was drawn");
 }
 
 #[test]
@@ -121,6 +123,13 @@ fn what_does_not_fit_is_refused() {
     refused(&["--shrink"], "--replay");
     refused(&["--diagram", "x.html"], "--replay");
     refused(&["--merge", "nowhere.json", "--seeds", "0..9"], "cannot be used with");
+    refused(&["--merge", "nowhere.json", "--faults", "crash"], "cannot be used with");
+    refused(&["--merge", "nowhere.json", "--protocol", "pbft"], "cannot be used with");
+    refused(&["--merge", "nowhere.json"], "cannot read nowhere.json: no such file");
+    refused(&["--for", "10sss"], "write 30s, 10m or 2h");
+    refused(&["--seeds", "0..9", "--shard", "0/0"], "at least 1 part");
+    let nowhere = path(&folder().path().join("no/such/page.html"));
+    refused(&["--replay", "11", "--diagram", &nowhere], "cannot write");
 }
 
 #[test]

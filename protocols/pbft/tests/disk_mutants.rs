@@ -5,9 +5,13 @@
 
 use std::ops::Range;
 use std::time::Duration;
+use testudo_lab::subject_of;
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::run_seed;
 use testudo_sim::replicated::{Lore, Replicated};
+use testudo_sim::script::play;
+use testudo_sim::shrink::culprit;
+use testudo_sim::workload::Small;
 use testudo_sim::{Climate, Disks, Flaw, Harm, Plan, Trouble, Weather};
 
 /// Where conviction is sought.
@@ -84,4 +88,24 @@ fn a_torn_record_accepted_without_its_check() {
 #[test]
 fn a_log_cut_off_at_a_record_that_has_rotted() {
     convict(Flaw::Truncates, &plan(Some(Harm::Record)), &["keeping"]);
+}
+
+/// A story of a run over real logs is told over real logs: on books of what is durable nothing of this could be seen.
+#[test]
+fn a_log_that_cuts_itself_off_is_told_over_real_logs() {
+    let plan = plan(Some(Harm::Record));
+    let subject = subject_of::<Pbft, Small>(|| Replicated::over(Flaw::Truncates));
+    let fails = |seed: &u64| {
+        let report = subject.run(*seed, &plan);
+        culprit(&report).is_some_and(|broken| broken.oracle == "keeping")
+    };
+    let seed = SEEDS.into_iter().find(fails).expect("a seed that fails");
+    let story = subject.shrink(seed, &plan, 60, &mut |_| {}).expect("it fails");
+    println!("seed {seed}: {story}");
+    let script = &story.script;
+    assert!(story.is_playable && story.is_told, "{script}");
+    assert!(script.contains(" disks=logs ") && script.contains("\nharm "), "{script}");
+    assert!(script.contains("\nverdict\n---\nkeeping is broken: "), "{script}");
+    let right = play(script, Replicated::<Pbft, Lore>::default);
+    assert!(right.ends_with("no rule is broken\n"), "{right}");
 }

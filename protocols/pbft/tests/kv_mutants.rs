@@ -1,6 +1,9 @@
 //! The coordination service with one rule broken at a time, at every replica and learner alike: the judges of the workload
 //! convict each in the very seeds that the service as it is passes.
 
+#[path = "kv_mutants/stories.rs"]
+mod stories;
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -106,6 +109,9 @@ impl<F: Flaw> Workload for Mutant<F> {
     }
     fn encode(ask: &Ask) -> Vec<u8> {
         Coordination::encode(ask)
+    }
+    fn read_ask(operation: &[u8]) -> Option<Ask> {
+        Coordination::read_ask(operation)
     }
     fn decode(ask: &Ask, result: &[u8]) -> Result<Answer, String> {
         Coordination::decode(ask, result)

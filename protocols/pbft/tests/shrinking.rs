@@ -5,7 +5,11 @@ mod broken;
 use broken::{BlamesRepetition, DropsPrepared, RepliesEarly, ShortQuorum};
 use std::path::PathBuf;
 use std::time::Duration;
+use testudo_pbft::message::ViewChange;
+use testudo_pbft::safety::Adopted;
 use testudo_pbft::{Pbft, Rules, Standard};
+use testudo_quorum::Dissemination;
+use testudo_sim::Report;
 use testudo_sim::conformance::{Ask, run_seed};
 use testudo_sim::replay::{Replay, record, replay, told};
 use testudo_sim::replicated::{Lore, Replicated};
@@ -57,6 +61,8 @@ fn is_told_in<R: Rules>(most: usize, shrunk: &Shrunk<Ask<Served<R>>>) {
     assert!(again.violations.iter().any(|found| found.oracle == shrunk.oracle), "{again}");
     assert!(story.contains(&format!("{} is broken", shrunk.oracle)), "{story}");
     assert_eq!(play(&story, Served::<R>::default), story);
+    assert!(shrunk.is_told_by(&story, Served::<R>::default));
+    assert!(!shrunk.is_told_by(&story, Served::<Standard>::default));
 
     let right = replay(Served::<Standard>::default, &shrunk.run);
     assert!(right.is_clean(), "{right}");
@@ -84,18 +90,58 @@ fn a_reply_before_commit_is_told_in_a_few_steps() {
     is_told_in::<RepliesEarly>(40, &shrunk::<RepliesEarly>(&lossy(), "honesty", 1_000));
 }
 
+/// Nobody is prepared for a new view.
+#[derive(Clone, Debug)]
+enum PanicsInNewViews {}
+
+impl Rules for PanicsInNewViews {
+    fn adopt(_: &Dissemination, changes: &[&ViewChange]) -> Adopted {
+        panic!("what to make of {} view changes?", changes.len());
+    }
+}
+
+/// A panic is told like any other broken rule. It does not take with it how far the run had got.
+#[test]
+fn a_panic_is_told_in_a_few_steps() {
+    let run = failing::<PanicsInNewViews>(&lossy(), "no panic");
+    let Report { audit, steps, time, violations, .. } = &run.report;
+    assert!(audit.len() == 32 && audit.bytes().any(|digit| digit != b'0') && *steps > 0);
+    assert!(violations[0].at == *time && *time > Duration::ZERO, "{:?}", violations[0]);
+    let again = replay(Served::<PanicsInNewViews>::default, &run);
+    assert_eq!((&again.audit, again.time, again.steps), (audit, *time, *steps));
+    let shrunk = shrunk::<PanicsInNewViews>(&lossy(), "no panic", 400);
+    is_told_in::<PanicsInNewViews>(60, &shrunk);
+    let story = shrunk.story(Served::<PanicsInNewViews>::default);
+    assert!(story.contains("error: it panicked: what to make of "), "{story}");
+}
+
+/// Where more is wrong than is survived, a story is of what must hold all the same, and says that it is of such a run.
+#[test]
+fn beyond_f_a_story_is_of_what_must_hold_all_the_same() {
+    // Such a run goes on when a rule is broken, so it had better be a short one.
+    let (operations, patience) = (40, Duration::from_secs(20));
+    let plan = Plan { exceeds: true, operations, patience, ..lossy() };
+    let shrunk = shrunk::<BlamesRepetition>(&plan, "justice", 300);
+    let story = shrunk.story(Served::<BlamesRepetition>::default);
+    assert!(story.contains(" beyond asleep\n"), "{story}");
+    assert!(story.ends_with("more was wrong than is survived: failed\n"), "{story}");
+    is_told_in::<BlamesRepetition>(40, &shrunk);
+}
+
 /// What shows only when nothing happens any more has no story. A smaller plan is what is found.
 #[test]
 fn what_is_never_answered_is_cut_down_to_a_small_plan() {
     let plan = Plan { patience: Duration::from_secs(20), ..lossy() };
     let shrunk = shrunk::<DropsPrepared>(&plan, "liveness", 200);
     let Replay { seed, plan, .. } = &shrunk.run;
-    assert!(!shrunk.is_story && plan.operations <= 12 && plan.clients == 1, "{plan:?}");
+    assert!(!shrunk.is_story && !shrunk.ran_out);
+    assert!(plan.operations <= 12 && plan.clients == 1, "{plan:?}");
     let again = run_seed(Served::<DropsPrepared>::default, *seed, plan);
     assert!(again.violations.iter().any(|found| found.oracle == "liveness"), "{again}");
     let right = run_seed(Served::<Standard>::default, *seed, plan);
     assert!(right.is_clean(), "{right}");
     let script = shrunk.script();
+    assert!(script.contains("# It shows by the end of a run"), "{script}");
     assert!(script.contains("operations: ") && script.lines().all(|line| line.starts_with('#')));
 }
 
@@ -115,6 +161,8 @@ fn whoever_has_no_patience_keeps_the_run_that_failed() {
     let kept = shrink(Served::<BlamesRepetition>::default, &run, 0, &mut |_| {});
     let kept = kept.expect("it fails");
     assert_eq!((kept.runs, kept.is_story, &kept.run.steps), (0, false, &run.steps));
+    let heading = kept.story(Served::<BlamesRepetition>::default);
+    assert!(kept.ran_out && heading.contains("No more runs might be tried"), "{heading}");
 
     let clean = record(Served::<Standard>::default, run.seed, &lossy());
     assert!(shrink(Served::<Standard>::default, &clean, 100, &mut |_| {}).is_none());

@@ -238,6 +238,18 @@ impl Gateways {
         None
     }
 
+    /// Reads all that the streams have to say, and what there is of old for whoever has lost its watch.
+    fn catch_up(&mut self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let clients: Vec<usize> = self.viewers.keys().copied().collect();
+        for client in clients {
+            findings.extend(self.poll(client, 100_000));
+            self.seat(client);
+            findings.extend(self.poll(client, 100_000));
+        }
+        findings
+    }
+
     fn hear(&mut self, client: usize, notice: Notice) -> Result<(), String> {
         let name = match &notice {
             Notice::Created { .. } => "watches created",
@@ -421,7 +433,9 @@ impl Onlooker<Ask, Answer> for Gateways {
     }
 
     fn judge(&mut self, _: Duration) -> Vec<Finding> {
-        let mut findings = self.written_once();
+        // What streams have to say is judged wherever a run ends: while it goes on they are read now and then only.
+        let mut findings = self.catch_up();
+        findings.extend(self.written_once());
         findings.extend(self.effects.judge(&self.truth));
         findings
     }
@@ -429,11 +443,9 @@ impl Onlooker<Ask, Answer> for Gateways {
     fn finish(&mut self, at: Duration) -> Vec<Finding> {
         let mut findings = self.leases.finish(at);
         findings.extend(self.effects.ahead(&self.truth));
+        findings.extend(self.catch_up());
         let clients: Vec<usize> = self.viewers.keys().copied().collect();
         for client in clients {
-            findings.extend(self.poll(client, 100_000));
-            self.seat(client);
-            findings.extend(self.poll(client, 100_000));
             let revision = self.revisions.get(&client).copied().unwrap_or_default();
             if revision < self.truth.newest {
                 let newest = self.truth.newest;

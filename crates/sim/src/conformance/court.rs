@@ -209,7 +209,8 @@ impl<S: Serving> Court<S> {
         for client in 0..world.setup().clients.len() {
             let life = world.life(world.client_node(client));
             let before = self.lives.get_mut(client).and_then(|known| known.replace(life));
-            if before.is_some_and(|before| before != life) {
+            // Whoever starts for the first time had nothing to lose: where steps are done again, somebody looks on already.
+            if before.is_some_and(|before| before != life && before > 0) {
                 // What it had asked for may be executed or not, and nobody waits for it.
                 self.copies.crashed(client);
                 self.onlooker.crashed(client);

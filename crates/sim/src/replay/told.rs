@@ -1,9 +1,8 @@
 //! Runs that scripts tell, under all judges.
 
-use super::Replay;
+use super::{Replay, replay};
 use crate::adversary::Misconduct;
 use crate::conformance::{Ask, Serving};
-use crate::plan::Plan;
 use crate::report::Report;
 use crate::script::Scripted;
 use crate::script::cluster::Cluster;
@@ -11,8 +10,17 @@ use crate::step::{Haste, Step, Who, read_bytes};
 use crate::workload::Workload;
 use std::collections::BTreeMap;
 
+/// What all judges say of the run that a script tells by steps; none if it tells none, or not by steps alone.
+pub fn judged<S: Serving + Scripted>(make: &mut dyn FnMut() -> S, script: &str) -> Option<Report> {
+    let run = told(&make(), script).ok()?;
+    Some(replay(make, &run))
+}
+
 /// The run that a script tells by steps: as [`crate::shrink::Shrunk::script`] writes it, with or without what it prints.
-/// Its operations are judged as far as the workload can read them.
+/// Commands that only show something are no part of it.
+///
+/// Its operations are judged if the workload can read all of them: a history with holes in it convicts nobody. What clients
+/// that lie ask for leaves no hole.
 ///
 /// # Errors
 /// With the line that is no step, or a sentence.
@@ -34,27 +42,29 @@ pub fn told<S: Serving + Scripted>(system: &S, script: &str) -> Result<Replay<As
                 };
                 *at_once = *how == "auto";
             }
-            ["verdict"] => {}
+            ["verdict" | "status" | "wire" | "quiet" | "loud"] | ["records", _] => {}
             _ => steps.push(step(system, line, &words)?),
         }
     }
     let Some(cluster) = cluster else { return Err("there is no cluster".into()) };
     for step in &steps {
-        if let Step::Ask(_, ticket, operation) = step
-            && let Some(ask) = S::Workload::read_ask(operation)
-        {
-            asks.insert(*ticket, ask);
+        let Step::Ask(who, ticket, operation) = step else { continue };
+        if cluster.liars.iter().any(|(liar, _)| liar == who) {
+            continue;
         }
+        let Some(ask) = S::Workload::read_ask(operation) else {
+            asks.clear();
+            break;
+        };
+        asks.insert(*ticket, ask);
     }
-    let Cluster { shape, f, seed, liars, upstream, is_asleep } = cluster;
+    let plan = cluster.plan();
+    let Cluster { shape, seed, liars, upstream, is_asleep, .. } = cluster;
     let casting = liars.iter().filter(|(_, liar)| *liar != Misconduct::Twins);
-    let casting = casting.map(|(node, liar)| Step::Corrupt(Who::Replica(node.0), *liar));
+    let casting = casting.map(|(who, liar)| Step::Corrupt(*who, *liar));
     let upstream = upstream.map(Step::Upstream);
     let starts = if is_asleep { Vec::new() } else { starts(&shape) };
     let steps = casting.chain(upstream).chain(starts).chain(steps).collect();
-    let (replicas, clients, learners) = (Some(shape.replicas), shape.clients, shape.learners);
-    let plan = Plan { f, replicas, clients, learners, ..Plan::default() };
-    let plan = Plan { liars: liars.into_iter().map(|(_, liar)| liar).collect(), ..plan };
     Ok(Replay { seed, plan, shape, haste, steps, report: Report::default(), asks })
 }
 

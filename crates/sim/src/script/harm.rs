@@ -1,7 +1,7 @@
 //! Words of scripts for what befalls disks and memories.
 
 use super::stage::{Done, Scripted, Stage};
-use super::words::{no_option, number};
+use super::words::number;
 use crate::event::NodeId;
 use crate::world::World;
 use testudo_core::Position;
@@ -9,8 +9,8 @@ use testudo_core::Position;
 impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
     /// `harm 2 record voted`: what happens, and to which record, by its number or by a word of what it is (the last one
     /// then).
-    pub(super) fn harm(&mut self, node: &str, words: &[&str]) -> Done {
-        let node = self.node(node)?;
+    pub(super) fn harm(&mut self, name: &str, words: &[&str]) -> Done {
+        let node = self.node(name)?;
         let mut record = |word: &str| self.record_of(node, word);
         match words {
             ["record", word] => {
@@ -39,7 +39,8 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             ["superblock"] => self.harmed(|world| world.lose_superblock(node)),
             ["wiped"] => self.harmed(|world| world.wipe(node)),
             ["old-image"] => self.harmed(|world| world.restore_image(node)),
-            _ => Err(no_option(&words.join(" "))),
+            // All other harm is named as steps name it, with what chance had left open.
+            _ => self.step(&[&["harm", name], words].concat()),
         }
     }
 

@@ -27,13 +27,15 @@
 //! | `run 5s` | time passes, timers run out, messages take 1 ms each |
 //! | `stabilize` | delivers until nothing is under way; timers stay |
 //! | `clock 1 +3600s` | sets a node's wall clock off |
-//! | `verdict` | which rules were broken so far, of those that every protocol keeps |
+//! | `verdict` | which rules were broken so far: of all that runs are judged by where steps alone were done, of those that every protocol keeps otherwise |
 //! | `status`, `wire` | one line per replica, or per message under way |
 //! | `quiet`, `loud` | hides or shows messages; what replicas tell their upper layers is always shown |
 //!
 //! Beyond these a script knows each step that can be done to a world, as [`crate::step`] prints it: `deliver 0->1
 //! prepare/3` for one message, `at 1500us` for time that passes while nothing else happens, `finish 0 work/1`. With these,
-//! in a cluster that is `asleep` at first, a run is told that was found by chance.
+//! in a cluster that is `asleep` at first, a run is told that was found by chance. What there is to know of such a run and is
+//! no step the `cluster` command says: `disks=logs`, `most-records=400`, `signatures=ed25519`, or `beyond` where more was wrong
+//! than is promised to be survived.
 
 use super::cluster::Cluster;
 use super::names::Names;
@@ -42,11 +44,15 @@ use super::words::{duration, number};
 use crate::adversary::{Saying, Words};
 use crate::diagram::{Film, Reel};
 use crate::event::{Event, Letter, Loss, NodeId};
+use crate::host::quietly;
 use crate::oracle::{Cast, Jury};
+use crate::papers::{NO_PANIC, panic_text};
+use crate::report::Report;
 use crate::step::{Haste, Started, Step, numbered, read_bytes};
 use crate::world::{Observer, System, World};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::{Protocol, Signed, Verified};
@@ -100,6 +106,13 @@ pub trait Scripted: System {
         compact(&format!("{message:?}"))
     }
 
+    /// What all who judge runs of this system say of the run that these commands tell; none where only those judge it who
+    /// judge every system, or where the commands tell no run by steps alone.
+    fn judged(make: &mut dyn FnMut() -> Self, script: &str) -> Option<Report> {
+        let _ = (make, script);
+        None
+    }
+
     /// A replica's line in `status`.
     fn show_status(&self, replica: &Self::Replica) -> String;
 
@@ -143,6 +156,10 @@ pub struct Stage<S: Scripted, F> {
     pub(super) is_passing: bool,
     pub(super) printed: Vec<String>,
     film: Option<Reel>,
+    /// The commands since the last cluster was made, and the one that made it.
+    told: String,
+    /// What somebody panicked with. Nothing is left of the world then.
+    panicked: Option<String>,
 }
 
 /// Beyond this many steps of one command something goes round in circles.
@@ -167,6 +184,8 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
             is_passing: false,
             printed: Vec::new(),
             film: None,
+            told: String::new(),
+            panicked: None,
         }
     }
 
@@ -175,10 +194,24 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
         self.film = Some(film);
     }
 
-    /// Carries out one command and gives back what it printed. A command that makes no sense prints why.
+    /// Carries out one command and gives back what it printed. A command that makes no sense prints why; one that makes
+    /// somebody panic prints that, and no world is left.
     pub fn command(&mut self, line: &str) -> Vec<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        if let Err(error) = self.dispatch(&words) {
+        if words.first() == Some(&"cluster") {
+            self.told.clear();
+            self.panicked = None;
+        }
+        self.told.push_str(line);
+        self.told.push('\n');
+        let done = quietly(|| catch_unwind(AssertUnwindSafe(|| self.dispatch(&words))));
+        let done = done.unwrap_or_else(|panic| {
+            let text = panic_text(panic.as_ref());
+            let error = format!("it panicked: {text}");
+            (self.world, self.panicked) = (None, Some(text));
+            Err(error)
+        });
+        if let Err(error) = done {
             self.printed.push(format!("error: {error}"));
         }
         std::mem::take(&mut self.printed)
@@ -280,7 +313,7 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
     }
 
     /// One of all the steps that can be done to a world.
-    fn step(&mut self, words: &[&str]) -> Done {
+    pub(super) fn step(&mut self, words: &[&str]) -> Done {
         let line = words.join(" ");
         let step: Step = line.parse().map_err(|_| format!("no such command: {line}"))?;
         self.do_step(&step)
@@ -320,16 +353,28 @@ impl<S: Scripted, F: FnMut() -> S> Stage<S, F> {
     }
 
     /// Says which rules were broken so far.
+    ///
+    /// The jury hears events alone. Where the commands tell a run by its steps, that run is done again before all judges:
+    /// those too who read the clients' history, the states that replicas hold, and what learners publish.
     fn verdict(&mut self) -> Done {
-        let jury = self.jury.clone();
-        let jury = jury.borrow();
-        let mut lines: Vec<String> = jury
-            .violations()
-            .iter()
-            .map(|found| format!("{} is broken: {}", found.oracle, found.what))
-            .collect();
+        let judged = S::judged(&mut self.make, &self.told);
+        let line = |rule: &str, what: &str| {
+            let what: Vec<&str> = what.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
+            format!("{rule} is broken: {}", what.join(" / "))
+        };
+        let mut lines: Vec<String> = match &judged {
+            Some(report) => report.violations.iter().map(|it| line(it.oracle, &it.what)).collect(),
+            None => {
+                let jury = self.jury.borrow();
+                let panics = self.panicked.iter().map(|text| line(NO_PANIC, text));
+                jury.violations().iter().map(|it| line(it.oracle, &it.what)).chain(panics).collect()
+            }
+        };
         if lines.is_empty() {
             lines.push("no rule is broken".into());
+        } else if let Some(report) = judged.filter(|report| report.exceeds) {
+            let verdict = format!("{:?}", report.verdict()).to_lowercase();
+            lines.push(format!("more was wrong than is survived: {verdict}"));
         }
         self.print(lines);
         Ok(())

@@ -1,8 +1,8 @@
 //! Words of scripts: how facts are printed, and how numbers, durations and liars are read.
 
 use crate::adversary::Misconduct;
-use crate::event::{Fact, NodeId};
-use crate::step::read_duration;
+use crate::event::Fact;
+use crate::step::{Who, read_duration};
 use std::time::Duration;
 
 pub(crate) fn fact_line(fact: &Fact) -> String {
@@ -38,10 +38,10 @@ pub(super) fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("no number: {text}"))
 }
 
-pub(super) fn liar(text: &str) -> Result<(NodeId, Misconduct), String> {
-    let (node, kind) = text.split_once(':').ok_or_else(|| no_option(text))?;
+pub(super) fn liar(text: &str) -> Result<(Who, Misconduct), String> {
+    let (who, kind) = text.split_once(':').ok_or_else(|| no_option(text))?;
     let liar = Misconduct::named(kind).ok_or_else(|| format!("no such liar: {kind}"))?;
-    Ok((NodeId(number(node)? as u16), liar))
+    Ok((who.parse()?, liar))
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

@@ -3,6 +3,7 @@
 use super::{Patience, broken};
 use crate::conformance::run::climate_of;
 use crate::conformance::{Ask, Serving};
+use crate::host::quietly;
 use crate::plan::{Climate, Plan};
 use crate::replay::{Replay, record};
 use crate::weather::Weather;
@@ -24,7 +25,7 @@ pub(super) fn shrink<S: Serving>(
     run.plan.climate = Some(climate_of(run.seed, &run.plan));
     run.plan.troubles.clear();
     let tries = |patience: &mut Patience<'_>, seed: u64, plan: &Plan| {
-        let found = patience.takes().then(|| record(make, seed, plan));
+        let found = patience.takes().then(|| quietly(|| record(make, seed, plan)));
         found.filter(|found| broken(&found.report, oracle).is_some())
     };
     loop {
@@ -57,7 +58,7 @@ pub(super) fn soonest<S: Serving>(
         if !patience.takes() {
             break;
         }
-        let found = record(make, seed, &run.plan);
+        let found = quietly(|| record(make, seed, &run.plan));
         if broken(&found.report, oracle).is_some() && found.steps.len() < run.steps.len() {
             patience.steps = found.steps.len();
             run = found;

@@ -1,8 +1,9 @@
 //! What was shrunk, as a golden script.
 
-use super::Shrunk;
+use super::{Shrunk, broken};
 use crate::adversary::Misconduct;
-use crate::replay::is_casting;
+use crate::conformance::Serving;
+use crate::replay::{is_casting, judged};
 use crate::script::cluster::name_of;
 use crate::script::{Scripted, play};
 use crate::step::{Haste, Step, Who};
@@ -25,6 +26,13 @@ impl<A> Shrunk<A> {
             (read.ok().as_deref() == Some(operation)).then_some(words)
         };
         play(&self.tell(words), make)
+    }
+
+    /// Whether a script, such as [`Shrunk::story`] is, comes to a run that fails by the same rule, before the same judges.
+    pub fn is_told_by<S: Serving + Scripted>(&self, script: &str, make: impl FnMut() -> S) -> bool {
+        let mut make = make;
+        let judged = judged(&mut make, script);
+        judged.is_some_and(|report| broken(&report, self.oracle).is_some())
     }
 
     fn tell(&self, words: impl Fn(Who, &[u8]) -> Option<String>) -> String {
@@ -65,7 +73,11 @@ impl<A> Shrunk<A> {
         let first = self.violation.what.lines().next().unwrap_or_default();
         let _ = writeln!(text, "# {first}");
         if !self.is_story {
-            let _ = writeln!(text, "# It shows by the end of a run, under this plan:");
+            text.push_str(if self.ran_out {
+                "# No more runs might be tried to cut its steps down. It is a run under this plan:\n"
+            } else {
+                "# It shows by the end of a run, under this plan:\n"
+            });
             for line in format!("{:#?}", self.run.plan).lines() {
                 let _ = writeln!(text, "# {line}");
             }
@@ -84,6 +96,12 @@ impl<A> Shrunk<A> {
         if let Some(signatures) = shape.signatures {
             let _ = write!(line, " signatures={}", name_of(signatures));
         }
+        if self.run.plan.disks.are_logs(self.run.seed) {
+            line.push_str(" disks=logs");
+        }
+        if let Some(most) = self.run.plan.most_records {
+            let _ = write!(line, " most-records={most}");
+        }
         for id in &shape.twins {
             let _ = write!(line, " liar={}:{}", id.0, Misconduct::Twins.name());
         }
@@ -93,6 +111,9 @@ impl<A> Shrunk<A> {
                 Step::Upstream(draw) => write!(line, " upstream={draw}"),
                 _ => Ok(()),
             };
+        }
+        if self.run.plan.exceeds {
+            line.push_str(" beyond");
         }
         line + " asleep"
     }

@@ -14,7 +14,7 @@ pub(super) fn breaks<S: Serving>(
     patience: &mut Patience<'_>,
 ) -> bool {
     let whole = Tape::whole(&run.steps, run.haste);
-    patience.takes() && broken(&play(make, run, &whole, true).report, oracle).is_some()
+    patience.takes() && broken(&play(make, run, &whole, Some(oracle)).report, oracle).is_some()
 }
 
 /// Leaves out as many steps of a run as it can; none if all of them do not break the rule.
@@ -28,7 +28,7 @@ pub(super) fn shrink<S: Serving>(
     if !patience.takes() {
         return None;
     }
-    let played = play(make, run, &whole, true);
+    let played = play(make, run, &whole, Some(oracle));
     broken(&played.report, oracle)?;
     let (tape, sent) = effective(&whole.in_company(&played.company), played);
     let mut search = Search { make, run, oracle, tape, sent, patience };
@@ -74,7 +74,7 @@ impl<S: Serving, F: Fn() -> S> Search<'_, '_, S, F> {
         if *tape == self.tape || !self.patience.takes() {
             return false;
         }
-        let played = play(self.make, self.run, tape, true);
+        let played = play(self.make, self.run, tape, Some(self.oracle));
         if broken(&played.report, self.oracle).is_none() {
             return false;
         }
@@ -236,7 +236,7 @@ fn narrow<S: Serving>(
     (narrower.shape.clients, narrower.shape.learners) = (clients, learners);
     let is_narrower = (clients, learners) != (run.shape.clients, run.shape.learners);
     if is_narrower && patience.takes() {
-        let played = play(make, &narrower, tape, true);
+        let played = play(make, &narrower, tape, Some(oracle));
         if broken(&played.report, oracle).is_some() && played.happened.iter().all(|did| *did) {
             *run = narrower;
         }

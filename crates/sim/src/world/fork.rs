@@ -49,6 +49,7 @@ where
             answers: self.answers.clone(),
             audit: self.audit,
             steps: self.steps,
+            tally: None,
             observers: self.observers.clone(),
             rng: self.rng.clone(),
             load: self.load.clone(),

@@ -48,7 +48,9 @@ pub(crate) struct Sim {
         long,
         value_name = "FILE",
         num_args = 1..,
-        conflicts_with_all = ["seeds", "time", "jobs", "shard", "beyond", "twice", "replay"]
+        conflicts_with_all = [
+            "protocol", "seeds", "time", "jobs", "faults", "beyond", "twice", "shard", "replay",
+        ]
     )]
     pub(crate) merge: Vec<PathBuf>,
     /// Run this seed alone, and show how it ended.
@@ -112,7 +114,9 @@ pub(super) fn to_repeat(protocol: &str, faults: &str, beyond: bool, seed: u64) -
 
 fn no_fault(name: &str, all: &BTreeSet<Fault>) -> Failure {
     let names: Vec<String> = all.iter().map(|fault| fault.name()).collect();
-    let groups = Group::ALL.map(Group::name);
+    // A protocol need not know every group: there are no liars where replicas only crash.
+    let is_there = |group: &Group| all.iter().any(|fault| fault.group() == *group);
+    let groups: Vec<&str> = Group::ALL.into_iter().filter(is_there).map(Group::name).collect();
     let known = names.iter().map(String::as_str).chain(groups).chain(["all", "none"]);
     let near = crate::words::nearest(name, known);
     let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
@@ -177,7 +181,9 @@ impl Shard {
         let (index, of) = text.split_once('/').ok_or_else(wrong)?;
         let number = |text: &str| text.parse::<u32>().map_err(|_| wrong());
         let shard = Self { index: number(index)?, of: number(of)? };
-        if shard.index < shard.of {
+        if shard.of == 0 {
+            Err("there is at least 1 part, such as 0/1".into())
+        } else if shard.index < shard.of {
             Ok(shard)
         } else {
             Err(format!("parts are counted from 0, so there is no {} of {}", shard.index, shard.of))
@@ -188,14 +194,11 @@ impl Shard {
 /// Reads a time such as `90s`, `10m` or `2h`.
 fn read_time(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no time; write 30s, 10m or 2h");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
+    let units = [('s', 1), ('m', 60), ('h', 3_600)];
+    let found =
+        units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, *seconds)));
+    let (digits, seconds) = found.ok_or_else(wrong)?;
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
     let seconds = number.checked_mul(seconds).filter(|seconds| *seconds > 0).ok_or_else(wrong)?;
     Ok(Duration::from_secs(seconds))
 }
@@ -258,4 +261,43 @@ fn wrapped(head: &str, words: &[String]) -> String {
     }
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_number_and_one_unit() {
+        let times = [("30s", 30), ("10m", 600), ("2h", 7_200)];
+        for (text, seconds) in times {
+            assert_eq!(read_time(text), Ok(Duration::from_secs(seconds)));
+        }
+        for wrong in ["", "s", "10", "10sss", "0s", "1.5h", "-1s", "10ms", "18446744073709551615h"]
+        {
+            assert!(read_time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn parts_are_of_at_least_one() {
+        assert_eq!(Shard::read("2/3"), Ok(Shard { index: 2, of: 3 }));
+        let wrong = Shard::read("0/0").expect_err("there is no part of nothing");
+        assert!(wrong.contains("at least 1 part"), "{wrong}");
+        let wrong = Shard::read("3/3").expect_err("they are counted from 0");
+        assert!(wrong.contains("there is no 3 of 3"), "{wrong}");
+    }
+
+    #[test]
+    fn only_what_there_is_was_meant() {
+        let all = Rota::standard().faults();
+        let with = no_fault("liers", &all);
+        assert!(with.sentence.contains("did you mean `liars`?"), "{with}");
+        let honest = |fault: &&Fault| fault.group() != Group::Liars;
+        let without = all.iter().filter(honest).copied().collect();
+        for name in ["liers", "liars"] {
+            let wrong = no_fault(name, &without);
+            assert!(!wrong.sentence.contains("did you mean `liars`?"), "{wrong}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::flags::Span;
 use super::sum::{Question, Sum};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, plain};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,10 @@ pub(super) fn merge(files: &[PathBuf]) -> Outcome<Sum> {
 }
 
 fn read(path: &Path) -> Outcome<Sum> {
-    let text = fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
+    // No rule was broken where a file is missing: it is refused like any other that does not fit.
+    let text = fs::read_to_string(path).map_err(|error| {
+        Failure::refused(format!("cannot read {}: {}", path.display(), plain(&error)))
+    })?;
     serde_json::from_str(&text).map_err(|error| {
         let path = path.display();
         Failure::refused(format!("{path} is no report of `testudo sim --json`: {error}"))

@@ -30,7 +30,7 @@ pub(crate) fn run(flags: &Sim) -> Outcome<ExitCode> {
     }
     let bench = flags.bench()?;
     match flags.replay {
-        Some(seed) => again::run(&bench, seed, flags),
+        Some(seed) => again::run(&bench, seed, flags, &mut |text| say::out(format_args!("{text}"))),
         None => finish(&drive::run(&bench, flags)?, flags.json),
     }
 }

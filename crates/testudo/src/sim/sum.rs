@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use testudo_core::Digest;
 use testudo_lab::{Coverage, coverage::ENOUGH, faults};
+use testudo_sim::oracle::Violation;
+use testudo_sim::shrink::culprit;
 use testudo_sim::{Report, Verdict};
 
 /// As many failures as are told in full.
@@ -238,7 +240,11 @@ impl Sum {
 
 impl Failed {
     fn of(report: &Report) -> Self {
-        let broken = report.violations.iter().map(|broken| Broken {
+        // First the rule by which it failed: where more was wrong than is survived, others need not hold.
+        let first = culprit(report).map(|broken| broken.oracle);
+        let mut violations: Vec<&Violation> = report.violations.iter().collect();
+        violations.sort_by_key(|broken| Some(broken.oracle) != first);
+        let broken = violations.into_iter().map(|broken| Broken {
             rule: broken.oracle.to_owned(),
             at_milliseconds: milliseconds(broken.at),
             what: broken.what.clone(),
@@ -309,7 +315,6 @@ fn number(hex: &str) -> u128 {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use testudo_sim::oracle::Violation;
 
     fn question() -> Question {
         Question {
