@@ -7,7 +7,7 @@ use testudo_lab::plans::{HARMS, LIARS};
 use testudo_lab::{Coverage, Fault, Group, Rota, faults, subject};
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::Seeds;
-use testudo_sim::{Harm, Misconduct, Trouble, Verdict, Weather};
+use testudo_sim::{Harm, Misconduct, Signatures, Trouble, Verdict, Weather};
 
 fn all() -> BTreeSet<Fault> {
     Rota::standard().faults()
@@ -141,4 +141,28 @@ fn beyond_means_one_fault_too_many() {
         assert!(plan.liars.len() <= usize::from(plan.budget()));
     }
     assert!(Verdict::Failed > Verdict::Misled && Verdict::Clean < Verdict::Stopped);
+}
+
+/// Production's signatures are drawn, so every kind of plan meets them sooner or later.
+#[test]
+fn real_signatures_meet_every_series_and_every_liar() {
+    let rota = Rota::standard();
+    let real = |seeds: std::ops::Range<u64>| {
+        seeds
+            .filter(|seed| Signatures::of(*seed) == Signatures::Ed25519)
+            .filter_map(|seed| rota.plan(seed))
+            .collect::<Vec<_>>()
+    };
+    for series in [LIARS, HARMS] {
+        assert!(real(0..1_000).iter().any(|(name, _)| *name == series), "{series}");
+    }
+    let long = real(0..40_000);
+    let liars: BTreeSet<_> = long.iter().flat_map(|(_, plan)| plan.liars.clone()).collect();
+    let all = rota.faults().into_iter();
+    for fault in all.filter(|fault| fault.group() == Group::Liars) {
+        assert!(liars.iter().any(|liar| Fault::Liar(*liar) == fault), "{fault}");
+    }
+    for n in [4, 5, 7] {
+        assert!(long.iter().any(|(_, plan)| plan.n() == n), "{n} replicas");
+    }
 }
