@@ -7,7 +7,7 @@ use testudo_lab::plans::{HARMS, LIARS};
 use testudo_lab::{Coverage, Fault, Group, Rota, faults, subject};
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::Seeds;
-use testudo_sim::{Harm, Misconduct, Signatures, Trouble, Verdict, Weather};
+use testudo_sim::{Disks, Harm, Misconduct, Plan, Signatures, Trouble, Verdict, Weather};
 
 fn all() -> BTreeSet<Fault> {
     Rota::standard().faults()
@@ -85,6 +85,26 @@ fn without_faults_nothing_goes_wrong() {
         let climate = plan.climate.expect("it is drawn already");
         assert!(plan.liars.is_empty() && climate.troubles.is_empty());
         assert_eq!(climate.weather.lost_per_mille + climate.weather.doubled_per_mille, 0);
+    }
+}
+
+/// A count that is above zero where nothing goes wrong would prove nothing where something should.
+#[test]
+fn where_nothing_goes_wrong_no_fault_has_bitten() {
+    let (rota, subject) = (limited("none"), subject::<Pbft>());
+    for (seed, disks) in [(0, Disks::Books), (1, Disks::Logs)] {
+        let (_, plan) = rota.plan(seed).expect("there is a plan");
+        let report = subject.run(seed, &Plan { operations: 60, disks, ..plan });
+        assert!(report.is_clean() && report.answered >= 60, "{report}");
+        let counts = report.counts.clone().into_iter().collect();
+        let coverage = Coverage::of(&counts, &all(), true);
+        assert_eq!(coverage.faults.values().map(Vec::len).sum::<usize>(), all().len());
+        for (name, bites) in coverage.faults.values().flatten() {
+            assert_eq!(*bites, 0, "{name} bit where nothing went wrong");
+        }
+        for effect in ["lies told", "trouble: slow links", "losses found at starts"] {
+            assert!(coverage.missing.contains(&effect.to_owned()), "{effect}");
+        }
     }
 }
 

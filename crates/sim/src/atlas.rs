@@ -154,6 +154,12 @@ impl Harm {
         matches!(self, Self::FailedFlush | Self::FullDisk)
     }
 
+    /// Whether nothing happens yet when it is done: it bites when the disk or the memory is next used that way, if it is.
+    #[must_use]
+    pub const fn bites_later(self) -> bool {
+        self.stops() || matches!(self, Self::Memory | Self::SlowDisk)
+    }
+
     /// Whether a replica may not know any more what it has said, and come back under another voting key.
     #[must_use]
     pub const fn may_forget(self) -> bool {

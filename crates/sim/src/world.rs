@@ -150,6 +150,11 @@ pub trait System: Sized {
         true
     }
 
+    /// How many values in replicas' memories have become others.
+    fn memories_rotted(&self) -> u64 {
+        0
+    }
+
     /// What is wrong with its driver: a mutant that oracles must convict.
     fn flaw(&self) -> Option<Flaw> {
         None

@@ -45,6 +45,8 @@ struct State {
     fail_after: Option<u64>,
     /// How many changes have been asked for.
     changes: u64,
+    /// Why something was refused last, until somebody asks.
+    refused: Option<DiskErrorKind>,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +87,11 @@ impl MemoryDisk {
     /// that fails has been carried out by half; a flush that fails has made some part of its writes durable and forgotten the rest.
     pub fn fail_after(&self, changes: Option<u64>) {
         self.state.borrow_mut().fail_after = changes;
+    }
+
+    /// Why something was refused that would have succeeded on a sound disk: since this was asked last, and the last of it.
+    pub fn take_refusal(&self) -> Option<DiskErrorKind> {
+        self.state.borrow_mut().refused.take()
     }
 
     /// How many changes have been asked for since the disk was made.
@@ -178,7 +185,7 @@ impl State {
         match self.fail_after {
             Some(0) => {
                 self.fail_after = None;
-                Err(DiskError::new(DiskErrorKind::Failed, what))
+                Err(self.refuse(DiskErrorKind::Failed, what))
             }
             Some(left) => {
                 self.fail_after = Some(left - 1);
@@ -186,6 +193,11 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+
+    fn refuse(&mut self, kind: DiskErrorKind, what: &str) -> DiskError {
+        self.refused = Some(kind);
+        DiskError::new(kind, what)
     }
 
     fn make(&mut self, mut content: Content) -> Shared {
@@ -206,10 +218,10 @@ impl State {
         self.names.values().map(|content| content.borrow().seen.len() as u64).sum()
     }
 
-    fn reserve(&self, more: u64, what: &str) -> Result<(), DiskError> {
+    fn reserve(&mut self, more: u64, what: &str) -> Result<(), DiskError> {
         match self.capacity {
             Some(capacity) if more > 0 && self.used().saturating_add(more) > capacity => {
-                Err(DiskError::new(DiskErrorKind::Full, what))
+                Err(self.refuse(DiskErrorKind::Full, what))
             }
             _ => Ok(()),
         }

@@ -45,6 +45,9 @@ impl<S: System> Seeded<S> {
         let weather = self.climate.weather;
         if weather.reordered_per_mille > 0 && self.odds.per_mille(weather.reordered_per_mille) {
             after += weather.overtaken(&mut self.odds);
+            if !weather.keeps_order {
+                self.count("reordering");
+            }
         }
         let Some(letter) = self.world.letter(number) else { return after };
         let link = (letter.from, letter.to);
@@ -72,7 +75,8 @@ impl<S: System> Seeded<S> {
             if weather.slowest_link >= SLOW && weather.pace(self.link(number)) >= SLOW {
                 self.count("slow links");
             }
-            if weather.spread != Spread::Hump {
+            // A burst is counted when a link stalls.
+            if !matches!(weather.spread, Spread::Hump | Spread::Bursts) {
                 self.count(weather.spread.name());
             }
         }
@@ -112,10 +116,11 @@ impl<S: System> Seeded<S> {
                 }
             }
         }
+        let has_links = !links.is_empty();
         let left = 2 * self.odds.between(2, 8) as u32;
         self.flaps.push(Flap { links, left, is_down: false });
         self.flap(self.flaps.len() - 1);
-        true
+        has_links
     }
 
     /// Flapping links change, if trouble goes on.

@@ -183,6 +183,13 @@ impl<S: System> World<S> {
         each_host!(&self.nodes[node.index()].body, host => host.disk().slowness(now))
     }
 
+    /// How often disks refused something because of this harm.
+    #[must_use]
+    pub fn refused(&self, harm: Harm) -> u64 {
+        let disks = self.nodes.iter();
+        disks.map(|node| each_host!(&node.body, host => host.disk().refused(harm))).sum()
+    }
+
     /// All disks do again what they are asked. What is lost stays lost.
     pub fn relent(&mut self) {
         self.take_down(|_| Some(Step::Relent));
