@@ -178,6 +178,8 @@ impl Fault {
                 liar
                 @ (Misconduct::Twins | Misconduct::Upstream(None) | Misconduct::Conspire(None)),
             ) => format!("trouble: {}", liar.name()),
+            // Until somebody has come back there is nothing to steal.
+            Self::Liar(Misconduct::Thief) => "words under stolen keys".into(),
             Self::Liar(liar) => format!("lies: {}", liar.name()),
         }
     }

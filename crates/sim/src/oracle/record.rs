@@ -2,7 +2,7 @@
 
 use super::Cast;
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
-use crate::world::Observer;
+use crate::world::{Observer, STOLEN};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use testudo_core::{Epoch, Slot, View};
@@ -56,6 +56,7 @@ impl Counts {
     fn name(event: &Event) -> Option<&'static str> {
         Some(match event {
             Event::Sent(letter) if letter.name == "state ask" => "states asked for by learners",
+            Event::Sent(letter) if letter.name == STOLEN => "words under stolen keys",
             Event::Sent(_) => "messages sent",
             Event::Delivered(_) => "messages delivered",
             Event::Rejected(..) => "messages refused",
