@@ -163,6 +163,23 @@ fn beyond_means_one_fault_too_many() {
     assert!(Verdict::Failed > Verdict::Misled && Verdict::Clean < Verdict::Stopped);
 }
 
+/// Who asks, and for how many keys, varies.
+#[test]
+fn people_are_drawn_in_some_runs() {
+    let rota = Rota::standard();
+    let round = rota.round();
+    let plans = || (0..round).filter_map(|seed| rota.plan(seed));
+    let people: BTreeSet<_> =
+        plans().map(|(_, plan)| (plan.clients, plan.learners, plan.keys)).collect();
+    assert!(people.len() > 15, "{people:?}");
+    assert!(people.iter().any(|(clients, learners, _)| clients < learners));
+    for (_, plan) in plans() {
+        assert!((1..=6).contains(&plan.clients) && (1..=4).contains(&plan.learners), "{plan:?}");
+    }
+    let usual = plans().filter(|(_, plan)| plan.keys == Plan::default().keys).count() as u64;
+    assert!((round / 2..round).contains(&usual), "most runs are as their plans say: {usual}");
+}
+
 /// Production's signatures are drawn, so every kind of plan meets them sooner or later.
 #[test]
 fn real_signatures_meet_every_series_and_every_liar() {

@@ -114,7 +114,11 @@ enum Copy {
     /// The disk cannot read it now. As long as the other one can be read that is no more than damage.
     Unreadable(DiskError),
     Version(u32),
-    Good { identity: Identity, sequence: u64, value: Vec<u8> },
+    Good {
+        identity: Identity,
+        sequence: u64,
+        value: Vec<u8>,
+    },
 }
 
 impl<D: Disk> Superblock<D> {
