@@ -167,7 +167,8 @@ impl Fault {
         match self {
             Self::Weather(Element::Loss) => "messages lost".into(),
             Self::Weather(Element::Duplication) => "messages doubled".into(),
-            Self::Weather(Element::Delay | Element::Reordering) => "messages overtaken".into(),
+            Self::Weather(Element::Delay) => "trouble: delay".into(),
+            Self::Weather(Element::Reordering) => "trouble: reordering".into(),
             Self::Weather(Element::Spread(spread)) => format!("trouble: {}", spread.name()),
             Self::Weather(Element::Stabilisation) => "trouble: stabilisation".into(),
             Self::Weather(Element::Adversary(ploy)) => format!("trouble: {}", ploy.name()),
@@ -177,6 +178,8 @@ impl Fault {
                 liar
                 @ (Misconduct::Twins | Misconduct::Upstream(None) | Misconduct::Conspire(None)),
             ) => format!("trouble: {}", liar.name()),
+            // Until somebody has come back there is nothing to steal.
+            Self::Liar(Misconduct::Thief) => "words under stolen keys".into(),
             Self::Liar(liar) => format!("lies: {}", liar.name()),
         }
     }

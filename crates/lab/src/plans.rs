@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use testudo_contracts::Profile;
 use testudo_core::fault::FaultKind;
 use testudo_sim::conformance::Seeds;
-use testudo_sim::rng::Rng;
+use testudo_sim::rng::{Chance as _, Rng};
 use testudo_sim::{Climate, Plan, Weather};
 
 /// Plans that belong together.
@@ -31,6 +31,10 @@ pub const LIARS: &str = "liars";
 
 /// Disks and memories that come to harm, one replica after the other, and must all heal.
 pub const HARMS: &str = "harms";
+
+/// How many records a correct replica's log may hold in a standard run, whatever goes wrong. Snapshots are taken after few
+/// slots there, and what they cover is let go.
+pub const MOST_RECORDS: usize = 1_000;
 
 /// Which seed runs under which plan.
 #[derive(Clone, Debug)]
@@ -112,7 +116,7 @@ impl Rota {
         let turns = self.series.len() as u64;
         let series = self.series.get(seed.checked_rem(turns)? as usize)?;
         let turn = (seed / turns).checked_rem(series.plans.len() as u64)?;
-        let plan = series.plans.get(turn as usize)?.clone();
+        let plan = swarm(series.plans.get(turn as usize)?.clone(), seed);
         Some((series.name, self.under_limits(plan, seed)))
     }
 
@@ -152,6 +156,19 @@ impl Rota {
             Some(faults) => all.intersection(faults).copied().collect(),
         }
     }
+}
+
+/// In one run of four, other people than the plan says fight over other numbers of keys: few and many sessions, one key and
+/// a dozen, learners that outnumber clients. A run's faults do not hang on that, and stay as they are.
+fn swarm(plan: Plan, seed: u64) -> Plan {
+    let mut rng = Rng::split(seed, "people", 0);
+    if rng.below(4) > 0 {
+        return plan;
+    }
+    let clients = rng.between(1, 6) as u16;
+    let learners = rng.between(1, 4) as u16;
+    let keys = *rng.pick(&[1, 2, 5, 12]);
+    Plan { clients, learners, keys, ..plan }
 }
 
 /// Everything that may go wrong in a plan.

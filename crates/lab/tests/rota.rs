@@ -7,7 +7,7 @@ use testudo_lab::plans::{HARMS, LIARS};
 use testudo_lab::{Coverage, Fault, Group, Rota, faults, subject};
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::Seeds;
-use testudo_sim::{Harm, Misconduct, Trouble, Verdict, Weather};
+use testudo_sim::{Disks, Harm, Misconduct, Plan, Signatures, Trouble, Verdict, Weather};
 
 fn all() -> BTreeSet<Fault> {
     Rota::standard().faults()
@@ -88,6 +88,26 @@ fn without_faults_nothing_goes_wrong() {
     }
 }
 
+/// A count that is above zero where nothing goes wrong would prove nothing where something should.
+#[test]
+fn where_nothing_goes_wrong_no_fault_has_bitten() {
+    let (rota, subject) = (limited("none"), subject::<Pbft>());
+    for (seed, disks) in [(0, Disks::Books), (1, Disks::Logs)] {
+        let (_, plan) = rota.plan(seed).expect("there is a plan");
+        let report = subject.run(seed, &Plan { operations: 60, disks, ..plan });
+        assert!(report.is_clean() && report.answered >= 60, "{report}");
+        let counts = report.counts.clone().into_iter().collect();
+        let coverage = Coverage::of(&counts, &all(), true);
+        assert_eq!(coverage.faults.values().map(Vec::len).sum::<usize>(), all().len());
+        for (name, bites) in coverage.faults.values().flatten() {
+            assert_eq!(*bites, 0, "{name} bit where nothing went wrong");
+        }
+        for effect in ["lies told", "trouble: slow links", "losses found at starts"] {
+            assert!(coverage.missing.contains(&effect.to_owned()), "{effect}");
+        }
+    }
+}
+
 /// One seed alone means the same run, whoever else is asked for beside it.
 #[test]
 fn a_limit_that_limits_nothing_changes_no_run() {
@@ -141,4 +161,45 @@ fn beyond_means_one_fault_too_many() {
         assert!(plan.liars.len() <= usize::from(plan.budget()));
     }
     assert!(Verdict::Failed > Verdict::Misled && Verdict::Clean < Verdict::Stopped);
+}
+
+/// Who asks, and for how many keys, varies.
+#[test]
+fn people_are_drawn_in_some_runs() {
+    let rota = Rota::standard();
+    let round = rota.round();
+    let plans = || (0..round).filter_map(|seed| rota.plan(seed));
+    let people: BTreeSet<_> =
+        plans().map(|(_, plan)| (plan.clients, plan.learners, plan.keys)).collect();
+    assert!(people.len() > 15, "{people:?}");
+    assert!(people.iter().any(|(clients, learners, _)| clients < learners));
+    for (_, plan) in plans() {
+        assert!((1..=6).contains(&plan.clients) && (1..=4).contains(&plan.learners), "{plan:?}");
+    }
+    let usual = plans().filter(|(_, plan)| plan.keys == Plan::default().keys).count() as u64;
+    assert!((round / 2..round).contains(&usual), "most runs are as their plans say: {usual}");
+}
+
+/// Production's signatures are drawn, so every kind of plan meets them sooner or later.
+#[test]
+fn real_signatures_meet_every_series_and_every_liar() {
+    let rota = Rota::standard();
+    let real = |seeds: std::ops::Range<u64>| {
+        seeds
+            .filter(|seed| Signatures::of(*seed) == Signatures::Ed25519)
+            .filter_map(|seed| rota.plan(seed))
+            .collect::<Vec<_>>()
+    };
+    for series in [LIARS, HARMS] {
+        assert!(real(0..1_000).iter().any(|(name, _)| *name == series), "{series}");
+    }
+    let long = real(0..40_000);
+    let liars: BTreeSet<_> = long.iter().flat_map(|(_, plan)| plan.liars.clone()).collect();
+    let all = rota.faults().into_iter();
+    for fault in all.filter(|fault| fault.group() == Group::Liars) {
+        assert!(liars.iter().any(|liar| Fault::Liar(*liar) == fault), "{fault}");
+    }
+    for n in [4, 5, 7] {
+        assert!(long.iter().any(|(_, plan)| plan.n() == n), "{n} replicas");
+    }
 }

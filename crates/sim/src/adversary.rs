@@ -21,7 +21,7 @@ pub enum Words<M> {
     Own(M),
     /// A frame that it heard, handed on as it is.
     Frame(Signed<M>),
-    /// A message in the name of each replica that has come back, to be sealed with the voting key that it had at first: a
+    /// A message in the name of each replica that has come back, to be sealed with every voting key that it had before: a
     /// disk that was thrown away is in a liar's hands.
     Stolen(M),
     /// Bytes that need not be a message of this kind, to be sealed with its key as if they were.

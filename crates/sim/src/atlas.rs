@@ -25,6 +25,7 @@
 //! | **torn write**: power fails, and of what no flush had acknowledged any choice of sectors stays | everything that it has said; the rest is removed at the start | says nothing | as a crash |
 //! | **flipped bit** anywhere on the disk | where it stands twice, it is written anew; else as a rotten record, snapshot or superblock copy | the same | the same |
 //! | **lost sector** (noise), **zeroed run** | the same; zeros at the end of the log look as if nothing had been written there | as several rotten records, or as a lost write | as a lost write, and until a new snapshot is durable |
+//! | **unreadable sector** (the disk says so of its whole page) | as a lost sector; until the page is written anew, at the next start, whoever reads it or writes a part of it stops | as a lost sector; where it was to be written, says nothing until it has started again | as a lost sector |
 //! | **failed flush**, **full disk** | that it must stop: it says nothing that it may forget, and starts again | says nothing | from the moment that the disk would fail it until it votes again on a disk that does not |
 //! | **slow disk** | nothing | nothing: what waits for a flush waits longer | not at all: it is as slow as a network may be, and ends |
 //! | a liar | | anything | for ever |
@@ -38,6 +39,10 @@
 //!
 //! A missing record is counted for as long as it is missing, although its slot may be covered long before: who starts
 //! again finds it missing again, and without its tag takes the window of that time for lost. So the log must be let go.
+//!
+//! A liar counts for ever, so with f = 1 it leaves no room for anything that counts: beside one liar of four replicas there
+//! are only such troubles as count not at all, and what befalls all at once. Harm beside a liar takes f = 2, and is
+//! in the plans with seven replicas, and in those that go beyond f.
 //!
 //! What is beyond f: more than f rotten records of *one* slot, none of them covered by a checkpoint; more than f
 //! superblocks; more than f memories that rotted alike. Different records that rot on each replica are not
@@ -78,6 +83,8 @@ pub enum Harm {
     LostSector,
     /// A run of bytes somewhere on the disk becomes zeros.
     ZeroedRun,
+    /// A page somewhere on the disk cannot be read any more, and the disk says so.
+    UnreadableSector,
     /// One of the next changes to the disk fails.
     FailedFlush,
     /// There is no space on the disk for a while.
@@ -88,7 +95,7 @@ pub enum Harm {
 
 impl Harm {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Record,
         Self::RecordAndTag,
         Self::LostWrite,
@@ -105,6 +112,7 @@ impl Harm {
         Self::FailedFlush,
         Self::FullDisk,
         Self::SlowDisk,
+        Self::UnreadableSector,
     ];
 
     /// Its name in traces, reports and scripts.
@@ -124,6 +132,7 @@ impl Harm {
             Self::FlippedBit => "flipped bit",
             Self::LostSector => "lost sector",
             Self::ZeroedRun => "zeroed run",
+            Self::UnreadableSector => "unreadable sector",
             Self::FailedFlush => "failed flush",
             Self::FullDisk => "full disk",
             Self::SlowDisk => "slow disk",
@@ -154,6 +163,12 @@ impl Harm {
         matches!(self, Self::FailedFlush | Self::FullDisk)
     }
 
+    /// Whether nothing happens yet when it is done: it bites when the disk or the memory is next used that way, if it is.
+    #[must_use]
+    pub const fn bites_later(self) -> bool {
+        self.stops() || matches!(self, Self::Memory | Self::SlowDisk)
+    }
+
     /// Whether a replica may not know any more what it has said, and come back under another voting key.
     #[must_use]
     pub const fn may_forget(self) -> bool {
@@ -165,6 +180,7 @@ impl Harm {
                 | Self::Superblock
                 | Self::LostSector
                 | Self::ZeroedRun
+                | Self::UnreadableSector
         )
     }
 }
@@ -246,7 +262,7 @@ impl Ailment {
                 now.is_log_whole && has_started && condition.stable >= self.horizon
             }
             Harm::FlippedBit => now.is_log_whole && now.is_snapshot_whole,
-            Harm::LostSector | Harm::ZeroedRun => {
+            Harm::LostSector | Harm::ZeroedRun | Harm::UnreadableSector => {
                 let is_caught_up = has_started && condition.stable >= self.horizon;
                 now.is_log_whole && now.is_snapshot_whole && is_caught_up
             }

@@ -145,7 +145,7 @@ impl<P: Protocol> Disk<P> {
         match &mut self.log {
             Some(log) => {
                 if let Err(failure) = log.write(self.unflushed.iter().take(count)) {
-                    self.faults.fired();
+                    self.faults.fired(&log.bytes);
                     return Err(failure);
                 }
             }
@@ -191,7 +191,7 @@ impl<P: Protocol> Disk<P> {
         match &mut self.log {
             Some(log) => {
                 if let Err(failure) = log.archive(&snapshot) {
-                    self.faults.fired();
+                    self.faults.fired(&log.bytes);
                     return Err(failure);
                 }
             }
@@ -253,7 +253,7 @@ impl<P: Protocol> Disk<P> {
         let lost = self.unflushed.len();
         self.unflushed.clear();
         self.forgets.clear();
-        self.faults.fired();
+        self.faults.disarm();
         (self.flushed, self.asked, self.finished) = (0, 0, 0);
         lost
     }

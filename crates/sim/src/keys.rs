@@ -10,7 +10,7 @@
 //! A replica has more than one key. Its identity and its first voting key come from outside its disk ([`Keyring`]). The
 //! voting keys under which it comes back are made on the disk ([`Purse`]), and are gone with it.
 
-use crate::rng::{Rng, mix};
+use crate::rng::{Chance as _, Rng, mix};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use testudo_core::{Digest, Incarnation, Membership, PublicKey, Signature, Signer, Verifier};
@@ -26,10 +26,12 @@ pub enum Signatures {
 }
 
 impl Signatures {
-    /// What they are under a seed that nobody overrides: real in one of a hundred.
+    /// What they are under a seed that nobody overrides: real in one of a hundred. Which ones is drawn, so that no plan is
+    /// left out whose turn comes with certain numbers only.
     #[must_use]
-    pub const fn of(seed: u64) -> Self {
-        if seed % 100 == 99 { Self::Ed25519 } else { Self::Hashed }
+    pub fn of(seed: u64) -> Self {
+        let is_real = Rng::split(seed, "signatures", 0).below(100) == 0;
+        if is_real { Self::Ed25519 } else { Self::Hashed }
     }
 }
 

@@ -19,6 +19,12 @@ pub struct Rot {
 }
 
 impl Rot {
+    /// The hand of the same replica's next life: nothing waits to be changed, and the count goes on.
+    #[must_use]
+    pub fn of_next_life(&self) -> Self {
+        Self { draw: Arc::default(), bitten: self.bitten.clone() }
+    }
+
     /// At the next slot a value changes that this number chooses, if there is any.
     pub fn spoil(&self, draw: u64) {
         *self.draw.lock().unwrap_or_else(PoisonError::into_inner) = Some(draw);
@@ -30,7 +36,7 @@ impl Rot {
         self.draw.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// How many values it has changed.
+    /// How many values it has changed, in all lives.
     #[must_use]
     pub fn bitten(&self) -> u64 {
         self.bitten.load(Ordering::Relaxed)

@@ -106,7 +106,7 @@ impl Papers {
         self.close_world(&seeded.world, answered);
         let mut result = self.result.borrow_mut();
         for (name, count) in seeded.befallen() {
-            result.counts.insert(format!("trouble: {name}"), *count);
+            result.counts.insert(format!("trouble: {name}"), count);
         }
     }
 

@@ -162,7 +162,7 @@ where
         _: ReplicaId,
     ) -> Config<Unsound<W::Service>> {
         self.people = (setup.membership.n(), setup.clients.len());
-        let rot = Rot::default();
+        let rot = self.rots.get(&node).map(Rot::of_next_life).unwrap_or_default();
         self.rots.insert(node, rot.clone());
         let service = Unsound::new(W::service(), rot);
         let order = OrderConfig {
@@ -301,6 +301,10 @@ where
 
     fn is_memory_settled(&self, node: NodeId) -> bool {
         self.rots.get(&node).is_none_or(Rot::is_done)
+    }
+
+    fn memories_rotted(&self) -> u64 {
+        self.rots.values().map(Rot::bitten).sum()
     }
 
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {

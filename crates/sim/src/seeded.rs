@@ -9,9 +9,11 @@ mod courier;
 mod faults;
 mod halts;
 mod links;
+mod toll;
 
 use self::courier::Hands;
 use self::links::Flap;
+use self::toll::{Doubles, Ways};
 use crate::adversary::Misconduct;
 use crate::atlas::Ailment;
 use crate::event::{Loss, NodeId};
@@ -110,6 +112,10 @@ pub struct Seeded<S: System> {
     starts: Rng,
     /// What befell nodes, counted when it did.
     befallen: BTreeMap<&'static str, u64>,
+    /// Whether twins say different things.
+    doubles: Doubles,
+    /// Who lies in all ways in turn, and how often that came to a lie.
+    ways: Rc<RefCell<Ways>>,
     /// What newer kinds of trouble are drawn from.
     odds: Rng,
     /// Whether the network is timely although other trouble goes on.
@@ -148,6 +154,8 @@ impl<S: System> Seeded<S> {
             partition: 0,
             starts: Rng::split(seed, "starts", 0),
             befallen: BTreeMap::new(),
+            doubles: Doubles::default(),
+            ways: Rc::default(),
             odds: Rng::split(seed, "odds", 0),
             is_timely: false,
             flaps: Vec::new(),
@@ -176,17 +184,13 @@ impl<S: System> Seeded<S> {
     pub fn corrupt(&mut self, node: NodeId, misconduct: Misconduct) {
         self.impaired.insert(node);
         if misconduct == Misconduct::Twins {
+            let peer = self.world.peer(node);
+            self.doubles.expect(self.world.all().filter(|one| self.world.peer(*one) == peer));
             self.swap_twins();
         } else {
+            self.expect_ways(node, misconduct);
             self.world.corrupt(node, misconduct);
         }
-        *self.befallen.entry(misconduct.name()).or_default() += 1;
-    }
-
-    /// What befell nodes so far, by name.
-    #[must_use]
-    pub const fn befallen(&self) -> &BTreeMap<&'static str, u64> {
-        &self.befallen
     }
 
     /// How many things wait for their time, stopped timers among them.
@@ -329,6 +333,7 @@ impl<S: System> Seeded<S> {
                 self.plan(held, Act::Deliver(number));
             }
             Pending::Packet(number, held) => {
+                self.compare_twins(number);
                 if self.rng.per_mille(weather.lost_per_mille) {
                     self.world.lose(number, Loss::Network);
                     return;
@@ -337,7 +342,14 @@ impl<S: System> Seeded<S> {
                     self.world.duplicate(number);
                 }
                 let (link, now) = (self.link(number), self.world.now());
-                let travel = weather.travel(link, now, &mut self.rng);
+                let mut travel = weather.travel(link, now, &mut self.rng);
+                if let Some(delay) = weather.delayed(&mut self.rng) {
+                    travel += delay;
+                    self.count("delay");
+                }
+                if !self.is_calm && weather.is_stalled(link, now) {
+                    self.count(weather.spread.name());
+                }
                 let after = self.on_the_way(number, held + travel);
                 self.plan(after, Act::Deliver(number));
             }

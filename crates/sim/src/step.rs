@@ -90,6 +90,8 @@ pub enum Injury {
     LostSector(u64),
     /// A run of bytes on the disk becomes zeros, chosen by this number.
     ZeroedRun(u64),
+    /// A page of the disk cannot be read any more, chosen by this number.
+    UnreadableSector(u64),
     /// After so many more changes to the disk one fails.
     FailedFlush(u64),
     /// For so long the disk has no space.

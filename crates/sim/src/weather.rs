@@ -213,7 +213,7 @@ impl Weather {
         1 + mix(link) as u32 % self.slowest_link.max(1)
     }
 
-    /// How long a message takes this time, which is sent now on a link that is named by some number.
+    /// How long a message takes this time, which is sent now on a link that is named by some number, if nothing delays it.
     pub(crate) fn travel(&self, link: u64, now: Duration, rng: &mut Rng) -> Duration {
         let jitter = self.jitter.as_nanos() as u64;
         let extra = match self.spread {
@@ -226,10 +226,18 @@ impl Weather {
         if self.spread == Spread::Bursts {
             time += self.stall(link, now);
         }
-        if rng.per_mille(self.delayed_per_mille) {
-            time += Duration::from_nanos(rng.below(self.delay.as_nanos() as u64 + 1));
-        }
         time
+    }
+
+    /// How much later still a message comes, if this is one that is delayed.
+    pub(crate) fn delayed(&self, rng: &mut Rng) -> Option<Duration> {
+        rng.per_mille(self.delayed_per_mille)
+            .then(|| Duration::from_nanos(rng.below(self.delay.as_nanos() as u64 + 1)))
+    }
+
+    /// Whether a link, named by some number, gives out nothing for now.
+    pub(crate) fn is_stalled(&self, link: u64, now: Duration) -> bool {
+        self.spread == Spread::Bursts && !self.stall(link, now).is_zero()
     }
 
     /// How much longer a message is held back for others to overtake it.

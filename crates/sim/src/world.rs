@@ -22,6 +22,7 @@ mod work;
 
 use self::halt::Doom;
 pub use self::shape::{Setup, Shape};
+pub(crate) use self::speak::STOLEN;
 pub(crate) use self::wire::{Frame, Packet};
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
@@ -109,10 +110,10 @@ pub trait System: Sized {
         misconduct.adversary(me, self.tamper())
     }
 
-    /// Whether a third party with the public keys would be convinced.
+    /// Whether a third party with the public keys would be convinced. Unless a system says otherwise its messages decide, as
+    /// they do in production: those that convict nobody leave every accusation empty.
     fn convicts(&self, evidence: &Evidence, context: &Context<'_>) -> bool {
-        let _ = (evidence, context);
-        true
+        Self::Message::is_convicted(evidence, context)
     }
 
     /// How a replica says it is.
@@ -149,6 +150,11 @@ pub trait System: Sized {
     fn is_memory_settled(&self, node: NodeId) -> bool {
         let _ = node;
         true
+    }
+
+    /// How many values in replicas' memories have become others.
+    fn memories_rotted(&self) -> u64 {
+        0
     }
 
     /// What is wrong with its driver: a mutant that oracles must convict.

@@ -89,13 +89,14 @@ fn faults_that_bite_are_counted() {
 fn one_seed_of_a_hundred_has_real_signatures() {
     let plan = Plan { operations: 40, storm: Duration::from_secs(2), ..Plan::default() };
     let real = plan.clone().with_liar(Misconduct::Replay);
-    let report = run_seed(Register::default, 199, &real);
+    let seed = (0..).find(|seed| Signatures::of(*seed) == Signatures::Ed25519).expect("some are");
+    let report = run_seed(Register::default, seed, &real);
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.count("runs with real signatures"), 1);
-    assert_eq!(report.audit, run_seed(Register::default, 199, &real).audit);
+    assert_eq!(report.audit, run_seed(Register::default, seed, &real).audit);
     // What signatures are is the plan's to say, and changes nothing else.
     let hashed = Plan { signatures: Some(Signatures::Hashed), ..real };
-    let other = run_seed(Register::default, 199, &hashed);
+    let other = run_seed(Register::default, seed, &hashed);
     assert_eq!(other.count("runs with real signatures"), 0);
     assert_eq!((other.steps, other.time), (report.steps, report.time));
 }

@@ -58,10 +58,14 @@ fn every_shape_of_delay_is_survived() {
 #[test]
 fn messages_overtake_each_other_but_where_links_keep_their_order() {
     let reorders = Weather { reordered_per_mille: 200, ..Weather::calm() };
-    survives(under(reorders), &["messages overtaken"]);
+    survives(under(reorders), &["messages overtaken", "trouble: reordering"]);
     let ordered = Weather { keeps_order: true, jitter: millis(20), ..reorders };
     let summary = survives(under(ordered), &[]);
     assert_eq!(summary.count("messages overtaken"), 0);
+    assert_eq!(summary.count("trouble: reordering"), 0);
+    let delays = Weather { delayed_per_mille: 100, delay: millis(300), ..Weather::calm() };
+    let summary = survives(under(delays), &["messages overtaken", "trouble: delay"]);
+    assert_eq!(summary.count("trouble: reordering"), 0);
     let slow = Weather { slowest_link: 30, ..Weather::calm() };
     survives(under(slow), &["trouble: slow links"]);
 }

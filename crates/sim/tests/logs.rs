@@ -213,7 +213,8 @@ fn disks_are_wiped_and_put_back() {
 /// Bytes that change anywhere cost what the bytes say, and nothing in silence but what looks as if it had never been written.
 #[test]
 fn bytes_that_change_anywhere_are_mended_or_told() {
-    for harm in [Harm::FlippedBit, Harm::LostSector, Harm::ZeroedRun] {
+    let harms = [Harm::FlippedBit, Harm::LostSector, Harm::ZeroedRun, Harm::UnreadableSector];
+    for harm in harms {
         let (mut mended, mut told) = (0, 0);
         for seed in 0..80 {
             let mut logged = Logged::written(seed);

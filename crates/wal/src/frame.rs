@@ -34,6 +34,10 @@ pub(crate) const ALIGN: usize = 8;
 /// The smallest unit that a disk writes or keeps as a whole.
 pub(crate) const SECTOR: usize = 512;
 
+/// What an operating system reads and caches of a file at once: where a drive cannot read a sector nothing of its page can be
+/// read.
+pub(crate) const PAGE: usize = 4096;
+
 const FIELDS: usize = 32;
 /// The length of a mark, and of a check.
 const WORD: usize = 4;

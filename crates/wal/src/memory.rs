@@ -4,16 +4,21 @@
 //! writes durable, and drops or tears the rest, as the caller chooses. A flush that is made to fail does the same on its own,
 //! and reports it once, while readers go on seeing them and the next flush succeeds: that is what operating systems do, and
 //! why the log never flushes twice. Names are not dropped like that: they change through a journal, which stops when it fails.
+//!
+//! A page that cannot be read fails every read that touches it, and every write that leaves a part of it as it was: an
+//! operating system reads a page before it changes a part of it. Written as a whole it can be read again, as a drive puts
+//! another sector in the place of a bad one.
 
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
-use crate::frame::SECTOR;
-use alloc::collections::BTreeMap;
+use crate::frame::{PAGE, SECTOR};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::mem;
+use core::ops::Range;
 
 /// A disk in memory. Clones are handles on the same disk.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +50,8 @@ struct State {
     fail_after: Option<u64>,
     /// How many changes have been asked for.
     changes: u64,
+    /// Why something was refused last, until somebody asks.
+    refused: Option<DiskErrorKind>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +62,8 @@ struct Content {
     seen: Vec<u8>,
     durable: Vec<u8>,
     unflushed: Vec<Write>,
+    /// Pages that cannot be read, by number.
+    unreadable: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -85,6 +94,11 @@ impl MemoryDisk {
     /// that fails has been carried out by half; a flush that fails has made some part of its writes durable and forgotten the rest.
     pub fn fail_after(&self, changes: Option<u64>) {
         self.state.borrow_mut().fail_after = changes;
+    }
+
+    /// Why something was refused that would have succeeded on a sound disk: since this was asked last, and the last of it.
+    pub fn take_refusal(&self) -> Option<DiskErrorKind> {
+        self.state.borrow_mut().refused.take()
     }
 
     /// How many changes have been asked for since the disk was made.
@@ -135,6 +149,20 @@ impl MemoryDisk {
         })
     }
 
+    /// From now on the page of a file that this byte is in cannot be read, until it is written as a whole; `false` if the
+    /// file has no such byte.
+    pub fn fail_reads(&self, name: &str, offset: u64) -> bool {
+        let state = self.state.borrow();
+        let Some(content) = state.names.get(name) else { return false };
+        let mut content = content.borrow_mut();
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let is_there = offset < content.seen.len();
+        if is_there {
+            content.unreadable.insert(offset / PAGE);
+        }
+        is_there
+    }
+
     /// Puts a file on the disk, durably.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
@@ -154,7 +182,11 @@ impl MemoryDisk {
     pub fn duplicate(&self) -> MemoryDisk {
         let disk = MemoryDisk::new();
         for (name, content) in &self.state.borrow().durable_names {
-            disk.put(name, &content.borrow().durable);
+            let content = content.borrow();
+            disk.put(name, &content.durable);
+            for page in &content.unreadable {
+                disk.fail_reads(name, (page * PAGE) as u64);
+            }
         }
         disk
     }
@@ -178,7 +210,7 @@ impl State {
         match self.fail_after {
             Some(0) => {
                 self.fail_after = None;
-                Err(DiskError::new(DiskErrorKind::Failed, what))
+                Err(self.refuse(DiskErrorKind::Failed, what))
             }
             Some(left) => {
                 self.fail_after = Some(left - 1);
@@ -186,6 +218,11 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+
+    fn refuse(&mut self, kind: DiskErrorKind, what: &str) -> DiskError {
+        self.refused = Some(kind);
+        DiskError::new(kind, what)
     }
 
     fn make(&mut self, mut content: Content) -> Shared {
@@ -206,10 +243,10 @@ impl State {
         self.names.values().map(|content| content.borrow().seen.len() as u64).sum()
     }
 
-    fn reserve(&self, more: u64, what: &str) -> Result<(), DiskError> {
+    fn reserve(&mut self, more: u64, what: &str) -> Result<(), DiskError> {
         match self.capacity {
             Some(capacity) if more > 0 && self.used().saturating_add(more) > capacity => {
-                Err(DiskError::new(DiskErrorKind::Full, what))
+                Err(self.refuse(DiskErrorKind::Full, what))
             }
             _ => Ok(()),
         }
@@ -236,6 +273,23 @@ impl NameChange {
 }
 
 impl Content {
+    /// Whether any of these bytes are in a page that cannot be read.
+    fn is_unreadable(&self, bytes: Range<usize>) -> bool {
+        let pages = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
+        self.unreadable.range(pages).next().is_some()
+    }
+
+    /// These bytes are about to be written: pages that are among them as a whole, as far as the file reaches, can be read
+    /// from now on.
+    fn replace_pages(&mut self, bytes: Range<usize>) {
+        let end = self.seen.len();
+        let is_whole = |page: &usize| {
+            let (begin, after) = (page * PAGE, (page + 1) * PAGE);
+            bytes.start <= begin && bytes.end >= after.min(end)
+        };
+        self.unreadable.retain(|page| !is_whole(page));
+    }
+
     fn write(&mut self, write: Write) {
         write.apply(&mut self.seen);
         self.unflushed.push(write);
@@ -352,12 +406,15 @@ impl DiskFile for MemoryFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         let content = self.content.borrow();
-        let seen = &content.seen;
-        let bytes = usize::try_from(offset)
+        let range = usize::try_from(offset)
             .ok()
-            .and_then(|begin| seen.get(begin..begin.checked_add(buffer.len())?))
+            .and_then(|begin| Some(begin..begin.checked_add(buffer.len())?))
+            .filter(|range| range.end <= content.seen.len())
             .ok_or_else(|| DiskError::new(DiskErrorKind::Failed, "read past the end"))?;
-        buffer.copy_from_slice(bytes);
+        if content.is_unreadable(range.clone()) {
+            return Err(DiskError::new(DiskErrorKind::Failed, "a page cannot be read"));
+        }
+        buffer.copy_from_slice(&content.seen[range]);
         Ok(())
     }
 
@@ -367,6 +424,12 @@ impl DiskFile for MemoryFile {
         let (offset, size) = (offset as usize, self.content.borrow().seen.len());
         let growth = (offset + bytes.len()).saturating_sub(size);
         state.reserve(growth as u64, "write")?;
+        let range = offset..offset + bytes.len();
+        self.content.borrow_mut().replace_pages(range.clone());
+        if self.content.borrow().is_unreadable(range) {
+            let what = "a page cannot be read that is written in part";
+            return Err(DiskError::new(DiskErrorKind::Failed, what));
+        }
         let done = if counted.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         self.content.borrow_mut().write(Write::Bytes { offset, bytes: done.into() });
         counted

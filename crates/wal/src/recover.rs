@@ -1,8 +1,8 @@
 //! Opening a log: reading all of it, mending what is certain, and saying what is lost.
 
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use crate::files::Backing;
-use crate::frame::Seal;
+use crate::frame::{PAGE, Seal};
 use crate::log::{Foundation, Log, Options, Position, Segment, UNIT};
 use crate::scan::{Findings, SegmentBytes, scan};
 use crate::segment::{
@@ -13,6 +13,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 /// A place of the log that had been durable and is not readable any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,7 +204,7 @@ fn find_segments<D: Disk>(
         let size = file.size()?;
         let mut start = [0; HEADER_SIZE];
         let readable = size.min(HEADER_SIZE as u64) as usize;
-        file.read_at(0, &mut start[..readable])?;
+        read_around(&file, &mut start[..readable])?;
         let (header, mend_header) = match SegmentHeader::find(&start[..readable]) {
             HeaderFound::Whole { header, .. } if header.identity != identity => {
                 let found = header.identity;
@@ -220,6 +221,35 @@ fn find_segments<D: Disk>(
     }
     candidates.sort_by_key(|candidate| candidate.first);
     Ok(candidates)
+}
+
+/// Pages that may be unreadable in one segment. Where more are it is no sector that has failed but a disk, and nothing there
+/// must be given up for lost.
+const UNREADABLE_MOST: usize = 4;
+
+/// What stands in place of bytes that cannot be read. It is nothing that anybody writes, and not blank: nobody takes it for a
+/// write that was never finished.
+const UNREADABLE: u8 = 0xA5;
+
+/// Reads a file from its beginning. Where a page cannot be read it is tried by itself, and given up if that fails: says which
+/// pages those are.
+fn read_around(file: &impl DiskFile, buffer: &mut [u8]) -> Result<Vec<Range<usize>>, DiskError> {
+    let error = match file.read_at(0, buffer) {
+        Ok(()) => return Ok(Vec::new()),
+        Err(error) if error.kind == DiskErrorKind::Failed => error,
+        Err(error) => return Err(error),
+    };
+    let mut unreadable = Vec::new();
+    let mut begin = 0;
+    for page in buffer.chunks_mut(PAGE) {
+        let end = begin + page.len();
+        if file.read_at(begin as u64, page).is_err() {
+            page.fill(UNREADABLE);
+            unreadable.push(begin..end);
+        }
+        begin = end;
+    }
+    if unreadable.len() > UNREADABLE_MOST { Err(error) } else { Ok(unreadable) }
 }
 
 /// The state of opening, segment by segment.
@@ -251,14 +281,14 @@ impl<F: DiskFile> Recovery<F> {
         let unharmed = header.is_some() && size >= capacity;
         self.buffer.clear();
         self.buffer.resize(readable, 0);
-        file.read_at(0, &mut self.buffer)?;
+        let unreadable = read_around(&file, &mut self.buffer)?;
         let seal = Seal::new(self.foundation.identity, self.foundation.salt, first);
         let may_be_torn = successor.is_none() && unharmed;
         let bytes = &self.buffer[..];
         let findings = scan(&SegmentBytes { bytes, seal, first, successor, may_be_torn }, visit);
         let sequence = self.judge_file(candidate, capacity, successor.is_none());
         self.report(&candidate.name, &findings);
-        self.repair(&file, candidate, &findings, successor.is_none())?;
+        self.repair(&file, candidate, &findings, &unreadable, successor.is_none())?;
         let told = findings.losses.last().map_or(0, |loss| loss.position + loss.records);
         let next = first.saturating_add(findings.offsets.len() as u64).max(told);
         self.foundation.next = next;
@@ -356,6 +386,7 @@ impl<F: DiskFile> Recovery<F> {
         file: &F,
         candidate: &Candidate,
         findings: &Findings,
+        unreadable: &[Range<usize>],
         is_last: bool,
     ) -> Result<(), DiskError> {
         for (offset, edge) in &findings.mends {
@@ -364,7 +395,12 @@ impl<F: DiskFile> Recovery<F> {
         if let Some(torn) = findings.torn.clone() {
             self.buffer[torn].fill(0);
         }
-        let mut dirty = false;
+        let mut dirty = !unreadable.is_empty();
+        for page in unreadable {
+            // As a whole, so that the drive puts another sector in its place. What stood there is told to be lost, but for
+            // what has a twin.
+            file.write_at(page.start as u64, &self.buffer[page.clone()])?;
+        }
         if let (true, Some(header)) = (candidate.mend_header, candidate.header) {
             self.recovered.mended += 1;
             file.write_at(0, &header.encode())?;

@@ -101,6 +101,9 @@ pub struct Superblock<D: Disk> {
     files: [Option<D::File>; 2],
     /// The number of the last store.
     sequence: u64,
+    /// Copies that could not be read. The next time they are written as a whole, so that the drive puts other sectors in the
+    /// place of bad ones.
+    unreadable: [bool; 2],
     poison: Option<DiskError>,
 }
 
@@ -108,8 +111,14 @@ pub struct Superblock<D: Disk> {
 enum Copy {
     Missing,
     Damaged,
+    /// The disk cannot read it now. As long as the other one can be read that is no more than damage.
+    Unreadable(DiskError),
     Version(u32),
-    Good { identity: Identity, sequence: u64, value: Vec<u8> },
+    Good {
+        identity: Identity,
+        sequence: u64,
+        value: Vec<u8>,
+    },
 }
 
 impl<D: Disk> Superblock<D> {
@@ -124,7 +133,9 @@ impl<D: Disk> Superblock<D> {
         let (file_a, copy_a) = load(&disk, &names[0])?;
         let (file_b, copy_b) = load(&disk, &names[1])?;
         let files = [file_a, file_b];
-        let mut block = Superblock { disk, identity, names, files, sequence: 0, poison: None };
+        let unreadable = [&copy_a, &copy_b].map(|copy| matches!(copy, Copy::Unreadable(_)));
+        let mut block =
+            Superblock { disk, identity, names, files, sequence: 0, unreadable, poison: None };
         let (loaded, newest) = block.judge(copy_a, copy_b)?;
         if let Loaded::Present { value, .. } = &loaded {
             let bytes = block.encode(value);
@@ -163,7 +174,7 @@ impl<D: Disk> Superblock<D> {
         let loaded = self.files[index].is_some().then(|| load(&self.disk, &self.names[index]));
         match loaded {
             Some(Ok((_, Copy::Good { sequence, .. }))) => sequence == self.sequence,
-            Some(Err(_)) => true,
+            Some(Err(_) | Ok((_, Copy::Unreadable(_)))) => true,
             Some(Ok(_)) => false,
             // Before the first store there is nothing to lose.
             None => true,
@@ -203,6 +214,8 @@ impl<D: Disk> Superblock<D> {
             (Copy::Good { sequence: 1, value, .. }, Copy::Missing) => (0, 1, value, false),
             (Copy::Good { sequence, value, .. }, _) => (0, sequence, value, true),
             (_, Copy::Good { sequence, value, .. }) => (1, sequence, value, true),
+            // Nobody may take a promise for lost that the disk may give back tomorrow.
+            (Copy::Unreadable(error), _) | (_, Copy::Unreadable(error)) => return Err(error.into()),
             _ => return Ok((Loaded::Lost, 0)),
         };
         self.sequence = sequence;
@@ -224,8 +237,16 @@ impl<D: Disk> Superblock<D> {
 
     fn write_copy(&mut self, index: usize, bytes: &[u8]) -> Result<(), DiskError> {
         if let Some(file) = &self.files[index] {
-            file.write_at(0, bytes)?;
-            return file.flush();
+            if self.unreadable[index] {
+                let mut whole = bytes.to_vec();
+                whole.resize(COPY_SIZE, 0);
+                file.write_at(0, &whole)?;
+            } else {
+                file.write_at(0, bytes)?;
+            }
+            file.flush()?;
+            self.unreadable[index] = false;
+            return Ok(());
         }
         let temporary = format!("{}{}", self.names[index], crate::segment::TEMPORARY);
         let file = self.disk.create(&temporary, COPY_SIZE as u64)?;
@@ -263,8 +284,10 @@ fn load<D: Disk>(disk: &D, name: &str) -> Result<(Option<D::File>, Copy), DiskEr
     };
     let size = file.size()?.min(COPY_SIZE as u64) as usize;
     let mut bytes = vec![0; size];
-    file.read_at(0, &mut bytes)?;
-    let copy = decode(&bytes).unwrap_or(Copy::Damaged);
+    let copy = match file.read_at(0, &mut bytes) {
+        Ok(()) => decode(&bytes).unwrap_or(Copy::Damaged),
+        Err(error) => Copy::Unreadable(error),
+    };
     Ok((Some(file), copy))
 }
 

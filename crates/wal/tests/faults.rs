@@ -236,6 +236,27 @@ proptest! {
         prop_assert_eq!((again.torn_bytes, again.mended), (0, 0), "what was mended stays so");
     }
 
+    /// Disks mostly report a bad sector instead of giving out what is wrong.
+    #[test]
+    fn what_cannot_be_read_is_named_and_no_more(
+        steps in prop::collection::vec(step(), 10..60), seed: u64, pages in 1..4_u32,
+    ) {
+        let mut model = Model::new();
+        for step in &steps {
+            model.step(step);
+        }
+        model.power_loss(seed);
+        let mut random = Random(seed);
+        for _ in 0..pages {
+            if let Some((name, byte)) = somewhere(&model.disk, &mut random) {
+                prop_assert!(model.disk.fail_reads(&name, byte));
+            }
+        }
+        model.disk.limit(None);
+        model.disk.fail_after(None);
+        check_rotten(&model);
+    }
+
     #[test]
     fn a_crash_while_recovering_changes_nothing(
         steps in prop::collection::vec(step(), 0..40), seed: u64, failing in 0..8u64,
@@ -387,6 +408,49 @@ fn the_disk_in_memory_fails_as_it_is_told() {
     };
     assert_eq!(full.kind, DiskErrorKind::Full);
     assert!(!disk.flip_bit("nothing", 0) && !disk.rot("nothing", 0, &[1]));
+}
+
+/// Where a few pages of a large segment cannot be read, all else of it can.
+#[test]
+fn a_bad_page_costs_what_stood_there() {
+    let options = Options { segment_bytes: 256 << 10, ..OPTIONS };
+    let disk = MemoryDisk::new();
+    let (mut log, _) = Log::open(disk.clone(), IDENTITY, options).unwrap();
+    let record = |position: u64| [position as u8 | 1; 300];
+    for position in 0..400 {
+        assert_eq!(log.append(7, &record(position)), Ok(position));
+        log.flush().unwrap();
+    }
+    let places: Vec<_> = (0..400).map(|position| log.whereabouts(position).unwrap()).collect();
+    let name = places[0].segment.clone();
+    assert!(places.iter().all(|place| place.segment == name), "there is one segment");
+    drop(log);
+    let bad = |page: u64| page * 4096..(page + 1) * 4096;
+    for page in [3, 9] {
+        assert!(disk.fail_reads(&name, bad(page).start));
+    }
+    let file = disk.open(&name).unwrap();
+    assert_eq!(file.read_at(4 * 4096 - 1, &mut [0]).unwrap_err().kind, DiskErrorKind::Failed);
+    assert_eq!(file.read_at(4 * 4096, &mut [0]), Ok(()));
+    assert_eq!(file.write_at(4 * 4096 - 1, &[1]).unwrap_err().kind, DiskErrorKind::Failed);
+    let hit = |position: usize| {
+        let frame = &places[position].frame;
+        [3, 9].map(bad).iter().any(|page| frame.start < page.end && page.start < frame.end)
+    };
+    for _ in 0..2 {
+        let (log, recovered) = Log::open(disk.clone(), IDENTITY, options).unwrap();
+        for position in 0..400 {
+            let read = log.read(position as u64);
+            assert!(hit(position) || read.as_deref() == Ok(&record(position as u64)[..]));
+            assert_eq!(read.is_err(), lost(&recovered.damaged, position as u64), "{position}");
+        }
+        assert!((15..30).contains(&recovered.damaged.iter().map(|one| one.records).sum::<u64>()));
+    }
+    // A disk of which nothing can be read has lost nothing yet.
+    assert!((0..64).all(|page| disk.fail_reads(&name, bad(page).start)));
+    let before = disk.get(&name);
+    assert!(matches!(Log::open(disk.clone(), IDENTITY, options), Err(OpenError::Disk(_))));
+    assert_eq!(disk.get(&name), before);
 }
 
 #[test]

@@ -271,3 +271,26 @@ fn a_copy_that_rots_while_the_superblock_is_open_is_written_first() {
         }
     }
 }
+
+#[test]
+fn one_copy_of_a_superblock_that_cannot_be_read_is_enough() {
+    for (index, name) in ["promise.a", "promise.b"].into_iter().enumerate() {
+        let disk = MemoryDisk::new();
+        let (mut block, _) = Superblock::open(disk.clone(), "promise", IDENTITY).unwrap();
+        block.store(b"kept").unwrap();
+        drop(block);
+        assert!(disk.fail_reads(name, 0));
+        let (mut block, loaded) = Superblock::open(disk.clone(), "promise", IDENTITY).unwrap();
+        assert_eq!(loaded, Loaded::Present { value: b"kept".to_vec(), damaged: true });
+        block.store(b"newer").unwrap();
+        drop(block);
+        let whole = Loaded::Present { value: b"newer".to_vec(), damaged: false };
+        assert_eq!(load(&disk), whole, "it was written anew");
+        // What may be given back tomorrow is not lost.
+        for name in ["promise.a", "promise.b"] {
+            assert!(disk.fail_reads(name, 0));
+        }
+        let failed = Superblock::open(disk.clone(), "promise", IDENTITY).map(drop);
+        assert!(matches!(failed, Err(SuperblockError::Disk(_))), "{index}");
+    }
+}

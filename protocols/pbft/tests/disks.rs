@@ -84,7 +84,7 @@ fn real_logs_keep_what_they_are_given() {
         "places mended on disks",
         "torn tails",
         "trouble: helical rot",
-        "trouble: slow flush",
+        "trouble: slow disk",
     ] {
         assert!(summary.count(name) > 0, "{name}: none");
     }

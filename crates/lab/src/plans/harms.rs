@@ -47,7 +47,9 @@ fn again_and_again(harms: &[Harm]) -> Climate {
 
 /// Half of the plans say what happens; in the other half it is drawn, with everything else that goes wrong.
 pub(super) fn plans() -> Vec<Plan> {
+    let most_records = Some(super::MOST_RECORDS);
     let base = Plan { operations: 250, clients: 3, learners: 1, heals: true, ..Plan::default() };
+    let base = Plan { most_records, ..base };
     let mut plans = Vec::new();
     let every = |harms: &[Harm]| -> Vec<Trouble> {
         let others = [Trouble::Crash, Trouble::Partition, Trouble::OneWay, Trouble::Learner];
@@ -90,7 +92,19 @@ pub(super) fn plans() -> Vec<Plan> {
         let liar = Plan { f: 2, troubles: every(&[harm]), ..base.clone() };
         plans.push(liar.with_liar(Misconduct::Random));
     }
-    plans.push(Plan { troubles: every(&OF_DISKS), ..base });
+    plans.push(Plan { troubles: every(&OF_DISKS), ..base.clone() });
+    // Whoever has found disks that were thrown away speaks under the keys that were on them.
+    plans.extend(FORGETTING.map(|harm| {
+        let plan = Plan { f: 2, climate: Some(again_and_again(&[harm])), ..base.clone() };
+        plan.with_liar(Misconduct::Thief)
+    }));
+    // Alone, on real disks and with everything else that goes wrong; and beside a liar.
+    let bad = Harm::UnreadableSector;
+    let climate = Some(again_and_again(&[bad]));
+    plans.push(Plan { climate, disks: Disks::Logs, ..base.clone() });
+    plans.push(Plan { troubles: every(&[bad]), disks: Disks::Logs, ..base.clone() });
+    let liar = Plan { f: 2, troubles: every(&[bad]), ..base };
+    plans.push(liar.with_liar(Misconduct::Random));
     plans
 }
 

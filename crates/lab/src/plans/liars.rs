@@ -33,6 +33,7 @@ pub(super) fn plans() -> Vec<Plan> {
     let troubles: Vec<Trouble> = troubles.into_iter().chain(newer).collect();
     let of = |liar: &Misconduct| {
         let plan = Plan { operations: 210, clients: 2, learners: 2, ..Plan::default() };
+        let plan = Plan { most_records: Some(super::MOST_RECORDS), ..plan };
         Plan { troubles: troubles.clone(), ..plan }.with_liar(*liar)
     };
     let four = liars.iter().map(of);

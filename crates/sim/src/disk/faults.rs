@@ -1,8 +1,10 @@
 //! What a disk refuses to do for a while: a flush that fails, no space, no pace. None of it changes what is durable.
 
+use crate::atlas::Harm;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-use testudo_wal::MemoryDisk;
+use testudo_wal::{DiskErrorKind, MemoryDisk};
 
 /// Why a disk did not do what it was asked.
 pub(crate) type Failure = Rc<str>;
@@ -16,6 +18,8 @@ pub(super) struct Faults {
     full_until: Option<Duration>,
     /// It takes so many times as long until then.
     slow: Option<(u32, Duration)>,
+    /// How often it refused something, and because of what.
+    refused: BTreeMap<Harm, u64>,
 }
 
 impl Faults {
@@ -62,26 +66,52 @@ impl Faults {
 
     /// It refuses nothing any more.
     pub(super) fn end(&mut self, bytes: Option<&MemoryDisk>) {
-        *self = Self::default();
+        *self = Self { refused: std::mem::take(&mut self.refused), ..Self::default() };
         if let Some(bytes) = bytes {
             bytes.limit(None);
             bytes.fail_after(None);
         }
     }
 
-    /// The failure that was to come has come.
-    pub(super) fn fired(&mut self) {
+    /// No failure is to come any more.
+    pub(super) fn disarm(&mut self) {
         self.fails_after = None;
+    }
+
+    /// The bytes have refused something.
+    pub(super) fn fired(&mut self, bytes: &MemoryDisk) {
+        self.disarm();
+        match bytes.take_refusal() {
+            Some(DiskErrorKind::Full) => self.note(Harm::FullDisk),
+            Some(DiskErrorKind::Failed) => self.note(Harm::FailedFlush),
+            _ => {}
+        }
+    }
+
+    /// How often it refused something because of this.
+    pub(super) fn refused(&self, harm: Harm) -> u64 {
+        self.refused.get(&harm).copied().unwrap_or_default()
+    }
+
+    /// It refuses nothing, but what was refused before is not forgotten.
+    pub(super) fn relieved(&self) -> Self {
+        Self { refused: self.refused.clone(), ..Self::default() }
+    }
+
+    fn note(&mut self, harm: Harm) {
+        *self.refused.entry(harm).or_default() += 1;
     }
 
     /// Whether a change fails where there are no bytes to decide it.
     pub(super) fn refuse(&mut self) -> Result<(), Failure> {
         if self.full_until.is_some() {
+            self.note(Harm::FullDisk);
             return Err("disk full".into());
         }
         match self.fails_after {
             Some(0) => {
                 self.fails_after = None;
+                self.note(Harm::FailedFlush);
                 Err("disk failed".into())
             }
             Some(left) => {

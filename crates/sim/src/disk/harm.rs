@@ -7,6 +7,7 @@
 use super::Disk;
 use super::faults::Failure;
 use super::log::Log;
+use crate::atlas::Harm;
 use crate::keys::Purse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -163,6 +164,12 @@ impl<P: Protocol> Disk<P> {
         self.faults.end(self.log.as_ref().map(|log| &log.bytes));
     }
 
+    /// How often it refused something because of this harm.
+    #[must_use]
+    pub fn refused(&self, harm: Harm) -> u64 {
+        self.faults.refused(harm)
+    }
+
     /// Whether it refuses nothing.
     #[must_use]
     pub fn is_sound(&self, now: Duration) -> bool {
@@ -173,7 +180,7 @@ impl<P: Protocol> Disk<P> {
     pub(crate) fn wipe(&mut self) {
         let image = self.image.take();
         let log = self.log.as_ref().map(|log| Box::new(log.emptied()));
-        *self = Self { image, log, ..Self::default() };
+        *self = Self { image, log, faults: self.faults.relieved(), ..Self::default() };
     }
 
     /// Keeps what is on the disk now.
@@ -208,6 +215,7 @@ impl<P: Protocol> Disk<P> {
             floor,
             purse,
             log,
+            faults: self.faults.relieved(),
             ..Self::default()
         };
         true
@@ -247,7 +255,13 @@ impl<P: Protocol> Disk<P> {
     /// Reads everything again, mends the superblock, and says what is lost that the node does not know of in this life.
     pub(crate) fn scrub(&mut self) -> Result<Vec<Rot>, Failure> {
         if let Some(log) = &mut self.log {
-            let found = log.scrub()?;
+            let found = match log.scrub() {
+                Ok(found) => found,
+                Err(failure) => {
+                    self.faults.fired(&log.bytes);
+                    return Err(failure);
+                }
+            };
             self.copies = [self.promise(); 2];
             return Ok(found);
         }

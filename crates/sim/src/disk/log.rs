@@ -283,6 +283,8 @@ impl<P: Protocol> Log<P> {
         self.unwritten = writes.iter().filter_map(|write| self.unwritten(write)).collect();
         self.store = None;
         self.bytes.fail_after(None);
+        // What was torn was refused by no fault.
+        let _ = self.bytes.take_refusal();
         self.bytes.crash(&mut |bound| rng.below(bound));
         self.note_superblock();
         self.torn_copies = [0, 1].map(|index| !self.is_readable(index));

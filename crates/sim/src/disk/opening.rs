@@ -36,6 +36,9 @@ impl<P: Protocol> Disk<P> {
             return Ok((past, end, None));
         };
         let opened = self.open_log(&mut log, last);
+        if opened.is_err() {
+            self.faults.fired(&log.bytes);
+        }
         self.log = Some(log);
         opened
     }

@@ -11,6 +11,8 @@ use testudo_core::{Position, Protocol, Tag, Tagged as _};
 use testudo_wal::Disk as _;
 
 const SECTOR: u64 = 512;
+/// Where a sector cannot be read nothing of its page can be read.
+const PAGE: u64 = 4096;
 
 /// What became of a record's bytes.
 enum Bytes {
@@ -106,6 +108,8 @@ pub(crate) enum Change {
     Zeros,
     /// A whole sector, noise from now on.
     Sector,
+    /// A whole page, which cannot be read from now on. What stood there is gone.
+    Page,
 }
 
 impl<P: Protocol> Disk<P> {
@@ -128,6 +132,11 @@ impl<P: Protocol> Disk<P> {
                 Change::Sector => {
                     let noise = noise(&mut rng, SECTOR);
                     log.bytes.rot(name, byte / SECTOR * SECTOR, &noise);
+                }
+                Change::Page => {
+                    let noise = noise(&mut rng, PAGE);
+                    log.bytes.rot(name, byte / PAGE * PAGE, &noise);
+                    log.bytes.fail_reads(name, *byte);
                 }
             }
         }

@@ -62,6 +62,11 @@ impl Oracle for Keeping {
             Event::Harmed(node, harm) if harm.stops() => {
                 self.refused.insert(*node);
             }
+            // What stood there is gone, and who writes a part of such a page is refused.
+            Event::Harmed(node, Harm::UnreadableSector) => {
+                self.refused.insert(*node);
+                self.harmed.insert(*node);
+            }
             Event::Harmed(_, Harm::Memory | Harm::SlowDisk) => {}
             Event::Harmed(node, _) => {
                 self.harmed.insert(*node, Loss::Untold);

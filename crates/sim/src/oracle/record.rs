@@ -3,7 +3,7 @@
 use super::Cast;
 use super::window::Distinct;
 use crate::event::{Event, Fact, Letter, Loss, NodeId};
-use crate::world::Observer;
+use crate::world::{Observer, STOLEN};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use testudo_core::{Epoch, Slot, View};
@@ -65,6 +65,7 @@ impl Counts {
     fn name(event: &Event) -> Option<&'static str> {
         Some(match event {
             Event::Sent(letter) if letter.name == "state ask" => "states asked for by learners",
+            Event::Sent(letter) if letter.name == STOLEN => "words under stolen keys",
             Event::Sent(_) => "messages sent",
             Event::Delivered(_) => "messages delivered",
             Event::Rejected(..) => "messages refused",

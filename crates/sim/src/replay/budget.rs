@@ -46,6 +46,7 @@ impl Injury {
             Self::FlippedBit(_) => Harm::FlippedBit,
             Self::LostSector(_) => Harm::LostSector,
             Self::ZeroedRun(_) => Harm::ZeroedRun,
+            Self::UnreadableSector(_) => Harm::UnreadableSector,
             Self::FailedFlush(_) => Harm::FailedFlush,
             Self::FullDisk(_) => Harm::FullDisk,
             Self::SlowDisk(..) => Harm::SlowDisk,

@@ -191,11 +191,9 @@ impl<S: System> Seeded<S> {
     pub(super) fn let_go(&mut self) {
         let Some(hands) = self.hands.take() else { return };
         for offer in hands.offers {
-            let after = self.climate.weather.travel(
-                self.link(offer.number),
-                self.world.now(),
-                &mut self.odds,
-            );
+            let (weather, link) = (self.climate.weather, self.link(offer.number));
+            let travel = weather.travel(link, self.world.now(), &mut self.odds);
+            let after = travel + weather.delayed(&mut self.odds).unwrap_or_default();
             self.plan(after, Act::Deliver(offer.number));
         }
     }

@@ -47,7 +47,7 @@ impl<S: System> Seeded<S> {
             Trouble::Learner => self.crash_learner(),
         };
         if bites {
-            *self.befallen.entry(trouble.name()).or_default() += 1;
+            self.count(trouble.name());
         }
     }
 
@@ -90,12 +90,13 @@ impl<S: System> Seeded<S> {
 
     fn crash_one(&mut self) -> bool {
         let Some(node) = self.victim(self.beyond) else { return false };
-        if self.rng.below(2) == 0 {
+        let waits = self.rng.below(2) == 0;
+        if waits {
             self.ambush = Some(Ambush { victim: Some(node), writers: 1 });
         } else {
             self.crash_for_a_while(node);
         }
-        true
+        !waits
     }
 
     /// A learner keeps nothing on disk; nor does it count among the replicas that may be faulty. Each life opens a session,
@@ -119,13 +120,14 @@ impl<S: System> Seeded<S> {
     }
 
     fn black_out(&mut self) -> bool {
-        if self.rng.below(3) == 0 {
-            self.blackout(Duration::from_secs(1));
-        } else {
+        let waits = self.rng.below(3) != 0;
+        if waits {
             let writers = self.rng.between(1, self.world.setup().membership.n() as u64) as usize;
             self.ambush = Some(Ambush { victim: None, writers });
+        } else {
+            self.blackout(Duration::from_secs(1));
         }
-        true
+        !waits
     }
 
     /// Crashes at the worst moment are rare by chance, so some are waited for.
@@ -147,9 +149,13 @@ impl<S: System> Seeded<S> {
     pub(super) fn strike(&mut self, victim: Option<NodeId>) {
         match victim {
             _ if self.is_calm => {}
-            None => self.blackout(Duration::from_secs(1)),
+            None => {
+                self.blackout(Duration::from_secs(1));
+                self.count(Trouble::Blackout.name());
+            }
             Some(node) if self.beyond || self.faulty().len() < self.f => {
                 self.crash_for_a_while(node);
+                self.count(Trouble::Crash.name());
             }
             Some(_) => {}
         }
@@ -167,23 +173,26 @@ impl<S: System> Seeded<S> {
         for node in self.world.all() {
             if self.rng.below(2) == 0 { one.push(node) } else { other.push(node) }
         }
+        let has_cut = !one.is_empty() && !other.is_empty();
         self.world.partition(&[one, other]);
         self.heal_later();
-        true
+        has_cut
     }
 
     fn one_way(&mut self) -> bool {
         let all: Vec<NodeId> = self.world.all().collect();
         let from = *self.rng.pick(&all);
         let is_deaf = self.rng.below(2) == 0;
+        let mut has_cut = false;
         for other in all {
             if self.rng.below(2) == 0 {
+                has_cut |= other != from;
                 let (from, to) = if is_deaf { (other, from) } else { (from, other) };
                 self.world.cut(from, to);
             }
         }
         self.heal_later();
-        true
+        has_cut
     }
 
     pub(super) fn heal_later(&mut self) {
@@ -222,7 +231,7 @@ impl<S: System> Seeded<S> {
             let after = Duration::from_millis(self.rng.between(100, 20_000));
             self.plan(after, Act::Scrub(node));
         }
-        happened
+        happened && !harm.bites_later()
     }
 
     /// Does something for which a node needs its disk. Where that fails it, the node stops, and starts again later.
@@ -246,7 +255,7 @@ impl<S: System> Seeded<S> {
     pub(super) fn flush_time(&mut self, node: NodeId, usual: Duration) -> Duration {
         let slowness = self.world.slowness(node);
         if slowness > 1 {
-            *self.befallen.entry("slow flush").or_default() += 1;
+            self.count(Harm::SlowDisk.name());
         }
         (usual * slowness).min(usual.max(LONGEST_FLUSH))
     }
@@ -274,7 +283,8 @@ impl<S: System> Seeded<S> {
             self.reckon(*node, Harm::Record);
             self.world.rot(*node, *position);
         }
-        !struck.is_empty()
+        // One replica with a rotten record is another kind of trouble.
+        struck.len() > 1
     }
 
     /// A replica's disk is kept as it is, and comes back later.
@@ -295,7 +305,7 @@ impl<S: System> Seeded<S> {
         }
         self.crash(node);
         if self.harm(node, Harm::OldImage) {
-            *self.befallen.entry(Harm::OldImage.name()).or_default() += 1;
+            self.count(Harm::OldImage.name());
         }
         let after = Duration::from_millis(self.rng.between(1, 300));
         self.plan(after, Act::Restart(node));

@@ -111,11 +111,15 @@ impl<S: System> Seeded<S> {
         let rate = 1 + self.odds.below(most) as i32;
         let rate = if self.odds.below(2) == 0 { rate } else { -rate };
         // A broken clock does not mend because its node drifts like all others, too.
-        let bites = most == BROKEN || !self.impaired.contains(&node);
-        if bites {
+        let is_broken = most == BROKEN;
+        if is_broken || !self.impaired.contains(&node) {
             self.world.set_rate(node, rate);
+            // What correct clocks do as well must not hide that no clock was ever broken.
+            if !is_broken {
+                self.count("crystal drift");
+            }
         }
-        bites
+        is_broken
     }
 
     /// A clock begins to jump.

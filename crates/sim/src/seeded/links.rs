@@ -47,6 +47,9 @@ impl<S: System> Seeded<S> {
         let weather = self.climate.weather;
         if weather.reordered_per_mille > 0 && self.odds.per_mille(weather.reordered_per_mille) {
             after += weather.overtaken(&mut self.odds);
+            if !weather.keeps_order {
+                self.count("reordering");
+            }
         }
         let Some(letter) = self.world.letter(number) else { return after };
         let link = (letter.from, letter.to);
@@ -74,7 +77,8 @@ impl<S: System> Seeded<S> {
             if weather.slowest_link >= SLOW && weather.pace(self.link(number)) >= SLOW {
                 self.count("slow links");
             }
-            if weather.spread != Spread::Hump {
+            // A burst is counted when a link stalls.
+            if !matches!(weather.spread, Spread::Hump | Spread::Bursts) {
                 self.count(weather.spread.name());
             }
         }
@@ -114,6 +118,7 @@ impl<S: System> Seeded<S> {
                 }
             }
         }
+        let has_links = !links.is_empty();
         let left = 2 * self.odds.between(2, 8) as u32;
         let flap = Flap { links, left, is_down: false, is_over: false };
         let index = match self.flaps.iter_mut().enumerate().find(|(_, flap)| flap.is_over) {
@@ -127,7 +132,7 @@ impl<S: System> Seeded<S> {
             }
         };
         self.flap(index);
-        true
+        has_links
     }
 
     /// How many sets of links there may be that flap, or did last.

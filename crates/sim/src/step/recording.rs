@@ -206,6 +206,7 @@ impl<S: System> World<S> {
             Injury::FlippedBit(draw) => self.flip_bit(node, draw),
             Injury::LostSector(draw) => self.lose_sector(node, draw),
             Injury::ZeroedRun(draw) => self.zero_run(node, draw),
+            Injury::UnreadableSector(draw) => self.fail_sector(node, draw),
             Injury::FailedFlush(after) => self.fail_disk(node, after),
             Injury::FullDisk(lasts) => self.fill_disk(node, lasts),
             Injury::SlowDisk(times, lasts) => self.slow_disk(node, times, lasts),

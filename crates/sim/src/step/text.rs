@@ -99,6 +99,7 @@ impl fmt::Display for Injury {
             Self::FlippedBit(draw) => write!(f, "flipped-bit {draw}"),
             Self::LostSector(draw) => write!(f, "lost-sector {draw}"),
             Self::ZeroedRun(draw) => write!(f, "zeroed-run {draw}"),
+            Self::UnreadableSector(draw) => write!(f, "unreadable-sector {draw}"),
             Self::FailedFlush(after) => write!(f, "failed-flush {after}"),
             Self::FullDisk(lasts) => write!(f, "full-disk {}", show_duration(*lasts)),
             Self::SlowDisk(times, lasts) => {
@@ -125,6 +126,7 @@ fn injury(words: &[&str]) -> Option<Injury> {
         ["flipped-bit", draw] => Injury::FlippedBit(plain(draw)?),
         ["lost-sector", draw] => Injury::LostSector(plain(draw)?),
         ["zeroed-run", draw] => Injury::ZeroedRun(plain(draw)?),
+        ["unreadable-sector", draw] => Injury::UnreadableSector(plain(draw)?),
         ["failed-flush", after] => Injury::FailedFlush(plain(after)?),
         ["full-disk", lasts] => Injury::FullDisk(read_duration(lasts)?),
         ["slow-disk", times, lasts] => Injury::SlowDisk(plain(times)?, read_duration(lasts)?),

@@ -150,6 +150,13 @@ impl<S: System> World<S> {
         self.note_harm(node, Harm::ZeroedRun, changed)
     }
 
+    /// A page somewhere on a node's disk cannot be read any more; a number says which.
+    pub fn fail_sector(&mut self, node: NodeId, draw: u64) -> bool {
+        self.take_down_harm(node, Injury::UnreadableSector(draw));
+        let changed = on_disk!(self, node, disk => disk.change(Change::Page, draw));
+        self.note_harm(node, Harm::UnreadableSector, changed)
+    }
+
     /// After so many more changes to a node's disk one fails, and the node stops.
     pub fn fail_disk(&mut self, node: NodeId, after: u64) -> bool {
         self.take_down_harm(node, Injury::FailedFlush(after));
@@ -181,6 +188,13 @@ impl<S: System> World<S> {
     pub fn slowness(&self, node: NodeId) -> u32 {
         let now = self.now;
         each_host!(&self.nodes[node.index()].body, host => host.disk().slowness(now))
+    }
+
+    /// How often disks refused something because of this harm.
+    #[must_use]
+    pub fn refused(&self, harm: Harm) -> u64 {
+        let disks = self.nodes.iter();
+        disks.map(|node| each_host!(&node.body, host => host.disk().refused(harm))).sum()
     }
 
     /// All disks do again what they are asked. What is lost stays lost.
@@ -237,6 +251,7 @@ impl<S: System> World<S> {
             Harm::FlippedBit => self.flip_bit(node, rng.next()),
             Harm::LostSector => self.lose_sector(node, rng.next()),
             Harm::ZeroedRun => self.zero_run(node, rng.next()),
+            Harm::UnreadableSector => self.fail_sector(node, rng.next()),
             Harm::FailedFlush => self.fail_disk(node, rng.below(6)),
             Harm::FullDisk => self.fill_disk(node, Duration::from_millis(rng.between(100, 8_000))),
             Harm::SlowDisk => {

@@ -5,13 +5,19 @@ use crate::adversary::{Saying, Words};
 use crate::event::{Event, Letter, NodeId};
 use crate::host::Place;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::codec::encode_bytes;
 use testudo_core::{
-    Decode, Digest, Encode, Header, Message, Peer, Proof, ReplicaId, Signed, Signer, Strength,
-    Target, Verified, limits,
+    Decode, Digest, Encode, Header, Message, Peer, Proof, PublicKey, ReplicaId, Signed, Signer,
+    Strength, Target, Verified, limits,
 };
+
+/// What a letter is called that a liar only hands on, or makes up.
+const HANDED_ON: &str = "handed on";
+/// What a letter is called that is signed with a voting key out of use.
+pub(crate) const STOLEN: &str = "stolen key";
 
 impl<S: System> World<S> {
     pub(super) fn say(&mut self, node: NodeId, to: Target, message: S::Message, place: &Place) {
@@ -75,7 +81,7 @@ impl<S: System> World<S> {
         match saying.words {
             Words::Own(message) => self.say_own(node, saying.to, message, saying.after, place),
             Words::Frame(signed) => {
-                let frame = foreign_frame(node, signed);
+                let frame = foreign_frame(node, HANDED_ON, signed);
                 self.post(node, saying.to, &frame, None, saying.after);
             }
             Words::Stolen(message) => {
@@ -89,14 +95,15 @@ impl<S: System> World<S> {
                     sender: self.nodes[node.index()].peer,
                 };
                 if let Some(signed) = self.seal_noise(node, header, strength, &body, place) {
-                    let frame = foreign_frame(node, signed);
+                    let frame = foreign_frame(node, HANDED_ON, signed);
                     self.post(node, saying.to, &frame, None, saying.after);
                 }
             }
         }
     }
 
-    /// Says something as each replica that has come back, under the voting key that it had at first.
+    /// Says something as each replica that has come back, under every voting key that it has voted with before: the first
+    /// one, and those that were made on disks that it has lost.
     fn say_stolen(
         &mut self,
         node: NodeId,
@@ -105,18 +112,28 @@ impl<S: System> World<S> {
         after: Duration,
         place: &Place,
     ) {
-        let first = self.setup.membership.clone();
-        let old = first.members.iter().zip(&place.membership.members).enumerate();
-        let retired = old.filter(|(_, (then, now))| then.voting != now.voting);
-        for (index, (then, _)) in retired {
+        let me = self.nodes[node.index()].peer;
+        for (index, key) in self.retired(place) {
             let victim = Peer::Replica(ReplicaId(index as u16));
-            let Some(stolen) = self.keys.signer(&then.voting) else { continue };
-            if victim != self.nodes[node.index()].peer {
+            let Some(stolen) = self.keys.signer(&key) else { continue };
+            if victim != me {
                 let sealed = Verified::seal(message.clone(), victim, place.domain, &stolen);
-                let frame = foreign_frame(node, sealed.signed());
+                let frame = foreign_frame(node, STOLEN, sealed.signed());
                 self.post(node, to, &frame, None, after);
             }
         }
+    }
+
+    /// The voting keys that members had in earlier incarnations than they have there, each with its member's place.
+    fn retired(&self, place: &Place) -> BTreeSet<(usize, PublicKey)> {
+        let rolls = self.rolls.borrow();
+        let all = rolls.iter().flat_map(|roll| roll.members.iter().enumerate());
+        all.filter(|(index, then)| {
+            let now = place.membership.members.get(*index);
+            now.is_some_and(|now| then.incarnation < now.incarnation)
+        })
+        .map(|(index, then)| (index, then.voting))
+        .collect()
     }
 
     /// A frame around any bytes, with the node's own proof.
@@ -228,13 +245,13 @@ fn own_frame<M: Message>(from: NodeId, sealed: &Verified<M>) -> Rc<Frame<M>> {
 }
 
 /// Of a frame that is handed on only the bytes are known: what is in them, whoever gets it verifies.
-fn foreign_frame<M: Message>(from: NodeId, signed: Signed<M>) -> Rc<Frame<M>> {
+fn foreign_frame<M: Message>(from: NodeId, name: &'static str, signed: Signed<M>) -> Rc<Frame<M>> {
     let letter = Letter {
         number: 0,
         from,
         to: from,
         sender: signed.header().sender,
-        name: "handed on",
+        name,
         digest: Digest::of_value(&signed),
     };
     Rc::new(Frame { signed, letter, verified: RefCell::new(None), checks: Cell::new(0) })
