@@ -10,12 +10,15 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod framing;
 mod heard;
 mod logs;
+mod members;
 mod operations;
 mod proofs;
 mod records;
 mod requests;
+mod stores;
 mod transfers;
 mod words;
 
@@ -31,10 +34,13 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "frame", run: words::frame, good: words::good_frames },
     Target { name: "message", run: words::message, good: words::good_messages },
     Target { name: "greeting", run: words::greeting, good: words::good_greetings },
+    Target { name: "channel", run: framing::channel, good: framing::good_channels },
+    Target { name: "reply", run: members::reply, good: members::good_replies },
+    Target { name: "members", run: members::members, good: members::good_members },
     Target { name: "record", run: records::record, good: records::good_records },
     Target { name: "snapshot", run: records::snapshot, good: records::good_snapshots },
     Target { name: "evidence", run: files::evidence, good: files::good_evidence },
@@ -42,10 +48,12 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "superblock", run: files::superblock, good: files::good_superblocks },
     Target { name: "snapshot_file", run: files::snapshot_file, good: files::good_snapshot_files },
     Target { name: "wal_open", run: logs::run, good: logs::good },
+    Target { name: "store_open", run: stores::run, good: stores::good },
     Target { name: "state_proof", run: proofs::run, good: proofs::good },
     Target { name: "state_sync", run: transfers::run, good: transfers::good },
     Target { name: "kv_operation", run: operations::run, good: operations::good },
     Target { name: "etcd_request", run: requests::run, good: requests::good },
+    Target { name: "etcd_body", run: framing::body, good: framing::good_bodies },
 ];
 
 /// Tries one input on the target of that name.
