@@ -6,7 +6,7 @@ COMMIT=$(git rev-parse HEAD)
 SCRATCH=$(mktemp -d)
 UP_PID=""
 ETCD_PID=""
-# Checks whose client is not here.
+# Checks whose client or compiler is not here.
 LEFT_OUT=0
 
 step() { printf '\n==> %s (%s)\n' "$1" "$(date -u +%H:%M:%S)"; }
@@ -16,6 +16,7 @@ fail() { echo "ci: $1" >&2; exit 1; }
 cleanup() {
   stop_up || true
   stop_etcd || true
+  [ ! -e "$SCRATCH/rendered" ] || git worktree remove --force "$SCRATCH/rendered" || true
   rm -rf "$SCRATCH"
 }
 trap cleanup EXIT
@@ -78,7 +79,7 @@ stop_etcd() {
   ETCD_PID=""
 }
 
-# need COMMAND PACKAGE: has a client installed, or says that it is skipped where nobody may install.
+# need COMMAND PACKAGE: has a client or a compiler installed, or says that it is skipped where nobody may install.
 need() {
   command -v "$1" >/dev/null && return 0
   if [ "${CI:-}" = true ]; then
@@ -155,6 +156,80 @@ same_story() {
       fail "with liar $liar the answers are not etcd's"
     echo "etcdctl: $(grep -c '^\$' "$SCRATCH/story.etcd") commands are answered as etcd does, with liar $liar"
   done
+}
+
+# What `cargo xtask new-protocol` writes compiles without a warning and passes its own tests before anybody has touched it.
+# It is written where nothing else is looked at: into a work tree of this commit, with a target directory of its own, as
+# cargo takes crates of one name in two work trees for one.
+rendered_protocol() {
+  local xtask
+  cargo build --quiet --locked -p xtask
+  xtask=$(pwd)/target/debug/xtask
+  git worktree add --quiet --detach "$SCRATCH/rendered" "$COMMIT"
+  (
+    cd "$SCRATCH/rendered"
+    export CARGO_TARGET_DIR=$SCRATCH/rendered/target
+    "$xtask" new-protocol sample --family ordering
+    # The lock file has no line for it yet.
+    cargo clippy --quiet -p testudo-sample --all-targets -- -D warnings
+    cargo test --quiet -p testudo-sample
+  )
+  git worktree remove --force "$SCRATCH/rendered"
+}
+
+# Builds the fuzzer and gives each of its targets a few seconds: what it no longer compiles with does not land, nor what it
+# finds something in at once. Coverage is asked for as `cargo fuzz` does, which needs no other Rust. What is fuzzed has no
+# unsafe code, so there is no sanitizer. What a target does not stand is printed: it becomes a test, and then is mended.
+short_fuzzing() {
+  local seconds=${TESTUDO_FUZZ_SECONDS:-2} host flags flag name folder runs
+  need g++ g++ || return 0
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  flags=-Cpasses=sancov-module
+  for flag in level=4 inline-8bit-counters pc-table trace-compares; do
+    flags="$flags -Cllvm-args=-sanitizer-coverage-$flag"
+  done
+  # A target is named so that build scripts and macros do without coverage.
+  (
+    cd fuzz
+    RUSTFLAGS=$flags CARGO_TARGET_DIR=../target/fuzz \
+      cargo build --locked --quiet --profile short --bins --target "$host"
+  )
+  for name in $(cd fuzz/fuzz_targets && ls ./*.rs); do
+    name=$(basename "$name" .rs)
+    folder=$SCRATCH/fuzz/$name
+    mkdir -p "$folder/corpus"
+    # Two at a time, each on a core of its own.
+    [ "$(jobs -rp | wc -l)" -lt 2 ] || wait -n || true
+    (
+      TESTUDO_CORPUS=$folder/corpus "target/fuzz/$host/short/$name" -max_total_time="$seconds" -timeout=20 \
+        -rss_limit_mb=1024 -max_len=4096 -seed=$((16#${COMMIT:0:7} + 1)) -artifact_prefix="$folder/found-" \
+        -print_final_stats=1 "$folder/corpus" >"$folder/log" 2>&1 && : >"$folder/stands"
+    ) &
+  done
+  wait
+  for folder in "$SCRATCH"/fuzz/*; do
+    name=$(basename "$folder")
+    [ -e "$folder/stands" ] || not_stood "$name" "$folder"
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$folder/log")
+    [ "${runs:-0}" -gt 0 ] || fail "$name was not fuzzed"
+    printf ' %-14s %9s runs\n' "$name" "$runs"
+  done
+}
+
+# not_stood TARGET FOLDER: tells what a target of the fuzzer does not stand.
+not_stood() {
+  tail -n 40 "$2/log" >&2
+  for found in "$2"/found-*; do
+    [ ! -e "$found" ] || { echo "ci: $1 does not stand" && od -An -v -tx1 "$found" | tr -d ' \n' && echo; } >&2
+  done
+  fail "the fuzzer finds something in $1"
+}
+
+# What takes too long where nothing is optimized: the long explorations, and strings and inputs drawn from the commit, which
+# are others each time, beside the ones that never change.
+optimized_tests() {
+  TESTUDO_COMMIT=$COMMIT cargo test --release --locked -p testudo-pbft --test explored --test bytes
+  TESTUDO_COMMIT=$COMMIT cargo test --release --locked -p testudo-decoders --test short
 }
 
 # Half of the seeds are always the same; half are drawn from the commit, so that every commit looks elsewhere, too. As

@@ -1,4 +1,7 @@
 //! Any bytes, as what happens to a map that becomes another one. What must hold is in `testudo_decoders`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| testudo_decoders::run("state_sync", input));
+libfuzzer_sys::fuzz_target!(
+    init: testudo_decoders::sow("state_sync"),
+    |input: &[u8]| testudo_decoders::run("state_sync", input)
+);

@@ -18,9 +18,12 @@ pub mod tidy;
 
 /// The folder that holds the workspace's `Cargo.toml`.
 ///
-/// It is known when this crate is compiled; the tools work on the tree that they were built from.
+/// The tools work on the tree in which they are run, so that one build of them serves every work tree; where they are run
+/// outside of any, on the one that they were built from.
 #[must_use]
 pub fn workspace_root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    let here = std::env::current_dir().unwrap_or_default();
+    let around = here.ancestors().find(|folder| folder.join("xtask/templates").is_dir());
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    around.or(own.parent()).unwrap_or(own).to_path_buf()
 }

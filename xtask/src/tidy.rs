@@ -4,6 +4,7 @@
 //!
 //! - [`arrows`]: which crate may depend on which. The layers are the design; an arrow that points
 //!   the wrong way undoes it quietly.
+//! - [`decoders`]: whatever reads bytes that somebody else may have written is tried on any.
 //! - [`determinism`]: the crates that every driver must be able to replay are `no_std`, forbid
 //!   unsafe code, and use nothing whose order or value differs between two runs.
 //! - [`lengths`] with [`ratchet`]: files and functions stay readable. Today's exceptions are
@@ -19,6 +20,7 @@ use std::fmt;
 use std::path::Path;
 
 pub mod arrows;
+pub mod decoders;
 pub mod determinism;
 pub mod lengths;
 pub mod ratchet;
@@ -63,6 +65,7 @@ pub fn check(root: &Path) -> Result<Vec<Finding>, String> {
     let exceptions = ratchet::read(root)?;
     let mut findings = workspace.unparsed.clone();
     findings.extend(arrows::check(&workspace));
+    findings.extend(decoders::check(&workspace));
     findings.extend(determinism::check(&workspace));
     findings.extend(ratchet::check(&exceptions, &lengths::measure(&workspace)));
     findings.extend(reach::check(&workspace));

@@ -3,7 +3,7 @@
 use crate::heard::HEARD;
 use crate::one_form;
 use testudo_core::{Encode, Evidence, ProtocolId, ReplicaId, limits};
-use testudo_keys::NodeKey;
+use testudo_keys::{NodeKey, SigningKey};
 use testudo_runtime::parse_evidence;
 use testudo_wal::{Disk, Identity, Loaded, MemoryDisk, SUPERBLOCK_MAX, Snapshots, Superblock};
 
@@ -21,6 +21,10 @@ pub(crate) fn key_file(input: &[u8]) {
     if let Ok(key) = NodeKey::parse(input) {
         let member = key.member();
         assert_eq!(NodeKey::parse(input).expect("it was read before").member(), member);
+    }
+    if let Ok((node, key)) = testudo_keys::parse_voting_key(input) {
+        let again = testudo_keys::parse_voting_key(input).expect("it was read before");
+        assert_eq!((node, key.public()), (again.0, again.1.public()));
     }
     if let Ok(text) = std::str::from_utf8(input)
         && let Ok(key) = testudo_keys::parse_public_key(text.trim())
@@ -119,7 +123,17 @@ pub(crate) fn good_key_files() -> Vec<Vec<u8>> {
         secret("1"),
         secret("2"),
     );
-    vec![text.into_bytes(), secret("a").into_bytes()]
+    let digits =
+        |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let voting = SigningKey::from_secret(&[0x22; 32]);
+    let voting = format!(
+        "# A voting key.\nversion = 1\nnode = \"{}\"\npublic = \"{}\"\nvoting = \"{}\"\n",
+        secret("1"),
+        digits(&voting.public().0),
+        secret("2"),
+    );
+    assert!(testudo_keys::parse_voting_key(voting.as_bytes()).is_ok(), "it is written otherwise");
+    vec![text.into_bytes(), voting.into_bytes(), secret("a").into_bytes()]
 }
 
 pub(crate) fn good_superblocks() -> Vec<Vec<u8>> {

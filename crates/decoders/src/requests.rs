@@ -3,8 +3,9 @@
 use prost::Message;
 use testudo_core::{Decode, Encode};
 use testudo_etcd::proto::etcdserverpb::{
-    DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
-    request_op,
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest,
+    RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest, request_op,
+    watch_request,
 };
 use testudo_kv::{Operation, Response};
 
@@ -26,7 +27,9 @@ pub(crate) fn good() -> Vec<Vec<u8>> {
     let put = PutRequest { key: key(), value: b"value"[..].into(), lease: 7, ..Default::default() };
     let range = RangeRequest { key: key(), range_end: b"kez"[..].into(), ..Default::default() };
     let delete = DeleteRangeRequest { key: key(), prev_kv: true, ..Default::default() };
-    let watch = WatchCreateRequest { key: key(), start_revision: 3, ..Default::default() };
+    let create = WatchCreateRequest { key: key(), start_revision: 3, ..Default::default() };
+    let watch =
+        WatchRequest { request_union: Some(watch_request::RequestUnion::CreateRequest(create)) };
     let one = |request| RequestOp { request: Some(request) };
     let inner = TxnRequest {
         failure: vec![one(request_op::Request::RequestRange(range.clone()))],
@@ -45,6 +48,9 @@ pub(crate) fn good() -> Vec<Vec<u8>> {
         range.encode_to_vec(),
         delete.encode_to_vec(),
         watch.encode_to_vec(),
+        LeaseGrantRequest { id: 7, ttl: 60 }.encode_to_vec(),
+        LeaseKeepAliveRequest { id: 7 }.encode_to_vec(),
+        CompactionRequest { revision: 5, physical: true }.encode_to_vec(),
         txn.encode_to_vec(),
     ];
     messages.into_iter().chain(operations.iter().map(Encode::to_bytes)).collect()

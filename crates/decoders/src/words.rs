@@ -1,6 +1,7 @@
 //! What comes over a channel.
 
 use crate::heard::{HEARD, Said};
+use crate::members::good_decree;
 use crate::one_form;
 use testudo_core::{
     ClusterId, Encode, GroupId, Kind, Message, ProtocolId, ReplicaId, Signed, Verified,
@@ -16,7 +17,9 @@ pub(crate) fn frame(input: &[u8]) {
     if let Some(signed) = one_form::<Signed<Bundle>>(input) {
         read_back(signed);
     }
-    one_form::<Signed<Decree>>(input);
+    if let Some(signed) = one_form::<Signed<Decree>>(input) {
+        read_back(signed);
+    }
 }
 
 /// Whatever is read of a frame without checking who has signed it, as nodes read their own logs, is what it says.
@@ -50,7 +53,7 @@ pub(crate) fn greeting(input: &[u8]) {
 }
 
 pub(crate) fn good_frames() -> Vec<Vec<u8>> {
-    HEARD.iter().map(Encode::to_bytes).collect()
+    HEARD.iter().map(Encode::to_bytes).chain([good_decree()]).collect()
 }
 
 pub(crate) fn good_messages() -> Vec<Vec<u8>> {

@@ -1,8 +1,10 @@
 //! gRPC's framing: one message in and one out, here; streams of them, in [`stream`].
 
 mod stream;
+mod trial;
 
 pub(crate) use stream::{BATCH, Outcome, Replies, Requests, Script, converse};
+pub use trial::{Unframed, unframe};
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -13,7 +15,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use prost::Message;
 use tonic::Status;
 
@@ -72,7 +73,7 @@ pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Status> {
 /// A message that came in one piece is not copied. One that did not is charged before it is
 /// gathered, so that half messages cannot pile up.
 pub(crate) async fn read_message(
-    body: &mut Incoming,
+    body: &mut (impl Body<Data = Bytes> + Unpin),
     charge: &mut Charge,
 ) -> Result<Bytes, Status> {
     let mut piece = Bytes::new();
@@ -140,7 +141,7 @@ fn message_length(piece: &mut impl Buf) -> Result<usize, Status> {
     Ok(length)
 }
 
-async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Status> {
+async fn next_data(body: &mut (impl Body<Data = Bytes> + Unpin)) -> Result<Option<Bytes>, Status> {
     match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         None => Ok(None),
         // Trailers end a request; gRPC gives them no meaning.

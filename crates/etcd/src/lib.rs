@@ -87,5 +87,6 @@ mod translate;
 
 pub use cluster::{Cluster, Copy, Position, SubmitError};
 pub use gateway::{Gateway, Limits};
+pub use grpc::{Unframed, unframe};
 pub use info::{GatewayInfo, VERSION};
 pub use translate::readings;

@@ -4,12 +4,13 @@
 //! answers are etcd's.
 
 use crate::proto::etcdserverpb::{
-    DeleteRangeRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
-    TxnRequest, WatchCreateRequest,
+    self, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest,
+    watch_request::RequestUnion,
 };
 use prost::Message;
-use testudo_kv::Operation;
 use testudo_kv::watch::WatchRequest;
+use testudo_kv::{LeaseKeepAlive, Operation};
 
 mod record;
 mod request;
@@ -18,7 +19,9 @@ mod shape;
 mod watch;
 
 pub(crate) use record::range_message;
-pub(crate) use request::{delete_range, lease_revoke, lease_time_to_live, put, range, txn};
+pub(crate) use request::{
+    compact, delete_range, lease_grant, lease_revoke, lease_time_to_live, put, range, txn,
+};
 pub(crate) use response::{delete_range_response, lease_response, put_response, txn_response};
 pub(crate) use shape::{OPERATION_BYTES, operations};
 pub(crate) use watch::{watch_message, watch_request};
@@ -44,6 +47,19 @@ pub fn readings(message: &[u8]) -> (Vec<Operation>, Option<WatchRequest>) {
         LeaseTimeToLiveRequest::decode(message)
             .map(|one| Operation::LeaseTimeToLive(lease_time_to_live(&one))),
     );
-    let watch = WatchCreateRequest::decode(message).map(|one| watch_request(&one)).ok();
+    readings.extend(
+        LeaseGrantRequest::decode(message).map(|one| Operation::LeaseGrant(lease_grant(&one))),
+    );
+    readings.extend(
+        LeaseKeepAliveRequest::decode(message)
+            .map(|one| Operation::LeaseKeepAlive(LeaseKeepAlive { id: one.id })),
+    );
+    readings
+        .extend(CompactionRequest::decode(message).map(|one| Operation::Compact(compact(&one))));
+    let asked = etcdserverpb::WatchRequest::decode(message).ok().and_then(|one| one.request_union);
+    let watch = match &asked {
+        Some(RequestUnion::CreateRequest(create)) => Some(watch_request(create)),
+        _ => None,
+    };
     (readings, watch)
 }

@@ -204,8 +204,8 @@ impl Keyring {
         refuse_exposed(&file, path)?;
         let mut text = Vec::new();
         file.take(FILE_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
-        let (node, key) =
-            parse(&text).map_err(|error| KeyringError::Malformed { path: path.into(), error })?;
+        let (node, key) = parse_voting_key(&text)
+            .map_err(|error| KeyringError::Malformed { path: path.into(), error })?;
         if node == self.identity.public() {
             Ok(key)
         } else {
@@ -258,8 +258,11 @@ fn text(node: &PublicKey, key: &SigningKey) -> String {
     )
 }
 
-/// Reads the text of a voting key's file: whose it is, and the key.
-fn parse(text: &[u8]) -> Result<(PublicKey, SigningKey), ParseError> {
+/// Reads the text of a voting key's file: the public identity key of the node whose it is, and the key.
+///
+/// # Errors
+/// When it is no voting key's file of this version, or its halves do not belong together.
+pub fn parse_voting_key(text: &[u8]) -> Result<(PublicKey, SigningKey), ParseError> {
     let whole = |what| ParseError { line: 0, what };
     if text.len() as u64 > FILE_BYTES {
         return Err(whole("it is longer than any key file"));

@@ -16,5 +16,5 @@ pub mod verifier;
 pub use channel::{Accepts, ChannelError, Refused, peer_key, peer_of};
 pub use ed25519::{SigningKey, verify, verify_batch};
 pub use file::{KeyFileError, NodeKey, ParseError, parse_public_key};
-pub use keyring::{KEYS_FOLDER, Keyring, KeyringError, MemberSigner};
+pub use keyring::{KEYS_FOLDER, Keyring, KeyringError, MemberSigner, parse_voting_key};
 pub use verifier::Ed25519Verifier;

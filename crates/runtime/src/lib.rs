@@ -60,6 +60,7 @@ pub use identity::FolderError;
 pub use letters::Outgoing;
 pub use metrics::Metrics;
 pub use net::Addresses;
+pub use net::channel::{TooLong, split_frames};
 pub use net::hello::{Answer, Hello};
 pub use node::{Lie, NodeConfig, NodeHandle, StartError};
 pub use visitors::serve_visitors;

@@ -240,15 +240,6 @@ pub struct Letter {
     pub digest: Digest,
 }
 
-/// An event with its time and what is known of its node.
-#[derive(Clone, Debug)]
-pub struct Happening {
-    /// Virtual time since the start.
-    pub at: Duration,
-    /// What happened.
-    pub event: Event,
-}
-
 /// A running hash over all events. Not for secrets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Audit {

@@ -62,7 +62,7 @@ pub struct Bounds {
     /// How many timers may fire.
     pub timeouts: u32,
     /// Those that may: how their names begin, or the names of their nodes and theirs (`1 View`). All may where there is none.
-    pub timers: Vec<&'static str>,
+    pub timers: Vec<String>,
     /// How often upper layers may ask for something.
     pub inputs: u32,
     /// How often liars may say what their automata do not.

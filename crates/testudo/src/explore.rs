@@ -101,8 +101,7 @@ impl Explore {
             losses: self.losses,
             duplicates: self.duplicates,
             timeouts: self.timeouts,
-            // They are compared as long as the process lives.
-            timers: self.timers.iter().map(|name| &*name.clone().leak()).collect(),
+            timers: self.timers.clone(),
             // Each view may have every request proposed again.
             inputs: u32::from(self.operations) * (1 + self.timeouts),
             lies: if has_liar { self.lies } else { 0 },

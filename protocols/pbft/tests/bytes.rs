@@ -1,10 +1,12 @@
-//! Runs that byte strings decide, as a fuzzer makes them.
+//! Runs that byte strings decide, as a fuzzer makes them: always the same ones, and where `TESTUDO_COMMIT` is set as many more,
+//! drawn from that word.
 
 mod broken;
 
 use broken::{DropsPrepared, ShortQuorum};
 use testudo_pbft::{Pbft, Rules};
 use testudo_sim::bytes::{drawn, run_bytes};
+use testudo_sim::conformance::Seeds;
 use testudo_sim::replicated::{Lore, Replicated};
 use testudo_sim::{Misconduct, Plan, Report, Summary};
 
@@ -35,9 +37,18 @@ fn any_bytes_are_a_run_that_is_right() {
         plan(),
     ];
     let mut summary = Summary::default();
-    for seed in 0..number("TESTUDO_STRINGS", STRINGS) {
+    let count = number("TESTUDO_STRINGS", STRINGS);
+    let mut seeds = Seeds::fixed(count);
+    if let Ok(word) = std::env::var("TESTUDO_COMMIT") {
+        seeds = seeds.and_drawn(&word, count);
+    }
+    for &seed in seeds.all() {
         let plan = &plans[(seed % 4) as usize];
-        summary.add(run::<testudo_pbft::Standard>(&drawn(seed, LENGTH), plan));
+        let report = run::<testudo_pbft::Standard>(&drawn(seed, LENGTH), plan);
+        if !report.is_clean() {
+            println!("string {seed} fails");
+        }
+        summary.add(report);
     }
     summary.assert_clean();
     println!("{summary}");

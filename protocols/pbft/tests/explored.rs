@@ -28,9 +28,20 @@ fn is_thorough() -> bool {
 
 /// Explores and prints what came of it.
 fn run<R: Explorable>(requests: u8, liar: Liar<R>, bounds: &Bounds) -> Explored {
+    run_alike(requests, liar, &[], bounds)
+}
+
+/// The same, where these replicas may change places.
+fn run_alike<R: Explorable>(
+    requests: u8,
+    liar: Liar<R>,
+    alike: &[NodeId],
+    bounds: &Bounds,
+) -> Explored {
     let make = || {
         let mut ordered = Ordered::<Pbft<R>>::new(requests);
         ordered.convicts = safety::is_convicted;
+        ordered.alike = alike.to_vec();
         if let Some((_, falsehoods)) = liar {
             ordered.falsehoods = falsehoods;
         }
@@ -64,7 +75,7 @@ fn convicted<R: Explorable>(requests: u8, liar: Liar<R>, bounds: &Bounds) -> (&'
 
 /// One request, disks that take no time, and everything in order but for what is late.
 fn in_order(late: u32) -> Bounds {
-    Bounds { late: Some(late), prompt: true, timers: vec!["View"], ..Bounds::default() }
+    Bounds { late: Some(late), prompt: true, timers: vec!["View".into()], ..Bounds::default() }
 }
 
 fn peer(id: u16) -> Peer {
@@ -169,9 +180,10 @@ fn blame_for_repetition() {
 }
 
 /// Two requests, each proposed once, and the first primaries lose patience.
-fn impatient(wide: &Bounds, timers: &[&'static str], lies: u32) -> Bounds {
+fn impatient(wide: &Bounds, timers: &[&str], lies: u32) -> Bounds {
     let timeouts = timers.len() as u32;
-    Bounds { inputs: 2, lies, timeouts, timers: timers.to_vec(), ..wide.clone() }
+    let timers = timers.iter().map(|timer| (*timer).to_owned()).collect();
+    Bounds { inputs: 2, lies, timeouts, timers, ..wide.clone() }
 }
 
 /// What was decided is forgotten when the view changes: 2 alone learns of it, and the others go on without. It takes a minute

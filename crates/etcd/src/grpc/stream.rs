@@ -36,8 +36,8 @@ const RESERVE: usize = 2 << 20;
 const BUDGET_PAUSE: Duration = Duration::from_millis(50);
 
 /// The messages of a request, as they come.
-pub(crate) struct Requests {
-    body: Incoming,
+pub(crate) struct Requests<B = Incoming> {
+    body: B,
     /// What has come and was not taken.
     buffer: BytesMut,
     account: Arc<Account>,
@@ -45,8 +45,8 @@ pub(crate) struct Requests {
     charge: Option<Charge>,
 }
 
-impl Requests {
-    pub(crate) fn new(body: Incoming, account: Arc<Account>) -> Self {
+impl<B: Body<Data = Bytes> + Unpin> Requests<B> {
+    pub(crate) fn new(body: B, account: Arc<Account>) -> Self {
         Self { body, buffer: BytesMut::new(), account, charge: None }
     }
 
@@ -63,7 +63,10 @@ impl Requests {
         })
     }
 
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+    pub(super) fn poll_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
             if let Some(message) = self.take()? {
                 return Poll::Ready(Ok(Some(message)));

@@ -2,8 +2,8 @@
 //! the same for all.
 
 use bytes::Bytes;
+use testudo_kv::Kv;
 use testudo_kv::check::{self, request_size};
-use testudo_kv::{Compact, Kv};
 use testudo_kv::{Operation, RequestOp, Response};
 use tonic::Status;
 
@@ -173,7 +173,7 @@ pub(crate) async fn compact<C: Cluster>(
     sweep: Patience,
 ) -> Result<CompactionResponse, Status> {
     let CompactionRequest { revision, physical } = *request;
-    let operation = Operation::Compact(Compact { revision, physical });
+    let operation = Operation::Compact(translate::compact(request));
     check::operation(&operation).map_err(refused)?;
     let result = shared.execute(super::encode(&operation, COMPACTION_BYTES), patience).await?;
     let Response::Compact(compacted) = understand(&result)? else {

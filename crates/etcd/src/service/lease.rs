@@ -17,6 +17,7 @@ use crate::grpc::{BATCH, Outcome, Replies, Requests, frame};
 use crate::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
 };
+use crate::translate;
 
 /// Bytes of an operation on a lease, about.
 const SIZE: usize = 16;
@@ -39,7 +40,7 @@ pub(crate) async fn grant<C: Cluster>(
 ) -> Result<LeaseGrantResponse, Status> {
     for _ in 0..TRIES {
         let id = if request.id == 0 { random_id()? } else { request.id };
-        let operation = Operation::LeaseGrant(LeaseGrant { id, ttl: request.ttl });
+        let operation = Operation::LeaseGrant(LeaseGrant { id, ..translate::lease_grant(request) });
         check::operation(&operation).map_err(refused)?;
         let result = shared.execute(encode(&operation, SIZE), patience).await?;
         match read_result(&result)? {

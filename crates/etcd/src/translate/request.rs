@@ -8,8 +8,8 @@ use testudo_kv as kv;
 use crate::proto::etcdserverpb::compare::TargetUnion;
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest,
-    RangeRequest, RequestOp, TxnRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
 /// The frame that a request came in is let go with it; what goes on is a copy.
@@ -52,6 +52,15 @@ pub(crate) fn delete_range(request: &DeleteRangeRequest) -> kv::DeleteRange {
         range_end: own(&request.range_end),
         prev_kv: request.prev_kv,
     }
+}
+
+pub(crate) const fn compact(request: &CompactionRequest) -> kv::Compact {
+    kv::Compact { revision: request.revision, physical: request.physical }
+}
+
+/// A lease with the number that the client gives it, if it gives one.
+pub(crate) const fn lease_grant(request: &LeaseGrantRequest) -> kv::LeaseGrant {
+    kv::LeaseGrant { id: request.id, ttl: request.ttl }
 }
 
 pub(crate) const fn lease_revoke(request: &LeaseRevokeRequest) -> kv::LeaseRevoke {

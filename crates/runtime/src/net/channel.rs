@@ -212,8 +212,12 @@ async fn read<M: Message + Send + Sync + 'static>(
     let mut large = None;
     let mut begun: Option<Instant> = None;
     loop {
-        let rest = split_frames(&mut buffer, &mut frames, limit, &shared.metrics)?;
+        let rest = split_frames(&mut buffer, &mut frames, limit)
+            .map_err(|TooLong(length)| End::Oversized(length, limit))?;
         if !frames.is_empty() {
+            shared.metrics.frames_received.inc_by(frames.len() as u64);
+            let bytes: usize = frames.iter().map(Bytes::len).sum();
+            shared.metrics.bytes_received.inc_by(bytes as u64);
             large = None;
             begun = None;
             shared.verification.push(peer, &mut frames).await?;
@@ -239,25 +243,30 @@ async fn read<M: Message + Send + Sync + 'static>(
     }
 }
 
-/// Takes whole frames off the front. Gives the length of the frame that has begun, if its length is known.
-fn split_frames(
+/// A peer announces a frame of so many bytes, and none may be as long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooLong(pub usize);
+
+/// Takes whole frames off the front of what has come over a channel, but for empty ones, which say that a peer is there.
+/// Gives the length of the frame that has begun, if its length is known.
+///
+/// # Errors
+/// When a frame is announced that has more bytes than `limit`.
+pub fn split_frames(
     buffer: &mut BytesMut,
     frames: &mut Vec<Bytes>,
     limit: usize,
-    metrics: &Metrics,
-) -> Result<Option<usize>, End> {
+) -> Result<Option<usize>, TooLong> {
     while let Some(prefix) = buffer.first_chunk::<4>() {
         let length = u32::from_le_bytes(*prefix) as usize;
         if length > limit {
-            return Err(End::Oversized(length, limit));
+            return Err(TooLong(length));
         }
         if buffer.len() < 4 + length {
             return Ok(Some(length));
         }
         buffer.advance(4);
         if length > 0 {
-            metrics.frames_received.inc();
-            metrics.bytes_received.inc_by(length as u64);
             frames.push(buffer.split_to(length).freeze());
         }
     }

@@ -8,7 +8,7 @@
 //! goes to verification; what goes out waits in a bounded [`outbox`] that outlives the connection.
 
 mod accept;
-mod channel;
+pub(crate) mod channel;
 mod dial;
 pub(crate) mod hello;
 mod outbox;

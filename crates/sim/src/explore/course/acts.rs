@@ -40,8 +40,9 @@ impl<S: Model> Course<S> {
         for node in self.world.all() {
             for (number, name) in self.world.running(node) {
                 let whole = format!("{} {name}", self.world.name(node));
-                let is_wanted =
-                    |prefix: &&str| name.starts_with(*prefix) || whole.starts_with(*prefix);
+                let is_wanted = |prefix: &String| {
+                    name.starts_with(prefix.as_str()) || whole.starts_with(prefix.as_str())
+                };
                 if wanted.is_empty() || wanted.iter().any(is_wanted) {
                     acts.push(Act::Fire(node, number));
                 }
