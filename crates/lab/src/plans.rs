@@ -77,6 +77,7 @@ impl Rota {
             plan.kind = profile.faults;
             if profile.faults != FaultKind::Byzantine {
                 plan.liars.clear();
+                plan.lying_clients.clear();
             }
         }
         self
@@ -157,7 +158,8 @@ impl Rota {
 /// Everything that may go wrong in a plan.
 fn of_plan(plan: &Plan) -> BTreeSet<Fault> {
     let liars = plan.liars.iter().copied().map(Fault::Liar);
-    let mut faults: BTreeSet<Fault> = liars.collect();
+    let clients = plan.lying_clients.iter().map(|_| Fault::LyingClient);
+    let mut faults: BTreeSet<Fault> = liars.chain(clients).collect();
     match &plan.climate {
         Some(climate) => {
             faults.extend(climate.troubles.iter().map(|(trouble, _)| Fault::Trouble(*trouble)));
@@ -175,6 +177,7 @@ fn of_plan(plan: &Plan) -> BTreeSet<Fault> {
 
 fn limited(mut plan: Plan, faults: &BTreeSet<Fault>) -> Plan {
     plan.liars.retain(|liar| faults.contains(&Fault::Liar(*liar)));
+    plan.lying_clients.retain(|_| faults.contains(&Fault::LyingClient));
     plan.troubles.retain(|trouble| faults.contains(&Fault::Trouble(*trouble)));
     if let Some(climate) = &mut plan.climate {
         climate.troubles.retain(|(trouble, _)| faults.contains(&Fault::Trouble(*trouble)));

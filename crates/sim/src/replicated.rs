@@ -12,6 +12,7 @@ use crate::conspiracy::Proposes;
 use crate::disk::Codec;
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
+use crate::fraud::Fraud;
 use crate::host::Flaw;
 use crate::liar::{Tamper, tamper_bytes};
 use crate::memory::{Rot, Unsound};
@@ -323,6 +324,9 @@ where
     ) -> Option<Box<dyn Adversary<Self::Message>>> {
         match misconduct {
             Misconduct::Upstream(strategy) => Some(Box::new(Upstream::new(strategy))),
+            Misconduct::Client(trick) if me.replica().is_none() => {
+                Some(Box::new(Fraud::new(trick, W::foreign)))
+            }
             other => other.adversary(me, self.tamper()),
         }
     }

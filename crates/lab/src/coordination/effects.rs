@@ -6,7 +6,7 @@
 //! at each revision is known from the states of replicas ([`super::truth`]), whatever was answered.
 
 use super::truth::{Deed, Truth};
-use super::{Answer, Ask, What};
+use super::{Answer, Ask, FOREIGN, What};
 use std::collections::BTreeSet;
 use testudo_kv::KeyValue;
 use testudo_sim::workload::Finding;
@@ -78,6 +78,7 @@ impl Effects {
     fn was_asked(&self, deed: &Deed) -> bool {
         let key = super::text(&deed.key);
         match (&deed.now, &deed.before) {
+            _ if deed.key.first() == Some(&FOREIGN) => true,
             (Some(record), _) => self.values.contains(&super::text(&record.value)),
             (None, Some(before)) if key.starts_with('e') => before.lease != 0 || self.has_cleared,
             (None, _) => self.deleted.contains(&key),

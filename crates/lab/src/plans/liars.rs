@@ -58,7 +58,18 @@ pub(super) fn plans() -> Vec<Plan> {
     });
     // Where nobody lies, whoever may be faulty may be so in other ways.
     let honest = Plan { liars: Vec::new(), ..of(&Misconduct::Silent) };
-    plans.chain(upstream).chain(conspiring).chain([honest.clone(), honest.beyond()]).collect()
+    let plans =
+        plans.chain(upstream).chain(conspiring).chain([honest.clone(), honest.clone().beyond()]);
+    plans.chain(beside_lying_clients(&honest)).collect()
+}
+
+/// Clients that lie, alone and beside a replica that does, in whom they find a primary to their taste.
+fn beside_lying_clients(honest: &Plan) -> Vec<Plan> {
+    let one = Plan { lying_clients: vec![None], ..honest.clone() };
+    let two = Plan { lying_clients: vec![None; 2], ..honest.clone() };
+    let beside = [Misconduct::Replay, Misconduct::Selective, Misconduct::Corrupt];
+    let beside = beside.map(|liar| one.clone().with_liar(liar));
+    [two.clone(), two.beyond()].into_iter().chain(beside).collect()
 }
 
 /// Replicas and learners come and go, and the network does little else.
