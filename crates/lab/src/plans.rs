@@ -11,11 +11,11 @@ mod liars;
 
 use crate::faults::Fault;
 use std::collections::BTreeSet;
-use testudo_contracts::Profile;
+use testudo_contracts::{Profile, Tactic};
 use testudo_core::fault::FaultKind;
 use testudo_sim::conformance::Seeds;
 use testudo_sim::rng::Rng;
-use testudo_sim::{Climate, Plan, Weather};
+use testudo_sim::{Climate, Misconduct, Plan, Weather};
 
 /// Plans that belong together.
 #[derive(Clone, Debug)]
@@ -79,6 +79,19 @@ impl Rota {
                 plan.liars.clear();
                 plan.lying_clients.clear();
             }
+        }
+        self
+    }
+
+    /// The same for a protocol that knows these tactics and no others.
+    #[must_use]
+    pub fn knowing(mut self, tactics: &[Tactic]) -> Self {
+        let is_known = |liar: &Misconduct| match liar {
+            Misconduct::Tactic(tactic) => tactics.contains(tactic),
+            _ => true,
+        };
+        for series in &mut self.series {
+            series.plans.retain(|plan| plan.liars.iter().all(is_known));
         }
         self
     }

@@ -13,6 +13,7 @@ use crate::rng::{Chance, Rng};
 use crate::upstream::Strategy;
 use std::collections::VecDeque;
 use std::time::Duration;
+use testudo_contracts::Tactic;
 use testudo_core::{Kind, Message, Peer, ProtocolId, Signed, Strength, Verified};
 
 /// Something that a liar has said.
@@ -101,6 +102,8 @@ pub enum Misconduct {
     Conspire(Option<Scheme>),
     /// It is a client ([`crate::fraud`]) that lies in one way, or in all in turn. A replica changes some of what it says.
     Client(Option<Trick>),
+    /// It keeps to a tactic that its protocol knows. Where that knows none it changes some of what it says.
+    Tactic(Tactic),
 }
 
 impl Misconduct {
@@ -142,6 +145,7 @@ impl Misconduct {
             Self::Conspire(Some(scheme)) => scheme.name(),
             Self::Client(None) => "lying-client",
             Self::Client(Some(trick)) => trick.name(),
+            Self::Tactic(tactic) => tactic.name(),
         }
     }
 
@@ -151,7 +155,9 @@ impl Misconduct {
         let strategies = Strategy::ALL.map(|strategy| Self::Upstream(Some(strategy)));
         let schemes = Scheme::ALL.map(|scheme| Self::Conspire(Some(scheme)));
         let clients = Trick::ALL.map(Some).into_iter().chain([None]).map(Self::Client);
-        let mut all = Self::ALL.into_iter().chain(strategies).chain(schemes).chain(clients);
+        let tactics = Tactic::ALL.map(Self::Tactic);
+        let known = Self::ALL.into_iter().chain(tactics).chain(strategies);
+        let mut all = known.chain(schemes).chain(clients);
         all.find(|kind| kind.name() == name)
     }
 
@@ -167,7 +173,13 @@ impl Misconduct {
             // Who has nobody to act with, and knows no proposals, at least agrees with itself.
             Self::Conspire(scheme) => {
                 let plot = Plot::new(scheme);
-                return Some(Box::new(Conspirator::join(me, &plot, tamper, |_| None)));
+                return Some(Box::new(Conspirator::join(
+                    me,
+                    &plot,
+                    tamper,
+                    |_| None,
+                    |_| Vec::new(),
+                )));
             }
             Self::Slow => return Some(Box::new(Slow)),
             Self::Selective => return Some(Box::new(Selective::default())),
@@ -175,7 +187,7 @@ impl Misconduct {
             Self::Consistent => return Some(Box::new(Consistent { tamper, last: None })),
             Self::Thief => return Some(Box::new(Thief { tamper })),
             Self::Silent => Lie::Silent,
-            Self::Corrupt | Self::Upstream(_) | Self::Client(_) => Lie::Corrupt,
+            Self::Corrupt | Self::Upstream(_) | Self::Client(_) | Self::Tactic(_) => Lie::Corrupt,
             Self::Equivocate => Lie::Equivocate,
             Self::Stale => Lie::Stale,
             Self::Random => Lie::Random,

@@ -3,12 +3,14 @@
 
 mod bounds;
 mod lies;
+mod tactical;
 
 use self::lies::corrupt;
+use self::tactical::Tactical;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::conformance::{Heard, Held, Serving};
-use crate::conspiracy::Proposes;
+use crate::conspiracy::{Advocates, Proposes};
 use crate::disk::Codec;
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
@@ -24,7 +26,9 @@ use crate::world::{Setup, System};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
-use testudo_contracts::{Checkpoint, Falsifiable, Moment, OrderConfig, Ordering};
+use testudo_contracts::{
+    Checkpoint, Falsifiable, Moment, OrderConfig, Ordering, Tactic, Tactician,
+};
 use testudo_core::{
     Context, Decode, Digest, Encode, Evidence, Message as _, Peer, ReplicaId, Slot,
 };
@@ -50,6 +54,20 @@ pub trait Knowledge<O: Ordering>: 'static {
         let _ = message;
         None
     }
+    /// All that a replica can say by itself in favour of what a message proposes, if it proposes something.
+    fn advocate(message: &O::Message) -> Vec<O::Message> {
+        let _ = message;
+        Vec::new()
+    }
+    /// A replica that keeps to a tactic, if the protocol knows that.
+    fn tactician(
+        tactic: Tactic,
+        me: ReplicaId,
+        config: &OrderConfig,
+    ) -> Option<Box<dyn Tactician<O::Message>>> {
+        let _ = (tactic, me, config);
+        None
+    }
     /// A message as scripts print it, without its name.
     fn show(message: &O::Message) -> String {
         compact(&format!("{message:?}"))
@@ -69,6 +87,17 @@ impl<O: Falsifiable> Knowledge<O> for Lore {
     }
     fn proposes(message: &O::Message) -> Option<Digest> {
         O::proposes(message)
+    }
+    fn advocate(message: &O::Message) -> Vec<O::Message> {
+        let proposal = O::proposal(message);
+        proposal.map(|(view, slot, batch)| O::advocate(view, slot, &batch)).unwrap_or_default()
+    }
+    fn tactician(
+        tactic: Tactic,
+        me: ReplicaId,
+        config: &OrderConfig,
+    ) -> Option<Box<dyn Tactician<O::Message>>> {
+        O::tactician(tactic, me, config)
     }
 }
 
@@ -124,6 +153,18 @@ impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
     }
 }
 
+impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
+    fn order_config(&self, setup: &Setup) -> OrderConfig {
+        OrderConfig {
+            checkpoint_interval: self.interval,
+            window: 2 * self.interval,
+            // As often as the size of the state allows, so that replicas start from them.
+            snapshot_bytes: 0,
+            ..OrderConfig::new(setup.domain, (*setup.membership).clone())
+        }
+    }
+}
+
 impl<O, K, W: Hosted, R, Q> Replicated<O, K, W, R, Q> {
     /// A learner is asked to read this: from its own copy, as soon as that covers all that was acknowledged before.
     fn read_later(&mut self, client: usize, ticket: u64, operation: Vec<u8>) -> LearnerInput {
@@ -163,13 +204,7 @@ where
         let rot = Rot::default();
         self.rots.insert(node, rot.clone());
         let service = Unsound::new(W::service(), rot);
-        let order = OrderConfig {
-            checkpoint_interval: self.interval,
-            window: 2 * self.interval,
-            // As often as the size of the state allows, so that replicas start from them.
-            snapshot_bytes: 0,
-            ..OrderConfig::new(setup.domain, (*setup.membership).clone())
-        };
+        let order = self.order_config(setup);
         let clients = setup.clients.iter().copied().collect();
         Config { order, clients, service, decree: None }
     }
@@ -336,6 +371,25 @@ where
             ReplicaMessage::Order(order) => K::proposes(order),
             _ => None,
         }
+    }
+
+    fn advocates(&self) -> Advocates<Self::Message> {
+        |message| match message {
+            ReplicaMessage::Order(order) => {
+                K::advocate(order).into_iter().map(ReplicaMessage::Order).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn tactician(
+        &self,
+        tactic: Tactic,
+        me: ReplicaId,
+        setup: &Setup,
+    ) -> Option<Box<dyn Adversary<Self::Message>>> {
+        let tactician = K::tactician(tactic, me, &self.order_config(setup))?;
+        Some(Box::new(Tactical { tactic, tactician }))
     }
 
     fn tamper(&self) -> Tamper<Self::Message> {
