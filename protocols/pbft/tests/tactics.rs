@@ -42,7 +42,8 @@ fn every_tactic_is_kept_to_in_vain() {
         let one = run(plan(&[liar], 1).beyond(), 5);
         let name = format!("lies: {}", tactic.name());
         assert!(one.count(&name) > 0, "{name} were never told\n{one}");
-        run(plan(&[liar, liar], 2), 1);
+        let two = run(plan(&[liar, liar], 2), 1);
+        println!("{name}: {} and {}, {} view changes, {} convicted", one.count(&name), two.count(&name), one.count("view changes"), one.count("lies convicted"));
     }
 }
 
