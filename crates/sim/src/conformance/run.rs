@@ -163,6 +163,7 @@ impl<'a, S: Serving> Run<'a, S> {
         }
         self.read_everything();
         if self.complete("the blackout") {
+            self.silence_liars();
             // Time for whoever is a little behind to hear the rest.
             self.pass(self.court.afterthought().max(Duration::from_secs(5)));
             self.seeded.world.audit();
@@ -295,6 +296,14 @@ impl<'a, S: Serving> Run<'a, S> {
         }
         let pause = Duration::from_millis(self.whims.between(5, 300));
         self.seeded.call(pause, client as u64);
+    }
+
+    /// Clients that lie stop for good, so that at the end everybody has come to the same.
+    fn silence_liars(&mut self) {
+        for (client, _) in self.plan.lying() {
+            let world = &mut self.seeded.world;
+            world.crash(world.client_node(client), 0);
+        }
     }
 
     fn submit(&mut self, client: usize, input: Ask<S>) {
