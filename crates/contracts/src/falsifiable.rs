@@ -3,11 +3,16 @@
 //! A simulated liar runs the protocol's own automaton and has some of what it says replaced. Changed bytes make
 //! messages that hardly anybody believes; the lies that hurt are well formed and plausible, and which those are only
 //! the protocol can tell. So each brings its mutators, one for every kind of message. Nothing here is used by whoever tells
-//! the truth. Who is convicted by a lie is for the message to say ([`testudo_core::Message::is_convicted`]).
+//! the truth.
+//!
+//! Some misconduct is in no message: who proposes just before anybody loses patience says nothing that is false. For that
+//! a protocol brings tacticians, one for each [`Tactic`] that makes sense in it. Who is convicted by a lie is for the message to say ([`testudo_core::Message::is_convicted`]).
 
-use crate::{Batch, Ordering};
+use crate::{Batch, OrderConfig, Ordering};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
-use testudo_core::{Digest, Slot, View};
+use core::time::Duration;
+use testudo_core::{Digest, ReplicaId, Slot, View};
 
 /// A source of chance. Liars and schedulers draw from it, so that a run can be repeated.
 pub trait Chance {
@@ -25,6 +30,75 @@ pub trait Chance {
     }
 }
 
+/// A way of misbehaving that takes knowledge of what a protocol waits for, and for how long.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Tactic {
+    /// As primary it proposes just before anybody would give it up.
+    SlowPrimary,
+    /// It lets a view begin for some, and not for others.
+    WithheldView,
+    /// As primary it keeps a replica out of all that it proposes.
+    LeftOut,
+    /// It gives views up though nothing is wrong with them.
+    Unrest,
+    /// It votes before it can know anything, and for what it has kept others from seeing.
+    EarlyVotes,
+}
+
+impl Tactic {
+    /// Every tactic.
+    pub const ALL: [Self; 5] =
+        [Self::SlowPrimary, Self::WithheldView, Self::LeftOut, Self::Unrest, Self::EarlyVotes];
+
+    /// Its name in plans, traces and counts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SlowPrimary => "slow-primary",
+            Self::WithheldView => "withheld-new-view",
+            Self::LeftOut => "left-out-replica",
+            Self::Unrest => "unprompted-view-changes",
+            Self::EarlyVotes => "early-votes",
+        }
+    }
+}
+
+/// Something that a tactician has said to another replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remark<M> {
+    /// To whom.
+    pub to: ReplicaId,
+    /// What.
+    pub message: M,
+    /// How long it is held back first.
+    pub after: Duration,
+}
+
+impl<M> Remark<M> {
+    /// Something that is said at once.
+    pub const fn now(to: ReplicaId, message: M) -> Self {
+        Self { to, message, after: Duration::ZERO }
+    }
+}
+
+/// A replica that keeps to a tactic. It stands between an automaton that behaves and the other replicas.
+pub trait Tactician<M> {
+    /// The automaton wants to say this to another replica. What is returned is said instead.
+    fn outgoing(&mut self, to: ReplicaId, message: M, chance: &mut dyn Chance) -> Vec<Remark<M>>;
+
+    /// Another replica has said this, and the automaton will hear of it. What is returned is said of the replica's own
+    /// accord.
+    fn incoming(
+        &mut self,
+        from: ReplicaId,
+        message: &M,
+        chance: &mut dyn Chance,
+    ) -> Vec<Remark<M>> {
+        let _ = (from, message, chance);
+        Vec::new()
+    }
+}
+
 /// An ordering whose lies can be told, and told from the truth.
 pub trait Falsifiable: Ordering {
     /// A message of the same kind that says something plausible and else; none if there is nothing to change.
@@ -34,6 +108,25 @@ pub trait Falsifiable: Ordering {
     /// place of who agree on a proposal of their own.
     fn proposes(message: &Self::Message) -> Option<Digest> {
         let _ = message;
+        None
+    }
+
+    /// What a message proposes, and where, if it proposes something.
+    fn proposal(message: &Self::Message) -> Option<(View, Slot, Batch)> {
+        let _ = message;
+        None
+    }
+
+    /// The tactics that this protocol knows.
+    const TACTICS: &'static [Tactic] = &[];
+
+    /// One of its replicas that keeps to a tactic; none where the protocol does not know it.
+    fn tactician(
+        tactic: Tactic,
+        me: ReplicaId,
+        config: &OrderConfig,
+    ) -> Option<Box<dyn Tactician<Self::Message>>> {
+        let _ = (tactic, me, config);
         None
     }
 

@@ -14,7 +14,7 @@ pub mod ordering;
 pub mod profile;
 pub mod service;
 
-pub use falsifiable::{Chance, Falsifiable};
+pub use falsifiable::{Chance, Falsifiable, Remark, Tactic, Tactician};
 pub use ordering::{
     Backlog, Batch, Checkpoint, Freshness, Mode, OrderConfig, OrderInput, OrderOutput, Ordering,
     ReplyRule, ReplyVote, StableCheckpoint, Standing, Verdict, Waiting, base_checkpoint,

@@ -315,6 +315,12 @@ impl<M: Message> Signed<M> {
         &self.header
     }
 
+    /// The digest of its header and body: what its signature covers, if it is right. Unproven until verified.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.header.digest(&self.body)
+    }
+
     /// How many bytes its body has.
     #[must_use]
     pub fn len(&self) -> usize {

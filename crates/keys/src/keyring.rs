@@ -477,13 +477,13 @@ mod tests {
     fn a_file_says_whose_it_is_and_proves_itself() {
         let (node, key) = (PublicKey([9; 32]), SigningKey::from_secret(&[7; 32]));
         let text = text(&node, &key);
-        let (read, again) = parse(text.as_bytes()).expect("well-formed");
+        let (read, again) = parse_voting_key(text.as_bytes()).expect("well-formed");
         assert_eq!((read, again.public()), (node, key.public()));
         let rotten = text.replace("voting = \"07", "voting = \"06");
-        let error = parse(rotten.as_bytes()).expect_err("rotten").to_string();
+        let error = parse_voting_key(rotten.as_bytes()).expect_err("rotten").to_string();
         assert_eq!(error, "the secret half and the public half do not belong together");
         for end in 0..text.len() - 1 {
-            let error = parse(&text.as_bytes()[..end]).expect_err("truncated").to_string();
+            let error = parse_voting_key(&text.as_bytes()[..end]).expect_err("truncated").to_string();
             assert!(!error.contains("0707"), "{error}");
         }
     }

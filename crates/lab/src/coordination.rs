@@ -88,6 +88,9 @@ const LEASES: u64 = 4;
 /// The keys that are no registers: `e0` and on.
 const EPHEMERAL: u64 = 5;
 
+/// Keys that begin with this are written by clients that lie, of whom nobody knows what they asked for.
+const FOREIGN: u8 = b'z';
+
 fn bytes(text: &str) -> Arc<[u8]> {
     text.as_bytes().into()
 }
@@ -297,6 +300,16 @@ impl Workload for Coordination {
             93..97 => Ask::Clear,
             _ => Ask::Compact(onlooker.newest() - rng.below(20) as i64),
         }
+    }
+
+    fn foreign(token: u64, rng: &mut Rng) -> Vec<u8> {
+        let key = format!("{}{}", FOREIGN as char, rng.below(3));
+        let ask = match rng.below(4) {
+            0 => Ask::Get(key),
+            1 => Ask::Delete(key),
+            _ => Ask::Put(key, format!("{}{token}", FOREIGN as char)),
+        };
+        ask.operation().to_bytes()
     }
 
     fn last_reads(keys: u64) -> Vec<Ask> {

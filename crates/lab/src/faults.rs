@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use testudo_sim::fraud::LIES_OF_CLIENTS;
 use testudo_sim::weather::{Ploy, Spread};
 use testudo_sim::{Misconduct, Trouble, Weather};
 
@@ -14,7 +15,7 @@ pub enum Group {
     Nodes,
     /// Disks and memories come to harm.
     Disks,
-    /// Replicas lie.
+    /// Replicas or clients lie.
     Liars,
 }
 
@@ -114,6 +115,8 @@ pub enum Fault {
     Trouble(Trouble),
     /// A replica that lies, from the first moment on.
     Liar(Misconduct),
+    /// A client that lies.
+    LyingClient,
 }
 
 impl Fault {
@@ -135,6 +138,7 @@ impl Fault {
             Self::Weather(Element::Adversary(ploy)) => ploy.name().replace(' ', "-"),
             Self::Trouble(trouble) => trouble.name().replace(' ', "-"),
             Self::Liar(misconduct) => misconduct.name().replace(' ', "-"),
+            Self::LyingClient => Misconduct::Client(None).name().into(),
         }
     }
 
@@ -157,7 +161,7 @@ impl Fault {
                 | Trouble::Learner,
             ) => Group::Nodes,
             Self::Trouble(Trouble::Harm(_) | Trouble::Helical) => Group::Disks,
-            Self::Liar(_) => Group::Liars,
+            Self::Liar(_) | Self::LyingClient => Group::Liars,
         }
     }
 
@@ -181,6 +185,7 @@ impl Fault {
             // Until somebody has come back there is nothing to steal.
             Self::Liar(Misconduct::Thief) => "words under stolen keys".into(),
             Self::Liar(liar) => format!("lies: {}", liar.name()),
+            Self::LyingClient => LIES_OF_CLIENTS.into(),
         }
     }
 }

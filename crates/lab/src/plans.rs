@@ -11,11 +11,11 @@ mod liars;
 
 use crate::faults::Fault;
 use std::collections::BTreeSet;
-use testudo_contracts::Profile;
+use testudo_contracts::{Profile, Tactic};
 use testudo_core::fault::FaultKind;
 use testudo_sim::conformance::Seeds;
 use testudo_sim::rng::{Chance as _, Rng};
-use testudo_sim::{Climate, Plan, Weather};
+use testudo_sim::{Climate, Misconduct, Plan, Weather};
 
 /// Plans that belong together.
 #[derive(Clone, Debug)]
@@ -81,7 +81,21 @@ impl Rota {
             plan.kind = profile.faults;
             if profile.faults != FaultKind::Byzantine {
                 plan.liars.clear();
+                plan.lying_clients.clear();
             }
+        }
+        self
+    }
+
+    /// The same for a protocol that knows these tactics and no others.
+    #[must_use]
+    pub fn knowing(mut self, tactics: &[Tactic]) -> Self {
+        let is_known = |liar: &Misconduct| match liar {
+            Misconduct::Tactic(tactic) => tactics.contains(tactic),
+            _ => true,
+        };
+        for series in &mut self.series {
+            series.plans.retain(|plan| plan.liars.iter().all(is_known));
         }
         self
     }
@@ -174,7 +188,8 @@ fn swarm(plan: Plan, seed: u64) -> Plan {
 /// Everything that may go wrong in a plan.
 fn of_plan(plan: &Plan) -> BTreeSet<Fault> {
     let liars = plan.liars.iter().copied().map(Fault::Liar);
-    let mut faults: BTreeSet<Fault> = liars.collect();
+    let clients = plan.lying_clients.iter().map(|_| Fault::LyingClient);
+    let mut faults: BTreeSet<Fault> = liars.chain(clients).collect();
     match &plan.climate {
         Some(climate) => {
             faults.extend(climate.troubles.iter().map(|(trouble, _)| Fault::Trouble(*trouble)));
@@ -192,6 +207,7 @@ fn of_plan(plan: &Plan) -> BTreeSet<Fault> {
 
 fn limited(mut plan: Plan, faults: &BTreeSet<Fault>) -> Plan {
     plan.liars.retain(|liar| faults.contains(&Fault::Liar(*liar)));
+    plan.lying_clients.retain(|_| faults.contains(&Fault::LyingClient));
     plan.troubles.retain(|trouble| faults.contains(&Fault::Trouble(*trouble)));
     if let Some(climate) = &mut plan.climate {
         climate.troubles.retain(|(trouble, _)| faults.contains(&Fault::Trouble(*trouble)));

@@ -4,7 +4,7 @@ use crate::Coordination;
 use crate::exploration::{self, Configuration};
 use crate::plans::Rota;
 use std::fmt;
-use testudo_contracts::{Falsifiable, Profile};
+use testudo_contracts::{Falsifiable, Profile, Tactic};
 use testudo_core::{Decode, Encode};
 use testudo_sim::conformance::{Seeds, film_seed, run_seed};
 use testudo_sim::explore::{self, Explored};
@@ -24,6 +24,9 @@ const FILMED: usize = 400;
 pub trait Subject: Send + Sync {
     /// What it assumes and promises.
     fn profile(&self) -> Profile;
+
+    /// The tactics that liars know to misuse it by.
+    fn tactics(&self) -> &'static [Tactic];
 
     /// Runs one seed under a plan.
     fn run(&self, seed: u64, plan: &Plan) -> Report;
@@ -148,6 +151,10 @@ pub fn subject_of<O: Testable, W: Hosted>(
 impl<O: Testable, W: Hosted> Subject for Of<O, W> {
     fn profile(&self) -> Profile {
         O::PROFILE
+    }
+
+    fn tactics(&self) -> &'static [Tactic] {
+        O::TACTICS
     }
 
     fn run(&self, seed: u64, plan: &Plan) -> Report {

@@ -1,7 +1,7 @@
 //! Which seed runs under which plan, and what is left of the plans when only some faults are asked for.
 
 use std::collections::BTreeSet;
-use testudo_contracts::Profile;
+use testudo_contracts::{Profile, Tactic};
 use testudo_core::fault::FaultKind;
 use testudo_lab::plans::{HARMS, LIARS};
 use testudo_lab::{Coverage, Fault, Group, Rota, faults, subject};
@@ -150,6 +150,17 @@ fn nobody_lies_where_lies_are_not_survived() {
         let n = |rota: &Rota| rota.plan(seed).map(|(_, plan)| plan.n());
         assert_eq!(n(&same), n(&Rota::standard()));
     }
+}
+
+#[test]
+fn a_protocol_is_put_to_the_tactics_that_it_knows() {
+    let pbft = subject::<Pbft>();
+    assert_eq!(Rota::standard().knowing(pbft.tactics()).faults(), all());
+    let of = |tactic: Tactic| Fault::Liar(Misconduct::Tactic(tactic));
+    let slow = Rota::standard().knowing(&[Tactic::SlowPrimary]).faults();
+    let known: Vec<Tactic> = Tactic::ALL.into_iter().filter(|it| slow.contains(&of(*it))).collect();
+    assert_eq!(known, [Tactic::SlowPrimary]);
+    assert!(all().is_superset(&slow) && all().contains(&of(Tactic::LeftOut)));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
-use testudo_core::{Digest, Domain, Membership, Peer, ReplicaId, Slot, limits};
+use testudo_core::{Digest, Domain, Membership, Peer, ReplicaId, Slot, Time, limits};
 
 /// Bundles that are out at once. Two keep the replicas busy while the next gathers; more would only make bundles
 /// smaller.
@@ -25,6 +25,17 @@ const WORTH_A_SLOT: (usize, usize) = (128, 128 << 10);
 
 /// The longest pause before a bundle is said again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The nonce of a client's first opening in a life that begins now: higher than those of its earlier lives, by a clock that
+/// keeps time, and hardly that of another process under the same key. Where the clock does not keep time the replicas say
+/// what nonce is too low ([`ReplyBody::Superseded`]).
+#[must_use]
+pub fn first_nonce(now: Time, secret: &[u8; 32]) -> u64 {
+    let (chance, _) = secret.split_at(4);
+    let chance = chance.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    // Milliseconds since 1970 have 42 bits until the year 2109.
+    now.0.min(u64::MAX >> 22) << 22 | chance >> 10
+}
 
 /// What an operation came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,8 +117,8 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// One that asks nothing yet. The nonce is drawn at random; `first` is the replica that is asked for whole results
-    /// first.
+    /// One that asks nothing yet. The nonce is one of [`first_nonce`]; `first` is the replica that is asked for whole
+    /// results first.
     #[must_use]
     pub fn new(
         me: Peer,
@@ -202,9 +213,14 @@ impl Asker {
             ReplyBody::NoSession | ReplyBody::Stale => {
                 asked.answers = all(tickets, &Outcome::Unknown);
                 self.session = None;
-                self.nonce = self.nonce.wrapping_add(1);
+                self.nonce = self.nonce.saturating_add(1);
             }
-            ReplyBody::NotAdmitted => {
+            // Another life of this client, by a clock that was ahead, or another of its processes has opened one since. After
+            // the last nonce of all none can be opened any more.
+            ReplyBody::Superseded(highest) if highest < u64::MAX => {
+                self.nonce = self.nonce.max(highest) + 1;
+            }
+            ReplyBody::NotAdmitted | ReplyBody::Superseded(_) => {
                 self.waiting_bytes = 0;
                 let waiting = self.waiting.drain(..).map(|wish| (wish.ticket, false));
                 let tickets = tickets.into_iter().chain(waiting).collect();

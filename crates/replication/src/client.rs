@@ -2,7 +2,7 @@
 //!
 //! How its operations become bundles, and how these are said again until they are answered, is [`Asker`]'s.
 
-use crate::asking::{Alarm, Asked, Asker};
+use crate::asking::{Alarm, Asked, Asker, first_nonce};
 use crate::message::{ReplicaMessage, Reply, ReplyBody};
 use crate::succession::Succession;
 use alloc::collections::BTreeMap;
@@ -143,9 +143,7 @@ impl<O: Ordering> Protocol for Client<O> {
         let secret = fx.secret();
         let n = config.membership.n().max(1) as u32;
         let replier = ReplicaId(fx.choose(n) as u16);
-        let mut nonce = [0; 8];
-        nonce.copy_from_slice(&secret[..8]);
-        let nonce = u64::from_le_bytes(nonce);
+        let nonce = first_nonce(fx.clock(), &secret);
         let asker =
             Asker::new(me, config.domain, &config.membership, config.resend, nonce, replier);
         Self { config, asker, replies: BTreeMap::new(), view: View(0), order: PhantomData }

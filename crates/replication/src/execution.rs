@@ -1,7 +1,7 @@
 //! What is decided executes: in the order of slots, each once, as soon as all bodies are here.
 
 use crate::executor::Decided;
-use crate::message::{Bundle, Request};
+use crate::message::Bundle;
 use crate::recent::Executed;
 use crate::record::Record;
 use crate::replica::{Fx, Replica};
@@ -84,11 +84,9 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
             bytes += body.body().len() as u64;
             bodies.push(body.signed());
             self.healing.executed(digest);
-            // Whoever started from a snapshot knows of a repetition by its session alone: it links nothing. Only what opens
-            // a session may have its effect again, once that was evicted.
+            // Whoever started from a snapshot knows of a repetition by its session alone: it links nothing.
             let is_repeated = self.repeated.remove(digest);
-            let is_opening = matches!(body.message().request, Request::Register { .. });
-            if self.state.outcome != before && !(is_repeated && is_opening) {
+            if self.state.outcome != before {
                 applied.push((*digest, remembered.results));
             }
             if is_repeated {

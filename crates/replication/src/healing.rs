@@ -146,32 +146,19 @@ impl<R: Rules> Healing<R> {
     }
 }
 
-/// What became of a bundle in slots that were not executed here.
-enum Fate {
-    /// It was executed, or never will have an effect.
-    Done,
-    /// It was not.
-    Open,
-    /// It may have been, and what it came to be forgotten since. Should it be open still its client asks again.
-    Unknown,
-}
-
-fn fate_of(system: &System, body: &Verified<Bundle>) -> Fate {
-    let Peer::Client(client) = body.sender() else { return Fate::Done };
+/// Whether a bundle was executed in slots that were not executed here, or never will have an effect.
+fn is_over(system: &System, body: &Verified<Bundle>) -> bool {
+    let Peer::Client(client) = body.sender() else { return true };
     if !system.admits(client) {
-        return Fate::Done;
+        return true;
     }
     match body.message().request {
-        Request::Readmit(..) | Request::Convict(_) => Fate::Done,
-        Request::Register { nonce } if system.opening(client, nonce).is_some() => Fate::Done,
-        Request::Register { .. } => Fate::Unknown,
+        Request::Readmit(..) | Request::Convict(_) => true,
+        Request::Register { nonce } => system.newest_opening(client) >= Some(nonce),
         // Its session may be opened in a slot that executes yet.
-        Request::Operations { session, .. } if session > system.opened() => Fate::Open,
+        Request::Operations { session, .. } if session > system.opened() => false,
         Request::Operations { session, sequence, .. } => {
-            match system.admit(client, session, sequence, body.digest()) {
-                Admission::Execute => Fate::Open,
-                Admission::Repeat(_) | Admission::Refuse(_) => Fate::Done,
-            }
+            system.admit(client, session, sequence, body.digest()) != Admission::Execute
         }
     }
 }
@@ -448,20 +435,14 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
         self.repeated.clear();
         let decided: BTreeSet<Digest> =
             self.decided.iter().flat_map(|(_, batch)| &batch.bundles).copied().collect();
-        let (mut done, mut unknown) = (Vec::new(), Vec::new());
-        for (digest, body) in self.bodies.iter().filter(|(digest, _)| !decided.contains(*digest)) {
-            match fate_of(&self.state.system, body) {
-                Fate::Done => done.push(*digest),
-                Fate::Unknown => unknown.push(*digest),
-                Fate::Open => {}
-            }
-        }
-        for digest in done {
+        let others = self.bodies.iter().filter(|(digest, _)| !decided.contains(*digest));
+        let over = others.filter(|(_, body)| is_over(&self.state.system, body));
+        let over: Vec<Digest> = over.map(|(digest, _)| *digest).collect();
+        for digest in over {
             self.bodies.remove(&digest);
             self.extra.let_go(&digest);
             self.waiting.leave(&digest);
         }
-        unknown.iter().for_each(|digest| self.waiting.leave(digest));
         let unwritten = decided.iter().filter(|digest| !self.written.contains_key(*digest));
         self.needed = unwritten.copied().collect();
         self.healing.again = decided;

@@ -32,9 +32,10 @@ const SUCCESSION: Kind = Kind(15);
 /// What a client asks for in one signature.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Open a session. The nonce tells a retry of the same opening from another one.
+    /// Open a session. The nonce tells a retry of the same opening from another one, and a later opening from an
+    /// earlier one.
     Register {
-        /// Chosen by the client at random.
+        /// Chosen by the client, higher than that of any opening before.
         nonce: u64,
     },
     /// Execute these operations, in this order, exactly once.
@@ -204,6 +205,8 @@ pub enum ReplyBody {
     Stale,
     /// The client's key is not admitted. Nothing was executed.
     NotAdmitted,
+    /// The client has asked for a session under this nonce already, which is as high or higher. None was opened.
+    Superseded(u64),
 }
 wire_enum!(ReplyBody {
     0 => Registered(session),
@@ -211,6 +214,7 @@ wire_enum!(ReplyBody {
     2 => NoSession,
     3 => Stale,
     4 => NotAdmitted,
+    5 => Superseded(nonce),
 });
 
 /// One replica's answer to a bundle.

@@ -3,13 +3,18 @@
 //! Sessions are opened through the log and live in the replicated state, beside the keys that are admitted: in its
 //! digest, in snapshots and transfers. A session remembers the replies of its last few bundles. Numbers of sessions are
 //! never used twice, so that after an eviction no request of that session can ever execute: its number is unknown,
-//! even if the same client opens another one with the same nonce.
+//! even if the same client opens another one.
+//!
+//! An opening is executed once too. Whoever has one, a replica that lies or anybody who heard it, may bring it up again when
+//! its session is long evicted, and each new session evicts another. So the nonces of a client's openings grow, and
+//! one that is not above all before it opens nothing.
 //!
 //! All of it is entries of one map, [`System`], so that a copy costs nothing and a bundle touches a handful of them:
 //!
 //! - `a` client: the client's key is admitted;
 //! - `c`: counters of sessions opened, of uses, and of those open;
 //! - `n` client nonce: the number of the session that this nonce opened;
+//! - `o` client: the highest nonce of its openings;
 //! - `r` number sequence: what a bundle came to;
 //! - `s` number: the session;
 //! - `u` use: the number of the session that was used last then, the least recently used first.
@@ -142,7 +147,8 @@ impl System {
     }
 
     /// Opens a session for `client`, or gives what an earlier opening with that nonce came to while it is open, and
-    /// says whether it is new. Evicts the least recently used session when there are too many.
+    /// says whether it is new. Evicts the least recently used session when there are too many. A nonce that is not above
+    /// all before it opens nothing.
     pub fn register(
         &mut self,
         client: PublicKey,
@@ -152,6 +158,9 @@ impl System {
     ) -> (Remembered, bool) {
         if let Some(opening) = self.opening(client, nonce) {
             return (opening, false);
+        }
+        if let Some(highest) = self.newest_opening(client).filter(|highest| nonce <= *highest) {
+            return (Remembered::new(bundle, slot, &ReplyBody::Superseded(highest)), false);
         }
         self.evict_for(client);
         let mut counters = self.counters();
@@ -163,6 +172,7 @@ impl System {
         let session = Session { client, nonce, used, floor: 0, bytes: 0, opening: opening.clone() };
         self.write(&key(b'c', &[], &[]), &counters);
         self.write(&key(b'n', &client.0, &[nonce]), &number);
+        self.write(&key(b'o', &client.0, &[]), &nonce);
         self.write(&key(b's', &[], &[number]), &session);
         self.write(&key(b'u', &[], &[used]), &number);
         (opening, true)
@@ -272,6 +282,12 @@ impl System {
     pub fn opening(&self, client: PublicKey, nonce: u64) -> Option<Remembered> {
         let number = self.read::<u64>(&key(b'n', &client.0, &[nonce]))?;
         self.session(number).map(|session| session.opening)
+    }
+
+    /// The highest nonce of a client's openings, its session open or evicted.
+    #[must_use]
+    pub fn newest_opening(&self, client: PublicKey) -> Option<u64> {
+        self.read(&key(b'o', &client.0, &[]))
     }
 
     /// How many sessions were ever opened: the number of the last one.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 use testudo_core::{
-    Domain, FaultModel, Incarnation, Member, Membership, Peer, PublicKey, ReplicaId, Slot,
+    Domain, FaultModel, Incarnation, Member, Membership, Peer, PublicKey, ReplicaId, Slot, Time,
 };
-use testudo_replication::asking::{Alarm, Asked, Asker, Outcome};
+use testudo_replication::asking::{Alarm, Asked, Asker, Outcome, first_nonce};
 use testudo_replication::{Bundle, ReplyBody, Request};
 
 const ME: Peer = Peer::Client(PublicKey([7; 32]));
@@ -105,4 +105,44 @@ fn a_bundle_is_owned_while_it_is_out() {
     assert_eq!(done.answers.len(), 1);
     assert_eq!(asker.owns(&digest), None);
     assert_eq!(answer(&mut asker, &bundle, 4, ReplyBody::Stale), Asked::default());
+}
+
+fn nonce(bundle: &Bundle) -> u64 {
+    match bundle.request {
+        Request::Register { nonce } => nonce,
+        _ => panic!("no opening"),
+    }
+}
+
+/// Its clock was ahead in an earlier life, or another process under its key has opened a session since.
+#[test]
+fn who_is_told_that_its_opening_comes_too_late_opens_a_later_one() {
+    let mut asker = asker();
+    let opening = asker.submit(1, Arc::from([1])).bundles.remove(0);
+    let later = answer(&mut asker, &opening, 1, ReplyBody::Superseded(90)).bundles.remove(0);
+    assert!(nonce(&opening) < 90 && nonce(&later) == 91);
+    let bundle = answer(&mut asker, &later, 2, ReplyBody::Registered(4)).bundles.remove(0);
+    assert_eq!(operations(&bundle), 1, "what waits goes out");
+    // After an eviction the next is later still.
+    let evicted = answer(&mut asker, &bundle, 3, ReplyBody::NoSession);
+    assert_eq!(evicted.answers, [(1, Outcome::Unknown)]);
+    assert_eq!(nonce(&asker.submit(2, Arc::from([2])).bundles[0]), 92);
+}
+
+#[test]
+fn after_the_last_nonce_of_all_nothing_is_opened() {
+    let mut asker = asker();
+    let opening = asker.submit(1, Arc::from([1])).bundles.remove(0);
+    let refused = answer(&mut asker, &opening, 1, ReplyBody::Superseded(u64::MAX));
+    assert_eq!(refused.answers, [(1, Outcome::NotAdmitted)]);
+    assert!(refused.bundles.is_empty());
+    assert_eq!((refused.alarm, asker.unanswered()), (Alarm::Cancel, 0));
+}
+
+#[test]
+fn a_later_life_begins_with_a_later_nonce_whatever_is_drawn() {
+    let nonces = [(0, [255; 32]), (1, [0; 32]), (1, [255; 32]), (1_700_000_000_000, [0; 32])];
+    let nonces = nonces.map(|(now, secret)| first_nonce(Time(now), &secret));
+    assert!(nonces.is_sorted_by(|earlier, later| earlier < later), "{nonces:?}");
+    assert!(first_nonce(Time(u64::MAX), &[255; 32]) > nonces[3]);
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use testudo_core::{Digest, FaultModel, Membership, PublicKey, Slot, limits};
+use testudo_core::{Decode, Digest, FaultModel, Membership, PublicKey, Slot, limits};
 use testudo_replication::ReplyBody;
 use testudo_replication::sessions::{Admission, Remembered, System};
 
@@ -24,7 +24,6 @@ fn open(sessions: &mut System, client: PublicKey, nonce: u64) -> u64 {
 }
 
 fn number(opening: &Remembered) -> u64 {
-    use testudo_core::Decode;
     match ReplyBody::from_bytes(&opening.body) {
         Ok(ReplyBody::Registered(number)) => number,
         other => panic!("an opening came to {other:?}"),
@@ -84,9 +83,36 @@ fn after_eviction_no_request_of_the_session_executes() {
     assert_eq!(sessions.len(), limits::SESSIONS_PER_CLIENT);
     let refused = Admission::Refuse(ReplyBody::NoSession);
     assert_eq!(sessions.admit(client(1), evicted, 1, digest(1)), refused);
-    let again = open(&mut sessions, client(1), 0);
-    assert_ne!(again, evicted);
+    open(&mut sessions, client(1), 100);
     assert_eq!(sessions.admit(client(1), evicted, 1, digest(1)), refused);
+}
+
+/// A liar that brings up all openings of a client again takes no session from it.
+#[test]
+fn an_opening_whose_session_was_evicted_opens_nothing_again() {
+    let mut sessions = nobody();
+    let all = 0..2 * limits::SESSIONS_PER_CLIENT as u64;
+    for nonce in all.clone() {
+        open(&mut sessions, client(1), nonce);
+    }
+    let (before, live) = (sessions.digest(), limits::SESSIONS_PER_CLIENT as u64);
+    for nonce in all {
+        let (came_to, is_new) = sessions.register(client(1), nonce, digest(nonce), Slot(9));
+        assert!(!is_new);
+        match ReplyBody::from_bytes(&came_to.body) {
+            Ok(ReplyBody::Superseded(highest)) => {
+                assert_eq!(highest, 2 * live - 1);
+                assert!(nonce < live, "its session is evicted");
+            }
+            Ok(ReplyBody::Registered(number)) => {
+                assert!(nonce >= live, "its session is open");
+                assert_eq!(sessions.admit(client(1), number, 1, digest(1)), Admission::Execute);
+            }
+            other => panic!("an opening came to {other:?}"),
+        }
+    }
+    assert_eq!(sessions.digest(), before);
+    open(&mut sessions, client(2), 0);
 }
 
 #[test]

@@ -7,11 +7,13 @@
 //! replicas finds it too.
 
 use crate::conspiracy::{Conspirator, Plot, Scheme};
+use crate::fraud::Trick;
 use crate::liar::{Liar, Lie, Tamper, mangle};
 use crate::rng::{Chance, Rng};
 use crate::upstream::Strategy;
 use std::collections::VecDeque;
 use std::time::Duration;
+use testudo_contracts::Tactic;
 use testudo_core::{Kind, Message, Peer, ProtocolId, Signed, Strength, Verified};
 
 /// Something that a liar has said.
@@ -24,6 +26,8 @@ pub enum Words<M> {
     /// A message in the name of each replica that has come back, to be sealed with every voting key that it had before: a
     /// disk that was thrown away is in a liar's hands.
     Stolen(M),
+    /// A message of its own under its name, with a signature that is nobody's.
+    Spoilt(M),
     /// Bytes that need not be a message of this kind, to be sealed with its key as if they were.
     Noise(ProtocolId, Kind, Strength, Vec<u8>),
 }
@@ -96,10 +100,14 @@ pub enum Misconduct {
     Upstream(Option<Strategy>),
     /// It acts with all others that do so ([`crate::conspiracy`]): in one way, or in all in turn.
     Conspire(Option<Scheme>),
+    /// It is a client ([`crate::fraud`]) that lies in one way, or in all in turn. A replica changes some of what it says.
+    Client(Option<Trick>),
+    /// It keeps to a tactic that its protocol knows. Where that knows none it changes some of what it says.
+    Tactic(Tactic),
 }
 
 impl Misconduct {
-    /// Every kind.
+    /// Every kind of replica.
     pub const ALL: [Self; 13] = [
         Self::Silent,
         Self::Slow,
@@ -135,6 +143,9 @@ impl Misconduct {
             Self::Upstream(Some(strategy)) => strategy.name(),
             Self::Conspire(None) => "conspire",
             Self::Conspire(Some(scheme)) => scheme.name(),
+            Self::Client(None) => "lying-client",
+            Self::Client(Some(trick)) => trick.name(),
+            Self::Tactic(tactic) => tactic.name(),
         }
     }
 
@@ -143,7 +154,11 @@ impl Misconduct {
     pub fn named(name: &str) -> Option<Self> {
         let strategies = Strategy::ALL.map(|strategy| Self::Upstream(Some(strategy)));
         let schemes = Scheme::ALL.map(|scheme| Self::Conspire(Some(scheme)));
-        Self::ALL.into_iter().chain(strategies).chain(schemes).find(|kind| kind.name() == name)
+        let clients = Trick::ALL.map(Some).into_iter().chain([None]).map(Self::Client);
+        let tactics = Tactic::ALL.map(Self::Tactic);
+        let known = Self::ALL.into_iter().chain(tactics).chain(strategies);
+        let mut all = known.chain(schemes).chain(clients);
+        all.find(|kind| kind.name() == name)
     }
 
     /// The adversary of that kind; none for twins, who are two nodes and lie to nobody.
@@ -158,7 +173,13 @@ impl Misconduct {
             // Who has nobody to act with, and knows no proposals, at least agrees with itself.
             Self::Conspire(scheme) => {
                 let plot = Plot::new(scheme);
-                return Some(Box::new(Conspirator::join(me, &plot, tamper, |_| None)));
+                return Some(Box::new(Conspirator::join(
+                    me,
+                    &plot,
+                    tamper,
+                    |_| None,
+                    |_| Vec::new(),
+                )));
             }
             Self::Slow => return Some(Box::new(Slow)),
             Self::Selective => return Some(Box::new(Selective::default())),
@@ -166,7 +187,7 @@ impl Misconduct {
             Self::Consistent => return Some(Box::new(Consistent { tamper, last: None })),
             Self::Thief => return Some(Box::new(Thief { tamper })),
             Self::Silent => Lie::Silent,
-            Self::Corrupt | Self::Upstream(_) => Lie::Corrupt,
+            Self::Corrupt | Self::Upstream(_) | Self::Client(_) | Self::Tactic(_) => Lie::Corrupt,
             Self::Equivocate => Lie::Equivocate,
             Self::Stale => Lie::Stale,
             Self::Random => Lie::Random,

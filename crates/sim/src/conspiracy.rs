@@ -28,11 +28,14 @@ pub enum Scheme {
     Turns,
     /// They hand on what any of them has heard, to peers that it was not for.
     Relay,
+    /// As soon as one hears a proposal it says all that can be said in its favour, before it can know of anybody's vote: to
+    /// some for what was proposed, to others for what they have made up.
+    Early,
 }
 
 impl Scheme {
     /// Every scheme.
-    pub const ALL: [Self; 4] = [Self::Dark, Self::Fork, Self::Turns, Self::Relay];
+    pub const ALL: [Self; 5] = [Self::Dark, Self::Fork, Self::Turns, Self::Relay, Self::Early];
 
     /// Its name in plans, traces and counts.
     #[must_use]
@@ -42,12 +45,16 @@ impl Scheme {
             Self::Fork => "conspire-fork",
             Self::Turns => "conspire-turns",
             Self::Relay => "conspire-relay",
+            Self::Early => "conspire-early",
         }
     }
 }
 
 /// The digest by which votes name what a message proposes, if it proposes something.
 pub type Proposes<M> = fn(&M) -> Option<Digest>;
+
+/// All that a replica can say by itself in favour of what a message proposes, if it proposes something.
+pub type Advocates<M> = fn(&M) -> Vec<M>;
 
 /// Frames and made-up proposals that conspirators remember.
 const MEMORY: usize = 256;
@@ -127,6 +134,7 @@ pub struct Conspirator<M> {
     plot: Rc<RefCell<Plot<M>>>,
     tamper: Tamper<M>,
     proposes: Proposes<M>,
+    advocates: Advocates<M>,
 }
 
 impl<M: Message> Conspirator<M> {
@@ -137,9 +145,32 @@ impl<M: Message> Conspirator<M> {
         plot: &Rc<RefCell<Plot<M>>>,
         tamper: Tamper<M>,
         proposes: Proposes<M>,
+        advocates: Advocates<M>,
     ) -> Self {
         plot.borrow_mut().fellows.insert(me);
-        Self { me, plot: plot.clone(), tamper, proposes }
+        Self { me, plot: plot.clone(), tamper, proposes, advocates }
+    }
+
+    /// What they say of a proposal of their own accord. Whose proposal it is says that it is.
+    fn speak_up(
+        &self,
+        plot: &mut Plot<M>,
+        proposal: &M,
+        chance: &mut Rng,
+        say: &mut Vec<Saying<M>>,
+    ) {
+        let favours = |proposal: &M| {
+            let all = (self.advocates)(proposal).into_iter();
+            all.filter(|word| (self.proposes)(word).is_none()).collect::<Vec<M>>()
+        };
+        let truth = favours(proposal);
+        let lie = self.forged(plot, proposal, chance).map(|forgery| favours(&forgery));
+        let hearers = plot.known.iter().filter(|peer| peer.replica().is_some());
+        for to in hearers.filter(|peer| !plot.fellows.contains(*peer)) {
+            let lie = lie.as_ref().filter(|_| plot.victims.contains(to));
+            let words = lie.unwrap_or(&truth).iter();
+            say.extend(words.map(|word| Saying::now(*to, word.clone())));
+        }
     }
 
     /// What a victim hears of a true proposal, or of a vote for one; none where they have made nothing up about it.
@@ -204,7 +235,7 @@ impl<M: Message> Adversary<M> for Conspirator<M> {
                 (!is_proposal || !is_victim).then_some(message)
             }
             Scheme::Turns => (plot.leader != Some(to) && !is_victim).then_some(message),
-            Scheme::Fork | Scheme::Relay => Some(message),
+            Scheme::Fork | Scheme::Relay | Scheme::Early => Some(message),
         };
         let often = if plot.scheme == Scheme::Relay { 300 } else { 30 };
         let relayed = if chance.per_mille(often) && !plot.heard.is_empty() {
@@ -221,11 +252,14 @@ impl<M: Message> Adversary<M> for Conspirator<M> {
         &mut self,
         message: &Verified<M>,
         chance: &mut Rng,
-        _: &mut Vec<Saying<M>>,
+        say: &mut Vec<Saying<M>>,
     ) -> bool {
         let plot = &mut *self.plot.borrow_mut();
         if (self.proposes)(message.message()).is_some() && message.sender() == message.via() {
             plot.leader = Some(message.sender());
+            if plot.scheme == Scheme::Early && chance.per_mille(300) {
+                self.speak_up(plot, message.message(), chance, say);
+            }
         }
         plot.hear(message.signed(), chance);
         true

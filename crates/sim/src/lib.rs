@@ -4,7 +4,7 @@
 //! thread, and a run into one number. Read in this order: [`world`] (what there is, and what may happen), [`event`]
 //! (what is seen of it), [`step`] (what is done to it, in words), [`atlas`] (what may befall a replica, and what is
 //! promised all the same), [`seeded`] (who decides what happens next), [`weather`] (what the network is like),
-//! [`lateness`] (whether it kept its bound), [`adversary`], [`liar`] and [`conspiracy`] (who lies, and how),
+//! [`lateness`] (whether it kept its bound), [`adversary`], [`liar`], [`conspiracy`] and [`fraud`] (who lies, and how),
 //! [`explore`] (all that can happen, where that is not too much) and [`bytes`] (what a fuzzer has happen),
 //! [`upstream`] (who lies to learners), [`workload`] (what is asked of a service, and who judges its answers).
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod disk;
 pub mod either;
 pub mod event;
 pub mod explore;
+pub mod fraud;
 pub mod host;
 pub mod idle;
 pub mod keys;

@@ -2,6 +2,7 @@
 
 use crate::adversary::Misconduct;
 use crate::diagram::{Film, Reel};
+use crate::fraud::{LIES_OF_CLIENTS, Trick};
 use crate::keys::Signatures;
 use crate::oracle::{Alarms, Cast, Counts, Jury, Trace, Violation};
 use crate::plan::Plan;
@@ -149,6 +150,10 @@ impl Papers {
         report.alarms = alarms.standing().to_vec();
         report.counts.insert("alarms raised".into(), alarms.raised);
         report.counts.extend(self.counts.borrow().all());
+        let by_clients = |name: &&String| name.strip_prefix("lies: ").is_some_and(Trick::is_name);
+        let by_clients: Vec<&String> = report.counts.keys().filter(by_clients).collect();
+        let lies = by_clients.iter().map(|name| report.count(name)).sum();
+        report.counts.insert(LIES_OF_CLIENTS.into(), lies);
         let jury = self.jury.borrow();
         report.violations = jury.violations().to_vec();
         report.places = jury.places().clone();
@@ -191,7 +196,12 @@ fn title(plan: &Plan) -> String {
         (false, true) => ", beyond f",
         (false, false) => "",
     };
-    format!("n={}, {liars}{beyond}", plan.n())
+    let clients = match plan.lying_clients.len() {
+        0 => String::new(),
+        1 => " and a lying client".into(),
+        count => format!(" and {count} lying clients"),
+    };
+    format!("n={}, {liars}{clients}{beyond}", plan.n())
 }
 
 /// Which replicas lie. The first primary is one of them half of the time.

@@ -6,6 +6,7 @@
 
 use crate::adversary::Misconduct;
 use crate::atlas::Harm;
+use crate::fraud::Trick;
 use crate::keys::Signatures;
 use crate::rng::{Chance, Rng};
 pub use crate::weather::Weather;
@@ -166,6 +167,9 @@ pub struct Plan {
     pub keys: u64,
     /// How liars misbehave, one liar per entry; at most as many as the budget allows.
     pub liars: Vec<Misconduct>,
+    /// Clients that lie, beside those that do not: each in one way, or in all in turn. They are no replicas and count for
+    /// nothing of f. What they are answered is not judged; what everybody else is, all the same.
+    pub lying_clients: Vec<Option<Trick>>,
     /// The climate; drawn from the seed where there is none.
     pub climate: Option<Climate>,
     /// The kinds of trouble that may be drawn.
@@ -204,6 +208,7 @@ impl Default for Plan {
             operations: 200,
             keys: 3,
             liars: Vec::new(),
+            lying_clients: Vec::new(),
             climate: None,
             troubles: Trouble::STANDARD.to_vec(),
             disks: Disks::Drawn,
@@ -227,10 +232,28 @@ impl Plan {
         self.replicas.unwrap_or(3 * self.f + 1)
     }
 
-    /// All clients, learners included.
+    /// All clients that do not lie, learners included.
     #[must_use]
     pub const fn callers(&self) -> u16 {
         self.clients + self.learners
+    }
+
+    /// All clients that keep nothing: those that do not lie, and then those that do.
+    #[must_use]
+    pub fn bare_clients(&self) -> u16 {
+        self.clients + self.lying_clients.len() as u16
+    }
+
+    /// The index among all clients of one that does not lie, by its number among those: who lies comes before learners.
+    #[must_use]
+    pub fn caller(&self, number: usize) -> usize {
+        let lying = self.lying_clients.len();
+        if number < usize::from(self.clients) { number } else { number + lying }
+    }
+
+    /// The indexes of the clients that lie, with how each does.
+    pub fn lying(&self) -> impl Iterator<Item = (usize, Option<Trick>)> {
+        (usize::from(self.clients)..).zip(self.lying_clients.iter().copied())
     }
 
     /// How many replicas may be faulty at a time.

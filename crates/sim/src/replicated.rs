@@ -2,23 +2,28 @@
 //! [`crate::service`], and the clients that production uses.
 
 mod bounds;
+mod knowledge;
 mod lies;
+mod tactical;
+
+pub use self::knowledge::{Knowledge, Lore};
 
 use self::lies::corrupt;
+use self::tactical::Tactical;
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
 use crate::conformance::{Heard, Held, Serving};
-use crate::conspiracy::Proposes;
+use crate::conspiracy::{Advocates, Proposes};
 use crate::disk::Codec;
 use crate::either::{Either, OneOf};
 use crate::event::{Fact, NodeId};
+use crate::fraud::Fraud;
 use crate::host::Flaw;
 use crate::liar::{Tamper, tamper_bytes};
 use crate::memory::{Rot, Unsound};
 use crate::oracle::Table;
 use crate::replay;
 use crate::report::Report;
-use crate::rng::Chance;
 use crate::script::{Scripted, compact};
 use crate::upstream::Upstream;
 use crate::workload::{Hosted, Small};
@@ -26,10 +31,8 @@ use crate::world::{Setup, System};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
-use testudo_contracts::{Checkpoint, Falsifiable, Moment, OrderConfig, Ordering};
-use testudo_core::{
-    Context, Decode, Digest, Encode, Evidence, Message as _, Peer, ReplicaId, Slot,
-};
+use testudo_contracts::{Checkpoint, Moment, OrderConfig, Ordering, Tactic};
+use testudo_core::{Context, Decode, Digest, Encode, Evidence, Peer, ReplicaId, Slot};
 use testudo_replication::learner::rules::{Rules, Standard};
 use testudo_replication::rules;
 use testudo_replication::{
@@ -37,42 +40,6 @@ use testudo_replication::{
     Learner, LearnerConfig, LearnerInput, LearnerOutput, Outcome, Published, Readmission, Replica,
     ReplicaMessage, Reply, Request, Standing, StateAnswer, StateAsk, Status,
 };
-
-/// What is known of a protocol by its liars and its judges. [`Lore`] is what the protocol brings itself.
-pub trait Knowledge<O: Ordering>: 'static {
-    /// Whether liars also change bytes that they know nothing of. Without it they lie by [`Knowledge::corrupt`] alone,
-    /// and tell the truth where that has nothing to say.
-    const BLINDLY: bool = true;
-    /// A message of the same kind that says something plausible and else; none if there is nothing to change.
-    fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message>;
-    /// Whether evidence convinces a third party.
-    fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool;
-    /// The digest by which votes name what a message proposes, if it proposes something.
-    fn proposes(message: &O::Message) -> Option<Digest> {
-        let _ = message;
-        None
-    }
-    /// A message as scripts print it, without its name.
-    fn show(message: &O::Message) -> String {
-        compact(&format!("{message:?}"))
-    }
-}
-
-/// What a protocol itself brings of such knowledge.
-#[derive(Clone, Copy, Debug)]
-pub enum Lore {}
-
-impl<O: Falsifiable> Knowledge<O> for Lore {
-    fn corrupt(message: &O::Message, chance: &mut dyn Chance) -> Option<O::Message> {
-        O::falsify(message, chance)
-    }
-    fn convicts(evidence: &Evidence, context: &Context<'_>) -> bool {
-        O::Message::is_convicted(evidence, context)
-    }
-    fn proposes(message: &O::Message) -> Option<Digest> {
-        O::proposes(message)
-    }
-}
 
 /// What a client's automaton is asked for.
 type Asked = Either<ClientInput, LearnerInput>;
@@ -126,6 +93,18 @@ impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
     }
 }
 
+impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
+    fn order_config(&self, setup: &Setup) -> OrderConfig {
+        OrderConfig {
+            checkpoint_interval: self.interval,
+            window: 2 * self.interval,
+            // As often as the size of the state allows, so that replicas start from them.
+            snapshot_bytes: 0,
+            ..OrderConfig::new(setup.domain, (*setup.membership).clone())
+        }
+    }
+}
+
 impl<O, K, W: Hosted, R, Q> Replicated<O, K, W, R, Q> {
     /// A learner is asked to read this: from its own copy, as soon as that covers all that was acknowledged before.
     fn read_later(&mut self, client: usize, ticket: u64, operation: Vec<u8>) -> LearnerInput {
@@ -165,13 +144,7 @@ where
         let rot = self.rots.get(&node).map(Rot::of_next_life).unwrap_or_default();
         self.rots.insert(node, rot.clone());
         let service = Unsound::new(W::service(), rot);
-        let order = OrderConfig {
-            checkpoint_interval: self.interval,
-            window: 2 * self.interval,
-            // As often as the size of the state allows, so that replicas start from them.
-            snapshot_bytes: 0,
-            ..OrderConfig::new(setup.domain, (*setup.membership).clone())
-        };
+        let order = self.order_config(setup);
         let clients = setup.clients.iter().copied().collect();
         Config { order, clients, service, decree: None }
     }
@@ -330,6 +303,9 @@ where
     ) -> Option<Box<dyn Adversary<Self::Message>>> {
         match misconduct {
             Misconduct::Upstream(strategy) => Some(Box::new(Upstream::new(strategy))),
+            Misconduct::Client(trick) if me.replica().is_none() => {
+                Some(Box::new(Fraud::new(trick, W::foreign)))
+            }
             other => other.adversary(me, self.tamper()),
         }
     }
@@ -339,6 +315,25 @@ where
             ReplicaMessage::Order(order) => K::proposes(order),
             _ => None,
         }
+    }
+
+    fn advocates(&self) -> Advocates<Self::Message> {
+        |message| match message {
+            ReplicaMessage::Order(order) => {
+                K::advocate(order).into_iter().map(ReplicaMessage::Order).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn tactician(
+        &self,
+        tactic: Tactic,
+        me: ReplicaId,
+        setup: &Setup,
+    ) -> Option<Box<dyn Adversary<Self::Message>>> {
+        let tactician = K::tactician(tactic, me, &self.order_config(setup))?;
+        Some(Box::new(Tactical { tactic, tactician }))
     }
 
     fn tamper(&self) -> Tamper<Self::Message> {

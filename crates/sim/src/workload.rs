@@ -6,7 +6,7 @@
 use crate::event::NodeId;
 use crate::linear::{Linearity, Operation, check};
 use crate::oracle::settle;
-use crate::rng::Rng;
+use crate::rng::{Chance, Rng};
 use crate::service::{Answer, Ask, KeyModel, KeyValues, Mix};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -31,6 +31,12 @@ pub trait Workload: 'static {
     fn onlooker(seed: u64) -> Self::Onlooker;
     /// The next operation of a client, on one of `keys` keys. `token` is new, so that values tell who wrote them.
     fn draw(keys: u64, token: u64, onlooker: &Self::Onlooker, rng: &mut Rng) -> Self::Ask;
+    /// An operation of a client that lies: on keys that no other client has, so that it spoils nobody's history. Where a
+    /// workload knows none it asks for what no service can read.
+    fn foreign(token: u64, rng: &mut Rng) -> Vec<u8> {
+        let _ = (token, rng);
+        Vec::new()
+    }
     /// The operations that read everything at the end.
     fn last_reads(keys: u64) -> Vec<Self::Ask>;
     /// The operation as it is submitted.
@@ -159,6 +165,15 @@ macro_rules! on_the_small_service {
             }
             fn draw(keys: u64, token: u64, _: &Nobody, rng: &mut Rng) -> Ask {
                 Ask::drawn(keys, token, $mix, rng)
+            }
+            fn foreign(token: u64, rng: &mut Rng) -> Vec<u8> {
+                let (key, value) = (format!("z{}", rng.below(3)), format!("z{token}"));
+                let ask = match rng.below(3) {
+                    0 => Ask::Get { key },
+                    1 => Ask::Append { key, token: format!("{value},") },
+                    _ => Ask::Put { key, value },
+                };
+                ask.to_bytes()
             }
             fn last_reads(keys: u64) -> Vec<Ask> {
                 let kinds: &[char] = if $logs { &['k', 'l'] } else { &['k'] };

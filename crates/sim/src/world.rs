@@ -26,7 +26,7 @@ pub(crate) use self::speak::STOLEN;
 pub(crate) use self::wire::{Frame, Packet};
 use crate::adversary::{Adversary, Misconduct};
 use crate::atlas::Condition;
-use crate::conspiracy::{Plot, Proposes};
+use crate::conspiracy::{Advocates, Plot, Proposes};
 use crate::disk::Codec;
 use crate::event::{Audit, Event, Fact, NodeId};
 use crate::host::{Flaw, Host, Rolls};
@@ -42,6 +42,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
+use testudo_contracts::Tactic;
 use testudo_core::{
     ClusterId, Context, Domain, Evidence, GroupId, Incarnation, Member, Membership, Message, Peer,
     Protocol, ProtocolId, ReplicaId,
@@ -165,6 +166,22 @@ pub trait System: Sized {
     /// By which digest votes name what a message of this system proposes, for liars that vote for what they made up.
     fn proposes(&self) -> Proposes<Self::Message> {
         |_| None
+    }
+
+    /// What a replica can say by itself in favour of what a message proposes, for liars that say so of their own accord.
+    fn advocates(&self) -> Advocates<Self::Message> {
+        |_| Vec::new()
+    }
+
+    /// A replica that keeps to a tactic, where a system's protocol knows it.
+    fn tactician(
+        &self,
+        tactic: Tactic,
+        me: ReplicaId,
+        setup: &Setup,
+    ) -> Option<Box<dyn Adversary<Self::Message>>> {
+        let _ = (tactic, me, setup);
+        None
     }
 
     /// What a client is asked for by the operation in these bytes, whose answer is known by the ticket; none where a

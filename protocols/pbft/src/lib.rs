@@ -16,7 +16,7 @@
 //! Read in this order: [`message`] (what is said), [`safety`] (why it is right), `normal` (the four steps), `view_change`
 //! (who comes next, and when), `pace` (how slow a primary may be), `catchup` (how nothing stays lost), `recovery` (how
 //! nothing is forgotten), `joining` (how it is found out what was forgotten all the same). What is known of each slot is in
-//! `log`, and what liars say instead in `lies`.
+//! `log`; what liars say instead is in `lies`, and when and to whom in `tactics`.
 //!
 //! One's own messages come back to one through the driver, after all that they rest on is durable, and count only then.
 #![no_std]
@@ -37,6 +37,7 @@ mod promises;
 mod recovery;
 pub mod safety;
 mod slots;
+mod tactics;
 mod testimony;
 mod view_change;
 

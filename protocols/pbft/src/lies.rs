@@ -5,10 +5,11 @@
 use crate::message::{
     Commit, Fetch, Inquiry, Message, Nonce, PrePrepare, Prepare, Slots, ViewChange,
 };
-use crate::{Pbft, Rules};
+use crate::{Pbft, Rules, tactics};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
-use testudo_contracts::{Batch, Chance, Falsifiable};
-use testudo_core::{Digest, Slot, Time, View};
+use testudo_contracts::{Batch, Chance, Falsifiable, OrderConfig, Tactic, Tactician};
+use testudo_core::{Digest, ReplicaId, Slot, Time, View};
 
 impl<R: Rules> Falsifiable for Pbft<R> {
     fn falsify(message: &Message, chance: &mut dyn Chance) -> Option<Message> {
@@ -78,6 +79,25 @@ impl<R: Rules> Falsifiable for Pbft<R> {
             Message::PrePrepare(proposal) => Some(proposal.batch.digest()),
             _ => None,
         }
+    }
+
+    fn proposal(message: &Message) -> Option<(View, Slot, Batch)> {
+        match message {
+            Message::PrePrepare(PrePrepare { view, slot, batch }) => {
+                Some((*view, *slot, batch.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    const TACTICS: &'static [Tactic] = &Tactic::ALL;
+
+    fn tactician(
+        tactic: Tactic,
+        me: ReplicaId,
+        config: &OrderConfig,
+    ) -> Option<Box<dyn Tactician<Message>>> {
+        Some(tactics::tactician(tactic, me, config))
     }
 
     fn advocate(view: View, slot: Slot, batch: &Batch) -> Vec<Message> {

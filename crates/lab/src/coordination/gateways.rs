@@ -7,7 +7,7 @@
 use super::effects::Effects;
 use super::leases::{Leases, longest};
 use super::truth::{Deed, Truth};
-use super::{Answer, Ask, prefix};
+use super::{Answer, Ask, FOREIGN, prefix};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use testudo_core::{Decode, Slot, Time};
@@ -315,7 +315,8 @@ impl Gateways {
     /// revision that no replica has shown yet nothing is known.
     fn written_once(&self) -> Vec<Finding> {
         let mut written: BTreeMap<&[u8], u64> = BTreeMap::new();
-        for record in self.truth.deeds.iter().filter_map(|deed| deed.now.as_ref()) {
+        let own = self.truth.deeds.iter().filter(|deed| deed.key.first() != Some(&FOREIGN));
+        for record in own.filter_map(|deed| deed.now.as_ref()) {
             *written.entry(&record.value).or_default() += 1;
         }
         let twice = written.iter().filter(|(_, times)| **times > 1);

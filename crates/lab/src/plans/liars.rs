@@ -1,6 +1,7 @@
 //! Liars in all their kinds. Nearly each run has one, which every learner hears first; watches and leases go on all the while.
 
 use std::time::Duration;
+use testudo_contracts::Tactic;
 use testudo_sim::conspiracy::Scheme;
 use testudo_sim::upstream::Strategy;
 use testudo_sim::{Climate, Harm, Misconduct, Plan, Trouble, Weather};
@@ -59,7 +60,21 @@ pub(super) fn plans() -> Vec<Plan> {
     });
     // Where nobody lies, whoever may be faulty may be so in other ways.
     let honest = Plan { liars: Vec::new(), ..of(&Misconduct::Silent) };
-    plans.chain(upstream).chain(conspiring).chain([honest.clone(), honest.beyond()]).collect()
+    let plans =
+        plans.chain(upstream).chain(conspiring).chain([honest.clone(), honest.clone().beyond()]);
+    // What the protocol itself knows how to misuse, by one of four and by two of seven.
+    let tactics = Tactic::ALL.map(Misconduct::Tactic);
+    let tactics = tactics.map(|liar| [of(&liar), Plan { liars: vec![liar; 2], ..two(&liar) }]);
+    plans.chain(beside_lying_clients(&honest)).chain(tactics.into_iter().flatten()).collect()
+}
+
+/// Clients that lie, alone and beside a replica that does, in whom they find a primary to their taste.
+fn beside_lying_clients(honest: &Plan) -> Vec<Plan> {
+    let one = Plan { lying_clients: vec![None], ..honest.clone() };
+    let two = Plan { lying_clients: vec![None; 2], ..honest.clone() };
+    let beside = [Misconduct::Replay, Misconduct::Selective, Misconduct::Corrupt];
+    let beside = beside.map(|liar| one.clone().with_liar(liar));
+    [two.clone(), two.beyond()].into_iter().chain(beside).collect()
 }
 
 /// Replicas and learners come and go, and the network does little else.

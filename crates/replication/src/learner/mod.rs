@@ -26,7 +26,7 @@ pub mod rules;
 mod transfer;
 mod vouchers;
 
-use crate::asking::{Alarm, Asked, Asker, Outcome};
+use crate::asking::{Alarm, Asked, Asker, Outcome, first_nonce};
 use crate::client::NoRecord;
 use crate::executor::{Difference, Replicated};
 use crate::feed::Follow;
@@ -247,10 +247,11 @@ impl<O: Ordering, S: Service + Clone, R: Rules> Protocol for Learner<O, S, R> {
             bytes.copy_from_slice(&secret[at..at + 8]);
             u64::from_le_bytes(bytes)
         };
+        let nonce = first_nonce(fx.clock(), &secret);
         let n = quorums.n().max(1) as u32;
         let upstream = ReplicaId(fx.choose(n) as u16);
         let asker =
-            Asker::new(me, config.domain, &config.membership, config.resend, number(0), upstream);
+            Asker::new(me, config.domain, &config.membership, config.resend, nonce, upstream);
         let copy = Replicated::genesis(&config.service, &config.clients, &config.membership);
         let mut learner = Self {
             key,

@@ -21,6 +21,8 @@ const COMPARED: u64 = 4;
 /// What replicas keep in memory is counted whenever a replica's state has moved on, and every so-many looks whether it has
 /// or not: what grows while nothing is executed grows too.
 const COUNTED: u64 = 64;
+/// Tickets beyond this one are of operations that are no part of the history.
+const UNJUDGED: u64 = 1 << 48;
 
 /// What the clients of a system are asked for.
 pub type Ask<S> = <<S as Serving>::Workload as Workload>::Ask;
@@ -42,6 +44,8 @@ pub(crate) struct Court<S: Serving> {
     tickets: BTreeMap<u64, usize>,
     /// Tickets whose answers are not judged.
     disregarded: BTreeSet<u64>,
+    /// How many operations were asked for that are no part of the history.
+    unjudged: u64,
     /// When each operation of the history was asked for.
     times: Vec<Duration>,
     onlooker: <S::Workload as Workload>::Onlooker,
@@ -79,7 +83,8 @@ impl<S: Serving> Court<S> {
             held: vec![None; usize::from(plan.n())],
             looked: 0,
             looks: 0,
-            lives: vec![None; usize::from(plan.callers())],
+            lives: vec![None; usize::from(plan.callers()) + plan.lying_clients.len()],
+            unjudged: 0,
             open: BTreeMap::new(),
             moment: 0,
             most_records: plan.most_records,
@@ -148,6 +153,21 @@ impl<S: Serving> Court<S> {
         self.tickets.insert(ticket, id);
         self.times.push(now);
         self.open.insert(client, id);
+        let input = world.system.submit(client, ticket, operation);
+        world.ask_client(client, input);
+    }
+
+    /// Has a client ask for an operation that is no part of the history, whatever is answered.
+    pub(crate) fn submit_unjudged(
+        &mut self,
+        world: &mut World<S>,
+        client: usize,
+        operation: Vec<u8>,
+    ) {
+        self.unjudged += 1;
+        let ticket = UNJUDGED + self.unjudged;
+        self.disregard(ticket);
+        world.take_down_ask(client, ticket, &operation);
         let input = world.system.submit(client, ticket, operation);
         world.ask_client(client, input);
     }

@@ -32,9 +32,11 @@ impl<S: Serving> Run<'_, S> {
                 );
                 return false;
             }
-            let callers = u64::from(self.plan.callers());
-            self.extra += callers as usize;
-            (0..callers).for_each(|client| self.seeded.call(Duration::ZERO, client));
+            let callers = usize::from(self.plan.callers());
+            self.extra += callers;
+            for number in 0..callers {
+                self.seeded.call(Duration::ZERO, self.plan.caller(number) as u64);
+            }
             self.pass(ROUND);
         }
         false

@@ -77,7 +77,7 @@ pub(crate) fn run_and_record<S: Serving>(
 
 /// The shape of the world of a seed's run.
 pub(crate) fn shape_of(seed: u64, plan: &Plan) -> Shape {
-    shape(plan, plan.clients, &place_liars(plan, &mut Rng::split(seed, "run", 0)))
+    shape(plan, plan.bare_clients(), &place_liars(plan, &mut Rng::split(seed, "run", 0)))
 }
 
 /// The climate of a seed's run: the plan's, or one that is drawn.
@@ -106,6 +106,8 @@ pub(super) struct Run<'a, S: Serving> {
     pub(super) court: Court<S>,
     papers: Papers,
     rng: Rng,
+    /// What clients that lie ask for, and when.
+    whims: Rng,
     issued: usize,
     /// Operations that nobody waits for any more: their clients crashed. Others are asked for in their place.
     abandoned: usize,
@@ -129,14 +131,23 @@ impl<'a, S: Serving> Run<'a, S> {
         for (id, liar) in liars {
             seeded.corrupt(NodeId(id.0), liar);
         }
+        for (client, trick) in plan.lying() {
+            let node = seeded.world.client_node(client);
+            seeded.world.corrupt(node, Misconduct::Client(trick));
+        }
         papers.open(&mut seeded.world, plan);
         seeded.spread_clocks();
         seeded.world.start_all();
-        for client in 0..u64::from(plan.callers()) {
+        for number in 0..usize::from(plan.callers()) {
+            let client = plan.caller(number) as u64;
             seeded.call(Duration::from_millis(rng.below(50)), client);
         }
+        for (client, _) in plan.lying() {
+            seeded.call(Duration::ZERO, client as u64);
+        }
         let court = Court::new(seed, plan, papers.clone());
-        Self { seeded, plan, court, papers, rng, issued: 0, abandoned: 0, extra: 0 }
+        let whims = Rng::split(seed, "lying clients", 0);
+        Self { seeded, plan, court, papers, rng, whims, issued: 0, abandoned: 0, extra: 0 }
     }
 
     fn play(&mut self) {
@@ -176,6 +187,7 @@ impl<'a, S: Serving> Run<'a, S> {
         }
         self.read_everything();
         if self.complete("the blackout") {
+            self.silence_liars();
             // Time for whoever is a little behind to hear the rest.
             self.pass(self.court.afterthought().max(Duration::from_secs(5)));
             self.seeded.world.audit();
@@ -278,6 +290,9 @@ impl<'a, S: Serving> Run<'a, S> {
     }
 
     fn ask(&mut self, client: usize) {
+        if self.plan.lying().any(|(lying, _)| lying == client) {
+            return self.ask_liar(client);
+        }
         if !self.has_more() || self.court.is_waiting(client) {
             return;
         }
@@ -292,6 +307,26 @@ impl<'a, S: Serving> Run<'a, S> {
         self.submit(client, ask);
     }
 
+    /// A client that lies asks for something, and will again, whatever it is answered.
+    fn ask_liar(&mut self, client: usize) {
+        let world = &mut self.seeded.world;
+        let node = world.client_node(client);
+        if world.is_up(node) && !world.is_paused(node) {
+            let operation = S::Workload::foreign(self.whims.next(), &mut self.whims);
+            self.court.submit_unjudged(world, client, operation);
+        }
+        let pause = Duration::from_millis(self.whims.between(5, 300));
+        self.seeded.call(pause, client as u64);
+    }
+
+    /// Clients that lie stop for good, so that at the end everybody has come to the same.
+    fn silence_liars(&mut self) {
+        for (client, _) in self.plan.lying() {
+            let world = &mut self.seeded.world;
+            world.crash(world.client_node(client), 0);
+        }
+    }
+
     fn submit(&mut self, client: usize, input: Ask<S>) {
         let ticket = self.court.next_ticket();
         self.court.submit(&mut self.seeded.world, client, ticket, input);
@@ -300,7 +335,7 @@ impl<'a, S: Serving> Run<'a, S> {
     fn read_everything(&mut self) {
         // One after the other, by clients in turn, each waiting for its answer.
         for (index, read) in S::Workload::last_reads(self.plan.keys).into_iter().enumerate() {
-            let client = index % usize::from(self.plan.callers().max(1));
+            let client = self.plan.caller(index % usize::from(self.plan.callers().max(1)));
             let deadline = self.seeded.world.now() + self.plan.patience;
             self.run_while(|run| run.court.is_waiting(client) && run.seeded.world.now() < deadline);
             if self.court.is_waiting(client) {

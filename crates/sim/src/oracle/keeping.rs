@@ -65,7 +65,7 @@ impl Oracle for Keeping {
             // What stood there is gone, and who writes a part of such a page is refused.
             Event::Harmed(node, Harm::UnreadableSector) => {
                 self.refused.insert(*node);
-                self.harmed.insert(*node);
+                self.harmed.insert(*node, Loss::Untold);
             }
             Event::Harmed(_, Harm::Memory | Harm::SlowDisk) => {}
             Event::Harmed(node, _) => {

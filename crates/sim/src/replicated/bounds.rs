@@ -21,10 +21,10 @@ impl<O, K, W, R, Q> Replicated<O, K, W, R, Q> {
             "slots for learners" => limits::RECENT_SLOTS,
             "learners" => limits::FOLLOWERS.min(clients),
             "sessions" => clients * limits::SESSIONS_PER_CLIENT,
-            // A session has an entry of its own, one by its name and one by its use; beside them are who may open any, and
-            // who orders.
+            // A session has an entry of its own, one by its name and one by its use; beside them are who may open any and
+            // what each opened last, and who orders.
             "entries of sessions" => {
-                open * (3 + limits::SESSION_WINDOW as usize) + clients + 4 * replicas
+                open * (3 + limits::SESSION_WINDOW as usize) + 2 * clients + 4 * replicas
             }
             "bodies" | "bodies that are lacking" | "bundles that wait" => bundles,
             _ => return None,

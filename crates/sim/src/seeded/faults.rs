@@ -99,18 +99,13 @@ impl<S: System> Seeded<S> {
         !waits
     }
 
-    /// A learner keeps nothing on disk; nor does it count among the replicas that may be faulty. Each life opens a session,
-    /// and no more lives are given to it than sessions are kept of one client: an opening whose session was evicted opens
-    /// another one when it is decided again, and nobody promises that it does not.
+    /// A learner keeps nothing on disk; nor does it count among the replicas that may be faulty. Each life opens a
+    /// session, and more lives than sessions are kept of one client evict those of earlier ones.
     fn crash_learner(&mut self) -> bool {
         let setup = self.world.setup();
         let learners = (0..setup.clients.len()).filter(|client| setup.is_learner(*client));
         let nodes = learners.map(|client| self.world.client_node(client));
-        let may_crash = |node: &NodeId| {
-            self.world.is_up(*node)
-                && (self.world.life(*node) as usize) < limits::SESSIONS_PER_CLIENT
-        };
-        let up: Vec<NodeId> = nodes.filter(may_crash).collect();
+        let up: Vec<NodeId> = nodes.filter(|node| self.world.is_up(*node)).collect();
         if up.is_empty() {
             return false;
         }

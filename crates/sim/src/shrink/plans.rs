@@ -85,6 +85,9 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
             plan.liars.remove(left_out);
         });
     }
+    if !plan.lying_clients.is_empty() {
+        with(&|plan| plan.lying_clients.truncate(plan.lying_clients.len() - 1));
+    }
     let climate = plan.climate.clone().unwrap_or(Climate::calm());
     for left_out in 0..climate.troubles.len() {
         with(&|plan| {

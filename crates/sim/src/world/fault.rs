@@ -213,8 +213,14 @@ impl<S: System> World<S> {
         if let Misconduct::Conspire(scheme) = misconduct {
             let plot = self.plot.get_or_insert_with(|| Plot::new(scheme));
             let (tamper, proposes) = (self.system.tamper(), self.system.proposes());
-            let conspirator = Conspirator::join(me, plot, tamper, proposes);
+            let conspirator =
+                Conspirator::join(me, plot, tamper, proposes, self.system.advocates());
             return self.corrupt_by(node, Box::new(conspirator));
+        }
+        if let (Misconduct::Tactic(tactic), Some(id)) = (misconduct, me.replica())
+            && let Some(adversary) = self.system.tactician(tactic, id, &self.setup)
+        {
+            return self.corrupt_by(node, adversary);
         }
         if let Some(adversary) = self.system.adversary(misconduct, me) {
             self.corrupt_by(node, adversary);

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use testudo_core::codec::encode_bytes;
 use testudo_core::{
-    Decode, Digest, Encode, Header, Message, Peer, Proof, PublicKey, ReplicaId, Signed, Signer,
-    Strength, Target, Verified, limits,
+    Decode, Encode, Header, Message, Peer, Proof, PublicKey, ReplicaId, Signed, Signer, Strength,
+    Target, Verified, limits,
 };
 
 /// What a letter is called that a liar only hands on, or makes up.
@@ -86,6 +86,12 @@ impl<S: System> World<S> {
             }
             Words::Stolen(message) => {
                 self.say_stolen(node, saying.to, &message, saying.after, place);
+            }
+            Words::Spoilt(message) => {
+                let Some(sealed) = self.seal(node, message, place) else { return };
+                let frame = own_frame(node, &sealed);
+                let frame = frame.spoilt().unwrap_or(frame);
+                self.post(node, saying.to, &frame, None, saying.after);
             }
             Words::Noise(protocol, kind, strength, body) => {
                 let header = Header {
@@ -244,7 +250,8 @@ fn own_frame<M: Message>(from: NodeId, sealed: &Verified<M>) -> Rc<Frame<M>> {
     })
 }
 
-/// Of a frame that is handed on only the bytes are known: what is in them, whoever gets it verifies.
+/// Of a frame that is handed on only the bytes are known: what is in them, whoever gets it verifies. Its digest is what its
+/// signature covers, as everybody else's is.
 fn foreign_frame<M: Message>(from: NodeId, name: &'static str, signed: Signed<M>) -> Rc<Frame<M>> {
     let letter = Letter {
         number: 0,
@@ -252,7 +259,7 @@ fn foreign_frame<M: Message>(from: NodeId, name: &'static str, signed: Signed<M>
         to: from,
         sender: signed.header().sender,
         name,
-        digest: Digest::of_value(&signed),
+        digest: signed.digest(),
     };
     Rc::new(Frame { signed, letter, verified: RefCell::new(None), checks: Cell::new(0) })
 }

@@ -144,6 +144,9 @@ impl<S: System> World<S> {
         if let Some(mut adversary) = self.nodes[node.index()].adversary.take() {
             let mut sayings = Vec::new();
             let passes = adversary.incoming(&message, &mut self.rng, &mut sayings);
+            if !sayings.is_empty() {
+                self.record(&Event::Lied(node, adversary.name()));
+            }
             self.nodes[node.index()].adversary = Some(adversary);
             for saying in sayings {
                 self.say_falsely(node, saying);

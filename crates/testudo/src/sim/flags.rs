@@ -80,7 +80,7 @@ pub(crate) struct Bench {
 /// The runs that a protocol is put to.
 pub(super) fn rota(subject: &dyn Subject, beyond: bool) -> Rota {
     let rota = if beyond { Rota::beyond() } else { Rota::standard() };
-    rota.for_protocol(&subject.profile())
+    rota.for_protocol(&subject.profile()).knowing(subject.tactics())
 }
 
 impl Sim {
