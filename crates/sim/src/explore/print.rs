@@ -1,6 +1,6 @@
 //! Fingerprints: 128 bits that stand for a state.
 
-use super::rename::{Renaming, canonical};
+use super::rename::{Renaming, canonical, without_signatures};
 use std::fmt::{self, Write as _};
 
 /// 128 bits that stand for something. Not for secrets: nobody here looks for collisions.
@@ -116,9 +116,28 @@ pub(crate) fn prints(
     }
     let mut text = String::new();
     let _ = write(&mut text);
+    of_text(renamings, &text)
+}
+
+/// The same of a node. Signatures follow from the names of replicas by a hash, and would keep states apart that differ in
+/// nothing else; so they are left out where names change. A node holds none that it has not checked: each follows from whose
+/// it is and what it says, which stand beside it. What is under way is not checked, and keeps them.
+pub(crate) fn prints_of_node(
+    renamings: &[Renaming],
+    write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result,
+) -> Vec<Print> {
+    if let [_] = renamings {
+        return prints(renamings, write);
+    }
+    let mut text = String::new();
+    let _ = write(&mut text);
+    of_text(renamings, &without_signatures(&text))
+}
+
+fn of_text(renamings: &[Renaming], text: &str) -> Vec<Print> {
     let print = |renaming| {
         let mut hash = Hash::default();
-        let _ = hash.write_str(&canonical(&text, renaming));
+        let _ = hash.write_str(&canonical(text, renaming));
         hash.end()
     };
     renamings.iter().map(print).collect()

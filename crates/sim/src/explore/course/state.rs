@@ -4,7 +4,7 @@ use super::{Course, Item};
 use crate::event::{Letter, NodeId};
 use crate::explore::Bounds;
 use crate::explore::model::Model;
-use crate::explore::print::{Hash, Print, prints};
+use crate::explore::print::{Hash, Print, prints, prints_of_node};
 
 impl<S: Model> Course<S> {
     /// What stands for this state.
@@ -12,7 +12,7 @@ impl<S: Model> Course<S> {
         for node in self.world.all() {
             if self.prints[node.index()].is_none() {
                 let (world, renamings) = (&self.world, &self.scene.renamings);
-                let new = prints(renamings, |out| {
+                let new = prints_of_node(renamings, |out| {
                     world.print_node(node, out, S::print_replica, S::print_client)
                 });
                 self.prints[node.index()] = Some(new);
