@@ -20,7 +20,7 @@ pub use tape::Tape;
 pub use told::{judged, told};
 
 use crate::conformance::Serving;
-use crate::conformance::court::{Ask, Court};
+use crate::conformance::court::{Ask, Court, is_unjudged};
 use crate::conformance::run::{Taken, run_and_record, shape_of};
 use crate::host::quietly;
 use crate::papers::{Papers, guarded};
@@ -175,7 +175,9 @@ impl<'a, S: Serving> Player<'a, S> {
                 self.ask(*who, *ticket)
             }
             Step::Ask(_, ticket, _) => {
-                self.court.disregard(*ticket);
+                if !is_unjudged(*ticket) {
+                    self.court.disregard(*ticket);
+                }
                 self.world.apply(step)
             }
             _ => self.world.apply(step),

@@ -24,6 +24,11 @@ const COUNTED: u64 = 64;
 /// Tickets beyond this one are of operations that are no part of the history.
 const UNJUDGED: u64 = 1 << 48;
 
+/// Whether an operation of this ticket is no part of the history.
+pub(crate) const fn is_unjudged(ticket: u64) -> bool {
+    ticket > UNJUDGED
+}
+
 /// What the clients of a system are asked for.
 pub type Ask<S> = <<S as Serving>::Workload as Workload>::Ask;
 type Answer<S> = <<S as Serving>::Workload as Workload>::Answer;
@@ -166,7 +171,6 @@ impl<S: Serving> Court<S> {
     ) {
         self.unjudged += 1;
         let ticket = UNJUDGED + self.unjudged;
-        self.disregard(ticket);
         world.take_down_ask(client, ticket, &operation);
         let input = world.system.submit(client, ticket, operation);
         world.ask_client(client, input);
@@ -264,7 +268,7 @@ impl<S: Serving> Court<S> {
         ticket: u64,
         answer: &[u8],
     ) -> Option<Turn> {
-        if self.disregarded.contains(&ticket) {
+        if is_unjudged(ticket) || self.disregarded.contains(&ticket) {
             return None;
         }
         let (now, name) = (world.now(), world.name(world.client_node(client)));
