@@ -27,6 +27,10 @@
 //!   record was about, unless both are gone. What follows is the caller's business: a replica lists the slots whose records
 //!   it has lost, or comes back under a new key.
 //!
+//! A disk mostly reports a bad sector instead of giving out what is wrong. What cannot be read is read around, page by page,
+//! taken for rot, and written anew as a whole, so that the drive puts another sector in its place. Where more than a few pages
+//! of a segment fail it is the disk, and opening fails without giving anything up.
+//!
 //! How they are told apart is the essay at the head of the `scan` module.
 //!
 //! What the log cannot see: a disk that goes back to an older image as a whole, or loses the newest segments with their names.
@@ -47,7 +51,7 @@
 //!
 //! [`Superblock`] keeps a small value in two copies, [`Snapshots`] large ones in files of their own. [`store`] makes the three
 //! into what an automaton's driver keeps. [`MemoryDisk`] is a disk
-//! that crashes, tears, fails, fills up and rots on demand. The crate is `no_std`, has no clock and no chance.
+//! that crashes, tears, fails to write or to read, fills up and rots on demand. The crate is `no_std`, has no clock and no chance.
 
 #![no_std]
 #![forbid(unsafe_code)]
