@@ -9,7 +9,7 @@
 //!
 //! One whose decisions are not what the others decided gets no further with them, is overtaken by a stable checkpoint,
 //! and takes the state: then its decisions are gone, and nobody has seen both. So it keeps what it had decided there, and
-//! asks the others one after the other, when there is little else to do, what they decided.
+//! asks the others what they decided, one at each tick: soon, as nobody keeps old decisions for ever.
 
 use crate::log::Entry;
 use crate::message::{Attested, Committed, Fetch, Message, Prepared};
