@@ -120,8 +120,8 @@ impl<R: Rules> Pbft<R> {
         if is_idle_tick {
             // Records that were let go of are never read back; whoever waits for them asks again.
             self.catchup.recalls.clear();
-            self.ask_overtakers(fx);
         }
+        self.ask_overtakers(fx);
         if self.standing == Standing::Voting {
             self.say_again(fx);
         }

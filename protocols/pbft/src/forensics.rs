@@ -9,7 +9,7 @@
 //!
 //! One whose decisions are not what the others decided gets no further with them, is overtaken by a stable checkpoint,
 //! and takes the state: then its decisions are gone, and nobody has seen both. So it keeps what it had decided there, and
-//! asks the others one after the other, when there is little else to do, what they decided.
+//! asks the others what they decided, one at each tick: soon, as nobody keeps old decisions for ever.
 
 use crate::log::Entry;
 use crate::message::{Attested, Committed, Fetch, Message, Prepared};
@@ -82,11 +82,11 @@ impl<R: Rules> Pbft<R> {
     pub(crate) fn compare_prepared(&mut self, shown: &[Prepared], fx: &mut Effects<'_, Self>) {
         for prepared in shown {
             if let Some(proposal) = prepared.attested(self.system.n()) {
-                self.compare_part(proposal, Message::PrePrepare, fx);
+                self.compare_part(&proposal, Message::PrePrepare, fx);
             }
             for signer in prepared.prepares.signers() {
                 if let Some(prepare) = part(&prepared.prepares, signer) {
-                    self.compare_part(prepare, Message::Prepare, fx);
+                    self.compare_part(&prepare, Message::Prepare, fx);
                 }
             }
         }
@@ -96,7 +96,7 @@ impl<R: Rules> Pbft<R> {
     pub(crate) fn compare_decided(&mut self, shown: &Committed, fx: &mut Effects<'_, Self>) {
         for signer in shown.certificate.signers() {
             if let Some(commit) = part(&shown.certificate, signer) {
-                self.compare_part(commit, Message::Commit, fx);
+                self.compare_part(&commit, Message::Commit, fx);
             }
         }
     }
@@ -141,7 +141,7 @@ impl<R: Rules> Pbft<R> {
 
     fn compare_part<T: Statement + Clone>(
         &mut self,
-        part: Attested<T>,
+        part: &Attested<T>,
         message: impl Fn(T) -> Message,
         fx: &mut Effects<'_, Self>,
     ) {
