@@ -39,8 +39,10 @@ pub fn told<S: Serving + Scripted>(system: &S, script: &str) -> Result<Replay<As
         }
     }
     let Some(cluster) = cluster else { return Err("there is no cluster".into()) };
+    let lies = |who: &Who| steps.iter().any(|s| matches!(s, Step::Corrupt(liar, _) if liar == who));
     for step in &steps {
-        if let Step::Ask(_, ticket, operation) = step
+        if let Step::Ask(who, ticket, operation) = step
+            && !lies(who)
             && let Some(ask) = S::Workload::read_ask(operation)
         {
             asks.insert(*ticket, ask);
