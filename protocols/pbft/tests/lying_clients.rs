@@ -5,7 +5,7 @@ use testudo_pbft::Pbft;
 use testudo_sim::conformance::{Seeds, conform};
 use testudo_sim::fraud::{LIES_OF_CLIENTS, Trick};
 use testudo_sim::replicated::{Lore, Replicated};
-use testudo_sim::{Misconduct, Plan, Summary};
+use testudo_sim::{Misconduct, Plan, Summary, replay};
 
 type Cluster = Replicated<Pbft, Lore>;
 
@@ -52,6 +52,16 @@ fn one_beside_a_replica_that_lies_harms_nobody() {
         let summary = run(plan(&[None]).with_liar(liar), 2);
         assert!(summary.count(LIES_OF_CLIENTS) > 0, "{summary}");
     }
+}
+
+/// What they said is taken down with all else, and says the same when it is done again.
+#[test]
+fn a_run_with_one_is_one_run() {
+    let run = replay::record(Cluster::default, 5, &plan(&[None]));
+    let again = replay::replay(Cluster::default, &run);
+    assert!(run.report.is_clean(), "{}", run.report);
+    assert_eq!(run.report.audit, again.audit);
+    assert!(again.count(LIES_OF_CLIENTS) > 0);
 }
 
 #[test]

@@ -43,7 +43,13 @@ fn every_tactic_is_kept_to_in_vain() {
         let name = format!("lies: {}", tactic.name());
         assert!(one.count(&name) > 0, "{name} were never told\n{one}");
         let two = run(plan(&[liar, liar], 2), 1);
-        println!("{name}: {} and {}, {} view changes, {} convicted", one.count(&name), two.count(&name), one.count("view changes"), one.count("lies convicted"));
+        println!(
+            "{name}: {} and {}, {} view changes, {} convicted",
+            one.count(&name),
+            two.count(&name),
+            one.count("view changes"),
+            one.count("lies convicted")
+        );
     }
 }
 

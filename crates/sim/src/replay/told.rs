@@ -47,9 +47,10 @@ pub fn told<S: Serving + Scripted>(system: &S, script: &str) -> Result<Replay<As
         }
     }
     let Some(cluster) = cluster else { return Err("there is no cluster".into()) };
+    let lies = |who: &Who| steps.iter().any(|s| matches!(s, Step::Corrupt(liar, _) if liar == who));
     for step in &steps {
         let Step::Ask(who, ticket, operation) = step else { continue };
-        if cluster.liars.iter().any(|(liar, _)| liar == who) {
+        if lies(who) || cluster.liars.iter().any(|(liar, _)| liar == who) {
             continue;
         }
         let Some(ask) = S::Workload::read_ask(operation) else {
