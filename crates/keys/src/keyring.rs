@@ -483,7 +483,8 @@ mod tests {
         let error = parse_voting_key(rotten.as_bytes()).expect_err("rotten").to_string();
         assert_eq!(error, "the secret half and the public half do not belong together");
         for end in 0..text.len() - 1 {
-            let error = parse_voting_key(&text.as_bytes()[..end]).expect_err("truncated").to_string();
+            let error =
+                parse_voting_key(&text.as_bytes()[..end]).expect_err("truncated").to_string();
             assert!(!error.contains("0707"), "{error}");
         }
     }
