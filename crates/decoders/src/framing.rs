@@ -60,7 +60,7 @@ pub(crate) fn body(input: &[u8]) {
         Ok(message) => assert_eq!((message, is_whole), (&expected[0], expected.len() == 1)),
         // What is short is never more than a client may have charged to it.
         Err(_) => {
-            assert!(!(is_whole && expected.len() == 1 && budget > 0 && stream.len() < 1 << 12))
+            assert!(!(is_whole && expected.len() == 1 && budget > 0 && stream.len() < 1 << 12));
         }
     }
 }
