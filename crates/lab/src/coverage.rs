@@ -22,7 +22,7 @@ pub struct Coverage {
 }
 
 /// What runs must lead to when everything may go wrong that the standard plans know of.
-pub const EFFECTS: [&str; 35] = [
+pub const EFFECTS: [&str; 36] = [
     "view changes",
     "states transferred",
     "retries deduplicated",
@@ -41,6 +41,7 @@ pub const EFFECTS: [&str; 35] = [
     "nodes that their disks stopped",
     "states found wrong",
     "states compared",
+    "tables counted",
     "epochs begun",
     "snapshots",
     "upstreams chosen",
@@ -63,17 +64,28 @@ pub const EFFECTS: [&str; 35] = [
 /// Which of these there are only where somebody lies.
 const OF_LIARS: [&str; 3] = ["lies told", "lies convicted", "convicted of equivocation"];
 
+/// What runs beyond what is survived must lead to: rules that were broken, and somebody who noticed.
+pub const NOTICED: [&str; 4] =
+    ["lies convicted", "alarms raised", "broken: agreement", "broken: liveness"];
+
+/// What runs owe beside the faults that were asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// Nothing, as faults were left out.
+    Faults,
+    /// What all faults together lead to.
+    Effects,
+    /// That something broke, and that it was noticed.
+    Notice,
+}
+
 /// How counts begin that say what liars were convicted of.
 const CONVICTED: &str = "convicted of ";
 
 impl Coverage {
     /// Holds counts against the faults that were asked for. What they lead to is due when nothing was left out.
     #[must_use]
-    pub fn of(
-        counts: &BTreeMap<String, u64>,
-        asked: &BTreeSet<Fault>,
-        is_everything: bool,
-    ) -> Self {
+    pub fn of(counts: &BTreeMap<String, u64>, asked: &BTreeSet<Fault>, due: Due) -> Self {
         let count = |name: &str| counts.get(name).copied().unwrap_or_default();
         let mut faults: BTreeMap<Group, Vec<(String, u64)>> = BTreeMap::new();
         let mut missing = Vec::new();
@@ -88,9 +100,11 @@ impl Coverage {
         let effects = EFFECTS.into_iter().map(|effect| (effect.to_owned(), count(effect)));
         let mut effects: Vec<(String, u64)> = effects.collect();
         let has_liars = asked.iter().any(|fault| fault.group() == Group::Liars);
-        let is_due = |name: &str| is_everything && (has_liars || !OF_LIARS.contains(&name));
+        let is_due = |name: &str| due == Due::Effects && (has_liars || !OF_LIARS.contains(&name));
         let absent = effects.iter().filter(|(name, count)| *count == 0 && is_due(name));
         missing.extend(absent.map(|(effect, _)| effect.clone()));
+        let unnoticed = NOTICED.into_iter().filter(|name| due == Due::Notice && count(name) == 0);
+        missing.extend(unnoticed.map(str::to_owned));
         let is_new = |name: &str| name.starts_with(CONVICTED) && !EFFECTS.contains(&name);
         let offences = counts.iter().filter(|(name, _)| is_new(name));
         effects.extend(offences.map(|(offence, count)| (offence.clone(), *count)));

@@ -17,7 +17,7 @@ pub mod plans;
 mod subject;
 
 pub use coordination::Coordination;
-pub use coverage::Coverage;
+pub use coverage::{Coverage, Due};
 pub use exploration::Configuration;
 pub use faults::{Fault, Group};
 pub use plans::{Rota, Series};

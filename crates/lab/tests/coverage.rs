@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use testudo_lab::coverage::ENOUGH;
-use testudo_lab::{Coverage, Rota, conform, subject};
+use testudo_lab::{Coverage, Due, Rota, conform, subject};
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::Seeds;
 
@@ -15,7 +15,7 @@ fn every_fault_bites_and_has_its_effects() {
     let seeds = Seeds::for_tests(8);
     let summary = conform(&*subject::<Pbft>(), &rota, &seeds);
     let counts: BTreeMap<String, u64> = summary.counts.clone();
-    let coverage = Coverage::of(&counts, &rota.faults(), true);
+    let coverage = Coverage::of(&counts, &rota.faults(), Due::Effects);
     for (name, count) in coverage.faults.values().flatten().chain(&coverage.effects) {
         println!("{name:>44} {count}");
     }

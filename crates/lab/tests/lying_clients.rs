@@ -1,6 +1,6 @@
 //! Clients that lie to the coordination service, by the name that the command knows them under.
 
-use testudo_lab::{Coverage, Rota, conform, faults, subject};
+use testudo_lab::{Coverage, Due, Rota, conform, faults, subject};
 use testudo_pbft::Pbft;
 use testudo_sim::conformance::Seeds;
 
@@ -16,6 +16,6 @@ fn they_are_asked_for_by_name_lie_and_harm_nobody() {
     let summary = conform(&*subject::<Pbft>(), &rota, &Seeds::these(&seeds));
     summary.assert_clean();
     let asked = faults::read("lying-client", &all).expect("it has a name");
-    let coverage = Coverage::of(&summary.counts, &asked, false);
+    let coverage = Coverage::of(&summary.counts, &asked, Due::Faults);
     assert!(coverage.missing.is_empty(), "{summary}");
 }

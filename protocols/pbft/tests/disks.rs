@@ -52,7 +52,8 @@ fn plans() -> Vec<Plan> {
     let rot = [Harm::Record, Harm::RecordAndTag, Harm::Misdirected, Harm::Snapshot];
     let harms = rot.map(|harm| (Trouble::Harm(harm), Duration::from_millis(2_000)));
     let quiet = Climate { weather: Weather::calm(), troubles: harms.to_vec() };
-    plans.push(Plan { climate: Some(quiet), operations: 600, ..base.clone() });
+    let quiet = Plan { climate: Some(quiet), operations: 600, ..base.clone() };
+    plans.extend([quiet.clone(), quiet.clone(), quiet]);
     let troubles = BYTES.map(Trouble::Harm).to_vec();
     let two = Plan { f: 2, troubles: [troubles, vec![Trouble::Crash]].concat(), ..base.clone() };
     plans.push(two.clone());

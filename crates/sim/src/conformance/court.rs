@@ -358,6 +358,7 @@ impl<S: Serving> Court<S> {
         self.papers.count("copies compared", self.copies.compared());
         self.papers.count("copies that nobody else held when shown", self.copies.alone());
         self.papers.count("states compared", self.states.compared());
+        self.papers.count("tables counted", self.bounds.looks());
         self.onlooker.counts().into_iter().for_each(|(name, count)| self.papers.count(name, count));
     }
 }

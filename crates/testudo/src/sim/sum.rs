@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use testudo_core::Digest;
-use testudo_lab::{Coverage, coverage::ENOUGH, faults};
+use testudo_lab::{Coverage, Due, coverage::ENOUGH, faults};
 use testudo_sim::oracle::Violation;
 use testudo_sim::shrink::culprit;
 use testudo_sim::{Report, Verdict};
@@ -185,8 +185,12 @@ impl Sum {
         let all = rota(&*subject, self.question.beyond).faults();
         let asked = faults::read(&self.question.faults, &all)
             .map_err(|name| Failure::refused(format!("there is no fault `{name}`")))?;
-        let is_everything = asked == all && !self.question.beyond;
-        Ok(Coverage::of(&self.counts, &asked, is_everything))
+        let due = match (asked == all, self.question.beyond) {
+            (false, _) => Due::Faults,
+            (true, false) => Due::Effects,
+            (true, true) => Due::Notice,
+        };
+        Ok(Coverage::of(&self.counts, &asked, due))
     }
 
     /// What is wrong with these runs, in a sentence; none if nothing is.
