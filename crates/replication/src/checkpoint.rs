@@ -201,7 +201,10 @@ impl Checkpoints {
     /// Keeps the highest stable checkpoint that is not executed.
     fn keep_ahead(&mut self, certificate: StableCheckpoint) {
         let known = self.ahead.as_ref().map_or(self.stable_slot(), |ahead| ahead.statement().slot);
-        if known < certificate.statement().slot {
+        let slot = certificate.statement().slot;
+        if known < slot {
+            // What is signed of earlier ones decides nothing any more. One that executes nothing for long would gather it.
+            self.votes = self.votes.split_off(&slot);
             self.ahead = Some(certificate);
         }
     }
@@ -349,6 +352,9 @@ impl<O: Ordering, S: Service, R: Rules> Replica<O, S, R> {
                 // EAGER: the certificate proves itself.
                 fx.send_eager(Peer::Replica(voter), ReplicaMessage::Stable(stable));
             }
+            return;
+        }
+        if self.checkpoints.ahead_slot().is_some_and(|ahead| slot < ahead) {
             return;
         }
         let reached = self.state.slot.max(self.order.executed());
