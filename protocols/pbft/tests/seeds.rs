@@ -14,7 +14,7 @@ use testudo_sim::upstream::Strategy;
 #[test]
 fn seeds_with_one_liar() {
     let rota = Rota::standard();
-    let seeds = rota.seeds_of(LIARS, &Seeds::for_tests(rota.round()));
+    let seeds = rota.seeds_of(LIARS, &Seeds::for_tests(rota.round() / 3));
     let summary = conform(&*subject::<Pbft>(), &rota, &seeds);
     let drawn: Vec<String> = seeds.all().iter().map(ToString::to_string).collect();
     println!("seeds: {}\n{summary}", drawn.join(" "));
