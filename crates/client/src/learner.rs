@@ -142,7 +142,8 @@ impl Learner {
         })
     }
 
-    /// The newest copy, however old it is. None while it catches up or its own execution differs from the replicas'.
+    /// The newest copy, however old it is. None until it has caught up once, and while its own execution differs from the
+    /// replicas'.
     #[must_use]
     pub fn latest(&self) -> Option<Arc<Copy>> {
         self.shared.board.latest.borrow().clone()

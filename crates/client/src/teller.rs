@@ -24,7 +24,8 @@ pub struct Copy {
 
 /// What can be seen of a learner at any time.
 pub(crate) struct Board {
-    /// The newest copy. None while the learner does not follow.
+    /// The newest copy. None until the learner has caught up once, and while its own execution is known to be wrong. One
+    /// that fetches what it was left behind of shows what it had: that was vouched for, and only grows old.
     pub(crate) latest: watch::Sender<Option<Arc<Copy>>>,
     pub(crate) standing: watch::Sender<Standing>,
 }
@@ -79,7 +80,7 @@ impl Teller {
             }
             LearnerOutput::Readable { ticket } => {
                 let latest = self.board.latest.borrow().clone();
-                match latest {
+                match latest.filter(|_| self.follows()) {
                     Some(latest) => self.reads.answer(ticket, latest),
                     None => self.early.push(ticket),
                 }
@@ -97,8 +98,8 @@ impl Teller {
             }
             LearnerOutput::Standing(standing) => {
                 self.count(standing);
-                if !matches!(standing, Standing::Following(_)) {
-                    // It is shown to nobody while it cannot be vouched for.
+                if matches!(standing, Standing::Diverged(_)) {
+                    // What it had so far was vouched for, and yet its memory cannot be relied on.
                     self.board.latest.send_replace(None);
                 }
                 self.board.standing.send_replace(standing);
@@ -106,8 +107,12 @@ impl Teller {
         }
     }
 
+    fn follows(&self) -> bool {
+        matches!(*self.board.standing.borrow(), Standing::Following(_))
+    }
+
     fn publish(&mut self, published: Published) {
-        if !matches!(*self.board.standing.borrow(), Standing::Following(_)) {
+        if !self.follows() {
             return;
         }
         let show =
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_shown_only_while_it_can_be_vouched_for() {
+    fn a_copy_is_shown_unless_the_learner_is_wrong_by_itself() {
         let mut teller = teller();
         let board = teller.board.clone();
         teller.tell(published(1));
@@ -204,6 +209,14 @@ mod tests {
         teller.tell(published(2));
         teller.tell(follows(1));
         assert_eq!(shown(&board), Some(2), "another upstream changes nothing");
+        teller.tell(LearnerOutput::Standing(Standing::Fetching));
+        teller.tell(published(7));
+        assert_eq!(
+            shown(&board),
+            Some(2),
+            "left behind, it shows what was vouched for, and nothing else"
+        );
+        teller.tell(follows(1));
         teller.tell(LearnerOutput::Standing(Standing::Diverged(Slot(3))));
         assert_eq!(shown(&board), None);
         teller.tell(LearnerOutput::Standing(Standing::Fetching));
@@ -215,7 +228,7 @@ mod tests {
             "testudo_learner_standing 1",
             "testudo_learner_upstream 1",
             "testudo_learner_upstream_changes 1",
-            "testudo_learner_catch_ups 2",
+            "testudo_learner_catch_ups 3",
             "testudo_learner_divergences 1",
             "testudo_learner_slot 5",
             "testudo_learner_view 2",
@@ -224,6 +237,21 @@ mod tests {
         }
         drop(teller);
         assert_eq!(shown(&board), None, "nobody vouches for it any more");
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_may_read_while_a_state_is_fetched_gets_the_copy_that_comes_of_it() {
+        let mut teller = teller();
+        let reads = teller.reads.clone();
+        teller.tell(follows(0));
+        teller.tell(published(4));
+        teller.tell(LearnerOutput::Standing(Standing::Fetching));
+        let (reader, _) = tokio::join!(reads.ask(7, 1, Duration::from_secs(30), || true), async {
+            teller.tell(LearnerOutput::Readable { ticket: 7 });
+            teller.tell(follows(0));
+            teller.tell(published(9));
+        });
+        assert_eq!(reader.unwrap().published.slot, Slot(9));
     }
 
     #[tokio::test]
