@@ -32,6 +32,25 @@ need() {
   awk -v a="$1" -v b="$3" "BEGIN { exit !(a != \"\" && a + 0 $2 b + 0) }" || fail "$4 is ${1:-unknown}, and must be $2 $3"
 }
 
+# in_time VALUE BOUND WHAT: a time that is too long says little of one try, as others may use the machine. It is told at the
+# end, by in_time_or_again.
+in_time() {
+  awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && a + 0 <= b + 0) }' || LATE+=("$3 is ${1:-unknown}, and should be <= $2")
+}
+LATE=()
+
+# at_rate VALUE BOUND WHAT: the same of a rate that is too low.
+at_rate() {
+  awk -v a="$1" -v b="$2" 'BEGIN { exit !(a + 0 >= b + 0) }' || LATE+=("$3 is ${1:-unknown}, and should be >= $2")
+}
+
+# in_time_or_again: ends with the status that asks for another try if something took too long.
+in_time_or_again() {
+  [ "${#LATE[@]}" -gt 0 ] || return 0
+  printf "$CHECK: %s\n" "${LATE[@]}" >&2
+  exit 75
+}
+
 # start NAME ARGUMENTS...: a node of the cluster. Sets PID.
 start() {
   local name=$1

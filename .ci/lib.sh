@@ -79,6 +79,18 @@ stop_etcd() {
   ETCD_PID=""
 }
 
+# in_three_tries SCRIPT: one that measures how long things take says with status 75 that they took too long; the machine may
+# have been busy. Whatever else is wrong is wrong at once.
+in_three_tries() {
+  local try status
+  for try in 1 2 3; do
+    status=0
+    "$1" || status=$?
+    [ "$status" -eq 75 ] || return "$status"
+  done
+  fail "$1: too long in each of $try tries"
+}
+
 # need COMMAND PACKAGE: has a client or a compiler installed, or says that it is skipped where nobody may install.
 need() {
   command -v "$1" >/dev/null && return 0
