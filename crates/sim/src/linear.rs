@@ -94,6 +94,59 @@ pub fn check<M: Model>(model: &M, history: &[Operation<M::Input, M::Output>]) ->
     Linearity::Holds
 }
 
+/// Whether this order of the answered operations explains the history: it keeps to real time, and the model gives every
+/// answer, where operations without an answer may have taken effect just before they were needed. Whoever has a guess saves the
+/// search; that it is a wrong one says nothing.
+pub fn explains<M: Model>(
+    model: &M,
+    history: &[Operation<M::Input, M::Output>],
+    order: &[usize],
+) -> bool {
+    if history.iter().any(|operation| !model.joins(&operation.input).is_empty()) {
+        return false;
+    }
+    let mut left: Vec<bool> =
+        history.iter().map(|operation| operation.returned.is_some()).collect();
+    let mut spare: BTreeMap<M::Part, Operations<'_, M>> = BTreeMap::new();
+    for operation in history.iter().filter(|operation| operation.returned.is_none()) {
+        spare.entry(model.part(&operation.input)).or_default().push(operation);
+    }
+    let mut states: BTreeMap<M::Part, M::State> = BTreeMap::new();
+    let mut latest_call = 0;
+    for index in order {
+        let Some(Operation { input, called, returned: Some((at, answer)), .. }) =
+            history.get(*index)
+        else {
+            return false;
+        };
+        let part = model.part(input);
+        let state = states.entry(part.clone()).or_insert_with(|| model.initial(&part));
+        let (mut after, output) = model.step(state, input);
+        if output != *answer {
+            // Something may have happened that nobody was told of.
+            let spare = spare.entry(part).or_default();
+            let helps = |one: &&Operation<M::Input, M::Output>| {
+                if one.called > *at {
+                    return false;
+                }
+                let between = model.step(state, &one.input).0;
+                model.step(&between, input).1 == *answer
+            };
+            let Some(found) = spare.iter().position(helps) else { return false };
+            let unanswered = spare.remove(found);
+            latest_call = latest_call.max(unanswered.called);
+            after = model.step(&model.step(state, &unanswered.input).0, input).0;
+        }
+        *state = after;
+        // Something before it in this order was called only after it had returned; or it stands here twice.
+        if latest_call > *at || !std::mem::take(&mut left[*index]) {
+            return false;
+        }
+        latest_call = latest_call.max(*called);
+    }
+    left.iter().all(|left| !left)
+}
+
 /// For each part that is joined to others, a lesser one that it is joined to.
 fn joined<M: Model>(
     model: &M,

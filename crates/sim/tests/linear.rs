@@ -1,7 +1,7 @@
 //! The linearizability checker against brute force, and against histories that are known to be wrong.
 
 use proptest::prelude::*;
-use testudo_sim::linear::{History, Linearity, Model, Operation, check};
+use testudo_sim::linear::{History, Linearity, Model, Operation, check, explains};
 use testudo_sim::service::{Answer, Ask, KeyModel};
 
 type Log = History<KeyModel>;
@@ -275,4 +275,44 @@ proptest! {
     fn the_checker_agrees_with_brute_force(history in history()) {
         prop_assert_eq!(check(&KeyModel, &history).holds(), brute(&history));
     }
+
+    /// A guess may miss what is right, and never covers what is wrong.
+    #[test]
+    fn no_guess_explains_what_brute_force_does_not(
+        (history, order) in history().prop_flat_map(|history| {
+            let order: Vec<usize> = (0..history.len()).collect();
+            (Just(history), prop_oneof![Just(order.clone()), Just(order).prop_shuffle()])
+        })
+    ) {
+        let answered = order.into_iter().filter(|index| history[*index].returned.is_some());
+        if explains(&KeyModel, &history, &answered.collect::<Vec<_>>()) {
+            prop_assert!(brute(&history));
+        }
+    }
+}
+
+/// Forty operations that nobody was told of would keep the search busy for ever.
+#[test]
+fn a_guess_saves_the_search() {
+    let lost = |number: u64| Operation {
+        client: 100 + number as usize,
+        input: put(&format!("lost {number}")),
+        called: number,
+        returned: None,
+    };
+    let mut history: Log = (0..40).map(lost).collect();
+    for number in 0..40 {
+        let (called, returned) = (100 + 4 * number, 103 + 4 * number);
+        history.extend(at(1, called, returned, get(), value(&format!("lost {}", 39 - number))));
+    }
+    let order: Vec<usize> = (40..80).collect();
+    assert!(explains(&KeyModel, &history, &order));
+    let backwards: Vec<usize> = order.iter().rev().copied().collect();
+    assert!(!explains(&KeyModel, &history, &backwards), "it does not keep to time");
+    assert!(!explains(&KeyModel, &history, &order[1..]), "an answer is left out");
+    let mut twice = order.clone();
+    twice.push(40);
+    assert!(!explains(&KeyModel, &history, &twice));
+    history[41].returned = Some((200, value("nothing that was ever written")));
+    assert!(!explains(&KeyModel, &history, &order));
 }
