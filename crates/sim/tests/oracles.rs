@@ -251,7 +251,14 @@ fn copies_are_what_replicas_hold_and_never_go_back() {
     assert!(!copies_convict(&[(1, "1"), (2, "2"), (2, "2")]));
     assert!(copies_convict(&[(1, "2")]), "another state");
     assert!(copies_convict(&[(2, "2"), (1, "1")]), "back in time");
-    assert!(copies_convict(&[(3, "2")]), "a slot that no correct replica has executed");
+    let mut copies = Copies::default();
+    assert!(copies.held(Slot(2), &state("2")).is_none());
+    let (slot, time, epoch, view) = (Slot(3), Time(0), Epoch(0), View(0));
+    let shown = Published { slot, time, epoch, view, state: state("3") };
+    assert!(copies.published(0, &shown).is_none(), "who told of it may have crashed while it did");
+    assert!(copies.finish().is_some(), "in the end some replica must have gone as far");
+    assert!(copies.held(Slot(3), &state("other")).is_some(), "and come to the same");
+    assert!(copies.finish().is_none());
 }
 
 #[test]

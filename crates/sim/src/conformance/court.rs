@@ -14,6 +14,7 @@ use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use testudo_core::Slot;
+use testudo_replication::Published;
 
 /// The states after every so-manieth slot are compared.
 const COMPARED: u64 = 4;
@@ -218,6 +219,15 @@ impl<S: Serving> Court<S> {
         self.find(at, findings);
     }
 
+    /// A replica that crashes in the midst of a step has told of a slot at which nobody has seen it. What a learner shows there
+    /// stands for the state, until another replica comes by and it is compared.
+    fn foresee(&mut self, world: &World<S>, shown: &Published) -> Vec<Finding> {
+        let someone = world.replicas().next().filter(|_| self.copies.is_ahead(shown.slot));
+        let held =
+            |node| self.onlooker.held(world.now(), node, shown.slot, shown.time, &shown.state);
+        someone.map_or_else(Vec::new, held)
+    }
+
     /// A log that grows beyond what the plan allows is not let go.
     fn unbounded(&self, world: &World<S>, node: NodeId) -> Option<Finding> {
         let most = self.most_records?;
@@ -251,7 +261,8 @@ impl<S: Serving> Court<S> {
                     }
                     Heard::Published(published) => {
                         let at = world.now();
-                        let mut findings = self.onlooker.published(at, client, &published);
+                        let mut findings = self.foresee(world, &published);
+                        findings.extend(self.onlooker.published(at, client, &published));
                         findings.extend(self.copies.published(client, &published));
                         self.find(at, findings);
                     }
@@ -345,6 +356,9 @@ impl<S: Serving> Court<S> {
     ) {
         self.compare_all(world, is_spoilt);
         let at = world.now();
+        if is_whole {
+            self.find(at, self.copies.finish());
+        }
         if self.disregarded.is_empty() {
             let findings = self.onlooker.judge(at);
             self.find(at, findings);

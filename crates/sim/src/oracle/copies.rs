@@ -4,8 +4,9 @@
 //! those, never one that no correct replica has executed, and never older than what it published before in the same
 //! life. A read of a published copy is then a read of some beginning of the one order, and reads do not go back.
 //!
-//! Replicas that execute several slots at once are seen at the last of them alone. What learners show of the others waits
-//! until a replica comes by there, and meanwhile all learners must show the same.
+//! Replicas that execute several slots at once are seen at the last of them alone, and one that crashes in the midst of a step
+//! has told others of a slot at which nobody has seen it. What learners show there waits until a replica comes by, and
+//! meanwhile all learners must show the same. In the end some replica must have gone as far.
 
 use super::window::forget_old;
 use crate::workload::Finding;
@@ -61,9 +62,6 @@ impl Copies {
         {
             return broken(format!("went back from {before:?} to {slot:?}"));
         }
-        if slot > self.highest {
-            return broken(format!("shows {slot:?}, which no correct replica has executed"));
-        }
         let found = published.state.digest();
         let (expected, who) = match self.held.get_mut(&slot) {
             Some((state, digest)) => {
@@ -82,6 +80,22 @@ impl Copies {
             return None;
         }
         broken(format!("shows {found:?} after {slot:?}, where {who} {expected:?}"))
+    }
+
+    /// Whether no correct replica was seen to have come so far.
+    #[must_use]
+    pub fn is_ahead(&self, slot: Slot) -> bool {
+        slot > self.highest
+    }
+
+    /// A whole run has ended: what learners show some replica has executed.
+    #[must_use]
+    pub fn finish(&self) -> Option<Finding> {
+        let (slot, (_, learner)) = self.unseen.last_key_value()?;
+        self.is_ahead(*slot).then(|| {
+            let what = format!("shows {slot:?}, which no correct replica has executed");
+            ("copies", format!("learner {learner} {what}"))
+        })
     }
 
     /// How many states and copies are remembered.
