@@ -19,11 +19,12 @@ fn nothing_breaks_in_silence() {
     if (seeds.all().len() as u64) < rota.round() {
         return;
     }
-    // Nothing is shown by runs in which nothing broke that could have gone unnoticed.
-    for verdict in [Verdict::Stopped, Verdict::Noticed, Verdict::Misled] {
+    // Nothing is shown by runs in which nothing broke that could have gone unnoticed. (That liars who are too many mislead
+    // clients is nothing to ask for, and whether copies part in decided slots is for the test below.)
+    for verdict in [Verdict::Stopped, Verdict::Noticed] {
         assert!(summary.verdicts.contains_key(&verdict), "no run was {verdict:?}\n{summary}");
     }
-    for name in ["lies convicted", "alarms raised", &broken("agreement"), &broken("liveness")] {
+    for name in ["lies convicted", "alarms raised", &broken("clients"), &broken("liveness")] {
         assert!(summary.count(name) > 0, "no {name}\n{summary}");
     }
 }
